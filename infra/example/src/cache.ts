@@ -1,0 +1,53 @@
+/** Redis: the visit counter. The only file that imports the Redis client. */
+import { createClient } from '@redis/client';
+import type { Config } from './config.ts';
+import { describeError, readErrorCode, type Log } from './log.ts';
+
+export interface Cache {
+  check(): Promise<void>;
+  countVisit(): Promise<number>;
+  close(): Promise<void>;
+}
+
+/** Connects in the background and goes on trying: without Redis the application starts, and says that it is not ready. */
+export function createCache(config: Config, log: Log): Cache {
+  const client = createClient({
+    url: config.redisUrl,
+    ...(config.redisPassword === undefined ? {} : { password: config.redisPassword }),
+    disableOfflineQueue: true, // while Redis is away a command fails at once instead of waiting for its return
+    socket: {
+      connectTimeout: config.healthTimeoutMs,
+      reconnectStrategy: (attempts) => Math.min(50 * 2 ** Math.min(attempts, 6), 2000),
+    },
+  });
+
+  let lastError: unknown;
+  let lastReason: string | undefined;
+  client.on('error', (error: unknown) => {
+    lastError = error;
+    const { name, message } = describeError(error);
+    const reason = readErrorCode(error) ?? `${name}: ${message}`;
+    if (reason !== lastReason) log('warn', 'Redis is not available; trying on', { error: describeError(error) });
+    lastReason = reason;
+  });
+  client.on('ready', () => {
+    if (lastReason !== undefined) log('info', 'Redis is available again');
+    lastReason = undefined;
+    lastError = undefined;
+  });
+  client.connect().catch((error: unknown) => {
+    lastError = error;
+  });
+
+  return {
+    async check() {
+      if (!client.isReady && lastError !== undefined) throw lastError; // says why, where a command would only say "offline"
+      await client.ping();
+    },
+    countVisit: () => client.incr('example:visits'),
+    async close() {
+      if (client.isReady) await client.close();
+      else if (client.isOpen) client.destroy();
+    },
+  };
+}

@@ -1,0 +1,100 @@
+/** The narrow interfaces that effects go through. `adapters/` implements them, `test/fakes/` imitates them, `start.ts` builds them. */
+import type { Duplex, Readable, Writable } from 'node:stream';
+import type { Command } from './model/command';
+import type { Host } from './model/host';
+
+export interface RunOptions {
+  /** Wall time after which the command's channel is closed and TimeoutError thrown. Default 60. */
+  readonly timeoutSeconds?: number;
+  readonly signal?: AbortSignal;
+  /** Exit codes that are answers, not failures. Default `[0]`; `'any'` accepts all. */
+  readonly accept?: readonly number[] | 'any';
+  /** Each whole line of output as it comes, already redacted. */
+  readonly onLine?: (line: string, stream: 'stdout' | 'stderr') => void;
+  /** What the command does, in the infinitive, for messages: "read the release store". */
+  readonly purpose?: string;
+}
+
+export interface Completed {
+  readonly exitCode: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** A process on the server that lives on while we talk to it. */
+export interface ServerProcess {
+  readonly stdin: Writable;
+  readonly stdout: Readable;
+  readonly stderr: Readable;
+  /** Resolves with the exit code; rejects with ConnectError when the connection or the process was lost (signal, no exit code). */
+  readonly exit: Promise<number>;
+  /** Closes our side at once; the process gets SIGHUP/end of input, nothing more is promised. */
+  close(): void;
+}
+
+/** An open way to run programs on one server. */
+export interface Session {
+  /** As describeHost() says it. */
+  readonly where: string;
+  /** @throws CommandError on an exit code that is not accepted, TimeoutError, CancelledError, ConnectError on a lost connection. */
+  run(command: Command, options?: RunOptions): Promise<Completed>;
+  start(command: Command): Promise<ServerProcess>;
+  /** A TCP connection made from the server, as `ssh -L` does. @throws ConnectError */
+  dial(host: string, port: number): Promise<Duplex>;
+  close(): Promise<void>;
+}
+
+export interface ConnectOptions {
+  /** Deadline of the whole connect and login. Default 20. */
+  readonly timeoutSeconds?: number;
+  readonly signal?: AbortSignal;
+}
+
+export type Connect = (host: Host, options?: ConnectOptions) => Promise<Session>;
+
+export interface Clock {
+  /** Wall time. */
+  now(): Date;
+  /** Milliseconds that only go forward, for durations and deadlines. */
+  monotonicMs(): number;
+  /** @throws CancelledError at once when the signal is aborted. */
+  sleep(seconds: number, signal?: AbortSignal): Promise<void>;
+}
+
+/** What the runner tells of the workflow run. Empty strings where it does not say. */
+export interface RunContext {
+  readonly workspace: string;
+  readonly repository: string;
+  readonly commit: string;
+  readonly ref: string;
+  readonly actor: string;
+  readonly runUrl: string;
+}
+
+/** The GitHub Actions runner. */
+export interface Runner {
+  readonly context: RunContext;
+  /** The text of an input, trimmed; defaults of action.yml are already in it. */
+  input(name: string): string;
+  /** As `input`, not trimmed. */
+  rawInput(name: string): string;
+  setOutput(name: string, value: string): void;
+  saveState(name: string, value: string): void;
+  state(name: string): string;
+}
+
+/** Where people read. Every text is redacted on its way; text from the server goes through `remote`. */
+export interface Reporter {
+  /** Hides a value and its derived forms from here on, in our output and in the runner's log. */
+  hide(value: string): void;
+  redact(text: string): string;
+  line(text: string): void;
+  /** Text that came from a server or a container: shown, but never obeyed as a workflow command. */
+  remote(text: string): void;
+  group<T>(title: string, body: () => Promise<T>): Promise<T>;
+  notice(title: string, text: string): void;
+  warning(title: string, text: string): void;
+  error(title: string, text: string): void;
+  /** Appends Markdown to the job summary. */
+  summary(markdown: string): Promise<void>;
+}
