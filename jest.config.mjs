@@ -2,7 +2,7 @@
 const transform = {
   '^.+\\.ts$': [
     'ts-jest',
-    { useESM: true, diagnostics: false, tsconfig: { module: 'esnext', moduleResolution: 'bundler', target: 'es2024', isolatedModules: true, verbatimModuleSyntax: true, esModuleInterop: true } },
+    { useESM: true, diagnostics: false, tsconfig: { module: 'esnext', moduleResolution: 'bundler', target: 'es2024', isolatedModules: true, verbatimModuleSyntax: true, esModuleInterop: true, rewriteRelativeImportExtensions: false } },
   ],
 };
 const common = { testEnvironment: 'node', extensionsToTreatAsEsm: ['.ts'], transform, modulePathIgnorePatterns: ['/dist/'] };

@@ -126,3 +126,16 @@ export class ImageError extends SlipwayError {
 export class ReleaseError extends SlipwayError {
   readonly code = 'release';
 }
+
+export type RequestFailure = 'unresolved' | 'refused' | 'unreachable' | 'timeout' | 'tls' | 'closed' | 'protocol';
+
+/** An address gave no (complete) HTTP answer, or could not be connected to. */
+export class RequestError extends SlipwayError {
+  readonly code = 'request';
+  readonly reason: RequestFailure;
+
+  constructor(reason: RequestFailure, message: string, hint: string, options?: ErrorOptions) {
+    super(message, hint, options);
+    this.reason = reason;
+  }
+}

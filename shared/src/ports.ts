@@ -2,6 +2,7 @@
 import type { Duplex, Readable, Writable } from 'node:stream';
 import type { Command } from './model/command';
 import type { Host } from './model/host';
+import type { Secret } from './model/secret';
 
 export interface RunOptions {
   /** Wall time after which the command's channel is closed and TimeoutError thrown. Default 60. */
@@ -97,4 +98,103 @@ export interface Reporter {
   error(title: string, text: string): void;
   /** Appends Markdown to the job summary. */
   summary(markdown: string): Promise<void>;
+}
+
+/** How a TCP connection is made: by this machine, or through `Session.dial` from the server. */
+export type Dial = (host: string, port: number) => Promise<Duplex>;
+
+/** What a request and a bare connection have in common. */
+export interface ConnectionRequest {
+  /** Covers everything: name resolution, connection, TLS, answer, body. */
+  readonly timeoutSeconds: number;
+  readonly signal?: AbortSignal | undefined;
+  /** Default: from this machine. */
+  readonly dial?: Dial | undefined;
+  /** Certificates in PEM form to trust beside the usual ones. The server's certificate is always verified. */
+  readonly ca?: string | undefined;
+}
+
+/** One HTTP request: one hop, redirects are answers. */
+export interface HttpRequest extends ConnectionRequest {
+  readonly method: 'GET' | 'HEAD';
+  readonly url: string;
+  readonly headers?: Readonly<Record<string, string | Secret>>;
+  /** Reading stops there, and the response says so. Default 1 MiB. */
+  readonly maxBodyBytes?: number;
+  /** Connect there instead; Host, SNI and the certificate's name stay those of the URL. */
+  readonly connectTo?: { readonly host: string; readonly port: number } | undefined;
+}
+
+/** The certificate that a server has shown. */
+export interface PeerCertificate {
+  readonly validFrom: Date;
+  readonly validTo: Date;
+  /** DNS names and IP addresses that it is for. */
+  readonly names: readonly string[];
+  /** Whoever signed it: organisation or common name. */
+  readonly issuer: string;
+  /** SHA-256 of the certificate, in hexadecimal with colons. */
+  readonly fingerprint256: string;
+}
+
+export interface HttpResponse {
+  readonly status: number;
+  /** Names in lower case; repeated headers joined by `, `. */
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: string;
+  /** The body was longer than `maxBodyBytes`. */
+  readonly truncated: boolean;
+  /** From the start (name resolution) to the body's end. */
+  readonly latencyMs: number;
+  /** Undefined for plain http. */
+  readonly certificate: PeerCertificate | undefined;
+}
+
+/** A TCP connection that is opened and closed again, with a TLS handshake if `tls` is given. */
+export interface ReachRequest extends ConnectionRequest {
+  readonly host: string;
+  readonly port: number;
+  /** The name that the certificate must be for, also sent as SNI. */
+  readonly tls?: { readonly serverName: string } | undefined;
+}
+
+export interface Reached {
+  readonly latencyMs: number;
+  readonly certificate: PeerCertificate | undefined;
+}
+
+export interface Http {
+  /** @throws RequestError, CancelledError */
+  request(request: HttpRequest): Promise<HttpResponse>;
+  /** @throws RequestError, CancelledError */
+  reach(request: ReachRequest): Promise<Reached>;
+}
+
+/** A file of the workspace that is shipped to the server. */
+export interface ShippedFile {
+  /** Relative to the workspace, with `/`. */
+  readonly path: string;
+  readonly executable: boolean;
+  readonly content: Uint8Array;
+}
+
+/** The checked-out repository. */
+export interface Workspace {
+  /** Text of a file; undefined where there is none. Links that leave the workspace count as none. */
+  read(path: string): Promise<string | undefined>;
+  exists(path: string): Promise<boolean>;
+  /** Every file that one of the globs matches, dotfiles included, sorted; problems are full sentences. */
+  collect(globs: readonly string[]): Promise<{ readonly files: readonly ShippedFile[]; readonly problems: readonly string[] }>;
+}
+
+/** Everything an action gets to have effects with. */
+export interface Ports {
+  readonly runner: Runner;
+  readonly reporter: Reporter;
+  readonly clock: Clock;
+  readonly http: Http;
+  readonly connect: Connect;
+  readonly workspace: Workspace;
+  /** Aborted when the workflow is cancelled. */
+  readonly signal: AbortSignal;
 }

@@ -15,8 +15,11 @@ export function createCache(config: Config, log: Log): Cache {
     url: config.redisUrl,
     ...(config.redisPassword === undefined ? {} : { password: config.redisPassword }),
     disableOfflineQueue: true, // while Redis is away a command fails at once instead of waiting for its return
+    // A Redis that no longer answers is noticed by the silence after a ping: the commands under way fail instead of hanging.
+    pingInterval: config.healthTimeoutMs,
     socket: {
       connectTimeout: config.healthTimeoutMs,
+      socketTimeout: 2 * config.healthTimeoutMs,
       reconnectStrategy: (attempts) => Math.min(50 * 2 ** Math.min(attempts, 6), 2000),
     },
   });

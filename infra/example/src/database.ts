@@ -77,10 +77,15 @@ export async function openMigrationSession(config: Config): Promise<MigrationSes
 
 function readConnection(config: Config): ClientConfig {
   return {
-    connectionString: config.databaseUrl,
+    connectionString: addPassword(config.databaseUrl, config.databasePassword),
     application_name: `example ${config.releaseId}`.slice(0, 63),
     keepAlive: true,
-    // Apart from the URL, so that a password needs no URL encoding. A password in the URL wins.
-    ...(config.databasePassword === undefined ? {} : { password: config.databasePassword }),
   };
+}
+
+/** DATABASE_PASSWORD is given apart from the URL so that it needs no URL encoding; pg wants it in the URL. One that is there wins. */
+function addPassword(databaseUrl: string, password: string | undefined): string {
+  const url = new URL(databaseUrl);
+  if (url.password === '' && password !== undefined) url.password = encodeURIComponent(password);
+  return url.href;
 }

@@ -1,0 +1,256 @@
+/** The read-only questions of a deploy: to the workspace, the server and the registries. */
+import { posix } from 'node:path';
+import { hashServices } from '#shared/commands/compose';
+import { parseRendered, renderProject } from '#shared/commands/render';
+import { type JsonObject, parseProject, type Project, type Service } from '#shared/compose/project';
+import { pinImages, relocateProject } from '#shared/compose/rewrite';
+import { parseYaml, renderYaml } from '#shared/compose/yaml';
+import { CommandError, type InputProblem, InputError, type PreflightFinding, PreflightError } from '#shared/errors';
+import { quoteValue } from '#shared/inputs/values';
+import { Secret } from '#shared/model/secret';
+import type { Ports, Session, ShippedFile } from '#shared/ports';
+import { readText } from '#shared/probes/json';
+import type { StoreLayout } from '#shared/releases/layout';
+import { findTree, type ShippedTree } from '#shared/releases/shipped';
+import { packTar } from '#shared/releases/tar';
+import { script } from '#shared/shell/render';
+import { type Inputs, parseProjectName } from './inputs';
+
+/** What the workspace gives to this deploy. */
+export interface Source {
+  readonly project: string;
+  /** Folder of the first Compose file: what relative paths in it start from. Empty for the workspace itself. */
+  readonly directory: string;
+  /** Compose files and everything the input `files` names. */
+  readonly files: readonly ShippedFile[];
+  readonly composeFiles: readonly string[];
+}
+
+/** @throws InputError with all that is missing or cannot be shipped. */
+export async function readSource(inputs: Inputs, ports: Pick<Ports, 'workspace' | 'runner'>): Promise<Source> {
+  const problems: InputProblem[] = [];
+  const shipped = await ports.workspace.collect(inputs.files);
+  problems.push(...shipped.problems.map((message) => ({ input: 'files', message })));
+  const composeTexts: ShippedFile[] = [];
+  for (const path of inputs.composeFiles) {
+    const text = await ports.workspace.read(path);
+    if (text === undefined) {
+      problems.push({
+        input: 'compose-file',
+        message: `${quoteValue(path)} is not a file of the workspace. Is there an actions/checkout step before this one, and is the path relative to the repository's root?`,
+      });
+    } else composeTexts.push({ path, executable: false, content: Buffer.from(text) });
+  }
+  const first = composeTexts[0];
+  const project = inputs.project || (first === undefined ? '' : readProjectName(first)) || guessProjectName(ports.runner.context.repository);
+  const named = parseProjectName(project);
+  if ('problem' in named || project === '') {
+    problems.push({ input: 'project', message: project === '' ? 'is empty, and neither the Compose file (`name:`) nor the repository gives a name.' : 'problem' in named ? named.problem : '' });
+  }
+  const directory = posix.dirname(inputs.composeFiles[0] ?? '') === '.' ? '' : posix.dirname(inputs.composeFiles[0] ?? '');
+  if (!inputs.env.isEmpty && shipped.files.some((file) => file.path === posix.join(directory, '.env'))) {
+    problems.push({ input: 'env', message: `is given, and \`files\` ships ${quoteValue(posix.join(directory, '.env'))} too: only one of them can be the project's .env.` });
+  }
+  if (problems.length > 0) throw new InputError(problems);
+  const files = new Map([...shipped.files, ...composeTexts].map((file) => [file.path, file]));
+  return { project, directory, files: [...files.values()], composeFiles: inputs.composeFiles };
+}
+
+/** The `name:` of a Compose file, where it is plain text. A file that cannot be parsed is left to Compose, which explains it better. */
+function readProjectName(file: ShippedFile): string {
+  try {
+    const name = readText(parseYaml(Buffer.from(file.content).toString()), 'name');
+    return name.includes('$') ? '' : name;
+  } catch {
+    return '';
+  }
+}
+
+/** Compose's own way of making a name from a folder's: https://docs.docker.com/compose/how-tos/project-name/ */
+function guessProjectName(repository: string): string {
+  return (repository.split('/').at(-1) ?? '').toLowerCase().replaceAll(/[^a-z0-9_-]/g, '').replace(/^[_-]+/, '');
+}
+
+const VARIABLES_FILE = '.slipway-variables';
+
+/** Larger files are mounted, not read by Compose: their place is kept by an empty one while rendering. */
+const MAX_RENDER_FILE_BYTES = 1024 * 1024;
+
+/** The project as the server's own Compose renders it, with final paths; the images are not pinned yet. */
+export interface RenderedProject {
+  readonly raw: JsonObject;
+  readonly services: readonly Service[];
+  readonly trees: readonly ShippedTree[];
+  readonly findings: readonly PreflightFinding[];
+  readonly warnings: readonly string[];
+}
+
+/** @throws PreflightError with Compose's own words when it refuses the files. */
+export async function renderOnServer(
+  session: Session,
+  source: Source,
+  inputs: Inputs,
+  layout: StoreLayout,
+  ports: Pick<Ports, 'workspace' | 'runner' | 'signal'>,
+): Promise<RenderedProject> {
+  const within = (path: string): string => posix.join(source.directory, path);
+  const variables = { SLIPWAY_COMMIT: ports.runner.context.commit, ...inputs.variables };
+  const entries = [
+    ...source.files.map((file) => ({
+      path: file.path,
+      content: file.content.byteLength > MAX_RENDER_FILE_BYTES ? new Uint8Array() : file.content,
+    })),
+    ...(inputs.env.isEmpty ? [] : [{ path: within('.env'), content: `${inputs.env.reveal()}\n` }]),
+    { path: within(VARIABLES_FILE), content: renderVariables(variables) },
+  ];
+  const hasDotEnv = entries.some((entry) => entry.path === within('.env'));
+  const composeFiles = source.composeFiles.map((file) => posix.relative(source.directory, file));
+  let answer: { stagingRoot: string; rendered: string };
+  try {
+    const { stdout } = await session.run(
+      renderProject({
+        project: source.project,
+        directory: source.directory,
+        composeFiles,
+        envFiles: [...(hasDotEnv ? ['.env'] : []), VARIABLES_FILE],
+        tar: await packTar(entries),
+      }),
+      { purpose: 'render the Compose file', signal: ports.signal },
+    );
+    answer = parseRendered(stdout);
+  } catch (error) {
+    if (!(error instanceof CommandError)) throw error;
+    const words = error.stderr.replaceAll(/\/\S*\/slipway\.[A-Za-z0-9]{8}\//g, '').trim();
+    throw new PreflightError(session.where, [
+      {
+        message: `Docker Compose refuses the Compose file: ${words === '' ? `exit code ${error.exitCode}` : words}`,
+        hint: 'Compare with `docker compose config` in the repository; variables come from the inputs env and variables.',
+      },
+    ]);
+  }
+  return relocate(parseProject(answer.rendered), answer.stagingRoot, source, layout, session, ports);
+}
+
+/** Names are checked by the inputs; a value of one line in the one form of dotenv quoting that needs the fewest escapes. */
+function renderVariables(variables: Readonly<Record<string, string>>): string {
+  return Object.entries(variables)
+    .map(([name, value]) =>
+      value.includes("'") ? `${name}="${value.replaceAll(/["\\$]/g, '\\$&')}"\n` : `${name}='${value}'\n`,
+    )
+    .join('');
+}
+
+async function relocate(
+  project: Project,
+  stagingRoot: string,
+  source: Source,
+  layout: StoreLayout,
+  session: Session,
+  ports: Pick<Ports, 'workspace' | 'signal'>,
+): Promise<RenderedProject> {
+  const trees = new Map<string, ShippedTree>();
+  /** Paths that stay on the server, by where they are there. */
+  const unshipped = new Map<string, string>();
+  const { raw, findings } = relocateProject(project, stagingRoot, (stagedPath) => {
+    const workspacePath = posix.relative(stagingRoot, stagedPath);
+    const projectPath = posix.relative(posix.join(stagingRoot, source.directory), stagedPath);
+    if (projectPath === '') {
+      return { finding: { message: 'A service mounts the whole project folder (`.`): the release store is in it.', hint: 'Mount the folders that it needs.' } };
+    }
+    const tree = findTree(source.files, workspacePath);
+    if (tree !== undefined) {
+      trees.set(tree.address, tree);
+      return { path: `${layout.files}/${tree.address}/${tree.name}` };
+    }
+    if (projectPath.startsWith('..')) {
+      return { finding: { message: `A service mounts ${quoteValue(projectPath)}, which is outside of the project folder and not shipped.`, hint: 'Ship it with the input files, or mount an absolute path of the server.' } };
+    }
+    const onServer = `${layout.project}/${projectPath}`;
+    unshipped.set(workspacePath, onServer);
+    return { path: onServer };
+  });
+  const services = parseProject(JSON.stringify(raw)).services;
+  const unshippedFindings = await judgeUnshipped(unshipped, session, ports);
+  return {
+    raw,
+    services,
+    trees: [...trees.values()],
+    findings: [...findings, ...judgeServices(services, layout), ...unshippedFindings.findings],
+    warnings: [...unshippedFindings.warnings, ...warnOfServices(services)],
+  };
+}
+
+async function judgeUnshipped(
+  unshipped: ReadonlyMap<string, string>,
+  session: Session,
+  ports: Pick<Ports, 'workspace' | 'signal'>,
+): Promise<{ findings: PreflightFinding[]; warnings: string[] }> {
+  const findings: PreflightFinding[] = [];
+  const warnings: string[] = [];
+  const inWorkspace: [string, string][] = [];
+  for (const entry of unshipped) if (await ports.workspace.exists(entry[0])) inWorkspace.push(entry);
+  if (inWorkspace.length === 0) return { findings, warnings };
+  const { stdout } = await session.run(
+    script('for p; do if [ -e "$p" ]; then echo 1; else echo 0; fi; done', ...inWorkspace.map(([, onServer]) => onServer)),
+    { purpose: 'look for mounted folders', signal: ports.signal },
+  );
+  const there = stdout.split('\n');
+  for (const [index, [path]] of inWorkspace.entries()) {
+    if (there[index] === '1') {
+      warnings.push(`The Compose file mounts \`${path}\` from the server's project folder. The workspace has one too, which is not shipped: add it to the input files if that is the one you mean.`);
+    } else {
+      findings.push({
+        message: `The Compose file mounts \`${path}\`, which is in the workspace but is not shipped, and the server has none.`,
+        hint: `Add it to the input files: \`files: ${path}\`.`,
+      });
+    }
+  }
+  return { findings, warnings };
+}
+
+function judgeServices(services: readonly Service[], layout: StoreLayout): PreflightFinding[] {
+  if (services.length === 0) return [{ message: 'The Compose file has no services.', hint: 'Are they all in profiles that are not active?' }];
+  return services.flatMap((service) => {
+    const findings: PreflightFinding[] = [];
+    if (service.image === '') {
+      findings.push({
+        message: `Service ${service.name} has a \`build\` and no \`image\`: Slipway deploys images, and builds nothing on the server.`,
+        hint: `Build and push the image in the workflow (docker/build-push-action), and name it: \`image: ghcr.io/you/${service.name}:\${TAG}\`.`,
+      });
+    }
+    if (service.mounts.some((mount) => mount.type === 'bind' && !mount.readOnly && isAround(mount.source, layout.store))) {
+      findings.push({ message: `Service ${service.name} mounts a folder that holds the release store ${layout.store}, writable.`, hint: 'Mount it read-only, or mount only what is needed.' });
+    }
+    if (service.failureAction === 'continue' || service.failureAction === 'pause') {
+      findings.push({ message: `Service ${service.name} asks for \`failure_action: ${service.failureAction}\`, which a transaction cannot honour.`, hint: 'Remove it, or say `rollback`.' });
+    }
+    return findings;
+  });
+}
+
+function isAround(outer: string, inner: string): boolean {
+  return outer === '/' || inner === outer || inner.startsWith(`${outer.replace(/\/+$/, '')}/`);
+}
+
+function warnOfServices(services: readonly Service[]): string[] {
+  return services.flatMap((service) => [
+    ...(service.updateOrder === 'start-first' ? [`Service ${service.name} asks for \`order: start-first\`; this version stops the old container before it starts the new one.`] : []),
+  ]);
+}
+
+/** Compose's own hash of each service of the final file. */
+export async function readHashes(session: Session, raw: JsonObject, project: string, layout: StoreLayout, signal: AbortSignal): Promise<Record<string, string>> {
+  const { stdout } = await session.run(hashServices({ project, projectDirectory: layout.project }, new Secret(renderYaml(raw))), {
+    purpose: 'compute the configuration hashes',
+    signal,
+  });
+  return Object.fromEntries(stdout.split('\n').flatMap((line) => {
+    const [name, hash] = line.trim().split(/\s+/);
+    return name !== undefined && hash !== undefined ? [[name, hash]] : [];
+  }));
+}
+
+/** The project with its images pinned. */
+export function pinProject(rendered: RenderedProject, images: Readonly<Record<string, string>>): Project {
+  return parseProject(JSON.stringify(pinImages(rendered.raw, images)));
+}

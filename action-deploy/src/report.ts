@@ -1,0 +1,140 @@
+/** From what happened to outputs and job summary. Pure but for `setOutputs`. */
+import { SlipwayError } from '#shared/errors';
+import type { Runner } from '#shared/ports';
+import type { ContainerState } from '#shared/probes/container';
+import { describeOutcome, type CheckOutcome } from '#shared/probes/outcome';
+import { escapeMarkdown, formatTable } from '#shared/reporters/markdown';
+import type { StepRecord } from '#shared/transaction/execute';
+import { changedServices, type DeployPlan, type ServicePlan } from './plan';
+
+export type DeployResult = 'deployed' | 'unchanged' | 'planned' | 'reverted' | 'refused' | 'failed';
+
+/** Filled while the deploy goes on, so that a failure reports everything up to it. */
+export interface DeployReport {
+  result: DeployResult;
+  /** What serves now. */
+  release: string;
+  previous: string;
+  where: string;
+  project?: string;
+  plan?: DeployPlan;
+  warnings: string[];
+  /** Seconds by phase. */
+  durations: Record<string, number>;
+  timeline: readonly StepRecord[];
+  checks: readonly CheckOutcome[];
+  containers: readonly ContainerState[];
+  /** Names of checks that failed before the deploy. */
+  baseline: readonly string[];
+  failure?: unknown;
+  evidence?: readonly string[];
+}
+
+export function setOutputs(report: DeployReport, runner: Pick<Runner, 'setOutput'>): void {
+  runner.setOutput('release', report.release);
+  runner.setOutput('previous-release', report.previous);
+  runner.setOutput('result', report.result);
+  runner.setOutput('changed-services', JSON.stringify(report.plan === undefined ? [] : changedServices(report.plan)));
+  runner.setOutput('plan', report.plan === undefined ? '' : JSON.stringify(describePlan(report.plan)));
+  runner.setOutput('durations', JSON.stringify(roundAll(report.durations)));
+}
+
+/** The plan for machines: stable names, no commands. */
+function describePlan(plan: DeployPlan): object {
+  return { release: plan.release, previousRelease: plan.previous ?? '', services: plan.services, steps: plan.steps.map(({ id, title }) => ({ id, title })) };
+}
+
+function roundAll(durations: Readonly<Record<string, number>>): Record<string, number> {
+  return Object.fromEntries(Object.entries(durations).map(([phase, seconds]) => [phase, Math.round(seconds * 100) / 100]));
+}
+
+/** The plan for the log: one line a service. */
+export function renderPlan(plan: DeployPlan): string {
+  const width = Math.max(0, ...plan.services.map((service) => service.service.length));
+  return plan.services.map((service) => `${service.service.padEnd(width)}  ${describeService(service)}`).join('\n');
+}
+
+const ACTION_WORDS: Readonly<Record<ServicePlan['action'], string>> = {
+  create: 'create',
+  replace: 'replace (stop the old, start the new)',
+  start: 'start again',
+  keep: 'keep as it is',
+  remove: 'remove',
+};
+
+function describeService(service: ServicePlan): string {
+  const reasons = service.reasons.length === 0 ? '' : `: ${service.reasons.join(', ')}`;
+  return `${ACTION_WORDS[service.action]}${reasons}`;
+}
+
+const TITLES: Readonly<Record<DeployResult, string>> = {
+  deployed: 'Deployed',
+  unchanged: 'Nothing to do',
+  planned: 'Plan (dry run)',
+  reverted: 'Failed, and put back',
+  refused: 'Refused; nothing was changed',
+  failed: 'FAILED; look at the server',
+};
+
+export function renderSummary(report: DeployReport): string {
+  const title = `### ${TITLES[report.result]}${report.project === undefined ? '' : `: ${escapeMarkdown(report.project)}`}${report.where === '' ? '' : ` on ${escapeMarkdown(report.where)}`}`;
+  const parts = [title];
+  if (report.failure !== undefined) parts.push(renderFailure(report.failure));
+  if (report.release !== '') {
+    parts.push(`Release **${escapeMarkdown(report.release)}** serves${report.previous !== '' && report.previous !== report.release ? `; before it ${escapeMarkdown(report.previous)}` : ''}.`);
+  }
+  if (report.plan !== undefined) parts.push(renderServices(report.plan, report.containers));
+  if (report.checks.length > 0) {
+    parts.push(
+      formatTable(
+        ['Check', 'Verdict', 'Detail'],
+        report.checks.map((outcome) => [outcome.check.name, describeVerdict(outcome, report.baseline), describeOutcome(outcome)]),
+      ),
+    );
+  }
+  if (report.timeline.length > 0) {
+    parts.push(
+      formatTable(
+        ['Step', 'Seconds', ''],
+        report.timeline.map((step) => [step.title, step.seconds.toFixed(1), step.ok ? 'done' : 'failed']),
+      ),
+    );
+  }
+  for (const warning of report.warnings) parts.push(`> ${escapeMarkdown(warning)}`);
+  const durations = Object.entries(report.durations).map(([phase, seconds]) => `${phase} ${seconds.toFixed(1)} s`);
+  if (durations.length > 0) parts.push(`<sub>${escapeMarkdown(durations.join(', '))}</sub>`);
+  return `${parts.join('\n\n')}\n`;
+}
+
+function describeVerdict(outcome: CheckOutcome, baseline: readonly string[]): string {
+  if (outcome.ok) return 'passed';
+  return baseline.includes(outcome.check.name) ? 'failed (as before the deploy)' : 'failed';
+}
+
+function renderFailure(failure: unknown): string {
+  const message = failure instanceof Error ? failure.message : String(failure);
+  const hint = failure instanceof SlipwayError ? failure.hint : '';
+  // Four backticks and more than any run of them inside: remote text cannot leave the block.
+  const text = [message, hint].filter((part) => part !== '').join('\n');
+  const fence = '`'.repeat(Math.max(4, ...[...text.matchAll(/`+/g)].map(([run]) => run.length + 1)));
+  return `${fence}text\n${text}\n${fence}`;
+}
+
+function renderServices(plan: DeployPlan, containers: readonly ContainerState[]): string {
+  return formatTable(
+    ['Service', 'Action', 'Why', 'Image', 'Health', 'Restarts'],
+    plan.services.map((service) => {
+      const replicas = containers.filter((container) => container.service === service.service && !container.oneoff);
+      const health = [...new Set(replicas.map((container) => (container.health === 'none' ? container.state : container.health)))].join(', ');
+      const restarts = replicas.reduce((sum, container) => sum + container.restartCount, 0);
+      return [service.service, service.action, service.reasons.join(', '), describeImages(service), health, replicas.length === 0 ? '' : String(restarts)];
+    }),
+  );
+}
+
+function describeImages(service: ServicePlan): string {
+  const short = (image: string | undefined): string => image?.replace(/@sha256:([0-9a-f]{12})[0-9a-f]*$/, '@$1') ?? '';
+  const [before, after] = [short(service.imageBefore), short(service.imageAfter)];
+  if (before === after || before === '') return after;
+  return after === '' ? before : `${before} -> ${after}`;
+}

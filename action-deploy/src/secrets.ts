@@ -1,0 +1,44 @@
+/** Everything of the inputs that must not be seen, told to the reporter before the first line that could show it. */
+import { parseEnv } from 'node:util';
+import type { Reporter } from '#shared/ports';
+import type { Inputs } from './inputs';
+
+export function hideSecrets(inputs: Inputs, reporter: Pick<Reporter, 'hide'>): void {
+  for (const value of listSecrets(inputs)) reporter.hide(value);
+}
+
+/** The secrets and what is derived from them: each value of the env, passwords in URLs, the login as registries are sent it. */
+export function listSecrets(inputs: Inputs): string[] {
+  const secrets: string[] = [];
+  if (inputs.host.kind === 'ssh') secrets.push(inputs.host.privateKey.reveal(), inputs.host.passphrase.reveal());
+  const env = inputs.env.reveal();
+  if (env !== '') {
+    for (const value of [...Object.values(parseEnv(env)), ...rawValues(env)]) {
+      if (value !== undefined) secrets.push(value, ...passwordsInUrl(value));
+    }
+  }
+  if (inputs.credentials !== undefined) {
+    const { username, password } = inputs.credentials;
+    secrets.push(password.reveal(), `${username}:${password.reveal()}`);
+  }
+  return secrets.filter((value) => value !== '');
+}
+
+/** Values as they are written: Compose reads some forms of quoting otherwise than Node does. */
+function rawValues(env: string): string[] {
+  return env.split('\n').flatMap((line) => {
+    const value = /^\s*(?:export\s+)?[A-Za-z_][\w.-]*\s*=\s*(.*?)\s*$/.exec(line)?.[1];
+    if (value === undefined) return [];
+    return [value, value.replace(/^(["'])(.*)\1$/, '$2'), value.replace(/\s+#.*$/, '')];
+  });
+}
+
+function passwordsInUrl(value: string): string[] {
+  const password = /^[a-z][a-z0-9+.-]*:\/\/[^/?#\s:@]*:([^/?#\s]*)@/i.exec(value)?.[1];
+  if (password === undefined) return [];
+  try {
+    return [password, decodeURIComponent(password)];
+  } catch {
+    return [password];
+  }
+}

@@ -1,0 +1,58 @@
+/** The inputs as one typed object, or all that is wrong with them at once. Pure. */
+import { InputError, type InputProblem } from '#shared/errors';
+import { readConnection } from '#shared/inputs/connection';
+import { duration, integer, optional, readValue, type ReadInput } from '#shared/inputs/values';
+import type { Host } from '#shared/model/host';
+import { type Check, needsSession } from '#shared/probes/check-model';
+import { parseChecks, parseFactor } from '#shared/probes/check';
+
+export interface Inputs {
+  /** At least one. */
+  readonly checks: readonly Check[];
+  /** Undefined where no check is made via ssh. */
+  readonly host: Host | undefined;
+}
+
+/** @throws InputError with every problem. */
+export function readInputs(input: ReadInput): Inputs {
+  const problems: InputProblem[] = [];
+  if (input('checks').trim() === '') {
+    problems.push({
+      input: 'checks',
+      message: 'is empty: give at least one check, for example `https://example.com/health`.',
+    });
+  }
+  const { checks, problems: checkProblems } = parseChecks(input('checks'), {
+    input: 'checks',
+    project: input('project'),
+    attempts: readValue(input, problems, 'attempts', integer(1, 1000), 3),
+    intervalSeconds: readValue(input, problems, 'interval', duration(0, 3600), 2),
+    timeoutSeconds: readValue(input, problems, 'timeout', duration(0.1, 600), 10),
+    backoff: readValue(input, problems, 'backoff', parseFactor, 1),
+    deadlineSeconds: readValue<number | undefined>(
+      input,
+      problems,
+      'deadline',
+      optional(duration(1, 21_600)),
+      undefined,
+    ),
+    successes: readValue(input, problems, 'successes', integer(1, 100), 1),
+  });
+  problems.push(...checkProblems);
+  // Which server it is matters only to those checks: a public address can be checked without any login.
+  const host = needsSession(checks) ? readConnection(input, problems) : undefined;
+  if (problems.length > 0) throw new InputError(problems);
+  return { checks, host };
+}
+
+/** Headers whose values are secret for all that their names tell. Others (`accept: text/html`) would only blank the log. */
+const SECRET_HEADER = /auth|cookie|key|pass|secret|session|signature|token/;
+
+/** What must not be shown: key, passphrase, and the headers that log in; of `Bearer abc`, also `abc`. */
+export function listSecrets({ host, checks }: Inputs): string[] {
+  const login = host?.kind === 'ssh' ? [host.privateKey.reveal(), host.passphrase.reveal()] : [];
+  const headers = checks.flatMap((check) => (check.kind === 'http' ? Object.entries(check.headers) : []));
+  const values = headers.filter(([name]) => SECRET_HEADER.test(name)).map(([, value]) => value.reveal());
+  const credentials = values.map((value) => value.replace(/^\w+ +/, ''));
+  return [...new Set([...login, ...values, ...credentials])].filter((value) => value !== '');
+}

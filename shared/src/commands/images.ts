@@ -1,0 +1,43 @@
+/** Local image tags of kept releases: pure. They keep `docker image prune` away, and tell our images from those of others. */
+import type { Command } from '../model/command';
+import { script } from '../shell/render';
+
+/** Never the name of a registry: nothing is pulled from or pushed to it. */
+const TAG_HOST = 'slipway.local';
+
+/** `slipway.local/<project>:<first 32 digits of the digest>` */
+export function localTag(project: string, image: string): string {
+  return `${TAG_HOST}/${project}:${image.split('@sha256:').at(-1)?.slice(0, 32) ?? ''}`;
+}
+
+/** @param images pinned: `name:tag@sha256:...`. */
+export function tagImages(project: string, images: readonly string[]): Command {
+  return script(
+    `set -eu
+while [ "$#" -gt 1 ]; do
+  docker image tag "$1" "$2"
+  shift 2
+done`,
+    ...images.flatMap((image) => [image, localTag(project, image)]),
+  );
+}
+
+/**
+ * Gives up images that no kept release of this project names: our tag goes, and the image if nothing else names or uses
+ * it. What a person or another project has tagged, or a container uses, stays (docker refuses without --force).
+ */
+export function pruneImages(project: string, images: readonly string[]): Command {
+  return script(
+    `while [ "$#" -gt 1 ]; do
+  id=$(docker image inspect --format '{{.Id}}' "$2" 2>/dev/null) || { shift 2; continue; }
+  docker image rm "$2" >/dev/null 2>&1
+  if left=$(docker image inspect --format '{{len .RepoTags}}' "$id" 2>/dev/null) && [ "$left" = 0 ] &&
+    [ -z "$(docker ps -aq --filter "ancestor=$id")" ]; then
+    docker image rm "$1" >/dev/null 2>&1
+  fi
+  shift 2
+done
+:`,
+    ...images.filter((image) => image.includes('@sha256:')).flatMap((image) => [image, localTag(project, image)]),
+  );
+}

@@ -1,0 +1,57 @@
+/** Rendering the user's Compose files by the server's own `docker compose`: pure. */
+import type { Command } from '../model/command';
+import { script } from '../shell/render';
+
+/** Prints the staging folder on the first line, then the rendered project as JSON. */
+const RENDER = `umask 077
+base=\${XDG_RUNTIME_DIR:-/dev/shm}
+[ -d "$base" ] && [ -w "$base" ] || base=\${TMPDIR:-/tmp}
+root=$(mktemp -d "$base/slipway.XXXXXXXX") || exit
+trap 'rm -rf "$root"' EXIT
+trap 'exit 129' HUP INT TERM PIPE
+tar -xf - -C "$root" || exit
+directory=$root/$1
+project=$2
+shift 2
+mkdir -p "$directory" && cd "$directory" || exit
+printf '%s\\n' "$root"
+unset COMPOSE_FILE COMPOSE_PROJECT_NAME COMPOSE_ENV_FILES COMPOSE_PROFILES
+docker compose --ansi never --project-name "$project" --project-directory "$directory" "$@" config --format json`;
+
+export interface RenderRequest {
+  readonly project: string;
+  /** Folder of the first Compose file, relative to the workspace; empty for the workspace itself. */
+  readonly directory: string;
+  /** Relative to `directory`. */
+  readonly composeFiles: readonly string[];
+  /** Relative to `directory`; later ones win. */
+  readonly envFiles: readonly string[];
+  /** The workspace's files that rendering may read. */
+  readonly tar: Uint8Array;
+}
+
+/**
+ * Renders in a folder of its own in memory (`XDG_RUNTIME_DIR`, else /dev/shm), readable by nobody else and removed at the
+ * end, also when the connection breaks: what it unpacks holds secrets. Changes nothing else.
+ */
+export function renderProject(request: RenderRequest): Command {
+  return {
+    ...script(
+      RENDER,
+      request.directory,
+      request.project,
+      ...request.envFiles.flatMap((file) => ['--env-file', file]),
+      ...request.composeFiles.flatMap((file) => ['--file', file]),
+    ),
+    stdin: request.tar,
+    secretOutput: true,
+  };
+}
+
+/** @throws SyntaxError when the staging folder's line is missing. */
+export function parseRendered(stdout: string): { readonly stagingRoot: string; readonly rendered: string } {
+  const end = stdout.indexOf('\n');
+  const stagingRoot = stdout.slice(0, Math.max(end, 0));
+  if (!stagingRoot.startsWith('/')) throw new SyntaxError('the server did not name the staging folder');
+  return { stagingRoot, rendered: stdout.slice(end + 1) };
+}

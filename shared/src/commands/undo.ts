@@ -1,0 +1,50 @@
+import type { Command } from '../model/command';
+import type { UndoVerb } from '../model/step';
+import { releaseComposeFile, type StoreLayout } from '../releases/layout';
+import { script } from '../shell/render';
+import { type ComposeTarget, upServices } from './compose';
+
+/** What a verb of the journal does. Every one may be carried out again, and on what was never done. */
+export function renderUndo(verb: UndoVerb, target: ComposeTarget, layout: StoreLayout): Command {
+  switch (verb.verb) {
+    case 'restore-services':
+      return upServices(target, releaseComposeFile(layout, verb.release), verb.services);
+    case 'remove-services':
+      return removeServices(target, verb.services);
+    case 'remove-networks':
+      return script(
+        `for n in "$@"; do
+  docker network inspect "$n" >/dev/null 2>&1 || continue
+  docker network rm "$n" || exit
+done`,
+        ...verb.networks,
+      );
+  }
+}
+
+/** Stops (as each asked to be stopped) and removes the containers of services; volumes stay. */
+export function removeServices(target: ComposeTarget, services: readonly string[]): Command {
+  return script(
+    `project=$1
+shift
+for s in "$@"; do
+  ids=$(docker ps -aq --filter "label=com.docker.compose.project=$project" --filter "label=com.docker.compose.service=$s") || exit
+  [ -n "$ids" ] || continue
+  docker stop $ids && docker rm -f $ids || exit
+done`,
+    target.project,
+    ...services,
+  );
+}
+
+/** Why an undo verb is there, for people. */
+export function describeUndo(verb: UndoVerb): string {
+  switch (verb.verb) {
+    case 'restore-services':
+      return `put back ${verb.services.join(', ')} of release ${verb.release}`;
+    case 'remove-services':
+      return `remove ${verb.services.join(', ')}, which did not exist before`;
+    case 'remove-networks':
+      return `remove the networks ${verb.networks.join(', ')}`;
+  }
+}

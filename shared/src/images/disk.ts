@@ -1,0 +1,142 @@
+/** Whether the images of a release will fit on the server's disk. Pure. */
+import { createHash } from 'node:crypto';
+import type { PreflightFinding } from '../errors';
+import type { Command } from '../model/command';
+import { script } from '../shell/render';
+import { formatBytes } from './size';
+
+/** What the estimate needs of an image's layer; `resolveImage` gives it. */
+export interface LayerSize {
+  readonly digest: string;
+  /** As it is transferred. */
+  readonly bytes: number;
+  readonly mediaType: string;
+  /** Empty if unknown. */
+  readonly diffId: string;
+}
+
+export interface DiskEstimate {
+  /** What is to be downloaded. */
+  readonly downloadBytes: number;
+  /** What the new layers take when they are unpacked: an estimate, on the safe side. */
+  readonly unpackedBytes: number;
+}
+
+/**
+ * How much a layer grows when it is unpacked. gzip: 2.3 (alpine:3) to 2.9 (node:22) over the official images, as published
+ * compressed against `docker image ls`; Debian's root file systems in the sandbox behave alike. zstd packs about a tenth tighter.
+ * The upper end of what is usual, since room that turns out not to be needed costs nothing.
+ */
+export const UNPACK_FACTORS = { gzip: 2.9, zstd: 3.2, none: 1 } as const;
+
+function unpackFactor(mediaType: string): number {
+  if (mediaType.endsWith('zstd')) return UNPACK_FACTORS.zstd;
+  if (/(?:\.tar|\.layer\.v1\.tar|diff\.tar)$/.test(mediaType)) return UNPACK_FACTORS.none;
+  return UNPACK_FACTORS.gzip;
+}
+
+/**
+ * What the server still has to download and to store.
+ *
+ * Docker shares a layer only where everything below it is the same too (its chain,
+ * https://github.com/opencontainers/image-spec/blob/main/config.md#layer-chainid), so the layers of the images on the server are
+ * needed image by image.
+ *
+ * @param localImages for each image on the server the list RootFS.Layers of `docker image inspect`.
+ */
+export function estimateDisk(
+  images: readonly { readonly layers: readonly LayerSize[] }[],
+  localImages: readonly (readonly string[])[],
+): DiskEstimate {
+  const local = new Set(localImages.flatMap(chainIds));
+  const downloads = new Map<string, number>();
+  const unpacked = new Map<string, number>();
+  for (const { layers } of images) {
+    const chains = layers.every(({ diffId }) => diffId !== '') ? chainIds(layers.map(({ diffId }) => diffId)) : [];
+    for (const [index, layer] of layers.entries()) {
+      const chain = chains[index];
+      if (chain !== undefined && local.has(chain)) continue;
+      downloads.set(layer.digest, layer.bytes);
+      unpacked.set(chain ?? layer.digest, layer.bytes * unpackFactor(layer.mediaType));
+    }
+  }
+  return { downloadBytes: sum(downloads), unpackedBytes: Math.ceil(sum(unpacked)) };
+}
+
+function sum(sizes: ReadonlyMap<string, number>): number {
+  return [...sizes.values()].reduce((total, bytes) => total + bytes, 0);
+}
+
+/** The chain ID of each layer, from the lowest up. */
+function chainIds(diffIds: readonly string[]): string[] {
+  let below = '';
+  return diffIds.map((diffId) => {
+    below = below === '' ? diffId : `sha256:${createHash('sha256').update(`${below} ${diffId}`).digest('hex')}`;
+    return below;
+  });
+}
+
+export interface DiskFacts {
+  /** Docker's data root. */
+  readonly path: string;
+  readonly freeBytes: number;
+  /** Undefined where the file system has no fixed number of them (btrfs, zfs). */
+  readonly freeInodes: number | undefined;
+}
+
+/** Prints what {@link parseDisk} reads. Root needs not be asked: the parent of the data root tells as well. */
+export function askDisk(path: string): Command {
+  return script(
+    'd=$1; df -Pk -- "$d" 2>/dev/null || df -Pk -- "${d%/*}/" || exit; df -Pi -- "$d" 2>/dev/null || df -Pi -- "${d%/*}/" || :',
+    path,
+  );
+}
+
+/** @returns undefined for text that does not say it. */
+export function parseDisk(path: string, output: string): DiskFacts | undefined {
+  const rows = output
+    .split('\n')
+    .map((line) => /\s(\d+)\s+(\d+)\s+(\d+)\s+(?:\d+%|-)\s+\//.exec(line))
+    .filter((match) => match !== null);
+  const [blocks, inodes] = rows;
+  if (blocks === undefined) return undefined;
+  return {
+    path,
+    freeBytes: Number(blocks[3]) * 1024,
+    freeInodes: inodes === undefined || Number(inodes[1]) === 0 ? undefined : Number(inodes[3]),
+  };
+}
+
+/** Left free for the containers' logs and data, so that a deploy does not fill the disk to the brim. */
+const RESERVE_BYTES = 256 * 1000 * 1000;
+/** Unpacked bytes for each file: 15 to 20 kB in a Debian root file system, down to 8 kB in a big `node_modules`. */
+const BYTES_PER_FILE = 8000;
+const RESERVE_INODES = 1000;
+
+/**
+ * Both forms are counted at once: Docker keeps the download until it is unpacked, and containerd's image store keeps it
+ * for good.
+ */
+export function judgeDisk(estimate: DiskEstimate, disk: DiskFacts): PreflightFinding[] {
+  const findings: PreflightFinding[] = [];
+  if (estimate.downloadBytes === 0) return findings;
+  const { path, freeBytes, freeInodes } = disk;
+  const neededBytes = estimate.downloadBytes + estimate.unpackedBytes;
+  const hint = 'Free some with `docker image prune` (see `docker system df`), or enlarge the disk.';
+  if (neededBytes + RESERVE_BYTES > freeBytes) {
+    findings.push({
+      message:
+        `The new images need about ${formatBytes(neededBytes)} (${formatBytes(estimate.downloadBytes)} to download, unpacked about ` +
+        `${formatBytes(estimate.unpackedBytes)}) and ${formatBytes(RESERVE_BYTES)} to spare, but only ${formatBytes(freeBytes)} are free on ${path} (Docker's data root).`,
+      hint,
+    });
+  }
+  const neededInodes = Math.ceil(estimate.unpackedBytes / BYTES_PER_FILE);
+  if (freeInodes !== undefined && neededInodes + RESERVE_INODES > freeInodes) {
+    findings.push({
+      message: `The new images need about ${neededInodes} inodes (files), but only ${freeInodes} are free on ${path} (Docker's data root).`,
+      hint,
+    });
+  }
+  return findings;
+}

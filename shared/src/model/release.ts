@@ -1,0 +1,26 @@
+/** One release as `release.json` in the store says it. Holds no secret. */
+export interface Release {
+  /** UTC time and short commit: `20261122T223100Z-ab12cd3`. Sorts by time. */
+  readonly id: string;
+  readonly project: string;
+  /** RFC 3339, UTC. */
+  readonly created: string;
+  readonly commit: string;
+  readonly ref: string;
+  readonly actor: string;
+  readonly runUrl: string;
+  /** `adopted`: what ran before the first deploy, recorded as it was found. */
+  readonly result: 'healthy' | 'adopted';
+  readonly services: Readonly<Record<string, ReleasedService>>;
+  /** SHA-256 addresses below `files/` that the release's mounts point to. */
+  readonly files: readonly string[];
+}
+
+export interface ReleasedService {
+  /** What the Compose file asked for: `postgres:17`. */
+  readonly reference: string;
+  /** What runs: `postgres:17@sha256:...`; the reference itself for an adopted release. */
+  readonly image: string;
+  /** Compose's own hash of the service's configuration. */
+  readonly configHash: string;
+}

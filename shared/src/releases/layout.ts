@@ -1,0 +1,46 @@
+/** Where everything is in the release store: pure. See infra/docs/ARCHITECTURE.md, "The release store". */
+
+export interface StoreLayout {
+  /** The Compose project directory. */
+  readonly project: string;
+  /** `compose.yaml` in it, a link to the current release's. */
+  readonly composeLink: string;
+  /** 0700. */
+  readonly store: string;
+  readonly lock: string;
+  readonly journal: string;
+  readonly releases: string;
+  readonly files: string;
+  readonly current: string;
+}
+
+/** @param projectPath absolute, without a slash at its end. */
+export function layoutStore(projectPath: string): StoreLayout {
+  const store = `${projectPath}/.slipway`;
+  return {
+    project: projectPath,
+    composeLink: `${projectPath}/compose.yaml`,
+    store,
+    lock: `${store}/lock`,
+    journal: `${store}/journal`,
+    releases: `${store}/releases`,
+    files: `${store}/files`,
+    current: `${store}/current`,
+  };
+}
+
+export function releaseComposeFile(layout: StoreLayout, releaseId: string): string {
+  return `${layout.releases}/${releaseId}/compose.yaml`;
+}
+
+/** `20261122T223100Z-ab12cd3`; without a commit, `20261122T223100Z-manual`. */
+export function makeReleaseId(now: Date, commit: string): string {
+  const time = now.toISOString().replaceAll(/[-:]|\.\d+/g, '');
+  return `${time}-${/^[0-9a-f]{7,}$/i.test(commit) ? commit.slice(0, 7).toLowerCase() : 'manual'}`;
+}
+
+const RELEASE_ID = /^\d{8}T\d{6}Z-[a-z0-9]{1,40}$/;
+
+export function isReleaseId(text: string): boolean {
+  return RELEASE_ID.test(text);
+}

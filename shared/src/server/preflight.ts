@@ -1,0 +1,135 @@
+/** Whether the server is ready: all findings at once, pure. */
+import type { Service } from '../compose/project';
+import type { PreflightFinding } from '../errors';
+import type { ServerFacts } from './facts';
+
+/**
+ * `config --format json`, `--hash`, several `--env-file` and `up --pull never --no-build` work from here on; tested with
+ * this version and with the newest.
+ */
+export const MINIMUM_COMPOSE = '2.20.0';
+
+export function judgeServer(facts: ServerFacts): PreflightFinding[] {
+  return [...judgeDocker(facts), ...judgeTools(facts), ...judgeFolder(facts)];
+}
+
+function judgeDocker(facts: ServerFacts): PreflightFinding[] {
+  const { docker } = facts;
+  switch (docker.kind) {
+    case 'missing':
+      return [
+        {
+          message: 'Docker is not installed: there is no program `docker` in the PATH of the login.',
+          hint: 'Install Docker Engine with the Compose plugin: https://docs.docker.com/engine/install/',
+        },
+      ];
+    case 'unreachable': {
+      if (/permission denied/i.test(docker.problem)) {
+        const member = facts.groups.includes('docker');
+        return [
+          {
+            message: `The user ${facts.user} may not use Docker${member ? '' : `: it is not in the group docker (its groups: ${facts.groups.join(', ')})`}.`,
+            hint: member
+              ? 'It is in the group docker, but the socket refuses it: look at `ls -l /var/run/docker.sock` and `docker context ls`.'
+              : `On the server, as root: usermod -aG docker ${facts.user}`,
+          },
+        ];
+      }
+      return [
+        {
+          message: `Docker does not answer: ${docker.problem.slice(0, 300) || 'no reason given'}.`,
+          hint: 'On the server: systemctl status docker; journalctl -u docker -n 50',
+        },
+      ];
+    }
+    case 'ready':
+      if (docker.composeVersion === '') {
+        return [
+          {
+            message: 'Docker has no Compose plugin (`docker compose`); the old `docker-compose` is not enough.',
+            hint: 'Install it: https://docs.docker.com/compose/install/linux/',
+          },
+        ];
+      }
+      return compareVersions(docker.composeVersion, MINIMUM_COMPOSE) < 0
+        ? [
+            {
+              message: `Docker Compose is ${docker.composeVersion}; Slipway needs ${MINIMUM_COMPOSE} or newer.`,
+              hint: 'Update the Compose plugin: https://docs.docker.com/compose/install/linux/',
+            },
+          ]
+        : [];
+  }
+}
+
+function judgeTools(facts: ServerFacts): PreflightFinding[] {
+  if (facts.missingTools.length === 0) return [];
+  return [
+    {
+      message: `These programs are missing on the server: ${facts.missingTools.join(', ')}.`,
+      hint: 'They are in coreutils, tar and util-linux (or busybox).',
+    },
+  ];
+}
+
+function judgeFolder(facts: ServerFacts): PreflightFinding[] {
+  const findings: PreflightFinding[] = [];
+  const own = `On the server, as root: install -d -o ${facts.user} ${facts.path} (or set the input path to a folder of ${facts.user}'s own).`;
+  if (facts.folder === 'other') {
+    findings.push({ message: `The path ${facts.path} is there and is not a folder.`, hint: 'Choose another one with the input path.' });
+  } else if (facts.notWritable !== '') {
+    findings.push({ message: `The user ${facts.user} may not write to ${facts.notWritable}, so ${facts.path} cannot be used.`, hint: own });
+  } else if (facts.storeProblem !== '') {
+    findings.push({
+      message: `The release store belongs to somebody else: ${facts.storeProblem}.`,
+      hint: `Deploy as its owner, or give it to ${facts.user} with chown -R.`,
+    });
+  }
+  return findings;
+}
+
+/** -1, 0 or 1 by the numbers of `2.26.1-4`; what follows them is ignored. */
+export function compareVersions(a: string, b: string): number {
+  const numbers = (text: string): number[] => (/^\d+(\.\d+)*/.exec(text)?.[0] ?? '0').split('.').map(Number);
+  const [left, right] = [numbers(a), numbers(b)];
+  for (let index = 0; index < Math.max(left.length, right.length); index++) {
+    const difference = (left[index] ?? 0) - (right[index] ?? 0);
+    if (difference !== 0) return Math.sign(difference);
+  }
+  return 0;
+}
+
+/** Host ports that something else has; what this project itself publishes is replaced, and in nobody's way. */
+export function judgePorts(services: readonly Service[], facts: ServerFacts, project: string): PreflightFinding[] {
+  return services.flatMap((service) =>
+    service.ports.flatMap((wanted) => {
+      const owner = facts.publishedPorts.find(
+        (port) => port.port === wanted.port && port.protocol === wanted.protocol && overlaps(port.address, wanted.address),
+      );
+      if (owner?.project === project) return [];
+      const name = `${wanted.port}/${wanted.protocol}`;
+      if (owner !== undefined) {
+        return [
+          {
+            message: `Service ${service.name} publishes port ${name}, which container ${owner.container}${owner.project === '' ? '' : ` of project ${owner.project}`} has.`,
+            hint: 'Stop that one, or publish another port.',
+          },
+        ];
+      }
+      if (wanted.protocol === 'tcp' && facts.listeningPorts.includes(wanted.port)) {
+        return [
+          {
+            message: `Service ${service.name} publishes port ${name}, on which another program of the server listens.`,
+            hint: `Find it on the server with: sudo ss -ltnp sport = :${wanted.port}`,
+          },
+        ];
+      }
+      return [];
+    }),
+  );
+}
+
+function overlaps(a: string, b: string): boolean {
+  const all = (address: string): boolean => ['', '0.0.0.0', '::'].includes(address);
+  return a === b || all(a) || all(b);
+}

@@ -1,0 +1,173 @@
+import fc from 'fast-check';
+import { askDisk, type DiskFacts, estimateDisk, judgeDisk, type LayerSize, parseDisk } from '../../src/images/disk';
+
+const layer = (name: string, bytes = 1000, mediaType = 'application/vnd.oci.image.layer.v1.tar+gzip'): LayerSize => ({
+  digest: `sha256:c-${name}`,
+  diffId: `sha256:${name}`,
+  bytes,
+  mediaType,
+});
+const image = (...layers: LayerSize[]) => ({ layers });
+
+test.each<[string, LayerSize[][], string[][], number, number]>([
+  ['nothing', [], [], 0, 0],
+  ['all new', [[layer('a'), layer('b')]], [], 2000, 5800],
+  ['all local', [[layer('a'), layer('b')]], [['sha256:a', 'sha256:b', 'sha256:c']], 0, 0],
+  ['the lower layer is local', [[layer('a'), layer('b')]], [['sha256:a']], 1000, 2900],
+  ['a layer over another one is not the same', [[layer('b')]], [['sha256:a', 'sha256:b']], 1000, 2900],
+  [
+    'a layer over something new is not the same',
+    [[layer('x'), layer('b')]],
+    [['sha256:a', 'sha256:b'], ['sha256:b']],
+    2000,
+    5800,
+  ],
+  [
+    'two images share',
+    [
+      [layer('a'), layer('b')],
+      [layer('a'), layer('c')],
+    ],
+    [],
+    3000,
+    8700,
+  ],
+  [
+    'the same blob over two bases is downloaded once and unpacked twice',
+    [
+      [layer('a'), layer('z')],
+      [layer('b'), layer('z')],
+    ],
+    [],
+    3000,
+    11_600,
+  ],
+  [
+    'without diff IDs nothing is taken for local',
+    [[{ ...layer('a'), diffId: '' }, layer('b')]],
+    [['sha256:a', 'sha256:b']],
+    2000,
+    5800,
+  ],
+  ['zstd', [[layer('a', 1000, 'application/vnd.oci.image.layer.v1.tar+zstd')]], [], 1000, 3200],
+  ['plain tar', [[layer('a', 1000, 'application/vnd.oci.image.layer.v1.tar')]], [], 1000, 1000],
+  ['plain tar of Docker', [[layer('a', 1000, 'application/vnd.docker.image.rootfs.diff.tar')]], [], 1000, 1000],
+  ['Docker', [[layer('a', 1000, 'application/vnd.docker.image.rootfs.diff.tar.gzip')]], [], 1000, 2900],
+  ['an unknown type', [[layer('a', 1000, '')]], [], 1000, 2900],
+])('%s', (_name, images, local, downloadBytes, unpackedBytes) => {
+  expect(
+    estimateDisk(
+      images.map((layers) => image(...layers)),
+      local,
+    ),
+  ).toEqual({ downloadBytes, unpackedBytes });
+});
+
+const facts = (changes: Partial<DiskFacts> = {}): DiskFacts => ({
+  path: '/var/lib/docker',
+  freeBytes: 10e9,
+  freeInodes: 1e6,
+  ...changes,
+});
+
+test('enough room finds nothing', () => {
+  expect(judgeDisk({ downloadBytes: 1e9, unpackedBytes: 2.9e9 }, facts())).toEqual([]);
+  expect(judgeDisk({ downloadBytes: 1e9, unpackedBytes: 2.9e9 }, facts({ freeInodes: undefined }))).toEqual([]);
+});
+
+test('what is already there needs no room, however full the disk is', () => {
+  expect(judgeDisk({ downloadBytes: 0, unpackedBytes: 0 }, facts({ freeBytes: 0, freeInodes: 0 }))).toEqual([]);
+});
+
+test('both findings, with numbers', () => {
+  expect(
+    judgeDisk({ downloadBytes: 333e6, unpackedBytes: 967e6 }, facts({ freeBytes: 0.4e9, freeInodes: 5000 })),
+  ).toEqual([
+    {
+      message:
+        "The new images need about 1.3 GB (333.0 MB to download, unpacked about 967.0 MB) and 256.0 MB to spare, but only 400.0 MB are free on /var/lib/docker (Docker's data root).",
+      hint: 'Free some with `docker image prune` (see `docker system df`), or enlarge the disk.',
+    },
+    {
+      message:
+        "The new images need about 120875 inodes (files), but only 5000 are free on /var/lib/docker (Docker's data root).",
+      hint: 'Free some with `docker image prune` (see `docker system df`), or enlarge the disk.',
+    },
+  ]);
+});
+
+test('more free never finds more, and a smaller estimate neither', () => {
+  fc.assert(
+    fc.property(fc.nat(1e10), fc.nat(1e10), fc.nat(1e10), fc.nat(1e10), (download, unpacked, free, more) => {
+      const estimate = { downloadBytes: download, unpackedBytes: unpacked };
+      const tight = judgeDisk(estimate, facts({ freeBytes: free })).length;
+      expect(judgeDisk(estimate, facts({ freeBytes: free + more })).length).toBeLessThanOrEqual(tight);
+      expect(
+        judgeDisk({ ...estimate, unpackedBytes: Math.floor(unpacked / 2) }, facts({ freeBytes: free })).length,
+      ).toBeLessThanOrEqual(tight);
+    }),
+    { numRuns: 1000 },
+  );
+});
+
+test('an estimate never counts a local image, and is never less than nothing', () => {
+  const layers = fc.array(
+    fc.constantFrom('a', 'b', 'c', 'd').map((name) => layer(name, 100 + name.charCodeAt(0))),
+    { maxLength: 6 },
+  );
+  fc.assert(
+    fc.property(fc.array(layers, { maxLength: 4 }), fc.array(layers, { maxLength: 3 }), (images, local) => {
+      const ids = local.map((one) => one.map(({ diffId }) => diffId));
+      const estimate = estimateDisk(
+        images.map((one) => image(...one)),
+        ids,
+      );
+      expect(estimate.downloadBytes).toBeGreaterThanOrEqual(0);
+      const withLocal = estimateDisk(
+        [...images, ...local].map((one) => image(...one)),
+        ids,
+      );
+      expect(withLocal).toEqual(estimate);
+    }),
+    { numRuns: 1000 },
+  );
+});
+
+test.each([
+  [
+    'GNU',
+    `Filesystem     1024-blocks      Used Available Capacity Mounted on
+/dev/sda1         41152736  12000000  27036000      31% /
+Filesystem      Inodes  IUsed   IFree IUse% Mounted on
+/dev/sda1      2621440 300000 2321440   12% /
+`,
+    { freeBytes: 27036000 * 1024, freeInodes: 2321440 },
+  ],
+  [
+    'btrfs has no inodes to count',
+    `Filesystem     1024-blocks      Used Available Capacity Mounted on
+/dev/mapper/my disk 41152736  12000000  27036000      31% /var/lib/docker
+Filesystem     Inodes IUsed IFree IUse% Mounted on
+/dev/sda1           0     0     0     - /var/lib/docker
+`,
+    { freeBytes: 27036000 * 1024, freeInodes: undefined },
+  ],
+  [
+    'an old df without -i',
+    `Filesystem 1024-blocks Used Available Capacity Mounted on
+overlay 100 40 60 40% /
+`,
+    { freeBytes: 60 * 1024, freeInodes: undefined },
+  ],
+])('df: %s', (_name, output, expected) => {
+  expect(parseDisk('/var/lib/docker', output)).toEqual({ path: '/var/lib/docker', ...expected });
+});
+
+test('no answer is no answer', () => {
+  expect(parseDisk('/x', '')).toBeUndefined();
+  expect(parseDisk('/x', 'df: /x: No such file or directory')).toBeUndefined();
+});
+
+test('the path is a parameter, not part of the script', () => {
+  expect(askDisk('/a b/$(reboot)').words.slice(3)).toEqual(['slipway', '/a b/$(reboot)']);
+});

@@ -1,0 +1,575 @@
+/**
+ * A job: what its steps share on a runner. One folder tree, one environment, one set of masks, one tracking id, and the
+ * `post` parts that wait for the end. `runAction` makes a job of one step; a workflow would make one of many.
+ */
+import { randomUUID } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { isAbsolute, join, relative, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { type ActionManifest, readManifest } from './action-manifest.ts';
+import { evaluateTemplate } from './expressions.ts';
+import { FileCommandError, FileCommands, SUMMARY_LIMIT } from './file-commands.ts';
+import { HarnessError } from './harness-error.ts';
+import { findNode24 } from './node-binary.ts';
+import { NodeProcess, type ProcessEnd, type SentSignal } from './node-process.ts';
+import { killTracked, type Orphan } from './orphans.ts';
+import { SecretMasker } from './secret-masker.ts';
+import { type Annotation, type LogEntry, StepLog } from './step-log.ts';
+import { CommandReader, type Unsupported } from './workflow-commands.ts';
+
+const REPOSITORY = fileURLToPath(new URL('../../../', import.meta.url));
+
+/** A file that an action left, longer than this, is cut in `leftFiles`. */
+const LEFT_FILE_LIMIT = 1024 * 1024;
+
+/**
+ * When to cancel or kill: after so many milliseconds, at the first line of raw output that matches, or when a function's
+ * promise resolves.
+ */
+export type Trigger = number | RegExp | ((running: RunningAction) => Promise<void> | void);
+
+/** The process under way, for triggers. */
+export interface RunningAction {
+  readonly pid: number;
+  /** Raw lines of both streams so far, unmasked. */
+  readonly lines: readonly string[];
+  /** Waits for a raw line, past ones included. Never resolves if none comes. */
+  line(pattern: RegExp): Promise<string>;
+}
+
+export interface JobOptions {
+  /** The checkout. Default: an empty folder that goes with the job. */
+  readonly workspace?: string;
+  /** Values of the `secrets` context: masked from the start. */
+  readonly secrets?: readonly string[];
+  /** The job's `env:`. The rest of the environment is the runner's, nothing is inherited from this process. */
+  readonly env?: Readonly<Record<string, string>>;
+  /** Overrides of the `github` context: `{ sha: '...', ref: '...', api_url: '...' }`. */
+  readonly github?: Readonly<Record<string, string>>;
+  /** As if the run had been started with debug logging. */
+  readonly debug?: boolean;
+  /** Multiplies the times of the cancel sequence; 1, the default, is the truth. */
+  readonly timeScale?: number;
+  /** Bound on each process, in seconds; when it passes, everything is killed and HarnessError thrown. Default 120. */
+  readonly limitSeconds?: number;
+  /** Return what is not supported in `unsupported` instead of throwing. */
+  readonly allowUnsupported?: boolean;
+  /** Each entry of the log as it comes, masked. */
+  readonly onEntry?: (entry: LogEntry) => void;
+}
+
+export interface StepRequest {
+  /** The action's folder: from the repository's root, or absolute. */
+  readonly action: string;
+  readonly with?: Readonly<Record<string, string>>;
+  /** The step's `env:`. */
+  readonly env?: Readonly<Record<string, string>>;
+  /** Cancels the run as GitHub does: SIGINT, 7.5 s, SIGTERM, 2.5 s, SIGKILL; then `post`. */
+  readonly cancelAfter?: Trigger;
+  /** SIGKILL for the action's process only, as the kernel does when memory is short; then `post`. */
+  readonly killAfter?: Trigger;
+  /** The machine goes away: SIGKILL for everything of the job; no `post`, no outputs. */
+  readonly loseAfter?: Trigger;
+}
+
+export type Outcome = 'success' | 'failure' | 'cancelled' | 'lost';
+
+/** What one process of an action did. */
+export interface StepRun {
+  readonly outcome: Outcome;
+  /** 128 + signal number where a signal ended it. */
+  readonly exitCode: number;
+  readonly signal: NodeJS.Signals | null;
+  /** As a person sees it in the browser: masked, groups open, `Error: ` and the like before annotations. */
+  readonly log: string;
+  readonly entries: readonly LogEntry[];
+  readonly annotations: readonly Annotation[];
+  readonly outputs: Readonly<Record<string, string>>;
+  /** Outputs that hold a masked value: GitHub would not hand them to another job. */
+  readonly droppedOutputs: readonly string[];
+  readonly state: Readonly<Record<string, string>>;
+  /** Markdown, masked line by line as GitHub does. */
+  readonly summary: string;
+  /** What was registered as a secret: the job's and by `::add-mask::`. */
+  readonly masks: readonly string[];
+  /** Raw, for leak tests. */
+  readonly stdout: string;
+  readonly stderr: string;
+  readonly unsupported: readonly Unsupported[];
+  /** The process ended with commands still stopped. */
+  readonly commandsStopped: boolean;
+  readonly pid: number;
+  readonly startedAt: Date;
+  readonly firstOutputMs: number | undefined;
+  readonly durationMs: number;
+  readonly peakRssBytes: number;
+  /** What the harness sent to the process. */
+  readonly signals: readonly SentSignal[];
+}
+
+export interface JobEnd {
+  /** In the order they ran: the last step's first. */
+  readonly posts: readonly StepRun[];
+  /** Processes that outlived the job's steps, and were killed. */
+  readonly orphans: readonly Orphan[];
+  /** Files that the actions left in HOME, RUNNER_TEMP and /tmp's stand-in TMPDIR: name to text. */
+  readonly leftFiles: Readonly<Record<string, string>>;
+}
+
+interface Post {
+  readonly manifest: ActionManifest;
+  readonly inputs: ReadonlyMap<string, string>;
+  readonly env: Readonly<Record<string, string>>;
+  readonly state: Readonly<Record<string, string>>;
+}
+
+interface Faults {
+  readonly cancelAfter?: Trigger | undefined;
+  readonly killAfter?: Trigger | undefined;
+  readonly loseAfter?: Trigger | undefined;
+}
+
+export class Job {
+  readonly trackingId = `github_${randomUUID()}`;
+  readonly workspace: string;
+  readonly #root: string;
+  readonly #options: JobOptions;
+  readonly #masker = new SecretMasker();
+  readonly #github: Readonly<Record<string, string>>;
+  /** What steps added through GITHUB_ENV and GITHUB_PATH. */
+  readonly #addedEnv: Record<string, string> = {};
+  readonly #addedPath: string[] = [];
+  readonly #posts: Post[] = [];
+  #status: Outcome = 'success';
+
+  static async open(options: JobOptions = {}): Promise<Job> {
+    const root = await mkdtemp(join(tmpdir(), 'slipway-runner-'));
+    for (const folder of ['home', 'temp', 'tools', 'tmp', 'work']) await mkdir(join(root, folder));
+    await mkdir(join(root, 'temp', '_github_workflow'));
+    await writeFile(join(root, 'temp', '_github_workflow', 'event.json'), '{}');
+    return new Job(root, options);
+  }
+
+  private constructor(root: string, options: JobOptions) {
+    this.#root = root;
+    this.#options = options;
+    this.workspace = options.workspace === undefined ? join(root, 'work') : resolve(options.workspace);
+    this.#github = { ...githubContext(this.workspace, root), ...options.github };
+    for (const secret of options.secrets ?? []) this.#masker.add(secret);
+    this.#masker.add(this.#github['token'] ?? '');
+  }
+
+  /** Runs the main part of an action; its `post`, if it has one, waits for `close`. */
+  async step(request: StepRequest): Promise<StepRun> {
+    const manifest = await readManifest(
+      isAbsolute(request.action) ? request.action : resolve(REPOSITORY, request.action),
+    );
+    const inputs = this.#inputs(manifest, request.with ?? {});
+    const env = { ...this.#options.env, ...request.env };
+    const run = await this.#run(manifest, manifest.main, inputs, env, {}, request);
+    if (run.outcome !== 'success') this.#status = run.outcome;
+    if (manifest.post !== undefined) this.#posts.unshift({ manifest, inputs, env, state: run.state });
+    return run;
+  }
+
+  /** The end of the job: every `post` that its `post-if` allows, then what still runs is killed, and the folders go. */
+  async close(): Promise<JobEnd> {
+    const posts: StepRun[] = [];
+    try {
+      for (const post of this.#status === 'lost' ? [] : this.#posts) {
+        if (!allows(post.manifest, this.#status)) continue;
+        posts.push(await this.#run(post.manifest, post.manifest.post ?? '', post.inputs, post.env, post.state, {}));
+      }
+      return { posts, orphans: killTracked(this.trackingId), leftFiles: await this.#leftFiles() };
+    } finally {
+      await this.abandon();
+    }
+  }
+
+  /** After a fault of the harness: no `post`, everything is killed and removed. */
+  async abandon(): Promise<void> {
+    killTracked(this.trackingId);
+    await rm(this.#root, { recursive: true, force: true });
+  }
+
+  #inputs(manifest: ActionManifest, given: Readonly<Record<string, string>>): ReadonlyMap<string, string> {
+    // The runner compares names without regard to case, and only warns of an unknown one. A test must not go on.
+    const known = new Set(manifest.inputs.map((input) => input.name.toLowerCase()));
+    const unknown = Object.keys(given).filter((name) => !known.has(name.toLowerCase()));
+    if (unknown.length > 0) {
+      throw new HarnessError(
+        `Unexpected input(s) '${unknown.join("', '")}', valid inputs are ['${manifest.inputs.map((input) => input.name).join("', '")}']`,
+      );
+    }
+    const inputs = new Map(Object.entries(given));
+    const has = new Set([...inputs.keys()].map((name) => name.toLowerCase()));
+    for (const input of manifest.inputs) {
+      // `required` is a word for people: the runner passes an empty text.
+      if (!has.has(input.name.toLowerCase())) {
+        inputs.set(input.name, evaluateTemplate(input.default ?? '', { github: this.#github }));
+      }
+    }
+    return inputs;
+  }
+
+  async #run(
+    manifest: ActionManifest,
+    script: string,
+    inputs: ReadonlyMap<string, string>,
+    env: Readonly<Record<string, string>>,
+    state: Readonly<Record<string, string>>,
+    faults: Faults,
+  ): Promise<StepRun> {
+    const log = new StepLog(this.#masker, this.#options.onEntry);
+    const reader = new CommandReader(log, this.#masker);
+    const files = await FileCommands.create(join(this.#root, 'temp'));
+    const isPost = script === manifest.post;
+    this.#announce(log, manifest, inputs, env, isPost);
+
+    const lines: string[] = [];
+    const listeners = new Set<(line: string) => void>();
+    const child = await NodeProcess.start({
+      node: findNode24(),
+      script: join(manifest.folder, script),
+      cwd: this.workspace,
+      env: this.#environment(manifest, inputs, env, state, files),
+      timeScale: this.#options.timeScale ?? 1,
+      onLine: (line) => {
+        lines.push(line);
+        reader.read(line);
+        for (const listener of listeners) listener(line);
+      },
+    });
+    const running: RunningAction = {
+      pid: child.pid,
+      lines,
+      line: async (pattern) => {
+        const past = lines.find((line) => pattern.test(line));
+        if (past !== undefined) return past;
+        return await new Promise<string>((found) => {
+          const listener = (line: string): void => {
+            if (!pattern.test(line)) return;
+            listeners.delete(listener);
+            found(line);
+          };
+          listeners.add(listener);
+        });
+      },
+    };
+
+    const { end, fault } = await this.#watch(child, running, faults, log);
+    const results = fault === 'lost' ? NOTHING : await this.#readFiles(files, log, manifest, isPost);
+    const unsupported = [...reader.unsupported, ...results.unsupported];
+    const run: StepRun = {
+      ...end,
+      outcome: fault ?? (end.exitCode !== 0 || reader.failed || results.failed ? 'failure' : 'success'),
+      log: log.render({ debug: this.#options.debug === true }),
+      entries: log.entries,
+      annotations: log.annotations,
+      outputs: results.outputs,
+      droppedOutputs: Object.entries(results.outputs)
+        .filter(([, value]) => this.#masker.mask(value) !== value)
+        .map(([name]) => name),
+      state: { ...state, ...results.state },
+      summary: results.summary,
+      masks: [...this.#masker.values],
+      unsupported,
+      commandsStopped: reader.stopped,
+      pid: child.pid,
+    };
+    if (unsupported.length > 0 && this.#options.allowUnsupported !== true) {
+      throw new HarnessError(
+        `${manifest.name} did what the harness does not support:\n${unsupported.map((one) => `- ${one.what}: ${one.text}`).join('\n')}`,
+        run.log,
+      );
+    }
+    return run;
+  }
+
+  /** What the runner prints before it starts an action. */
+  #announce(
+    log: StepLog,
+    manifest: ActionManifest,
+    inputs: ReadonlyMap<string, string>,
+    env: Readonly<Record<string, string>>,
+    isPost: boolean,
+  ): void {
+    if (isPost) {
+      log.write('line', 'Post job cleanup.');
+      return;
+    }
+    log.write('group', `Run ./${relative(REPOSITORY, manifest.folder)}`);
+    const given = [...inputs].filter(([, value]) => value !== '');
+    if (given.length > 0) log.write('line', 'with:');
+    for (const [name, value] of given) log.write('line', `  ${name}: ${value}`);
+    const variables = Object.entries({ ...this.#addedEnv, ...env });
+    if (variables.length > 0) log.write('line', 'env:');
+    for (const [name, value] of variables) log.write('line', `  ${name}: ${value}`);
+    log.write('endgroup', '');
+    for (const input of manifest.inputs) {
+      if (input.deprecationMessage === undefined || !inputs.get(input.name)) continue;
+      const message = `Input '${input.name}' has been deprecated with message: ${input.deprecationMessage}`;
+      log.annotate({ type: 'warning', title: '', message, file: '', shown: true });
+    }
+  }
+
+  #environment(
+    manifest: ActionManifest,
+    inputs: ReadonlyMap<string, string>,
+    env: Readonly<Record<string, string>>,
+    state: Readonly<Record<string, string>>,
+    files: FileCommands,
+  ): Record<string, string> {
+    const variables: Record<string, string> = {
+      HOME: join(this.#root, 'home'),
+      TMPDIR: join(this.#root, 'tmp'),
+      LANG: 'C.UTF-8',
+      USER: 'runner',
+      CI: 'true',
+      ...this.#addedEnv,
+      ...env,
+      GITHUB_ACTIONS: 'true',
+      GITHUB_ACTION: manifest.name.replace(/[^A-Za-z0-9]/g, '_'),
+      GITHUB_WORKSPACE: this.workspace,
+      RUNNER_NAME: 'slipway-harness',
+      RUNNER_ENVIRONMENT: 'self-hosted',
+      RUNNER_OS: 'Linux',
+      RUNNER_ARCH: process.arch === 'arm64' ? 'ARM64' : 'X64',
+      RUNNER_TEMP: join(this.#root, 'temp'),
+      RUNNER_TOOL_CACHE: join(this.#root, 'tools'),
+      RUNNER_WORKSPACE: resolve(this.workspace, '..'),
+      RUNNER_TRACKING_ID: this.trackingId,
+      ...(this.#options.debug === true ? { RUNNER_DEBUG: '1' } : {}),
+      ...files.environment,
+    };
+    for (const [key, value] of Object.entries(this.#github)) {
+      // The token is in the context only: an action gets it as an input or not at all.
+      if (key !== 'token') variables[`GITHUB_${key.toUpperCase()}`] = value;
+    }
+    for (const [name, value] of inputs) variables[`INPUT_${name.replaceAll(' ', '_').toUpperCase()}`] = value;
+    for (const [name, value] of Object.entries(state)) variables[`STATE_${name}`] = value;
+    const path = variables['PATH'] ?? '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
+    variables['PATH'] = [...this.#addedPath.toReversed(), path].join(':');
+    return variables;
+  }
+
+  /** Waits for the end of the process, and brings about what the test asked for. */
+  async #watch(
+    child: NodeProcess,
+    running: RunningAction,
+    faults: Faults,
+    log: StepLog,
+  ): Promise<{ readonly end: ProcessEnd; readonly fault: 'cancelled' | 'lost' | undefined }> {
+    const limitSeconds = this.#options.limitSeconds ?? 120;
+    const over = new AbortController();
+    let fault: 'cancelled' | 'lost' | undefined;
+    let failure: Error | undefined;
+    const killAll = (): void => {
+      child.signal('SIGKILL');
+      killTracked(this.trackingId);
+    };
+    const limit = setTimeout(() => {
+      failure = new HarnessError(`the action did not end within ${limitSeconds} s and was killed`, log.render());
+      killAll();
+    }, limitSeconds * 1000);
+
+    const arm = async (
+      trigger: Trigger | undefined,
+      name: keyof Faults,
+      strike: () => Promise<void>,
+    ): Promise<void> => {
+      if (trigger === undefined) return;
+      try {
+        const struck = await Promise.race([
+          triggered(trigger, running, over.signal),
+          child.end.then(() => 'ended' as const),
+        ]);
+        if (struck === 'ended' || child.hasEnded) {
+          if (typeof trigger !== 'number') {
+            failure ??= new HarnessError(`the action ended before ${name} came: ${String(trigger)}`, log.render());
+          }
+          return;
+        }
+        await strike();
+      } catch (error) {
+        failure ??= error instanceof Error ? error : new Error(String(error));
+        killAll();
+      }
+    };
+    const armed = [
+      arm(faults.cancelAfter, 'cancelAfter', async () => {
+        fault ??= 'cancelled';
+        await child.cancel();
+      }),
+      arm(faults.killAfter, 'killAfter', () => {
+        child.signal('SIGKILL');
+        return Promise.resolve();
+      }),
+      arm(faults.loseAfter, 'loseAfter', () => {
+        fault = 'lost';
+        killAll();
+        return Promise.resolve();
+      }),
+    ];
+    const end = await child.end;
+    clearTimeout(limit);
+    over.abort();
+    await Promise.all(armed);
+    if (failure) {
+      killTracked(this.trackingId);
+      throw failure;
+    }
+    if (fault === 'cancelled') {
+      log.annotate({ type: 'error', title: '', message: 'The operation was canceled.', file: '', shown: true });
+    }
+    return { end, fault };
+  }
+
+  async #readFiles(files: FileCommands, log: StepLog, manifest: ActionManifest, isPost: boolean): Promise<Results> {
+    const unsupported: Unsupported[] = [];
+    let failed = false;
+    const complain = (message: string): void => {
+      log.annotate({ type: 'error', title: '', message, file: '', shown: true });
+    };
+    const read = async (name: 'output' | 'state' | 'env'): Promise<ReadonlyMap<string, string>> => {
+      try {
+        return await files.pairs(name);
+      } catch (error) {
+        if (!(error instanceof FileCommandError)) throw error;
+        complain(`Unable to process file command '${name}' successfully.`);
+        complain(error.message);
+        failed = true;
+        return new Map();
+      }
+    };
+    const outputs = await read('output');
+    const state = await read('state');
+    for (const name of outputs.keys()) {
+      if (!manifest.outputs.some((output) => output.name === name)) {
+        unsupported.push({ what: 'an output that action.yml does not declare', text: name });
+      }
+    }
+    if (isPost && outputs.size > 0)
+      unsupported.push({ what: 'outputs set by post', text: [...outputs.keys()].join(', ') });
+    for (const [name, value] of await read('env')) {
+      if (name.toUpperCase() === 'NODE_OPTIONS') {
+        complain("Can't store NODE_OPTIONS output parameter using '$GITHUB_ENV' command.");
+        failed = true;
+      } else this.#addedEnv[name] = value;
+    }
+    this.#addedPath.push(...(await files.lines('path')));
+
+    let summary = await files.summary();
+    const size = Buffer.byteLength(summary);
+    if (size > SUMMARY_LIMIT) {
+      complain(
+        `$GITHUB_STEP_SUMMARY upload aborted, supports content up to a size of ${SUMMARY_LIMIT / 1024}k, got ${Math.floor(size / 1024)}k.`,
+      );
+      summary = '';
+    }
+    return {
+      outputs: Object.fromEntries(outputs),
+      state: Object.fromEntries(state),
+      summary: summary
+        .split('\n')
+        .map((line) => this.#masker.mask(line))
+        .join('\n'),
+      failed,
+      unsupported,
+    };
+  }
+
+  async #leftFiles(): Promise<Record<string, string>> {
+    const left: Record<string, string> = {};
+    for (const folder of ['home', 'temp', 'tmp']) {
+      for (const entry of await readdir(join(this.#root, folder), { recursive: true, withFileTypes: true })) {
+        const path = join(entry.parentPath, entry.name);
+        const name = relative(this.#root, path);
+        if (!entry.isFile() || /^temp\/_(runner_file_commands|github_workflow)\//.test(name)) continue;
+        const { size } = await stat(path);
+        left[name] = (await readFile(path)).subarray(0, Math.min(size, LEFT_FILE_LIMIT)).toString('latin1');
+      }
+    }
+    return left;
+  }
+}
+
+interface Results {
+  readonly outputs: Readonly<Record<string, string>>;
+  readonly state: Readonly<Record<string, string>>;
+  readonly summary: string;
+  readonly failed: boolean;
+  readonly unsupported: readonly Unsupported[];
+}
+
+const NOTHING: Results = { outputs: {}, state: {}, summary: '', failed: false, unsupported: [] };
+
+async function triggered(trigger: Trigger, running: RunningAction, over: AbortSignal): Promise<'now'> {
+  if (typeof trigger === 'function') await trigger(running);
+  else if (trigger instanceof RegExp) await running.line(trigger);
+  else {
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, trigger);
+      over.addEventListener('abort', () => {
+        clearTimeout(timer);
+        resolve();
+      });
+    });
+  }
+  return 'now';
+}
+
+/** @throws HarnessError for a condition other than the three that need no evaluation */
+function allows(manifest: ActionManifest, status: Outcome): boolean {
+  switch (manifest.postIf.replace(/^\$\{\{\s*(.*?)\s*\}\}$/, '$1')) {
+    case 'always()':
+      return true;
+    case 'success()':
+      return status === 'success';
+    case 'failure()':
+      return status === 'failure';
+    default:
+      throw new HarnessError(`post-if: ${manifest.postIf} is not supported; always(), success() and failure() are`);
+  }
+}
+
+function githubContext(workspace: string, root: string): Record<string, string> {
+  const sha = '1d0c5b0c6a8a1f4ac1f3d6e0b7e94ac2bf58e7d3';
+  return {
+    actor: 'octocat',
+    actor_id: '583231',
+    api_url: 'https://api.github.com',
+    base_ref: '',
+    event_name: 'push',
+    event_path: join(root, 'temp', '_github_workflow', 'event.json'),
+    graphql_url: 'https://api.github.com/graphql',
+    head_ref: '',
+    job: 'deploy',
+    ref: 'refs/heads/main',
+    ref_name: 'main',
+    ref_protected: 'false',
+    ref_type: 'branch',
+    repository: 'octocat/hello-world',
+    repository_id: '1296269',
+    repository_owner: 'octocat',
+    repository_owner_id: '583231',
+    retention_days: '90',
+    run_attempt: '1',
+    run_id: '4242424242',
+    run_number: '7',
+    server_url: 'https://github.com',
+    sha,
+    token: `ghs_${randomUUID().replaceAll('-', '')}`,
+    triggering_actor: 'octocat',
+    workflow: 'Deploy',
+    workflow_ref: 'octocat/hello-world/.github/workflows/deploy.yml@refs/heads/main',
+    workflow_sha: sha,
+    workspace: existsSync(workspace) ? workspace : refuseWorkspace(workspace),
+  };
+}
+
+function refuseWorkspace(workspace: string): never {
+  throw new HarnessError(`the workspace ${workspace} is not there`);
+}
