@@ -3,7 +3,7 @@
  * With `--check` nothing is written, and the exit code is 1 where a table is not up to date.
  */
 import { readFile, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { parse } from 'yaml';
@@ -89,7 +89,7 @@ export async function renewReadmes({ check, repository = root, registry = action
         );
       else await writeFile(path, renewed);
     } catch (error) {
-      if (error.code === 'ENOENT') problems.push(`${action}: there is no ${error.path.slice(repository.length)}`);
+      if (error.code === 'ENOENT') problems.push(`${action}: there is no ${relative(repository, error.path)}`);
       else problems.push(error.message);
     }
   }

@@ -162,7 +162,7 @@ function resolveFunction(
  */
 export function findOutputs(action: string, paths: readonly string[], read: ReadText): string[] {
   const names = new Set<string>();
-  let computed = false;
+  const computed: string[] = [];
   for (const path of paths.filter((one) => one.startsWith(`${action}/src/`) && one.endsWith('.ts'))) {
     const source = ts.createSourceFile(path, read(path) ?? '', ts.ScriptTarget.Latest, true);
     const walk = (node: ts.Node): void => {
@@ -173,17 +173,19 @@ export function findOutputs(action: string, paths: readonly string[], read: Read
       ) {
         const name = node.arguments[0];
         if (name !== undefined && ts.isStringLiteralLike(name)) names.add(name.text);
-        else computed = true;
+        else computed.push(path);
       }
       ts.forEachChild(node, walk);
     };
     walk(source);
   }
-  if (computed) {
+  if (computed.length > 0) {
     const path = `${action}/src/report.ts`;
     const members = findMembers(read(path) ?? '', 'Outputs');
     if (members.length === 0) {
-      throw new Error(`${action} sets an output whose name is not a literal, and ${path} has no interface Outputs`);
+      throw new Error(
+        `${computed.join(', ')} sets an output whose name is not a literal, and ${path} has no interface Outputs`,
+      );
     }
     for (const member of members) names.add(member);
   }

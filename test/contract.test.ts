@@ -135,8 +135,19 @@ describe('the checks find faults', () => {
     expect(() => findOutputs('action-x', [...files.keys()], (path) => files.get(path))).toThrow('no interface Outputs');
   });
 
-  test('GitHub’s validation knows a wrong action.yml', async () => {
-    const text = `name: x\ndescription: x\nruns:\n  using: node99\n  main: x.js\n`;
-    expect(await validateFile('action.yml', text)).toEqual([expect.objectContaining({ severity: 'error', line: 4 })]);
+  test.each([
+    ['runs:\n  using: node99\n  main: x.js', "Unexpected value 'node99'"],
+    ['runs:\n  using: node24\n  main: x.js\n  steps: []', 'steps'],
+    ['runs:\n  using: node24', 'main'],
+  ])('GitHub’s validation finds the fault in %j', async (text, message) => {
+    const findings = await validateFile('action.yml', `name: x\ndescription: x\n${text}\n`);
+    expect(findings.map((finding) => finding.severity)).toEqual(['error']);
+    expect(findings[0]?.message).toContain(message);
+  });
+
+  test('GitHub’s validation knows workflows too', async () => {
+    expect(await validateFile('.github/workflows/a.yml', 'on: push\njobs: {}\n')).toEqual([
+      expect.objectContaining({ severity: 'error' }),
+    ]);
   });
 });

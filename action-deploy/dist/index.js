@@ -74426,7 +74426,7 @@ function describeSocketError(host, cause) {
         case 'EADDRNOTAVAIL':
             return new ConnectError('unreachable', `There is no way from the runner to ${address} (${code}).`, `${IS_IT_REACHABLE} A private or an IPv6 address cannot be reached from GitHub's own runners.`, { cause });
         default:
-            return new ConnectError('lost', `The connection to ${address} broke off (${code}).`, IS_IT_REACHABLE, { cause });
+            return new ConnectError('lost', `The connection to ${address} broke off (${code}).`, `A firewall, fail2ban or sshd's MaxStartups looks like this; see the server's sshd log. ${IS_IT_REACHABLE}`, { cause });
     }
 }
 function connectTimedOut(host, seconds, progress) {
@@ -76236,11 +76236,12 @@ function compose(target, file, ...words) {
     };
 }
 /**
- * Creates or recreates exactly these services. Images are there already and pinned, so nothing is pulled or built;
- * `--no-deps` since the plan says what else changes.
+ * Creates or recreates these services. Images are there already and pinned, so nothing is pulled or built. Without
+ * `--no-deps`: it strips `depends_on` before the configuration is hashed (measured with Compose 2.26), and the next plain
+ * `docker compose up -d` would recreate what is running. What they depend on has been brought up before, and stays as it is.
  */
 function upServices(target, file, services) {
-    return compose(target, file, 'up', '--detach', '--no-deps', '--no-build', '--pull', 'never', '--quiet-pull', ...services);
+    return compose(target, file, 'up', '--detach', '--no-build', '--pull', 'never', ...services);
 }
 function stopServices(target, file, services) {
     return compose(target, file, 'stop', ...services);
@@ -78151,7 +78152,7 @@ function oneOf(...words) {
             return { value: found };
         if (text.trim() === '')
             return { problem: `${EMPTY} ${joinOr(words)}.` };
-        return { problem: `${quoteValue(text)} is not ${joinOr(words)}${suggest(text.trim(), words)}.` };
+        return { problem: `${quoteValue(text)} is not ${joinOr(words)}${suggest(text.trim(), words) || '.'}` };
     };
 }
 /** The lines of a list, trimmed, without empty ones and without comment lines (`# ...`). */
@@ -78186,7 +78187,7 @@ function joinOr(words) {
     const last = words.at(-1) ?? '';
     return words.length < 2 ? last : `${words.slice(0, -1).join(', ')} or ${last}`;
 }
-/** `; did you mean X?` for a word that is nearly one of those known, or nothing. */
+/** `; did you mean X?` (which ends the sentence) for a word that is nearly one of those known, or nothing. */
 function suggest(word, known) {
     const lower = word.slice(0, 60).toLowerCase().replaceAll('_', '-');
     let best;
@@ -79656,6 +79657,7 @@ async function exchange(process, asked, signal) {
 /** A process's input and output as one connection. Destroyed, it is gone at once, whether or not the process follows. */
 class ProcessLine extends external_node_stream_.Duplex {
     #process;
+    #isEnded = false;
     constructor(process) {
         super();
         this.#process = process;
@@ -79668,11 +79670,18 @@ class ProcessLine extends external_node_stream_.Duplex {
             if (!this.push(chunk))
                 stdout.pause();
         });
-        stdout.once('end', () => this.push(null));
-        stdout.once('close', () => {
-            if (!this.readableEnded)
-                this.push(null);
+        stdout.once('end', () => {
+            this.#end();
         });
+        // Without an end: killed, or the connection went.
+        stdout.once('close', () => {
+            this.#end();
+        });
+    }
+    #end() {
+        if (!this.#isEnded)
+            this.push(null);
+        this.#isEnded = true;
     }
     _read() {
         this.#process.stdout.resume();

@@ -30,12 +30,17 @@ export interface DeployReport {
   evidence?: readonly string[];
 }
 
-export function setOutputs(report: DeployReport, runner: Pick<Runner, 'setOutput'>): void {
+export function createReport(): DeployReport {
+  return { result: 'refused', release: '', previous: '', where: '', warnings: [], durations: {}, timeline: [], checks: [], containers: [], baseline: [] };
+}
+
+/** @param redact since a job output that holds a masked value is dropped as a whole. */
+export function setOutputs(report: DeployReport, runner: Pick<Runner, 'setOutput'>, redact: (text: string) => string): void {
   runner.setOutput('release', report.release);
   runner.setOutput('previous-release', report.previous);
   runner.setOutput('result', report.result);
   runner.setOutput('changed-services', JSON.stringify(report.plan === undefined ? [] : changedServices(report.plan)));
-  runner.setOutput('plan', report.plan === undefined ? '' : JSON.stringify(describePlan(report.plan)));
+  runner.setOutput('plan', report.plan === undefined ? '' : redact(JSON.stringify(describePlan(report.plan))));
   runner.setOutput('durations', JSON.stringify(roundAll(report.durations)));
 }
 

@@ -110,7 +110,7 @@ export async function down({ all = false } = {}) {
       if (instance) await removeInstance(instance)
       else await removeTree(inst.getStateDir())
       progress(`the sandbox "${inst.getInstanceName()}" is gone`)
-    })
+    }, { remove: true })
   }
   for (const record of cache.listInstances()) {
     await removeInstance(inst.findInstance(record.instance))

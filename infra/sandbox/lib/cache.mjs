@@ -6,16 +6,18 @@ import * as path from 'node:path'
 import process from 'node:process'
 import { fileURLToPath } from 'node:url'
 import { refreshPackageLists } from './requirements.mjs'
-import { progress, readText, removeTree, run, SandboxError, withLock } from './system.mjs'
+import { progress, readText, removeTree, run, withLock } from './system.mjs'
 
 export const SANDBOX_DIR = path.dirname(path.dirname(fileURLToPath(import.meta.url)))
 export const SCRIPTS = path.join(SANDBOX_DIR, 'scripts')
 export const getHome = () => path.resolve(process.env.SLIPWAY_SANDBOX_HOME || '/var/tmp/slipway-sandbox')
 const getCacheRoot = () => path.join(getHome(), 'cache')
 export const getCacheDir = key => path.join(getCacheRoot(), key)
-export const withCacheLock = work => withLock(path.join(getHome(), 'cache.lock'), work, 'waiting for another sandbox that fills the cache')
+export const withCacheLock = work => withLock(path.join(getHome(), 'cache.lock'), work, { waiting: 'waiting for another sandbox that fills the cache' })
 
 const CACHED_SCRIPTS = ['build-rootfs.sh', 'build-images.sh', 'fetch-tools.sh', 'fetch-compose.sh']
+/** Raise it when what lies in a cache changes without one of these files changing. */
+const LAYOUT = 2
 const DEFAULT_MIRROR = 'http://deb.debian.org/debian'
 const DEFAULT_SECURITY = 'http://deb.debian.org/debian-security'
 
@@ -41,7 +43,7 @@ function listFiles(dir) {
 }
 
 function hashScripts() {
-  const hash = createHash('sha256').update(process.arch)
+  const hash = createHash('sha256').update(`${LAYOUT} ${process.arch}`)
   for (const file of [...CACHED_SCRIPTS.map(name => path.join(SCRIPTS, name)), ...listFiles(path.join(SANDBOX_DIR, 'images'))]) {
     hash.update(`\0${path.relative(SANDBOX_DIR, file)}\0`).update(fs.readFileSync(file))
   }
@@ -223,5 +225,3 @@ export async function removeCache() {
     if (name.startsWith('slipway-sandbox-build-')) await removeTree(path.join('/dev/shm', name))
   }
 }
-
-export { SandboxError }

@@ -5,7 +5,7 @@ import { createConnection } from 'node:net'
 import * as path from 'node:path'
 import process from 'node:process'
 import { getCacheDir, getHome, listInstances, SCRIPTS } from './cache.mjs'
-import { endPidFile, progress, readPidFile, readText, run, SandboxError, startDetached, waitUntil, withLock, writePidFile } from './system.mjs'
+import { endPidFile, readPidFile, readText, run, SandboxError, startDetached, waitUntil, withLock, writePidFile } from './system.mjs'
 
 /** The instance that commands are about: SLIPWAY_SANDBOX, or "default". */
 export function getInstanceName() {
@@ -17,8 +17,9 @@ export function getInstanceName() {
 }
 
 export const getStateDir = (name = getInstanceName()) => path.join(getHome(), name)
-export const withInstanceLock = work =>
-  withLock(path.join(getHome(), `${getInstanceName()}.lock`), work, `waiting for another command on the sandbox "${getInstanceName()}"`)
+/** @param {{remove?: boolean}} [options] remove: the lock's file is not needed any more afterwards */
+export const withInstanceLock = (work, { remove } = {}) =>
+  withLock(path.join(getHome(), `${getInstanceName()}.lock`), work, { waiting: `waiting for another command on the sandbox "${getInstanceName()}"`, remove })
 
 /**
  * @typedef {{instance: string, subnet: number, cacheKey: string, registryPassword: string, stateDir: string}} Instance
@@ -207,5 +208,3 @@ export async function readDigest(instance, name, tag) {
   if (!answer.ok) throw new SandboxError(`The registry ${open} has no image ${name}:${tag} (HTTP ${answer.status}).`)
   return answer.headers.get('docker-content-digest')
 }
-
-export { progress }

@@ -7,7 +7,7 @@ import process from 'node:process'
 import { getCacheDir, SCRIPTS } from './cache.mjs'
 import { describeNetwork, describeRegistry } from './instance.mjs'
 import { readCgroups } from './requirements.mjs'
-import { endPidFile, listMounts, progress, readPidFile, readText, removeTree, run, SandboxError, sendSignal, sleep, startDetached, unmount, waitUntil, writePidFile } from './system.mjs'
+import { endPidFile, listMounts, progress, readPidFile, readText, removeTree, run, SandboxError, sendSignal, startDetached, unmount, waitUntil, writePidFile } from './system.mjs'
 
 const DEPLOY_UID = 1000
 const HOST_KEY_TYPES = ['ed25519', 'ecdsa', 'rsa']
@@ -432,5 +432,3 @@ export async function spawnAttached(argv) {
     child.once('close', (code, signal) => resolve(code ?? (signal === 'SIGKILL' ? 137 : signal === 'SIGTERM' ? 143 : 130)))
   })
 }
-
-export { sleep }

@@ -163,30 +163,45 @@ export async function waitUntil(ask, timeoutMs, everyMs = 50) {
 /**
  * Holds the kernel's lock on a file while work runs. The lock goes with this process, however it ends: a child of ours holds
  * it and ends when its input does.
+ * @param {{waiting?: string, remove?: boolean}} [options] waiting: said when it takes long; remove: take the file away in the end
  */
-export async function withLock(file, work, waiting) {
+export async function withLock(file, work, { waiting, remove = false } = {}) {
   fs.mkdirSync(path.dirname(file), { recursive: true })
-  const holder = spawn('flock', ['-x', file, 'sh', '-c', 'echo locked; exec cat >/dev/null'], { stdio: ['pipe', 'pipe', 'inherit'] })
-  // On a Ctrl-C of the terminal's whole group the lock shall last as long as we do.
-  holder.stdin.on('error', () => {})
-  const locked = once(holder.stdout, 'data')
   const slow = setTimeout(() => progress(waiting ?? `waiting for another sandbox command (it holds ${file})`), 300)
+  let holder
   try {
-    await Promise.race([
-      locked,
-      once(holder, 'exit').then(([code]) => {
-        throw new SandboxError(`Could not lock ${file} (flock ended with ${code}).`)
-      })
-    ])
+    while (holder === undefined) holder = await takeLock(file)
   } finally {
     clearTimeout(slow)
   }
   try {
     return await work()
   } finally {
-    holder.stdin.end()
-    if (holder.exitCode === null) await once(holder, 'exit')
+    if (remove) fs.rmSync(file, { force: true })
+    await letGo(holder)
   }
+}
+
+/** @returns the child that holds the lock; undefined when the file was taken away while we waited for it */
+async function takeLock(file) {
+  const script = 'exec 9>>"$1" && flock -x 9 && if [ "$1" -ef /proc/self/fd/9 ]; then echo locked; else echo stale; fi; exec cat >/dev/null'
+  const holder = spawn('bash', ['-c', script, 'lock', file], { stdio: ['pipe', 'pipe', 'inherit'] })
+  holder.stdin.on('error', () => {})
+  const [said] = await Promise.race([
+    once(holder.stdout, 'data'),
+    once(holder, 'exit').then(([code]) => {
+      throw new SandboxError(`Could not lock ${file} (exit code ${code}).`, 'May this user write there?')
+    })
+  ])
+  if (said.toString().startsWith('locked')) return holder
+  await letGo(holder)
+  return undefined
+}
+
+async function letGo(holder) {
+  const ended = holder.exitCode === null && holder.signalCode === null ? once(holder, 'exit') : undefined
+  holder.stdin.end()
+  await ended
 }
 
 /** Mount points below a folder (or the folder itself), deepest first. */

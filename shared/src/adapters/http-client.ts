@@ -8,7 +8,6 @@ import {
   rootCertificates,
   type TLSSocket,
 } from 'node:tls';
-import { types } from 'node:util';
 import { type buildConnector, Client } from 'undici';
 import { CancelledError, ConnectError, RequestError } from '../errors';
 import { Secret } from '../model/secret';
@@ -22,6 +21,7 @@ import type {
   ReachRequest,
 } from '../ports';
 import { excerpt } from '../shell/excerpt';
+import { field, messageOf } from './foreign-error';
 
 const MAX_BODY_BYTES = 1024 * 1024;
 const MAX_HEADER_BYTES = 64 * 1024;
@@ -180,7 +180,7 @@ function guard<S extends Duplex>(stream: S): S {
 }
 
 function isAbort(error: unknown): boolean {
-  return types.isNativeError(error) && error.name === 'AbortError';
+  return field(error, 'name') === 'AbortError';
 }
 
 /** Runs the exchange within its time and turns whatever goes wrong into plain words. */
@@ -370,12 +370,19 @@ interface Cause {
   readonly cert: NodeCertificate | undefined;
 }
 
-/** The innermost error with a code: undici wraps it, and Node gives one AggregateError for several addresses. */
-function readCause(error: unknown): Cause {
-  if (!types.isNativeError(error)) return { code: '', message: String(error), cert: undefined };
-  if ('errors' in error && Array.isArray(error.errors) && error.errors.length > 0)
-    return readCause(error.errors.at(-1));
-  const code = 'code' in error && typeof error.code === 'string' ? error.code : '';
-  if (code === '' && error.cause !== undefined) return readCause(error.cause);
-  return { code, message: error.message, cert: 'cert' in error ? (error.cert as NodeCertificate) : undefined };
+/** The innermost error with a code: undici wraps it, and Node gives one error with `errors` for several addresses. */
+function readCause(error: unknown, depth = 0): Cause {
+  const several = field(error, 'errors');
+  const code = field(error, 'code');
+  const inner = Array.isArray(several)
+    ? (several.at(-1) as unknown)
+    : typeof code === 'string'
+      ? undefined
+      : field(error, 'cause');
+  if (inner !== undefined && depth < 5) return readCause(inner, depth + 1);
+  return {
+    code: typeof code === 'string' ? code : '',
+    message: messageOf(error),
+    cert: field(error, 'cert') as NodeCertificate | undefined,
+  };
 }

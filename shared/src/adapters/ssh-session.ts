@@ -291,7 +291,12 @@ function describeSocketError(host: SshHost, cause: unknown): ConnectError {
         { cause },
       );
     default:
-      return new ConnectError('lost', `The connection to ${address} broke off (${code}).`, IS_IT_REACHABLE, { cause });
+      return new ConnectError(
+        'lost',
+        `The connection to ${address} broke off (${code}).`,
+        `A firewall, fail2ban or sshd's MaxStartups looks like this; see the server's sshd log. ${IS_IT_REACHABLE}`,
+        { cause },
+      );
   }
 }
 
@@ -481,7 +486,7 @@ function describeRefusedKey(host: SshHost, key: PrivateKey, login: LoginNotes, c
 
 /** The places for channels; who comes when all are taken waits in line. */
 class Slots {
-  #count: number;
+  readonly #count: number;
   #inUse = 0;
   readonly #waiting: (() => void)[] = [];
 
@@ -491,11 +496,6 @@ class Slots {
 
   get inUse(): number {
     return this.#inUse;
-  }
-
-  /** The server allows fewer than we thought. */
-  shrinkTo(count: number): void {
-    this.#count = Math.max(1, Math.min(this.#count, count));
   }
 
   /** @returns what gives the place back; calling it twice does no harm. */
@@ -682,18 +682,21 @@ class SshSession implements Session {
     }
   }
 
-  /** A channel with a program, as soon as there is place for one. */
+  /**
+   * A channel with a program, as soon as there is place for one. sshd counts a session until it has tidied up after it, a
+   * while after we saw it closed, and its MaxSessions may be less than our number: a refusal is asked again. It is final
+   * when, for a while, nothing was under way that could make place.
+   */
   async #claim(text: string, limit: Interruption): Promise<{ program: Program; giveBack: () => void }> {
-    for (;;) {
+    for (let patience = 10; ;) {
       const giveBack = await this.#slots.take(limit);
-      const others = this.#slots.inUse - 1;
+      const isAlone = this.#slots.inUse - 1 <= this.#started;
       try {
         return { program: await this.#open(text, limit), giveBack };
       } catch (error) {
         giveBack();
-        // sshd's MaxSessions may be less than our number. Then we wait in line, if there is anything in it that ends by itself.
-        if (!(error instanceof ChannelRefusedError) || others <= this.#started) throw error;
-        this.#slots.shrinkTo(others);
+        if (!(error instanceof ChannelRefusedError) || (isAlone && --patience === 0)) throw error;
+        await limit.race(delay(50));
       }
     }
   }

@@ -15,11 +15,12 @@ function compose(target: ComposeTarget, file: string, ...words: readonly string[
 }
 
 /**
- * Creates or recreates exactly these services. Images are there already and pinned, so nothing is pulled or built;
- * `--no-deps` since the plan says what else changes.
+ * Creates or recreates these services. Images are there already and pinned, so nothing is pulled or built. Without
+ * `--no-deps`: it strips `depends_on` before the configuration is hashed (measured with Compose 2.26), and the next plain
+ * `docker compose up -d` would recreate what is running. What they depend on has been brought up before, and stays as it is.
  */
 export function upServices(target: ComposeTarget, file: string, services: readonly string[]): Command {
-  return compose(target, file, 'up', '--detach', '--no-deps', '--no-build', '--pull', 'never', '--quiet-pull', ...services);
+  return compose(target, file, 'up', '--detach', '--no-build', '--pull', 'never', ...services);
 }
 
 export function stopServices(target: ComposeTarget, file: string, services: readonly string[]): Command {

@@ -10,7 +10,12 @@ export function localTag(project: string, image: string): string {
   return `${TAG_HOST}/${project}:${image.split('@sha256:').at(-1)?.slice(0, 32) ?? ''}`;
 }
 
-/** @param images pinned: `name:tag@sha256:...`. */
+/** Pinned: an image that was never pulled by its digest is not ours to tag or to remove. */
+function isPinned(image: string): boolean {
+  return image.includes('@sha256:');
+}
+
+/** @param images as the release names them. */
 export function tagImages(project: string, images: readonly string[]): Command {
   return script(
     `set -eu
@@ -18,7 +23,7 @@ while [ "$#" -gt 1 ]; do
   docker image tag "$1" "$2"
   shift 2
 done`,
-    ...images.flatMap((image) => [image, localTag(project, image)]),
+    ...[...new Set(images)].filter(isPinned).flatMap((image) => [image, localTag(project, image)]),
   );
 }
 
@@ -29,7 +34,7 @@ done`,
 export function pruneImages(project: string, images: readonly string[]): Command {
   return script(
     `while [ "$#" -gt 1 ]; do
-  id=$(docker image inspect --format '{{.Id}}' "$2" 2>/dev/null) || { shift 2; continue; }
+  id=$(docker image inspect --format '{{.Id}}' "$1" 2>/dev/null) || { shift 2; continue; }
   docker image rm "$2" >/dev/null 2>&1
   if left=$(docker image inspect --format '{{len .RepoTags}}' "$id" 2>/dev/null) && [ "$left" = 0 ] &&
     [ -z "$(docker ps -aq --filter "ancestor=$id")" ]; then
@@ -38,6 +43,6 @@ export function pruneImages(project: string, images: readonly string[]): Command
   shift 2
 done
 :`,
-    ...images.filter((image) => image.includes('@sha256:')).flatMap((image) => [image, localTag(project, image)]),
+    ...images.filter(isPinned).flatMap((image) => [image, localTag(project, image)]),
   );
 }

@@ -4,13 +4,13 @@ import { script } from '../shell/render';
 import type { StoreLayout } from '../releases/layout';
 
 /**
- * Takes the project's lock and keeps it for as long as standard input stays open: the kernel frees it when this process
- * ends, however it ends. Prints `locked` and the current release; exits 75 with the holder's note when it is held.
+ * Takes the project's lock and keeps it for as long as lines come in on standard input: the kernel frees it when this
+ * process ends, however it ends. Prints `locked` and the current release; exits 75 with the holder's note when it is held.
  *
  * @param holder one line that says who we are, for whoever has to wait.
- * @param maxSeconds after that the lock ends by itself: a connection that was cut without a word must not hold it for hours.
+ * @param leaseSeconds without a line for so long, it ends by itself: a link that was cut gives no end of input for hours.
  */
-export function holdLock(layout: StoreLayout, holder: string, maxSeconds: number): Command {
+export function holdLock(layout: StoreLayout, holder: string, leaseSeconds: number): Command {
   return script(
     `umask 077
 mkdir -p "$1/releases" "$1/files" && chmod 700 "$1" || exit
@@ -18,10 +18,10 @@ exec 9>>"$1/lock" || exit
 flock -n 9 || { cat "$1/lock"; exit 75; }
 printf '%s\\n' "$2" >"$1/lock"
 printf 'locked %s\\n' "$(readlink "$1/current" || echo none)"
-exec timeout "$3" cat >/dev/null`,
+while beat=$(timeout "$3" head -n 1) && [ -n "$beat" ]; do :; done`,
     layout.store,
     holder,
-    String(Math.ceil(maxSeconds)),
+    String(leaseSeconds),
   );
 }
 

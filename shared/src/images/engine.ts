@@ -30,6 +30,9 @@ export interface EngineAnswer {
   readonly body: string;
 }
 
+/** The daemon went away in the middle: it may be back soon. */
+export class EngineHungUp extends ImageError {}
+
 const MAX_BODY = 1024 * 1024;
 const MAX_LINE = 1024 * 1024;
 const MAX_STDERR = 4096;
@@ -37,7 +40,7 @@ const MAX_STDERR = 4096;
 /**
  * One request to the Engine API.
  *
- * @throws ImageError if the daemon cannot be talked to or hangs up before the end, TimeoutError, CancelledError, ConnectError.
+ * @throws ImageError if the daemon cannot be talked to, EngineHungUp if it goes before the end, TimeoutError, CancelledError, ConnectError.
  */
 export async function askEngine(session: Session, asked: EngineRequest): Promise<EngineAnswer> {
   const timeout = AbortSignal.timeout(Math.max(1, Math.round(asked.timeoutSeconds * 1000)));
@@ -52,7 +55,7 @@ export async function askEngine(session: Session, asked: EngineRequest): Promise
     if (isCancelled(asked)) throw cancelled(asked, error);
     if (timeout.aborted) {
       throw new TimeoutError(
-        `Could not ${asked.purpose} on ${session.where} within ${asked.timeoutSeconds} s.`,
+        `Could not ${asked.purpose} on ${session.where} within ${Math.ceil(asked.timeoutSeconds)} s.`,
         'Is the registry slow, or the server overloaded? What was downloaded so far is kept by Docker for the next try.',
         { cause: error },
       );
@@ -87,6 +90,7 @@ async function exchange(process: ServerProcess, asked: EngineRequest, signal: Ab
 /** A process's input and output as one connection. Destroyed, it is gone at once, whether or not the process follows. */
 class ProcessLine extends Duplex {
   readonly #process: ServerProcess;
+  #isEnded = false;
 
   constructor(process: ServerProcess) {
     super();
@@ -99,10 +103,18 @@ class ProcessLine extends Duplex {
     stdout.on('data', (chunk: Buffer) => {
       if (!this.push(chunk)) stdout.pause();
     });
-    stdout.once('end', () => this.push(null));
-    stdout.once('close', () => {
-      if (!this.readableEnded) this.push(null);
+    stdout.once('end', () => {
+      this.#end();
     });
+    // Without an end: killed, or the connection went.
+    stdout.once('close', () => {
+      this.#end();
+    });
+  }
+
+  #end(): void {
+    if (!this.#isEnded) this.push(null);
+    this.#isEnded = true;
   }
 
   override _read(): void {
@@ -221,7 +233,7 @@ async function explainEnd(
       { cause },
     );
   }
-  return new ImageError(
+  return new EngineHungUp(
     `Docker on ${session.where} hung up before it was done: could not ${asked.purpose} (${cause instanceof Error ? excerpt(cause.message, 120) : 'no reason given'}).`,
     'Was the Docker daemon restarted? `journalctl -u docker` on the server says more.',
     { cause },

@@ -6,7 +6,7 @@ import { parseJson, readList, readText } from '../probes/json';
 import { excerpt } from '../shell/excerpt';
 import { type Credentials, credentialsFor } from './credentials';
 import { formatPlatform, type Platform } from './daemon';
-import { askEngine } from './engine';
+import { askEngine, EngineHungUp } from './engine';
 import { explainPullFailure } from './pull-failure';
 import { formatProgress, formatPulled, PullProgress } from './progress';
 import {
@@ -74,12 +74,12 @@ export async function pullImage(session: Session, image: string, options: PullOp
     const progress = new PullProgress(options.layers);
     const watch = watchProgress(name, progress, startedMs, options);
     try {
-      const left = Math.max(1, deadlineSeconds - (clock.monotonicMs() - startedMs) / 1000);
+      const left = Math.max(1, Math.round(deadlineSeconds - (clock.monotonicMs() - startedMs) / 1000));
       const credentials = credentialsFor(reference.registry, options.credentials);
       const failure =
         credentials === undefined
           ? await pullByCli(session, reference, progress, watch.update, options, left)
-          : await pullByApi(session, reference, credentials, progress, watch.update, options, left);
+          : await orHangUp(pullByApi(session, reference, credentials, progress, watch.update, options, left));
       if (failure === undefined) {
         const pulled = await verify(session, reference, progress.digest, signal);
         options.onProgress?.(formatPulled(name, progress.state, (clock.monotonicMs() - startedMs) / 1000));
@@ -185,6 +185,16 @@ async function pullByApi(
   });
   if (status !== 200) return readEngineError(status, body);
   return failure === undefined ? undefined : excerpt(failure, 1000);
+}
+
+/** A daemon that was restarted in the middle is worth another try, as it is for `docker pull` ("unexpected EOF"). */
+async function orHangUp(pull: Promise<string | undefined>): Promise<string | undefined> {
+  try {
+    return await pull;
+  } catch (error) {
+    if (error instanceof EngineHungUp) return `unexpected EOF: ${error.message}`;
+    throw error;
+  }
 }
 
 function readEngineError(status: number, body: string): string {

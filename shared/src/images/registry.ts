@@ -511,11 +511,11 @@ function asRequestError(error: unknown): RequestError {
   throw lost ?? error;
 }
 
-function* causes(error: unknown): Generator<Error> {
+function* causes(error: unknown): Generator<object> {
   let next = error;
-  for (let depth = 0; next instanceof Error && depth < 10; depth++) {
+  for (let depth = 0; typeof next === 'object' && next !== null && depth < 10; depth++) {
     yield next;
-    next = next.cause;
+    next = 'cause' in next ? next.cause : undefined;
   }
 }
 

@@ -82,7 +82,7 @@ export function oneOf<const W extends string>(...words: readonly W[]): Parse<W> 
     const found = words.find((word) => word === text.trim());
     if (found !== undefined) return { value: found };
     if (text.trim() === '') return { problem: `${EMPTY} ${joinOr(words)}.` };
-    return { problem: `${quoteValue(text)} is not ${joinOr(words)}${suggest(text.trim(), words)}.` };
+    return { problem: `${quoteValue(text)} is not ${joinOr(words)}${suggest(text.trim(), words) || '.'}` };
   };
 }
 
@@ -120,7 +120,7 @@ export function joinOr(words: readonly string[]): string {
   return words.length < 2 ? last : `${words.slice(0, -1).join(', ')} or ${last}`;
 }
 
-/** `; did you mean X?` for a word that is nearly one of those known, or nothing. */
+/** `; did you mean X?` (which ends the sentence) for a word that is nearly one of those known, or nothing. */
 export function suggest(word: string, known: readonly string[]): string {
   const lower = word.slice(0, 60).toLowerCase().replaceAll('_', '-');
   let best: { name: string; distance: number } | undefined;

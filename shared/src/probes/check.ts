@@ -331,9 +331,7 @@ function readCheck(entry: Entry, defaults: CheckDefaults): Check | undefined {
   const [kind, ...more] = KINDS.filter((key) => entry.has(key));
   if (kind === undefined) {
     const hint = entry.keys.map((key) => suggest(key, KINDS)).find((text) => text !== '') ?? '';
-    entry.refuse(
-      `does not say what to check: one of the keys ${joinOr(KINDS)} is needed${hint}${hint === '' ? '.' : ''}`,
-    );
+    entry.refuse(`does not say what to check: one of the keys ${joinOr(KINDS)} is needed${hint || '.'}`);
     return undefined;
   }
   if (more.length > 0) {
@@ -346,7 +344,7 @@ function readCheck(entry: Entry, defaults: CheckDefaults): Check | undefined {
     const hint = suggest(key, [...known, ...ALIASES.keys()]);
     entry.refuse(
       other === undefined
-        ? `${quoteValue(key)} is not a key of a ${kind} check${hint === '' ? `; known are ${known.join(', ')}.` : hint}`
+        ? `${quoteValue(key)} is not a key of a ${kind} check${hint || `; known are ${known.join(', ')}.`}`
         : `${key} belongs to ${other} checks, not to ${kind} checks.`,
     );
   }

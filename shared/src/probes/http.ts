@@ -157,7 +157,9 @@ function judgeJson(check: HttpCheck, response: HttpResponse): string[] {
     if (found === undefined) return [`JSON has no ${excerpt(pathText, 100)}`];
     return matchesJson(expected, found)
       ? []
-      : [`JSON ${excerpt(pathText, 100)} is ${quote(typeof found === 'string' ? found : JSON.stringify(found))} instead of ${quote(expected)}`];
+      : [
+          `JSON ${excerpt(pathText, 100)} is ${quote(typeof found === 'string' ? found : JSON.stringify(found))} instead of ${quote(expected)}`,
+        ];
   });
 }
 

@@ -1,7 +1,7 @@
 /** All checks at once, every one to its end. */
 import { CancelledError, SlipwayError } from '../errors';
 import type { Clock, Dial, Http, Session } from '../ports';
-import { excerpt } from '../shell/excerpt';
+import { excerptEnd } from '../shell/excerpt';
 import {
   type Check,
   type CommandCheck,
@@ -112,7 +112,12 @@ async function attemptContainer(
     purpose: `look at the containers of project ${check.project}`,
     ...(signal === undefined ? {} : { signal }),
   });
-  return judgeService(check.service, check.project, parseContainers(stdout), check);
+  try {
+    return judgeService(check.service, check.project, parseContainers(stdout), check);
+  } catch (error) {
+    if (!(error instanceof SyntaxError)) throw error;
+    return failed(error.message);
+  }
 }
 
 async function attemptCommand(
@@ -139,7 +144,9 @@ export function judgeCommand(completed: {
   readonly stdout: string;
   readonly stderr: string;
 }): Verdict {
-  const output = excerpt(`${completed.stdout.slice(-1000)} ${completed.stderr.slice(-1000)}`);
+  const output = [excerptEnd(completed.stdout, 240), excerptEnd(completed.stderr, 240)]
+    .filter((text) => text !== '')
+    .join(' ');
   return completed.exitCode === 0 ? passed('exit code 0', output) : failed(`exit code ${completed.exitCode}`, output);
 }
 

@@ -34,9 +34,9 @@ export function releaseComposeFile(layout: StoreLayout, releaseId: string): stri
 }
 
 /** `20261122T223100Z-ab12cd3`; without a commit, `20261122T223100Z-manual`. */
-export function makeReleaseId(now: Date, commit: string): string {
+export function makeReleaseId(now: Date, commit: string, instead = 'manual'): string {
   const time = now.toISOString().replaceAll(/[-:]|\.\d+/g, '');
-  return `${time}-${/^[0-9a-f]{7,}$/i.test(commit) ? commit.slice(0, 7).toLowerCase() : 'manual'}`;
+  return `${time}-${/^[0-9a-f]{7,}$/i.test(commit) ? commit.slice(0, 7).toLowerCase() : instead}`;
 }
 
 const RELEASE_ID = /^\d{8}T\d{6}Z-[a-z0-9]{1,40}$/;

@@ -24,10 +24,8 @@ export function unusedFiles(stored: readonly string[], keep: readonly Release[])
   return stored.filter((address) => !used.has(address));
 }
 
-/** Pinned images that only removed releases name. */
-export function unusedImages(retention: Retention): string[] {
-  const images = (releases: readonly Release[]): string[] =>
-    releases.flatMap((release) => Object.values(release.services).map((service) => service.image));
-  const used = new Set(images(retention.keep));
-  return [...new Set(images(retention.remove))].filter((image) => !used.has(image));
+/** Pinned images of which a kept release needs none. */
+export function unusedImages(images: readonly string[], keep: readonly Release[]): string[] {
+  const used = new Set(keep.flatMap((release) => Object.values(release.services).map((service) => service.image)));
+  return [...new Set(images)].filter((image) => !used.has(image));
 }

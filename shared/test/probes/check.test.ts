@@ -3,7 +3,13 @@ import { stringify } from 'yaml';
 import { type CheckDefaults, parseChecks } from '../../src/probes/check';
 import type { Check } from '../../src/probes/check-model';
 
-const defaults: CheckDefaults = { input: 'checks', attempts: 3, intervalSeconds: 2, timeoutSeconds: 10, project: 'shop' };
+const defaults: CheckDefaults = {
+  input: 'checks',
+  attempts: 3,
+  intervalSeconds: 2,
+  timeoutSeconds: 10,
+  project: 'shop',
+};
 
 function read(text: string, more: Partial<CheckDefaults> = {}): readonly Check[] {
   const { checks, problems } = parseChecks(text, { ...defaults, ...more });
@@ -83,8 +89,19 @@ describe('one a line', () => {
       json: [{ path: ['checks', 'db'], pathText: 'checks.db', expected: 'ok' }],
     });
     expect(checks[1]).toMatchObject({ attempts: 10, intervalSeconds: 0.5 });
-    expect(checks[5]).toMatchObject({ host: 'example.com', port: 443, serverName: 'example.com', minCertificateDays: 14 });
-    expect(checks[6]).toMatchObject({ service: 'api', project: 'shop', state: 'running', health: 'healthy', maxRestarts: 0 });
+    expect(checks[5]).toMatchObject({
+      host: 'example.com',
+      port: 443,
+      serverName: 'example.com',
+      minCertificateDays: 14,
+    });
+    expect(checks[6]).toMatchObject({
+      service: 'api',
+      project: 'shop',
+      state: 'running',
+      health: 'healthy',
+      maxRestarts: 0,
+    });
   });
 
   test('nothing is no check', () => {
@@ -93,28 +110,67 @@ describe('one a line', () => {
   });
 
   test.each<[string, string]>([
-    ['example.com/health', 'check 1: `example.com/health` is not something to check: start with https://, http://, tcp://, tls:// (or ssh+http:// ... for ports of the server), container: or command:.'],
+    [
+      'example.com/health',
+      'check 1: `example.com/health` is not something to check: start with https://, http://, tcp://, tls:// (or ssh+http:// ... for ports of the server), container: or command:.',
+    ],
     ['https://a.test/ 700', 'check 1: `700` is neither a status such as 200 or 2xx nor an option such as contains:ok.'],
     ['https://a.test/ ok', 'check 1: `ok` is neither a status such as 200 or 2xx nor an option such as contains:ok.'],
     ['https://a.test/ timeout:5 timeout:6', 'check 1: has timeout twice.'],
     ['https://a.test/ json.a:1 json.a:2', 'check 1: has json.a twice.'],
-    ['https://a.test/ timout:5', 'check 1 (https://a.test/): `timout` is not a key of a url check; did you mean timeout?'],
-    ['https://a.test/ health:healthy', 'check 1 (https://a.test/): health belongs to container checks, not to url checks.'],
-    ['https://a.test/ json:ok', 'check 1 (https://a.test/): json must have keys: `json: {name: value}` in the list form, `json.name:value` in a line.'],
+    [
+      'https://a.test/ timout:5',
+      'check 1 (https://a.test/): `timout` is not a key of a url check; did you mean timeout?',
+    ],
+    [
+      'https://a.test/ health:healthy',
+      'check 1 (https://a.test/): health belongs to container checks, not to url checks.',
+    ],
+    [
+      'https://a.test/ json:ok',
+      'check 1 (https://a.test/): json must have keys: `json: {name: value}` in the list form, `json.name:value` in a line.',
+    ],
     ['https://a.test/ status.x:ok', 'check 1 (https://a.test/): status must be a text or a list of texts, not keys.'],
-    ['https://a.test/ via:shh', 'check 1 (https://a.test/): via `shh` is not runner, ssh or both; did you mean ssh?.'],
-    ['https://u:p@a.test/', 'check 1: url holds a user or password, which would show up in logs: send `headers: {authorization: ...}` instead (to a.test).'],
+    ['https://a.test/ via:shh', 'check 1 (https://a.test/): via `shh` is not runner, ssh or both; did you mean ssh?'],
+    [
+      'https://u:p@a.test/',
+      'check 1: url holds a user or password, which would show up in logs: send `headers: {authorization: ...}` instead (to a.test).',
+    ],
     ['tcp://db', 'check 1: tcp `db` is not an address such as `db.example.com:5432` or `[::1]:5432`.'],
     ['tcp://db:70000', 'check 1: tcp `db:70000` is not an address such as `db.example.com:5432` or `[::1]:5432`.'],
-    ['container:api via:both', 'check 1 (container:api): via must be ssh: it looks at containers on the server. Leave `via` out.'],
-    ['https://a.test/ matches:"("', 'check 1 (https://a.test/): body-matches is not a regular expression: Invalid regular expression: /(/m: Unterminated group'],
-    ['https://a.test/ min-days:x', 'check 1 (https://a.test/): min-certificate-days `x` is not a whole number from 0 to 3650.'],
+    [
+      'container:api via:both',
+      'check 1 (container:api): via must be ssh: it looks at containers on the server. Leave `via` out.',
+    ],
+    [
+      'https://a.test/ matches:"("',
+      'check 1 (https://a.test/): body-matches is not a regular expression: Invalid regular expression: /(/m: Unterminated group',
+    ],
+    [
+      'https://a.test/ min-days:x',
+      'check 1 (https://a.test/): min-certificate-days `x` is not a whole number from 0 to 3650.',
+    ],
     ['http://a.test/ min-days:3', 'check 1 (http://a.test/): min-certificate-days needs an https URL.'],
-    ['https://a.test/ method:HEAD contains:x', 'check 1 (https://a.test/): method HEAD gets no body to look at: use GET.'],
-    ['https://a.test/ successes:4', 'check 1 (https://a.test/): wants 4 successes in a row, but makes only 3 attempts: raise attempts.'],
-    ['https://a.test/ timeout:1y', 'check 1 (https://a.test/): timeout `1y` is not a duration such as 10, 10s, 500ms or 2m, from 100ms to 10m.'],
-    ['https://a.test/ headers.host:b.test', 'check 1 (https://a.test/): headers: Host comes from the URL: put the name into `url`, and the address to connect to into `connect-to`.'],
-    ['https://a.test/ ca:x', 'check 1 (https://a.test/): ca is not a certificate in PEM form (-----BEGIN CERTIFICATE----- ...).'],
+    [
+      'https://a.test/ method:HEAD contains:x',
+      'check 1 (https://a.test/): method HEAD gets no body to look at: use GET.',
+    ],
+    [
+      'https://a.test/ successes:4',
+      'check 1 (https://a.test/): wants 4 successes in a row, but makes only 3 attempts: raise attempts.',
+    ],
+    [
+      'https://a.test/ timeout:1y',
+      'check 1 (https://a.test/): timeout `1y` is not a duration such as 10, 10s, 500ms or 2m, from 100ms to 10m.',
+    ],
+    [
+      'https://a.test/ headers.host:b.test',
+      'check 1 (https://a.test/): headers: Host comes from the URL: put the name into `url`, and the address to connect to into `connect-to`.',
+    ],
+    [
+      'https://a.test/ ca:x',
+      'check 1 (https://a.test/): ca is not a certificate in PEM form (-----BEGIN CERTIFICATE----- ...).',
+    ],
     ['command:', 'check 1 (command:): command is empty.'],
   ])('%s', (line, problem) => {
     expect(problemsOf(line)).toEqual([problem]);
@@ -122,7 +178,9 @@ describe('one a line', () => {
 
   test('secrets in headers are not repeated', () => {
     const problems = problemsOf('https://a.test/ headers.authorization:"Bearer ungeheuer geheim \u2603"');
-    expect(problems).toEqual(['check 1 (https://a.test/): headers: the value of authorization holds characters that a header cannot have.']);
+    expect(problems).toEqual([
+      'check 1 (https://a.test/): headers: the value of authorization holds characters that a header cannot have.',
+    ]);
     const [check] = read('https://a.test/ headers.Authorization:"Bearer abc"');
     expect(JSON.stringify(check)).not.toContain('abc');
     expect(check).toMatchObject({ headers: { authorization: expect.anything() as unknown } });
@@ -173,7 +231,11 @@ describe('the YAML list', () => {
     });
     expect(checks[3]).toMatchObject({ host: 'example.com', port: 8443, serverName: 'www.example.com' });
     expect(checks[4]).toMatchObject({ project: 'other' });
-    expect(checks[5]).toMatchObject({ command: 'set -e\npg_isready', timeoutSeconds: 30, name: 'command: set -e pg_isready' });
+    expect(checks[5]).toMatchObject({
+      command: 'set -e\npg_isready',
+      timeoutSeconds: 30,
+      name: 'command: set -e pg_isready',
+    });
   });
 
   test('every problem of every check at once; those that are right stay usable', () => {
@@ -217,12 +279,21 @@ describe('the YAML list', () => {
     ['- "x', /^is not YAML: Missing closing "quote at line 1/],
     ['- a: 1\n  a: 2', /^is not YAML: Map keys must be unique/],
     ['- &a [*a]', /^check 1: is neither a line/],
-    ['url: https://example.com/', /^starts with `url: https:\/\/example.com\/`, which looks like YAML but not like a list/],
+    [
+      'url: https://example.com/',
+      /^starts with `url: https:\/\/example.com\/`, which looks like YAML but not like a list/,
+    ],
     ['checks:\n  - url: https://example.com/', /^starts with `checks:`/],
     ['{url: x}', /^starts with/],
-    ['- url: https://a.test/\n  contains: a\n  body-contains: b', /^check 1: has body-contains twice \(body-contains is another word for it\)\.$/],
+    [
+      '- url: https://a.test/\n  contains: a\n  body-contains: b',
+      /^check 1: has body-contains twice \(body-contains is another word for it\)\.$/,
+    ],
     ['- container: api', /needs the Compose project/],
-    ['- command: x\n  via: runner', /via must be ssh: it runs on the server\. A command for the runner is an ordinary `run` step/],
+    [
+      '- command: x\n  via: runner',
+      /via must be ssh: it runs on the server\. A command for the runner is an ordinary `run` step/,
+    ],
     ['- {? [1, 2] : 3}', /^check 1: has a key that is not a word/],
     ['- ', /^check 1: is empty/],
   ])('%j', (text, problem) => {
@@ -240,7 +311,33 @@ describe('the YAML list', () => {
 describe('properties', () => {
   const piece = fc.oneof(
     fc.string({ unit: 'binary', maxLength: 20 }),
-    fc.constantFrom('\n', '- ', 'url: ', 'https://a.test/', ' 200', ' contains:"', '"', ': ', '{', '}', '[', '&a', '*a', '#', 'ssh+', 'tcp://', 'container:', 'command: ', ' json.a:', 'name:', '  ', '|\n', '__proto__: ', 'constructor: x', ' __proto__.x:y'),
+    fc.constantFrom(
+      '\n',
+      '- ',
+      'url: ',
+      'https://a.test/',
+      ' 200',
+      ' contains:"',
+      '"',
+      ': ',
+      '{',
+      '}',
+      '[',
+      '&a',
+      '*a',
+      '#',
+      'ssh+',
+      'tcp://',
+      'container:',
+      'command: ',
+      ' json.a:',
+      'name:',
+      '  ',
+      '|\n',
+      '__proto__: ',
+      'constructor: x',
+      ' __proto__.x:y',
+    ),
   );
 
   test('garbage never crashes: there are checks or problems', () => {
@@ -249,7 +346,8 @@ describe('properties', () => {
         const text = pieces.join('');
         const { checks, problems } = parseChecks(text, defaults);
         const nothing = text.split(/\r\n|\r|\n/).every((line) => line.trim() === '' || line.trim().startsWith('#'));
-        if (!nothing && !/^\s*(#.*\s*)*(\[\s*\]|---)/.test(text)) expect(checks.length + problems.length).toBeGreaterThan(0);
+        if (!nothing && !/^\s*(#.*\s*)*(\[\s*\]|---)/.test(text))
+          expect(checks.length + problems.length).toBeGreaterThan(0);
         for (const { message } of problems) expect(message).not.toMatch(/[\u0000-\u0009\u000b-\u001f\u007f]/);
       }),
       { numRuns: 5000 },
@@ -265,7 +363,10 @@ describe('properties', () => {
       attempts: fc.integer({ min: 1, max: 1000 }).map(String),
       interval: fc.constantFrom('0', '500ms', '2s', '1.5', '2m'),
       deadline: fc.constantFrom('10', '2m', '1h'),
-      status: fc.oneof(fc.constantFrom('200', '2xx', '200-204,301'), fc.array(fc.constantFrom('200', '3xx'), { minLength: 2, maxLength: 3 })),
+      status: fc.oneof(
+        fc.constantFrom('200', '2xx', '200-204,301'),
+        fc.array(fc.constantFrom('200', '3xx'), { minLength: 2, maxLength: 3 }),
+      ),
       contains: fc.oneof(value, fc.array(value, { minLength: 2, maxLength: 3 })),
       json: fc.dictionary(fc.constantFrom('a', 'b.c', 'd[0].e'), value, { minKeys: 1 }),
       header: fc.dictionary(fc.constantFrom('x-a', 'Content-Type'), value, { minKeys: 1 }),
@@ -288,7 +389,12 @@ describe('properties', () => {
         const url = 'https://example.com/health';
         const line = parseChecks([url, ...words].join(' '), defaults);
         const yaml = parseChecks(stringify([{ url, ...chosen }]), defaults);
+        const reveal = ({ checks }: typeof line): unknown =>
+          checks.map((check) =>
+            check.kind === 'http' ? Object.values(check.headers).map((secret) => secret.reveal()) : [],
+          );
         expect(line).toEqual(yaml);
+        expect(reveal(line)).toEqual(reveal(yaml));
         expect(line.checks.length + line.problems.length).toBe(1);
       }),
       { numRuns: 2000 },

@@ -2,7 +2,14 @@ import { execFileSync } from 'node:child_process';
 import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type ContainerExpectation, type ContainerState, inspectContainers, judgeContainer, judgeService, parseContainers } from '../../src/probes/container';
+import {
+  type ContainerExpectation,
+  type ContainerState,
+  inspectContainers,
+  judgeContainer,
+  judgeService,
+  parseContainers,
+} from '../../src/probes/container';
 import { renderCommand } from '../../src/shell/render';
 
 const inspected = {
@@ -16,7 +23,14 @@ const inspected = {
     ExitCode: 0,
     Error: '',
     StartedAt: '2026-11-22T12:00:00.5Z',
-    Health: { Status: 'unhealthy', FailingStreak: 3, Log: [{ ExitCode: 0, Output: 'ok' }, { ExitCode: 1, Output: 'connection refused\n' }] },
+    Health: {
+      Status: 'unhealthy',
+      FailingStreak: 3,
+      Log: [
+        { ExitCode: 0, Output: 'ok' },
+        { ExitCode: 1, Output: 'connection refused\n' },
+      ],
+    },
   },
   Config: {
     Image: 'ghcr.io/acme/web@sha256:abcd',
@@ -67,16 +81,35 @@ describe('parseContainers', () => {
   });
 
   test('a container that has no health check, no labels, nothing', () => {
-    expect(parseContainers('[{"Id":"a","Name":"/b","State":{"Status":"exited","ExitCode":137,"OOMKilled":true,"Health":null},"Config":{"Labels":null}}]')).toMatchObject([
-      { id: 'a', name: 'b', project: '', service: '', state: 'exited', exitCode: 137, oomKilled: true, health: 'none', healthLog: [], number: 0, oneoff: false },
+    expect(
+      parseContainers(
+        '[{"Id":"a","Name":"/b","State":{"Status":"exited","ExitCode":137,"OOMKilled":true,"Health":null},"Config":{"Labels":null}}]',
+      ),
+    ).toMatchObject([
+      {
+        id: 'a',
+        name: 'b',
+        project: '',
+        service: '',
+        state: 'exited',
+        exitCode: 137,
+        oomKilled: true,
+        health: 'none',
+        healthLog: [],
+        number: 0,
+        oneoff: false,
+      },
     ]);
     expect(parseContainers('[]')).toEqual([]);
     expect(parseContainers('[null, 7]')).toHaveLength(2);
   });
 
-  test.each(['', '{}', 'null', '[', 'Cannot connect to the Docker daemon'])('an answer that cannot be read is not "no containers": %j', (text) => {
-    expect(() => parseContainers(text)).toThrow(SyntaxError);
-  });
+  test.each(['', '{}', 'null', '[', 'Cannot connect to the Docker daemon'])(
+    'an answer that cannot be read is not "no containers": %j',
+    (text) => {
+      expect(() => parseContainers(text)).toThrow(SyntaxError);
+    },
+  );
 });
 
 const EXPECTED: ContainerExpectation = { state: 'running', health: 'auto' };
@@ -85,9 +118,21 @@ describe('judgeContainer', () => {
   test.each<[string, Partial<ContainerState>, Partial<ContainerExpectation>, boolean, string]>([
     ['healthy', {}, {}, true, 'shop-web-1 is running, healthy'],
     ['healthy after restarts', { restartCount: 1 }, {}, true, 'shop-web-1 is running, healthy, restarted once'],
-    ['too many restarts', { restartCount: 4 }, { maxRestarts: 0 }, false, 'shop-web-1 was restarted 4 times, more than 0: it may be in a crash loop'],
+    [
+      'too many restarts',
+      { restartCount: 4 },
+      { maxRestarts: 0 },
+      false,
+      'shop-web-1 was restarted 4 times, more than 0: it may be in a crash loop',
+    ],
     ['unhealthy', { health: 'unhealthy' }, {}, false, 'shop-web-1 is unhealthy'],
-    ['unhealthy, but only running is asked', { health: 'unhealthy' }, { health: 'any' }, true, 'shop-web-1 is running, unhealthy'],
+    [
+      'unhealthy, but only running is asked',
+      { health: 'unhealthy' },
+      { health: 'any' },
+      true,
+      'shop-web-1 is running, unhealthy',
+    ],
     ['starting', { health: 'starting' }, {}, false, 'shop-web-1 is still starting (health: starting)'],
     ['no health check', { health: 'none' }, {}, true, 'shop-web-1 is running'],
     [
@@ -97,21 +142,66 @@ describe('judgeContainer', () => {
       false,
       'shop-web-1 has no health check: give its service a `healthcheck` in the Compose file, or its image a HEALTHCHECK, or ask for `health: any`',
     ],
-    ['crash loop', { state: 'restarting', exitCode: 1, restartCount: 7 }, {}, false, 'shop-web-1 keeps restarting: it ended with exit code 1, restarted 7 times'],
-    ['exited', { state: 'exited', exitCode: 2, error: 'no such file' }, {}, false, 'shop-web-1 has exited with code 2 (no such file)'],
-    ['out of memory', { state: 'exited', exitCode: 137, oomKilled: true }, {}, false, 'shop-web-1 was killed for lack of memory (exit code 137)'],
-    ['never started', { state: 'created', error: 'port is already allocated' }, {}, false, 'shop-web-1 was created but not started (port is already allocated)'],
+    [
+      'crash loop',
+      { state: 'restarting', exitCode: 1, restartCount: 7 },
+      {},
+      false,
+      'shop-web-1 keeps restarting: it ended with exit code 1, restarted 7 times',
+    ],
+    [
+      'exited',
+      { state: 'exited', exitCode: 2, error: 'no such file' },
+      {},
+      false,
+      'shop-web-1 has exited with code 2 (no such file)',
+    ],
+    [
+      'out of memory',
+      { state: 'exited', exitCode: 137, oomKilled: true },
+      {},
+      false,
+      'shop-web-1 was killed for lack of memory (exit code 137)',
+    ],
+    [
+      'never started',
+      { state: 'created', error: 'port is already allocated' },
+      {},
+      false,
+      'shop-web-1 was created but not started (port is already allocated)',
+    ],
     ['paused', { state: 'paused' }, {}, false, 'shop-web-1 is paused'],
     ['state unknown', { state: '' }, {}, false, 'shop-web-1 has no state that can be read'],
-    ['one-shot that ended well', { state: 'exited', health: 'none' }, { state: 'exited' }, true, 'shop-web-1 is exited'],
-    ['one-shot that failed', { state: 'exited', exitCode: 1 }, { state: 'exited' }, false, 'shop-web-1 has exited with code 1'],
-    ['one-shot that still runs', {}, { state: 'exited' }, false, 'shop-web-1 is running, and was expected to have exited'],
+    [
+      'one-shot that ended well',
+      { state: 'exited', health: 'none' },
+      { state: 'exited' },
+      true,
+      'shop-web-1 is exited',
+    ],
+    [
+      'one-shot that failed',
+      { state: 'exited', exitCode: 1 },
+      { state: 'exited' },
+      false,
+      'shop-web-1 has exited with code 1',
+    ],
+    [
+      'one-shot that still runs',
+      {},
+      { state: 'exited' },
+      false,
+      'shop-web-1 is running, and was expected to have exited',
+    ],
   ])('%s', (_, container, expected, ok, reason) => {
     expect(judgeContainer({ ...web, ...container }, { ...EXPECTED, ...expected })).toMatchObject({ ok, reason });
   });
 
   test('shows what the health check said last, on one line', () => {
-    const verdict = judgeContainer({ ...web, health: 'unhealthy', healthLog: [{ exitCode: 1, output: '::error::x\r\n\u001b[2Jrefused' }] }, EXPECTED);
+    const verdict = judgeContainer(
+      { ...web, health: 'unhealthy', healthLog: [{ exitCode: 1, output: '::error::x\r\n\u001b[2Jrefused' }] },
+      EXPECTED,
+    );
     expect(verdict.detail).toBe('health check exit code 1: ::error::x [2Jrefused');
   });
 });
@@ -119,7 +209,10 @@ describe('judgeContainer', () => {
 describe('judgeService', () => {
   test('all replicas must hold', () => {
     const second = { ...web, name: 'shop-web-2', health: 'unhealthy' as const };
-    expect(judgeService('web', 'shop', [web, second], EXPECTED)).toMatchObject({ ok: false, reason: '1 of 2 replicas: shop-web-2 is unhealthy' });
+    expect(judgeService('web', 'shop', [web, second], EXPECTED)).toMatchObject({
+      ok: false,
+      reason: '1 of 2 replicas: shop-web-2 is unhealthy',
+    });
     expect(judgeService('web', 'shop', [web, { ...second, health: 'healthy' }], EXPECTED)).toMatchObject({
       ok: true,
       reason: 'shop-web-1 is running, healthy; shop-web-2 is running, healthy',
@@ -128,11 +221,16 @@ describe('judgeService', () => {
 
   test('one-off containers and other services are left out', () => {
     const oneoff = { ...web, name: 'shop-web-run-1', state: 'exited', exitCode: 1, oneoff: true };
-    expect(judgeService('web', 'shop', [oneoff, web, { ...web, service: 'db', state: 'exited' }], EXPECTED)).toMatchObject({ ok: true });
+    expect(
+      judgeService('web', 'shop', [oneoff, web, { ...web, service: 'db', state: 'exited' }], EXPECTED),
+    ).toMatchObject({ ok: true });
   });
 
   test('none is not healthy', () => {
-    expect(judgeService('api', 'shop', [], EXPECTED)).toMatchObject({ ok: false, reason: 'project shop has no containers on this server' });
+    expect(judgeService('api', 'shop', [], EXPECTED)).toMatchObject({
+      ok: false,
+      reason: 'project shop has no containers on this server',
+    });
     expect(judgeService('api', 'shop', [{ ...web, service: 'db' }, web], EXPECTED)).toMatchObject({
       ok: false,
       reason: 'project shop has no container of service api, only of: db, web',
@@ -153,9 +251,14 @@ describe('inspectContainers', () => {
       writeFileSync(join(folder, 'docker'), `#!/bin/sh\nprintf '%s\\n' "$*" >>"${folder}/calls"\n${docker}`);
       chmodSync(join(folder, 'docker'), 0o755);
       const [program, ...args] = inspectContainers('shop').words;
-      const calls = (): string => (existsSync(join(folder, 'calls')) ? readFileSync(join(folder, 'calls'), 'utf8') : '');
+      const calls = (): string =>
+        existsSync(join(folder, 'calls')) ? readFileSync(join(folder, 'calls'), 'utf8') : '';
       try {
-        const stdout = execFileSync(program, args, { env: { PATH: `${folder}:/usr/bin:/bin` }, encoding: 'utf8', stdio: 'pipe' });
+        const stdout = execFileSync(program, args, {
+          env: { PATH: `${folder}:/usr/bin:/bin` },
+          encoding: 'utf8',
+          stdio: 'pipe',
+        });
         return { stdout, exitCode: 0, calls: calls() };
       } catch (error) {
         return { stdout: '', exitCode: (error as { status: number }).status, calls: calls() };
@@ -174,7 +277,9 @@ describe('inspectContainers', () => {
   test.each([1, 2, 3])('%i containers, as a JSON array', (count) => {
     const ids = Array.from({ length: count }, (_, index) => `id${index}`);
     const lines = ids.map((id) => JSON.stringify({ ...inspected, Id: id, Name: `/it's "\\n" ${id}` })).join('\n');
-    const { stdout } = ask(`case $1 in ps) printf '%s\\n' ${ids.join(' ')};; inspect) cat <<'END'\n${lines}\nEND\n;; esac`);
+    const { stdout } = ask(
+      `case $1 in ps) printf '%s\\n' ${ids.join(' ')};; inspect) cat <<'END'\n${lines}\nEND\n;; esac`,
+    );
     expect(parseContainers(stdout).map((container) => container.id)).toEqual(ids);
     expect(parseContainers(stdout)[0]?.name).toBe(`it's "\\n" id0`);
   });

@@ -10,7 +10,12 @@ import cases from './cases/http-verdicts.json' with { type: 'json' };
 const NOW = new Date('2026-11-22T12:00:00Z');
 
 function readCheck(options: string, url = 'https://app.test/health'): HttpCheck {
-  const { checks, problems } = parseChecks(`${url} ${options}`, { input: 'checks', attempts: 1, intervalSeconds: 1, timeoutSeconds: 5 });
+  const { checks, problems } = parseChecks(`${url} ${options}`, {
+    input: 'checks',
+    attempts: 1,
+    intervalSeconds: 1,
+    timeoutSeconds: 5,
+  });
   const [check] = checks;
   if (check?.kind !== 'http') throw new Error(JSON.stringify(problems));
   return check;
@@ -42,7 +47,10 @@ describe('judgeHttp', () => {
       headers: { ...one.headers, ...(one.type === undefined ? {} : { 'content-type': one.type }) },
       body: one.body ?? '',
       truncated: one.truncated ?? false,
-      certificate: one.certificateDays === undefined ? undefined : { validFrom: NOW, validTo, names: ['app.test'], issuer: 'Example CA', fingerprint256: 'AB' },
+      certificate:
+        one.certificateDays === undefined
+          ? undefined
+          : { validFrom: NOW, validTo, names: ['app.test'], issuer: 'Example CA', fingerprint256: 'AB' },
     });
     const verdict = judgeHttp(readCheck(one.check), response, NOW);
     expect({ ok: verdict.ok, reason: verdict.reason }).toEqual({ ok: one.ok, reason: one.reason });
@@ -54,8 +62,15 @@ describe('judgeHttp', () => {
     const plain = readCheck('');
     const responses = fc.record({
       status: fc.integer({ min: 100, max: 599 }),
-      headers: fc.dictionary(fc.constantFrom('content-type', 'x', 'location', '__proto__', 'x-release'), fc.oneof(fc.string({ unit: 'binary' }), fc.constant('application/json'))),
-      body: fc.oneof(fc.json(), fc.string({ unit: 'binary' }), fc.constantFrom('ok', 'fail', '{"status":{}}', '{"status":"fail","checks":[null,{"name":7,"status":"fail"}]}')),
+      headers: fc.dictionary(
+        fc.constantFrom('content-type', 'x', 'location', '__proto__', 'x-release'),
+        fc.oneof(fc.string({ unit: 'binary' }), fc.constant('application/json')),
+      ),
+      body: fc.oneof(
+        fc.json(),
+        fc.string({ unit: 'binary' }),
+        fc.constantFrom('ok', 'fail', '{"status":{}}', '{"status":"fail","checks":[null,{"name":7,"status":"fail"}]}'),
+      ),
       truncated: fc.boolean(),
       latencyMs: fc.double({ min: 0, max: 1e6, noNaN: true }),
     });
@@ -74,8 +89,13 @@ describe('judgeHttp', () => {
 });
 
 describe('judgeRedirect', () => {
-  const follow = (options: string, location: string, hop = 0, from = 'https://app.test/health', status = 302): unknown =>
-    judgeRedirect(readCheck(options), from, respond({ status, headers: { location } }), hop);
+  const follow = (
+    options: string,
+    location: string,
+    hop = 0,
+    from = 'https://app.test/health',
+    status = 302,
+  ): unknown => judgeRedirect(readCheck(options), from, respond({ status, headers: { location } }), hop);
 
   test('the same host is followed, whatever the port', () => {
     expect(follow('', '/login#top')).toBe('https://app.test/login');
@@ -94,13 +114,19 @@ describe('judgeRedirect', () => {
   });
 
   test('never from https to http, and never to anything else', () => {
-    expect(follow('', 'http://app.test/')).toMatchObject({ ok: false, reason: 'status 302 redirects from https to plain http' });
+    expect(follow('', 'http://app.test/')).toMatchObject({
+      ok: false,
+      reason: 'status 302 redirects from https to plain http',
+    });
     expect(follow('', 'file:///etc/passwd')).toMatchObject({ ok: false });
     expect(follow('', 'https://[')).toMatchObject({ ok: false });
   });
 
   test('ends at the limit, and where a redirect is what is expected', () => {
-    expect(follow('', '/x', 5)).toMatchObject({ ok: false, reason: '6 redirects, more than 5: the last one leads to /x' });
+    expect(follow('', '/x', 5)).toMatchObject({
+      ok: false,
+      reason: '6 redirects, more than 5: the last one leads to /x',
+    });
     expect(follow('max-redirects:0', '/x', 0)).toMatchObject({ ok: false });
     expect(follow('302', '/x')).toBeUndefined();
     expect(follow('', '/x', 0, undefined, 304)).toBeUndefined();
@@ -127,9 +153,19 @@ describe('attemptHttp', () => {
       respond({ status: 301, headers: { location: 'https://app.test/' } }),
       respond({ status: 302, headers: { location: 'https://www.app.test/' } }),
     );
-    const check = readCheck('connect-to:203.0.113.7:8080 headers.authorization:abc allow-redirect-host:www.app.test', 'http://app.test/');
+    const check = readCheck(
+      'connect-to:203.0.113.7:8080 headers.authorization:abc allow-redirect-host:www.app.test',
+      'http://app.test/',
+    );
     const verdict = await attemptHttp(check, 5, { http, clock });
-    expect(asked.map(({ url, connectTo, headers, timeoutSeconds }) => [url, connectTo, Object.keys(headers ?? {}), timeoutSeconds])).toEqual([
+    expect(
+      asked.map(({ url, connectTo, headers, timeoutSeconds }) => [
+        url,
+        connectTo,
+        Object.keys(headers ?? {}),
+        timeoutSeconds,
+      ]),
+    ).toEqual([
       ['http://app.test/', { host: '203.0.113.7', port: 8080 }, ['authorization'], 5],
       ['https://app.test/', { host: '203.0.113.7', port: 443 }, ['authorization'], 4],
       ['https://www.app.test/', undefined, [], 3],
@@ -139,7 +175,10 @@ describe('attemptHttp', () => {
 
   test('redirects do not outlast the attempt', async () => {
     const clock = new FakeClock();
-    const { http } = script(clock, ...Array.from({ length: 9 }, () => respond({ status: 302, headers: { location: '/x' } })));
+    const { http } = script(
+      clock,
+      ...Array.from({ length: 9 }, () => respond({ status: 302, headers: { location: '/x' } })),
+    );
     await expect(attemptHttp(readCheck('max-redirects:20'), 2, { http, clock })).rejects.toBeInstanceOf(RequestError);
   });
 });

@@ -15,9 +15,12 @@ test.each([
   expect(parseJsonPath(text)).toEqual(path);
 });
 
-test.each(['', 'a..b', '..a', 'a.', 'a[', 'a[x]', 'a[-1]', 'a[0', 'a]b', 'a[0]b', '["a"]b', '*"'])('no path: %s', (text) => {
-  expect(parseJsonPath(text)).toBeUndefined();
-});
+test.each(['', 'a..b', '..a', 'a.', 'a[', 'a[x]', 'a[-1]', 'a[0', 'a]b', 'a[0]b', '["a"]b', '*"'])(
+  'no path: %s',
+  (text) => {
+    expect(parseJsonPath(text)).toBeUndefined();
+  },
+);
 
 test('reads own members only', () => {
   const document = parseJson('{"a":[{"b":null}],"__proto__":1}') ?? null;
@@ -30,12 +33,16 @@ test('reads own members only', () => {
 
 test('any text is a path or none, and any path can be read', () => {
   fc.assert(
-    fc.property(fc.string({ unit: fc.constantFrom('a', '.', '[', ']', '"', '0', '$', '-') }), fc.jsonValue(), (text, value) => {
-      const path = parseJsonPath(text);
-      if (path === undefined) return;
-      expect(path.length).toBeGreaterThan(0);
-      readPath(parseJson(JSON.stringify(value)) ?? null, path);
-    }),
+    fc.property(
+      fc.string({ unit: fc.constantFrom('a', '.', '[', ']', '"', '0', '$', '-') }),
+      fc.jsonValue(),
+      (text, value) => {
+        const path = parseJsonPath(text);
+        if (path === undefined) return;
+        expect(path.length).toBeGreaterThan(0);
+        readPath(parseJson(JSON.stringify(value)) ?? null, path);
+      },
+    ),
     { numRuns: 2000 },
   );
 });

@@ -20,14 +20,18 @@ const check: TcpCheck = {
 };
 
 /** Attempts that go as `outcomes` says, each a second long: `+` passes, `-` fails, `!` throws. */
-async function poll(outcomes: string, more: Partial<TcpCheck> = {}): Promise<CheckResult & { clock: FakeClock; timeouts: number[] }> {
+async function poll(
+  outcomes: string,
+  more: Partial<TcpCheck> = {},
+): Promise<CheckResult & { clock: FakeClock; timeouts: number[] }> {
   const clock = new FakeClock();
   const timeouts: number[] = [];
   const attempt = (timeoutSeconds: number): Promise<Verdict> => {
     const outcome = outcomes[timeouts.length] ?? '-';
     timeouts.push(timeoutSeconds);
     clock.advance(1);
-    if (outcome === '!') return Promise.reject(new RequestError('refused', 'db:5432 refused the connection', 'Start it.'));
+    if (outcome === '!')
+      return Promise.reject(new RequestError('refused', 'db:5432 refused the connection', 'Start it.'));
     return Promise.resolve(outcome === '+' ? passed('connected') : failed(`failure ${timeouts.length}`));
   };
   return { ...(await pollCheck({ ...check, ...more }, 'runner', attempt, clock)), clock, timeouts };
@@ -47,7 +51,11 @@ test('defaults: 3 attempts, 2 s apart', async () => {
 });
 
 test('an error of ours is a failed attempt, with its hint', async () => {
-  expect(await poll('!!!')).toMatchObject({ ok: false, attempts: 3, lastVerdict: { reason: 'db:5432 refused the connection', detail: 'Start it.' } });
+  expect(await poll('!!!')).toMatchObject({
+    ok: false,
+    attempts: 3,
+    lastVerdict: { reason: 'db:5432 refused the connection', detail: 'Start it.' },
+  });
   expect(await poll('!+')).toMatchObject({ ok: true, attempts: 2 });
 });
 
@@ -94,9 +102,13 @@ test('a cancelled workflow is no verdict', async () => {
     abort.abort();
     return Promise.resolve(failed('no'));
   };
-  await expect(pollCheck(check, 'runner', attempt, new FakeClock(), abort.signal)).rejects.toBeInstanceOf(CancelledError);
+  await expect(pollCheck(check, 'runner', attempt, new FakeClock(), abort.signal)).rejects.toBeInstanceOf(
+    CancelledError,
+  );
   const throwing = (): Promise<Verdict> => Promise.reject(new RequestError('closed', 'cut by the abort', ''));
-  await expect(pollCheck(check, 'runner', throwing, new FakeClock(), abort.signal)).rejects.toBeInstanceOf(CancelledError);
+  await expect(pollCheck(check, 'runner', throwing, new FakeClock(), abort.signal)).rejects.toBeInstanceOf(
+    CancelledError,
+  );
 });
 
 test('whatever happens, it ends, within its attempts and its deadline, and passes only on enough in a row', async () => {
@@ -108,15 +120,20 @@ test('whatever happens, it ends, within its attempts and its deadline, and passe
     deadlineSeconds: fc.option(fc.integer({ min: 1, max: 30 }), { nil: undefined }),
   });
   await fc.assert(
-    fc.asyncProperty(paces, fc.string({ unit: fc.constantFrom('+', '-', '!'), maxLength: 12 }), async (pace, outcomes) => {
-      const result = await poll(outcomes, pace);
-      const made = outcomes.padEnd(12, '-').slice(0, result.attempts);
-      expect(result.attempts).toBeLessThanOrEqual(pace.attempts);
-      expect(result.latenciesMs).toHaveLength(result.attempts);
-      expect(result.ok).toBe(made.endsWith('+'.repeat(pace.successes)));
-      expect(result.lastVerdict.ok).toBe(result.ok);
-      if (pace.deadlineSeconds !== undefined) expect(result.durationMs).toBeLessThanOrEqual(pace.deadlineSeconds * 1000 + 1000);
-    }),
+    fc.asyncProperty(
+      paces,
+      fc.string({ unit: fc.constantFrom('+', '-', '!'), maxLength: 12 }),
+      async (pace, outcomes) => {
+        const result = await poll(outcomes, pace);
+        const made = outcomes.padEnd(12, '-').slice(0, result.attempts);
+        expect(result.attempts).toBeLessThanOrEqual(pace.attempts);
+        expect(result.latenciesMs).toHaveLength(result.attempts);
+        expect(result.ok).toBe(made.endsWith('+'.repeat(pace.successes)));
+        expect(result.lastVerdict.ok).toBe(result.ok);
+        if (pace.deadlineSeconds !== undefined)
+          expect(result.durationMs).toBeLessThanOrEqual(pace.deadlineSeconds * 1000 + 1000);
+      },
+    ),
     { numRuns: 2000 },
   );
 });

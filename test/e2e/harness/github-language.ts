@@ -4,7 +4,7 @@
  */
 import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -39,12 +39,15 @@ interface Language {
 }
 
 let loaded: Promise<Language> | undefined;
+let documents = 0;
 
 /** What GitHub's editor says of a file; `name` decides what it is: `action.yml`, or a path below `.github/workflows/`. */
 export async function validateFile(name: string, text: string): Promise<Finding[]> {
   loaded ??= loadLanguage();
   const { validate, TextDocument } = await loaded;
-  const diagnostics = await validate(TextDocument.create(`file:///${name}`, 'yaml', 1, text));
+  // The service remembers what it parsed by URI, whatever the text: each document needs one of its own.
+  documents += 1;
+  const diagnostics = await validate(TextDocument.create(`file:///${documents}/${name}`, 'yaml', 1, text));
   return diagnostics.map(({ message, severity, range }) => ({
     line: range.start.line + 1,
     severity: severity === 1 || severity === undefined ? 'error' : 'warning',
@@ -72,6 +75,7 @@ async function loadLanguage(): Promise<Language> {
       '--log-level=error',
     ]);
     await rename(fresh, bundle);
+    await rm(entry);
   }
   return createRequire(import.meta.url)(bundle) as Language;
 }

@@ -3,7 +3,6 @@
  * `post` parts that wait for the end. `runAction` makes a job of one step; a workflow would make one of many.
  */
 import { randomUUID } from 'node:crypto';
-import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { isAbsolute, join, relative, resolve } from 'node:path';
@@ -11,6 +10,7 @@ import { fileURLToPath } from 'node:url';
 import { type ActionManifest, readManifest } from './action-manifest.ts';
 import { evaluateTemplate } from './expressions.ts';
 import { FileCommandError, FileCommands, SUMMARY_LIMIT } from './file-commands.ts';
+import { githubContext } from './github-context.ts';
 import { HarnessError } from './harness-error.ts';
 import { findNode24 } from './node-binary.ts';
 import { NodeProcess, type ProcessEnd, type SentSignal } from './node-process.ts';
@@ -168,7 +168,7 @@ export class Job {
     );
     const inputs = this.#inputs(manifest, request.with ?? {});
     const env = { ...this.#options.env, ...request.env };
-    const run = await this.#run(manifest, manifest.main, inputs, env, {}, request);
+    const run = await this.#run(manifest, 'main', inputs, env, {}, request);
     if (run.outcome !== 'success') this.#status = run.outcome;
     if (manifest.post !== undefined) this.#posts.unshift({ manifest, inputs, env, state: run.state });
     return run;
@@ -180,7 +180,7 @@ export class Job {
     try {
       for (const post of this.#status === 'lost' ? [] : this.#posts) {
         if (!allows(post.manifest, this.#status)) continue;
-        posts.push(await this.#run(post.manifest, post.manifest.post ?? '', post.inputs, post.env, post.state, {}));
+        posts.push(await this.#run(post.manifest, 'post', post.inputs, post.env, post.state, {}));
       }
       return { posts, orphans: killTracked(this.trackingId), leftFiles: await this.#leftFiles() };
     } finally {
@@ -216,7 +216,7 @@ export class Job {
 
   async #run(
     manifest: ActionManifest,
-    script: string,
+    stage: 'main' | 'post',
     inputs: ReadonlyMap<string, string>,
     env: Readonly<Record<string, string>>,
     state: Readonly<Record<string, string>>,
@@ -225,14 +225,14 @@ export class Job {
     const log = new StepLog(this.#masker, this.#options.onEntry);
     const reader = new CommandReader(log, this.#masker);
     const files = await FileCommands.create(join(this.#root, 'temp'));
-    const isPost = script === manifest.post;
+    const isPost = stage === 'post';
     this.#announce(log, manifest, inputs, env, isPost);
 
     const lines: string[] = [];
     const listeners = new Set<(line: string) => void>();
     const child = await NodeProcess.start({
       node: findNode24(),
-      script: join(manifest.folder, script),
+      script: join(manifest.folder, (isPost ? manifest.post : undefined) ?? manifest.main),
       cwd: this.workspace,
       env: this.#environment(manifest, inputs, env, state, files),
       timeScale: this.#options.timeScale ?? 1,
@@ -533,43 +533,4 @@ function allows(manifest: ActionManifest, status: Outcome): boolean {
     default:
       throw new HarnessError(`post-if: ${manifest.postIf} is not supported; always(), success() and failure() are`);
   }
-}
-
-function githubContext(workspace: string, root: string): Record<string, string> {
-  const sha = '1d0c5b0c6a8a1f4ac1f3d6e0b7e94ac2bf58e7d3';
-  return {
-    actor: 'octocat',
-    actor_id: '583231',
-    api_url: 'https://api.github.com',
-    base_ref: '',
-    event_name: 'push',
-    event_path: join(root, 'temp', '_github_workflow', 'event.json'),
-    graphql_url: 'https://api.github.com/graphql',
-    head_ref: '',
-    job: 'deploy',
-    ref: 'refs/heads/main',
-    ref_name: 'main',
-    ref_protected: 'false',
-    ref_type: 'branch',
-    repository: 'octocat/hello-world',
-    repository_id: '1296269',
-    repository_owner: 'octocat',
-    repository_owner_id: '583231',
-    retention_days: '90',
-    run_attempt: '1',
-    run_id: '4242424242',
-    run_number: '7',
-    server_url: 'https://github.com',
-    sha,
-    token: `ghs_${randomUUID().replaceAll('-', '')}`,
-    triggering_actor: 'octocat',
-    workflow: 'Deploy',
-    workflow_ref: 'octocat/hello-world/.github/workflows/deploy.yml@refs/heads/main',
-    workflow_sha: sha,
-    workspace: existsSync(workspace) ? workspace : refuseWorkspace(workspace),
-  };
-}
-
-function refuseWorkspace(workspace: string): never {
-  throw new HarnessError(`the workspace ${workspace} is not there`);
 }

@@ -1,0 +1,29 @@
+/** What every phase of one deploy works with. */
+import type { ComposeTarget } from '#shared/commands/compose';
+import type { Ports, Session } from '#shared/ports';
+import type { StoreLayout } from '#shared/releases/layout';
+import type { ServerFacts } from '#shared/server/facts';
+import type { Source } from './facts';
+import type { Inputs } from './inputs';
+import type { DeployReport } from './report';
+
+export interface Deployment {
+  readonly inputs: Inputs;
+  readonly source: Source;
+  readonly session: Session;
+  readonly facts: ServerFacts;
+  readonly layout: StoreLayout;
+  readonly target: ComposeTarget;
+  readonly ports: Ports;
+  readonly report: DeployReport;
+}
+
+/** Runs a phase and notes how long it took, also when it fails. */
+export async function timed<T>({ report, ports }: Pick<Deployment, 'report' | 'ports'>, phase: string, work: () => Promise<T>): Promise<T> {
+  const startedMs = ports.clock.monotonicMs();
+  try {
+    return await work();
+  } finally {
+    report.durations[phase] = (report.durations[phase] ?? 0) + (ports.clock.monotonicMs() - startedMs) / 1000;
+  }
+}

@@ -1,0 +1,162 @@
+/** Carries the plan out, looks at the new release, and says what became of it. */
+import { tagImages } from '#shared/commands/images';
+import { storeRelease } from '#shared/commands/store';
+import { parseProject } from '#shared/compose/project';
+import { parseYaml, renderYaml } from '#shared/compose/yaml';
+import { CancelledError, ConnectError, ReleaseError } from '#shared/errors';
+import type { Release } from '#shared/model/release';
+import type { Step } from '#shared/model/step';
+import type { Check } from '#shared/probes/check';
+import { groupResults } from '#shared/probes/outcome';
+import { runChecks } from '#shared/probes/run-checks';
+import { treeEntries } from '#shared/releases/shipped';
+import { packTar } from '#shared/releases/tar';
+import { executeTransaction, type Outcome } from '#shared/transaction/execute';
+import { type Deployment, timed } from './deployment';
+import { THIS_PROJECT } from './inputs';
+import type { Preparation } from './prepare';
+import type { DeployReport } from './report';
+import { BadReleaseError, createVerifier, type VerifyContext, waitForRestored } from './verify';
+
+/** @throws ReleaseError that says what happened, what serves now, and what to do. */
+export async function execute(preparation: Preparation, release: Release, deployment: Deployment): Promise<void> {
+  const { session, layout, target, ports, report } = deployment;
+  const { plan, project } = preparation;
+  const checks = deployment.inputs.checks.map((check) =>
+    check.kind === 'container' && check.project === THIS_PROJECT ? { ...check, project: target.project } : check,
+  );
+  report.baseline = await timed(deployment, 'baseline', () => readBaseline(checks, deployment));
+  const context: VerifyContext = {
+    session,
+    project: target.project,
+    services: project.services,
+    changed: plan.services
+      .filter((service) => service.action !== 'keep' && service.action !== 'remove')
+      .map((service) => service.service),
+    checks,
+    baseline: new Set(report.baseline),
+    ports,
+  };
+  const verifier = createVerifier(context);
+  const steps = [...(await planStorage(preparation, release, deployment)), ...plan.steps];
+  const { runUrl, actor } = ports.runner.context;
+  const outcome = await timed(deployment, 'switch', () =>
+    ports.reporter.group(`Deploy ${plan.release}`, () =>
+      executeTransaction(
+        { release: plan.release, previous: plan.previous, steps, runUrl, actor, hold: (step, signal) => verifier.hold(step, signal) },
+        { ...ports, session, target, layout },
+      ),
+    ),
+  );
+  report.timeline = outcome.timeline;
+  report.checks = verifier.outcomes();
+  report.containers = verifier.containers();
+  if (outcome.kind === 'undone') throw await explainFailure(outcome, preparation, context, deployment);
+  report.result = 'deployed';
+  report.release = plan.release;
+}
+
+/** Names of the checks that fail before anything was changed: one attempt each, it only tells what was broken before. */
+async function readBaseline(checks: readonly Check[], { facts, session, ports, report }: Deployment): Promise<string[]> {
+  if (facts.current === undefined || checks.length === 0) return [];
+  const once = checks.map((check) => ({ ...check, attempts: 1, successes: 1 }));
+  const outcomes = groupResults(await runChecks(once, { ...ports, session }));
+  const failing = outcomes.filter((outcome) => !outcome.ok).map((outcome) => outcome.check.name);
+  for (const name of failing) {
+    report.warnings.push(`Check ${name} failed before this deploy too: it is reported, and no reason to go back.`);
+  }
+  return failing;
+}
+
+/** The first steps: the release goes into the store, where nothing that serves knows of it yet. */
+async function planStorage({ project, plan, rendered, images }: Preparation, release: Release, { inputs, layout, target }: Deployment): Promise<Step[]> {
+  const folder = `releases/${plan.release}`;
+  const tar = await packTar([
+    { path: `${folder}/compose.yaml`, content: renderYaml(project.raw) },
+    { path: `${folder}/env`, content: inputs.env.reveal() },
+    { path: `${folder}/release.json`, content: JSON.stringify(release) },
+    ...rendered.trees.flatMap(treeEntries),
+  ]);
+  return [
+    { kind: 'run', id: 'store', title: 'write the release into the store', do: storeRelease(layout, plan.release, tar), undo: [], timeoutSeconds: 300 },
+    {
+      kind: 'run',
+      id: 'tag',
+      title: 'tag its images, so that pruning spares them',
+      do: tagImages(
+        target.project,
+        images.map((image) => image.image),
+      ),
+      undo: [],
+      timeoutSeconds: 60,
+    },
+  ];
+}
+
+async function explainFailure(
+  outcome: Extract<Outcome, { kind: 'undone' }>,
+  { plan }: Preparation,
+  context: VerifyContext,
+  deployment: Deployment,
+): Promise<ReleaseError> {
+  const { layout, ports, report } = deployment;
+  const { cause, unrestored } = outcome;
+  const reason = cause instanceof Error ? cause.message : String(cause);
+  const what = `The deploy of ${plan.release} ${cause instanceof CancelledError ? 'was cancelled.' : `failed: ${reason}`}`;
+  report.release = plan.previous ?? '';
+  report.result = 'failed';
+  if (cause instanceof ConnectError || unrestored.length > 0) {
+    const lost = cause instanceof ConnectError;
+    return new ReleaseError(
+      lost ? what : `${what}\nAnd the server could NOT be put back wholly:\n${unrestored.map((line) => `- ${line}`).join('\n')}`,
+      `${lost ? 'This step tries once more at the end of the job' : 'Look at the server now'}; the next deploy, too, first puts back what was under way (journal: ${layout.journal} on the server).`,
+      { cause },
+    );
+  }
+  ports.runner.saveState('settled', 'undone');
+  report.evidence = cause instanceof BadReleaseError ? cause.evidence : [];
+  await showEvidence(report.evidence, deployment);
+  const evidence = summarize(report);
+  if (plan.previous === undefined) {
+    report.result = 'reverted';
+    return new ReleaseError(what, `It was the first deploy: what it had started was removed again; volumes were left.${evidence}`, { cause });
+  }
+  const problem = await awaitPrevious(plan.previous, context, deployment);
+  if (problem !== undefined) {
+    return new ReleaseError(
+      `${what}\nRelease ${plan.previous} was put back, and is not ready: ${problem}`,
+      `Look at the server now: the old release does not come up as it was.${evidence}`,
+      { cause },
+    );
+  }
+  report.result = 'reverted';
+  return new ReleaseError(what, `Release ${plan.previous} was put back and serves again.${evidence}`, { cause });
+}
+
+/** @returns why the release that was put back is not ready, or nothing. */
+async function awaitPrevious(previous: string, context: VerifyContext, { facts, inputs }: Deployment): Promise<string | undefined> {
+  const before = parseProject(JSON.stringify(parseYaml(facts.currentCompose))).services;
+  const running = before.filter((service) => facts.containers.some((one) => one.service === service.name && one.state === 'running'));
+  if (running.length === 0) return undefined;
+  return waitForRestored(
+    running.map((service) => service.name),
+    inputs.readyTimeoutSeconds,
+    { ...context, services: before, changed: [], checks: [] },
+    // Not the workflow's signal: also after a cancel it is worth a few seconds to know what serves.
+    AbortSignal.timeout(inputs.readyTimeoutSeconds * 1000 + 10_000),
+  ).catch((error: unknown) => `${previous} could not be looked at: ${error instanceof Error ? error.message : String(error)}`);
+}
+
+async function showEvidence(evidence: readonly string[], { ports: { reporter } }: Deployment): Promise<void> {
+  if (evidence.length === 0) return;
+  await reporter.group('What the server says of it', () => {
+    for (const line of evidence) reporter.remote(line);
+    return Promise.resolve();
+  });
+}
+
+/** The last lines, for the annotation. */
+function summarize(report: DeployReport): string {
+  const lines = (report.evidence ?? []).slice(-12);
+  return lines.length === 0 ? '' : `\nWhat the server says of it:\n${lines.join('\n')}`;
+}

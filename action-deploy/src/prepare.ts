@@ -1,0 +1,108 @@
+/** Everything that can be known before the first change: the final project, its images and hashes, and the plan. */
+import type { Project } from '#shared/compose/project';
+import { parseYaml } from '#shared/compose/yaml';
+import { type PreflightFinding, PreflightError } from '#shared/errors';
+import { estimateDisk, judgeDisk } from '#shared/images/disk';
+import type { Release } from '#shared/model/release';
+import { makeReleaseId } from '#shared/releases/layout';
+import { judgePorts, judgeServer } from '#shared/server/preflight';
+import type { Deployment } from './deployment';
+import { pinProject, readHashes, type RenderedProject, renderOnServer } from './facts';
+import { type ChosenImage, chooseImages } from './images';
+import { type DeployPlan, planDeploy } from './plan';
+
+export interface Preparation {
+  readonly rendered: RenderedProject;
+  readonly images: readonly ChosenImage[];
+  readonly project: Project;
+  /** Compose's own, by service. */
+  readonly hashes: Readonly<Record<string, string>>;
+  readonly plan: DeployPlan;
+}
+
+/** @throws PreflightError with all findings at once. */
+export async function prepare(deployment: Deployment): Promise<Preparation> {
+  const { inputs, source, session, facts, layout, ports, report } = deployment;
+  if (facts.docker.kind !== 'ready') throw new PreflightError(session.where, judgeServer(facts));
+  const rendered = await renderOnServer(session, source, inputs, layout, ports);
+  report.warnings.push(...rendered.warnings, ...warnOfOverrides(deployment));
+  const { images, findings } = await chooseImages(rendered.services, inputs, facts, facts.docker, session, ports);
+  const names = rendered.services.map((service) => service.name);
+  const all: PreflightFinding[] = [
+    ...rendered.findings,
+    ...findings,
+    ...judgePorts(rendered.services, facts, source.project),
+    ...judgeSpace(images, deployment),
+    ...inputs.refresh
+      .filter((name) => !names.includes(name))
+      .map((name) => ({
+        message: `Input refresh names ${name}, which is not a service of the Compose file.`,
+        hint: `Its services: ${names.join(', ')}.`,
+      })),
+  ];
+  if (all.length > 0) throw new PreflightError(session.where, all);
+  const release = makeReleaseId(ports.clock.now(), ports.runner.context.commit);
+  return planWith(images, release, rendered, deployment);
+}
+
+/** The same deploy with images that are known better now. */
+export async function planWith(
+  images: readonly ChosenImage[],
+  release: string,
+  rendered: RenderedProject,
+  deployment: Deployment,
+): Promise<Preparation> {
+  const { inputs, session, facts, layout, target, ports } = deployment;
+  const project = pinProject(rendered, Object.fromEntries(images.map((image) => [image.service, image.image])));
+  const hashes = await readHashes(session, project.raw, target.project, layout, ports.signal);
+  const plan = planDeploy({
+    project,
+    hashes,
+    facts,
+    before: facts.currentCompose === '' ? undefined : parseYaml(facts.currentCompose),
+    previous: facts.current,
+    release,
+    target,
+    layout,
+    readyTimeoutSeconds: inputs.readyTimeoutSeconds,
+    remarks: Object.fromEntries(images.filter((image) => image.remark !== '').map((image) => [image.service, image.remark])),
+  });
+  return { rendered, images, project, hashes, plan };
+}
+
+function warnOfOverrides({ facts, layout }: Deployment): string[] {
+  return facts.overrides.map(
+    (file) => `${layout.project}/${file} is on the server: a plain \`docker compose\` there merges it, Slipway does not.`,
+  );
+}
+
+/** Room for what is not on the server yet. */
+function judgeSpace(images: readonly ChosenImage[], { facts }: Deployment): PreflightFinding[] {
+  const space = facts.dataRootSpace;
+  if (space === undefined || facts.docker.kind !== 'ready') return [];
+  const missing = images.flatMap((image) => (!image.present && image.resolution?.kind === 'resolved' ? [image.resolution] : []));
+  const estimate = estimateDisk(
+    missing,
+    facts.images.map((image) => image.layerDiffIds),
+  );
+  return judgeDisk(estimate, { ...space, path: facts.docker.dataRoot });
+}
+
+/** The release as the store keeps it. */
+export function describeRelease({ rendered, images, project, hashes, plan }: Preparation, { ports }: Deployment): Release {
+  const { commit, ref, actor, runUrl } = ports.runner.context;
+  return {
+    id: plan.release,
+    project: project.name,
+    created: ports.clock.now().toISOString(),
+    commit,
+    ref,
+    actor,
+    runUrl,
+    result: 'healthy',
+    services: Object.fromEntries(
+      images.map(({ service, reference, image }) => [service, { reference, image, configHash: hashes[service] ?? '' }]),
+    ),
+    files: rendered.trees.map((tree) => tree.address),
+  };
+}

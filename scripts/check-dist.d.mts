@@ -1,0 +1,1 @@
+export declare function compareFolders(committed: string, built: string, label: string): Promise<string[]>;
