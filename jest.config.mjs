@@ -2,15 +2,47 @@
 const transform = {
   '^.+\\.ts$': [
     'ts-jest',
-    { useESM: true, diagnostics: false, tsconfig: { module: 'esnext', moduleResolution: 'bundler', target: 'es2024', isolatedModules: true, verbatimModuleSyntax: true, esModuleInterop: true, rewriteRelativeImportExtensions: false } },
+    {
+      useESM: true,
+      diagnostics: false,
+      tsconfig: {
+        module: 'esnext',
+        moduleResolution: 'bundler',
+        target: 'es2024',
+        isolatedModules: true,
+        verbatimModuleSyntax: true,
+        esModuleInterop: true,
+        rewriteRelativeImportExtensions: false,
+      },
+    },
   ],
 };
-const common = { testEnvironment: 'node', extensionsToTreatAsEsm: ['.ts'], transform, modulePathIgnorePatterns: ['/dist/'] };
+const common = {
+  testEnvironment: 'node',
+  extensionsToTreatAsEsm: ['.ts'],
+  transform,
+  modulePathIgnorePatterns: ['/dist/'],
+};
 
 export default {
   projects: [
-    { ...common, displayName: 'unit', testMatch: ['**/*.test.ts'], testPathIgnorePatterns: ['/node_modules/', '/test/e2e/', '/infra/example/', '\\.itg\\.test\\.ts$'] },
-    { ...common, displayName: 'adapter', testMatch: ['**/*.itg.test.ts'], testPathIgnorePatterns: ['/node_modules/', '/infra/example/'] },
-    { ...common, displayName: 'e2e', testMatch: ['<rootDir>/test/e2e/**/*.test.ts'], testPathIgnorePatterns: ['/node_modules/', '\\.itg\\.test\\.ts$'] },
+    {
+      ...common,
+      displayName: 'unit',
+      testMatch: ['**/*.test.ts'],
+      testPathIgnorePatterns: ['/node_modules/', '/test/e2e/', '/infra/example/', '\\.itg\\.test\\.ts$'],
+    },
+    {
+      ...common,
+      displayName: 'adapter',
+      testMatch: ['**/*.itg.test.ts'],
+      testPathIgnorePatterns: ['/node_modules/', '/infra/example/'],
+    },
+    {
+      ...common,
+      displayName: 'e2e',
+      testMatch: ['<rootDir>/test/e2e/**/*.test.ts'],
+      testPathIgnorePatterns: ['/node_modules/', '\\.itg\\.test\\.ts$'],
+    },
   ],
 };

@@ -71716,7 +71716,14 @@ function getIDToken(aud) {
  */
 
 //# sourceMappingURL=core.js.map
+;// CONCATENATED MODULE: ./shared/src/model/palette.ts
+function createPalette(enabled) {
+    const paint = (code) => (text) => enabled && text !== '' ? `\u001b[${code}m${text}\u001b[0m` : text;
+    return { good: paint(32), bad: paint(31), change: paint(33), quiet: paint(90) };
+}
+
 ;// CONCATENATED MODULE: ./shared/src/adapters/actions-runner.ts
+
 
 
 /** GitHub shows 10 annotations of a type a step and drops the rest silently; what is over goes to the log only. */
@@ -71750,7 +71757,7 @@ function readContext(env) {
         runUrl: repository !== '' && runId !== '' ? `${server}/${repository}/actions/runs/${runId}` : '',
     };
 }
-function createReporter(redactor) {
+function createReporter(redactor, env) {
     const shown = { notice: 0, warning: 0, error: 0 };
     const annotate = (kind, title, text) => {
         const body = redactor.redact(text);
@@ -71761,6 +71768,7 @@ function createReporter(redactor) {
         core_namespaceObject[kind](body, { title: redactor.redact(title) });
     };
     return {
+        palette: createPalette((env['NO_COLOR'] ?? '') === ''),
         hide: (value) => {
             // One mask per line is what the runner matches best; `derivedForms` gives the lines of a multi-line value too.
             for (const form of redactor.add(value))
@@ -71929,8 +71937,6 @@ var external_node_events_ = __nccwpck_require__(8474);
 var external_node_net_ = __nccwpck_require__(7030);
 // EXTERNAL MODULE: external "node:tls"
 var external_node_tls_ = __nccwpck_require__(1692);
-// EXTERNAL MODULE: external "node:util"
-var external_node_util_ = __nccwpck_require__(7975);
 ;// CONCATENATED MODULE: ./shared/src/model/secret.ts
 /**
  * A value that must never be shown. Everything that prints an object, joins it into a
@@ -71969,13 +71975,40 @@ const UNFIT = /[\u0000-\u001f\u007f-\u009f\u00ad\u200b-\u200f\u2028-\u202e\u2060
  */
 function excerpt(text, maxLength = 500) {
     // Only the beginning is looked at: a body may have a mebibyte.
-    const line = text
-        .slice(0, maxLength * 4)
-        .replaceAll(UNFIT, ' ')
-        .replaceAll(/ {2,}/g, ' ')
-        .trim()
-        .toWellFormed();
+    const line = joinLine(text.slice(0, maxLength * 4));
     return line.length <= maxLength ? line : `${line.slice(0, maxLength).toWellFormed()}…`;
+}
+/** As {@link excerpt}, but the end is kept: where a program's output says why it failed. */
+function excerptEnd(text, maxLength = 500) {
+    const line = joinLine(text.slice(-maxLength * 4));
+    return line.length <= maxLength ? line : `…${line.slice(-maxLength).toWellFormed()}`;
+}
+function joinLine(text) {
+    return text.replaceAll(UNFIT, ' ').replaceAll(/ {2,}/g, ' ').trim().toWellFormed();
+}
+
+;// CONCATENATED MODULE: ./shared/src/adapters/foreign-error.ts
+/**
+ * What libraries throw, read without trust in its class: an error can come from another realm (a test's), or be none at all.
+ */
+
+/** A property of whatever was thrown. */
+function field(value, name) {
+    return typeof value === 'object' && value !== null ? Reflect.get(value, name) : undefined;
+}
+function messageOf(error) {
+    const message = field(error, 'message');
+    return typeof message === 'string' ? message : '';
+}
+function codeOf(error) {
+    // Several addresses, several errors: the first one speaks for all.
+    const code = field(error, 'code') ?? field(field(field(error, 'errors'), '0'), 'code');
+    return typeof code === 'string' ? code : '';
+}
+/** What someone else's error says, in brackets. */
+function inBrackets(error) {
+    const message = excerpt(messageOf(error), 120);
+    return message === '' ? '' : ` (${message})`;
 }
 
 ;// CONCATENATED MODULE: ./shared/src/adapters/http-client.ts
@@ -72130,7 +72163,7 @@ function guard(stream) {
     return stream.on('error', () => undefined);
 }
 function isAbort(error) {
-    return external_node_util_.types.isNativeError(error) && error.name === 'AbortError';
+    return field(error, 'name') === 'AbortError';
 }
 /** Runs the exchange within its time and turns whatever goes wrong into plain words. */
 async function bounded(asked, where, body) {
@@ -72284,16 +72317,22 @@ function explain(error, where) {
             return fail('protocol', `${where} gave no usable answer: ${excerpt(code === '' ? message : `${message} (${code})`, 200)}`);
     }
 }
-/** The innermost error with a code: undici wraps it, and Node gives one AggregateError for several addresses. */
-function readCause(error) {
-    if (!external_node_util_.types.isNativeError(error))
-        return { code: '', message: String(error), cert: undefined };
-    if ('errors' in error && Array.isArray(error.errors) && error.errors.length > 0)
-        return readCause(error.errors.at(-1));
-    const code = 'code' in error && typeof error.code === 'string' ? error.code : '';
-    if (code === '' && error.cause !== undefined)
-        return readCause(error.cause);
-    return { code, message: error.message, cert: 'cert' in error ? error.cert : undefined };
+/** The innermost error with a code: undici wraps it, and Node gives one error with `errors` for several addresses. */
+function readCause(error, depth = 0) {
+    const several = field(error, 'errors');
+    const code = field(error, 'code');
+    const inner = Array.isArray(several)
+        ? several.at(-1)
+        : typeof code === 'string'
+            ? undefined
+            : field(error, 'cause');
+    if (inner !== undefined && depth < 5)
+        return readCause(inner, depth + 1);
+    return {
+        code: typeof code === 'string' ? code : '',
+        message: messageOf(error),
+        cert: field(error, 'cert'),
+    };
 }
 
 ;// CONCATENATED MODULE: external "node:child_process"
@@ -72466,30 +72505,6 @@ function stdinOf(command) {
 /** As shells count it in exit codes. */
 function signalNumber(name) {
     return external_node_os_namespaceObject.constants.signals[name] ?? 0;
-}
-
-;// CONCATENATED MODULE: ./shared/src/adapters/foreign-error.ts
-/**
- * What libraries throw, read without trust in its class: an error can come from another realm (a test's), or be none at all.
- */
-
-/** A property of whatever was thrown. */
-function field(value, name) {
-    return typeof value === 'object' && value !== null ? Reflect.get(value, name) : undefined;
-}
-function messageOf(error) {
-    const message = field(error, 'message');
-    return typeof message === 'string' ? message : '';
-}
-function codeOf(error) {
-    // Several addresses, several errors: the first one speaks for all.
-    const code = field(error, 'code') ?? field(field(field(error, 'errors'), '0'), 'code');
-    return typeof code === 'string' ? code : '';
-}
-/** What someone else's error says, in brackets. */
-function inBrackets(error) {
-    const message = excerpt(messageOf(error), 120);
-    return message === '' ? '' : ` (${message})`;
 }
 
 ;// CONCATENATED MODULE: ./shared/src/adapters/interruption.ts
@@ -74210,7 +74225,24 @@ function renderCommand(command) {
         throw new RangeError('a NUL character cannot be part of a command');
     return [first, ...rest.map(quoteWord)].join(' ');
 }
-const RESERVED = new Set(['if', 'then', 'else', 'elif', 'fi', 'do', 'done', 'case', 'esac', 'while', 'until', 'for', 'in', 'function', 'select', 'time']);
+const RESERVED = new Set([
+    'if',
+    'then',
+    'else',
+    'elif',
+    'fi',
+    'do',
+    'done',
+    'case',
+    'esac',
+    'while',
+    'until',
+    'for',
+    'in',
+    'function',
+    'select',
+    'time',
+]);
 /**
  * A POSIX sh script with parameters. The script's text is a constant of ours; whatever varies comes in as `$1`, `$2`, ...
  * and is never part of the text.
@@ -74242,7 +74274,7 @@ const ssh_session_RUN_SECONDS = 60;
 /** For opening a channel: no more than a round trip, and the wait for a free one. */
 const OPEN_SECONDS = 30;
 const KEEPALIVE_SECONDS = 5;
-const MISSED_KEEPALIVES = 4;
+const MISSED_KEEPALIVES = 3;
 /** sshd's MaxSessions is 10 by default; what is above it is refused, not queued. */
 const MAX_CHANNELS = 8;
 /**
@@ -74536,10 +74568,6 @@ class Slots {
     get inUse() {
         return this.#inUse;
     }
-    /** The server allows fewer than we thought. */
-    shrinkTo(count) {
-        this.#count = Math.max(1, Math.min(this.#count, count));
-    }
     /** @returns what gives the place back; calling it twice does no harm. */
     async take(limit) {
         limit.signal.throwIfAborted();
@@ -74713,20 +74741,23 @@ class SshSession {
             limit.dispose();
         }
     }
-    /** A channel with a program, as soon as there is place for one. */
+    /**
+     * A channel with a program, as soon as there is place for one. sshd counts a session until it has tidied up after it, a
+     * while after we saw it closed, and its MaxSessions may be less than our number: a refusal is asked again. It is final
+     * when, for a while, nothing was under way that could make place.
+     */
     async #claim(text, limit) {
-        for (;;) {
+        for (let patience = 10;;) {
             const giveBack = await this.#slots.take(limit);
-            const others = this.#slots.inUse - 1;
+            const isAlone = this.#slots.inUse - 1 <= this.#started;
             try {
                 return { program: await this.#open(text, limit), giveBack };
             }
             catch (error) {
                 giveBack();
-                // sshd's MaxSessions may be less than our number. Then we wait in line, if there is anything in it that ends by itself.
-                if (!(error instanceof ChannelRefusedError) || others <= this.#started)
+                if (!(error instanceof ChannelRefusedError) || (isAlone && --patience === 0))
                     throw error;
-                this.#slots.shrinkTo(others);
+                await limit.race((0,promises_namespaceObject.setTimeout)(50));
             }
         }
     }
@@ -76020,7 +76051,7 @@ async function start(run) {
     try {
         await run({
             runner,
-            reporter: createReporter(redactor),
+            reporter: createReporter(redactor, process.env),
             clock: systemClock,
             http: createHttp(),
             connect: (host, options = {}) => host.kind === 'local' ? openLocal(options, redact) : connectSsh(host, options, redact),
@@ -76045,161 +76076,6 @@ function describeFailure(error) {
     return `Unexpected error in Slipway: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\nPlease report it with this text.`;
 }
 
-;// CONCATENATED MODULE: ./shared/src/commands/adopt.ts
-
-/**
- * Renders the running project from the Compose files that its containers were made from, as their labels name them.
- * Exits 66 when the files are gone. Its output is secret.
- */
-function renderRunning(project) {
-    return {
-        ...render_script(`id=$(docker ps -aq --filter "label=com.docker.compose.project=$1" --filter label=com.docker.compose.oneoff=False | head -n 1) || exit
-label() { docker inspect --format "{{index .Config.Labels \\"com.docker.compose.project.$1\\"}}" "$id"; }
-directory=$(label working_dir) || exit
-files=$(label config_files) || exit
-environment=$(label environment_file) || exit
-project=$1
-set --
-IFS=,
-for f in $files; do
-  [ -r "$f" ] || { echo "$f" >&2; exit 66; }
-  set -- "$@" --file "$f"
-done
-for f in $environment; do [ ! -r "$f" ] || set -- "$@" --env-file "$f"; done
-[ "$#" -gt 0 ] || exit 66
-cd "$directory" || exit 66
-docker compose --ansi never --project-name "$project" --project-directory "$directory" "$@" config --format json`, project),
-        secretOutput: true,
-    };
-}
-const FILES_GONE = 66;
-
-;// CONCATENATED MODULE: ./shared/src/commands/images.ts
-
-/** Never the name of a registry: nothing is pulled from or pushed to it. */
-const TAG_HOST = 'slipway.local';
-/** `slipway.local/<project>:<first 32 digits of the digest>` */
-function localTag(project, image) {
-    return `${TAG_HOST}/${project}:${image.split('@sha256:').at(-1)?.slice(0, 32) ?? ''}`;
-}
-/** @param images pinned: `name:tag@sha256:...`. */
-function tagImages(project, images) {
-    return render_script(`set -eu
-while [ "$#" -gt 1 ]; do
-  docker image tag "$1" "$2"
-  shift 2
-done`, ...images.flatMap((image) => [image, localTag(project, image)]));
-}
-/**
- * Gives up images that no kept release of this project names: our tag goes, and the image if nothing else names or uses
- * it. What a person or another project has tagged, or a container uses, stays (docker refuses without --force).
- */
-function pruneImages(project, images) {
-    return render_script(`while [ "$#" -gt 1 ]; do
-  id=$(docker image inspect --format '{{.Id}}' "$2" 2>/dev/null) || { shift 2; continue; }
-  docker image rm "$2" >/dev/null 2>&1
-  if left=$(docker image inspect --format '{{len .RepoTags}}' "$id" 2>/dev/null) && [ "$left" = 0 ] &&
-    [ -z "$(docker ps -aq --filter "ancestor=$id")" ]; then
-    docker image rm "$1" >/dev/null 2>&1
-  fi
-  shift 2
-done
-:`, ...images.filter((image) => image.includes('@sha256:')).flatMap((image) => [image, localTag(project, image)]));
-}
-
-;// CONCATENATED MODULE: ./shared/src/commands/store.ts
-
-/**
- * Takes the project's lock and keeps it for as long as standard input stays open: the kernel frees it when this process
- * ends, however it ends. Prints `locked` and the current release; exits 75 with the holder's note when it is held.
- *
- * @param holder one line that says who we are, for whoever has to wait.
- * @param maxSeconds after that the lock ends by itself: a connection that was cut without a word must not hold it for hours.
- */
-function holdLock(layout, holder, maxSeconds) {
-    return render_script(`umask 077
-mkdir -p "$1/releases" "$1/files" && chmod 700 "$1" || exit
-exec 9>>"$1/lock" || exit
-flock -n 9 || { cat "$1/lock"; exit 75; }
-printf '%s\\n' "$2" >"$1/lock"
-printf 'locked %s\\n' "$(readlink "$1/current" || echo none)"
-exec timeout "$3" cat >/dev/null`, layout.store, holder, String(Math.ceil(maxSeconds)));
-}
-/**
- * Unpacks a tar from standard input (`releases/ID/...`, `files/ADDRESS/...`) into the store. What is addressed by content
- * and already there is left alone; the release appears whole, by one rename.
- */
-function storeRelease(layout, releaseId, tar) {
-    return {
-        ...render_script(`set -eu
-umask 077
-cd "$1"
-rm -rf incoming
-mkdir incoming
-trap 'rm -rf "$1/incoming"' EXIT
-trap 'exit 129' HUP INT TERM PIPE
-tar -xpf - -C incoming
-chmod -R go= incoming/releases
-for f in incoming/files/*; do
-  [ -e "$f" ] || continue
-  [ -e "files/\${f##*/}" ] || mv "$f" files/
-done
-sync files || :
-mv "incoming/releases/$2" "releases/$2"
-sync releases || :`, layout.store, releaseId),
-        stdin: tar,
-    };
-}
-/** Makes a release the current one, and `compose.yaml` in the project folder a link to it: the commit. */
-function pointCurrent(layout, releaseId) {
-    return render_script(`set -eu
-cd "$1"
-ln -s "releases/$2" .current.new 2>/dev/null || { rm -f .current.new; ln -s "releases/$2" .current.new; }
-mv -T .current.new current
-sync . || :
-if [ "$(readlink ../compose.yaml || :)" != .slipway/current/compose.yaml ]; then
-  [ ! -e ../compose.yaml ] || mv ../compose.yaml "../compose.yaml.before-slipway"
-  ln -s .slipway/current/compose.yaml ../compose.yaml
-fi
-rm -f journal`, layout.store, releaseId);
-}
-/** Writes the journal of undo verbs before the first change. */
-function writeJournal(layout, text) {
-    return {
-        ...render_script(`set -eu
-umask 077
-cd "$1"
-cat >journal.new
-sync journal.new || :
-mv journal.new journal
-sync . || :`, layout.store),
-        stdin: text,
-    };
-}
-/** Ends a transaction that was undone: the journal goes, and the release that did not make it. */
-function closeJournal(layout, releaseId) {
-    return render_script(`cd "$1" && rm -rf "releases/$2" && rm -f journal`, layout.store, releaseId);
-}
-/** Removes releases and shipped files that nothing kept points to. The current release is never removed, whatever is asked. */
-function pruneStore(layout, releases, files) {
-    return render_script(`set -eu
-cd "$1"
-shift
-current=$(readlink current || :)
-for p in "$@"; do
-  [ "$p" = "$current" ] || rm -rf "./$p"
-done`, layout.store, ...releases.map((id) => `releases/${id}`), ...files.map((address) => `files/${address}`));
-}
-/** Makes the record of a project that ran before the current release; its Compose file in the project folder stays as it is. */
-function adoptCurrent(layout, releaseId) {
-    return render_script(`set -eu
-cd "$1"
-rm -f .current.new
-ln -s "releases/$2" .current.new
-mv -T .current.new current
-sync . || :`, layout.store, releaseId);
-}
-
 ;// CONCATENATED MODULE: ./shared/src/releases/layout.ts
 /** Where everything is in the release store: pure. See infra/docs/ARCHITECTURE.md, "The release store". */
 /** @param projectPath absolute, without a slash at its end. */
@@ -76220,78 +76096,267 @@ function releaseComposeFile(layout, releaseId) {
     return `${layout.releases}/${releaseId}/compose.yaml`;
 }
 /** `20261122T223100Z-ab12cd3`; without a commit, `20261122T223100Z-manual`. */
-function makeReleaseId(now, commit) {
+function makeReleaseId(now, commit, instead = 'manual') {
     const time = now.toISOString().replaceAll(/[-:]|\.\d+/g, '');
-    return `${time}-${/^[0-9a-f]{7,}$/i.test(commit) ? commit.slice(0, 7).toLowerCase() : 'manual'}`;
+    return `${time}-${/^[0-9a-f]{7,}$/i.test(commit) ? commit.slice(0, 7).toLowerCase() : instead}`;
 }
 const RELEASE_ID = /^\d{8}T\d{6}Z-[a-z0-9]{1,40}$/;
 function isReleaseId(text) {
     return RELEASE_ID.test(text);
 }
 
-;// CONCATENATED MODULE: ./shared/src/commands/compose.ts
-function compose(target, file, ...words) {
-    return {
-        words: ['docker', 'compose', '--ansi', 'never', '--project-name', target.project, '--project-directory', target.projectDirectory, '--file', file, ...words],
-    };
-}
+;// CONCATENATED MODULE: ./shared/src/server/preflight.ts
 /**
- * Creates or recreates these services. Images are there already and pinned, so nothing is pulled or built. Without
- * `--no-deps`: it strips `depends_on` before the configuration is hashed (measured with Compose 2.26), and the next plain
- * `docker compose up -d` would recreate what is running. What they depend on has been brought up before, and stays as it is.
+ * `config --format json`, `--hash`, several `--env-file` and `up --pull never --no-build` work from here on; tested with
+ * this version and with the newest.
  */
-function upServices(target, file, services) {
-    return compose(target, file, 'up', '--detach', '--no-build', '--pull', 'never', ...services);
+const MINIMUM_COMPOSE = '2.20.0';
+function judgeServer(facts) {
+    return [...judgeDocker(facts), ...judgeTools(facts), ...judgeFolder(facts)];
 }
-function stopServices(target, file, services) {
-    return compose(target, file, 'stop', ...services);
-}
-/** The configuration hash of each service of a rendered file given on standard input: lines `service hash`. */
-function hashServices(target, rendered) {
-    return { ...compose(target, '-', 'config', '--hash', '*'), stdin: rendered };
-}
-
-;// CONCATENATED MODULE: ./shared/src/commands/undo.ts
-
-
-
-/** What a verb of the journal does. Every one may be carried out again, and on what was never done. */
-function renderUndo(verb, target, layout) {
-    switch (verb.verb) {
-        case 'restore-services':
-            return upServices(target, releaseComposeFile(layout, verb.release), verb.services);
-        case 'remove-services':
-            return removeServices(target, verb.services);
-        case 'remove-networks':
-            return render_script(`for n in "$@"; do
-  docker network inspect "$n" >/dev/null 2>&1 || continue
-  docker network rm "$n" || exit
-done`, ...verb.networks);
+function judgeDocker(facts) {
+    const { docker } = facts;
+    switch (docker.kind) {
+        case 'missing':
+            return [
+                {
+                    message: 'Docker is not installed: there is no program `docker` in the PATH of the login.',
+                    hint: 'Install Docker Engine with the Compose plugin: https://docs.docker.com/engine/install/',
+                },
+            ];
+        case 'unreachable': {
+            if (/permission denied/i.test(docker.problem)) {
+                const member = facts.groups.includes('docker');
+                return [
+                    {
+                        message: `The user ${facts.user} may not use Docker${member ? '' : `: it is not in the group docker (its groups: ${facts.groups.join(', ')})`}.`,
+                        hint: member
+                            ? 'It is in the group docker, but the socket refuses it: look at `ls -l /var/run/docker.sock` and `docker context ls`.'
+                            : `On the server, as root: usermod -aG docker ${facts.user}`,
+                    },
+                ];
+            }
+            return [
+                {
+                    message: `Docker does not answer: ${docker.problem.slice(0, 300) || 'no reason given'}.`,
+                    hint: 'On the server: systemctl status docker; journalctl -u docker -n 50',
+                },
+            ];
+        }
+        case 'ready':
+            if (docker.composeVersion === '') {
+                return [
+                    {
+                        message: 'Docker has no Compose plugin (`docker compose`); the old `docker-compose` is not enough.',
+                        hint: 'Install it: https://docs.docker.com/compose/install/linux/',
+                    },
+                ];
+            }
+            return compareVersions(docker.composeVersion, MINIMUM_COMPOSE) < 0
+                ? [
+                    {
+                        message: `Docker Compose is ${docker.composeVersion}; Slipway needs ${MINIMUM_COMPOSE} or newer.`,
+                        hint: 'Update the Compose plugin: https://docs.docker.com/compose/install/linux/',
+                    },
+                ]
+                : [];
     }
 }
-/** Stops (as each asked to be stopped) and removes the containers of services; volumes stay. */
-function removeServices(target, services) {
-    return render_script(`project=$1
-shift
-for s in "$@"; do
-  ids=$(docker ps -aq --filter "label=com.docker.compose.project=$project" --filter "label=com.docker.compose.service=$s") || exit
-  [ -n "$ids" ] || continue
-  docker stop $ids && docker rm -f $ids || exit
-done`, target.project, ...services);
+function judgeTools(facts) {
+    if (facts.missingTools.length === 0)
+        return [];
+    return [
+        {
+            message: `These programs are missing on the server: ${facts.missingTools.join(', ')}.`,
+            hint: 'They are in coreutils, tar and util-linux (or busybox).',
+        },
+    ];
 }
-/** Why an undo verb is there, for people. */
-function describeUndo(verb) {
-    switch (verb.verb) {
-        case 'restore-services':
-            return `put back ${verb.services.join(', ')} of release ${verb.release}`;
-        case 'remove-services':
-            return `remove ${verb.services.join(', ')}, which did not exist before`;
-        case 'remove-networks':
-            return `remove the networks ${verb.networks.join(', ')}`;
+function judgeFolder(facts) {
+    const findings = [];
+    const own = `On the server, as root: install -d -o ${facts.user} ${facts.path} (or set the input path to a folder of ${facts.user}'s own).`;
+    if (facts.folder === 'other') {
+        findings.push({
+            message: `The path ${facts.path} is there and is not a folder.`,
+            hint: 'Choose another one with the input path.',
+        });
+    }
+    else if (facts.notWritable !== '') {
+        findings.push({
+            message: `The user ${facts.user} may not write to ${facts.notWritable}, so ${facts.path} cannot be used.`,
+            hint: own,
+        });
+    }
+    else if (facts.storeProblem !== '') {
+        findings.push({
+            message: `The release store belongs to somebody else: ${facts.storeProblem}.`,
+            hint: `Deploy as its owner, or give it to ${facts.user} with chown -R.`,
+        });
+    }
+    return findings;
+}
+/** -1, 0 or 1 by the numbers of `2.26.1-4`; what follows them is ignored. */
+function compareVersions(a, b) {
+    const numbers = (text) => (/^\d+(\.\d+)*/.exec(text)?.[0] ?? '0').split('.').map(Number);
+    const [left, right] = [numbers(a), numbers(b)];
+    for (let index = 0; index < Math.max(left.length, right.length); index++) {
+        const difference = (left[index] ?? 0) - (right[index] ?? 0);
+        if (difference !== 0)
+            return Math.sign(difference);
+    }
+    return 0;
+}
+/** Host ports that something else has; what this project itself publishes is replaced, and in nobody's way. */
+function judgePorts(services, facts, project) {
+    return services.flatMap((service) => service.ports.flatMap((wanted) => {
+        const owner = facts.publishedPorts.find((port) => port.port === wanted.port && port.protocol === wanted.protocol && overlaps(port.address, wanted.address));
+        if (owner?.project === project)
+            return [];
+        const name = `${wanted.port}/${wanted.protocol}`;
+        if (owner !== undefined) {
+            return [
+                {
+                    message: `Service ${service.name} publishes port ${name}, which container ${owner.container}${owner.project === '' ? '' : ` of project ${owner.project}`} has.`,
+                    hint: 'Stop that one, or publish another port.',
+                },
+            ];
+        }
+        if (wanted.protocol === 'tcp' && facts.listeningPorts.includes(wanted.port)) {
+            return [
+                {
+                    message: `Service ${service.name} publishes port ${name}, on which another program of the server listens.`,
+                    hint: `Find it on the server with: sudo ss -ltnp sport = :${wanted.port}`,
+                },
+            ];
+        }
+        return [];
+    }));
+}
+function overlaps(a, b) {
+    const all = (address) => ['', '0.0.0.0', '::'].includes(address);
+    return a === b || all(a) || all(b);
+}
+
+;// CONCATENATED MODULE: ./shared/src/commands/sections.ts
+/** Many questions in one round trip: each answer framed by a token that no answer can know. Pure. */
+/**
+ * Defines the sh function `section NAME PROGRAM ARGUMENT...`, for scripts that are given the token as `$1`. Standard output
+ * goes straight through; standard error follows it, so that a warning cannot end up inside JSON.
+ */
+const SECTION_FUNCTION = `token=$1
+exec 3>&1
+section() {
+  name=$1
+  shift
+  printf '%s begin %s\\n' "$token" "$name"
+  problem=$({ "$@" 2>&1 >&3 3>&- </dev/null; })
+  printf '\\n%s end %s %s\\n%s\\n%s close %s\\n' "$token" "$name" "$?" "$problem" "$token" "$name"
+}
+`;
+/** @throws SyntaxError when an answer is cut off. */
+function parseSections(output, token) {
+    const sections = new Map();
+    let rest = output;
+    for (;;) {
+        const begin = rest.indexOf(`${token} begin `);
+        if (begin < 0)
+            return sections;
+        const nameEnd = rest.indexOf('\n', begin);
+        const name = rest.slice(begin + token.length + 7, nameEnd);
+        const end = rest.indexOf(`\n${token} end ${name} `, nameEnd);
+        const close = rest.indexOf(`\n${token} close ${name}\n`, Math.max(end, 0));
+        if (nameEnd < 0 || end < 0 || close < 0)
+            throw new SyntaxError(`the server's answer to "${name}" is cut off`);
+        const codeEnd = rest.indexOf('\n', end + 1);
+        sections.set(name, {
+            stdout: rest.slice(nameEnd + 1, end),
+            exitCode: Number.parseInt(rest.slice(end + token.length + 7 + name.length, codeEnd), 10),
+            stderr: rest.slice(codeEnd + 1, close),
+        });
+        rest = rest.slice(close + token.length + name.length + 9);
     }
 }
 
-;// CONCATENATED MODULE: ./shared/src/probes/json.ts
+;// CONCATENATED MODULE: ./shared/src/commands/server.ts
+
+
+const QUESTIONS = `${SECTION_FUNCTION}
+project=$3
+case $2 in /*) path=$2 ;; *) path=$HOME/$2 ;; esac
+store=$path/.slipway
+nearest() { n=$1; while [ ! -e "$n" ]; do n=\${n%/*}; n=\${n:-/}; done; printf '%s' "$n"; }
+account() { id -un; id -Gn; printf '%s\\n%s\\n' "$HOME" "$path"; }
+tools() { for t in flock tar timeout mktemp readlink; do command -v "$t" >/dev/null || echo "$t"; done; }
+folder() {
+  if [ -d "$path" ]; then echo directory; elif [ -e "$path" ]; then echo other; else echo missing; fi
+  n=$(nearest "$path")
+  if [ -d "$n" ] && [ -w "$n" ]; then echo writable; else echo "not-writable $n"; fi
+  [ ! -e "$store" ] || [ -w "$store" ] || echo "store-not-writable $(ls -ld "$store")"
+  for f in compose.override.yaml compose.override.yml docker-compose.override.yaml docker-compose.override.yml; do
+    [ ! -e "$path/$f" ] || echo "override $f"
+  done
+}
+space() { df -Pk "$1" && df -Pi "$1"; }
+containers() {
+  tries=0
+  while :; do
+    ids=$(docker ps -aq --no-trunc --filter "label=com.docker.compose.project=$project") || return
+    [ -n "$ids" ] || return 0
+    # A container that goes away between the two questions makes inspect fail: ask again.
+    if answer=$(docker inspect --type container --format "$format" $ids); then printf '%s\\n' "$answer"; return 0; fi
+    tries=$((tries + 1))
+    [ "$tries" -lt 5 ] || return 1
+  done
+}
+published() { docker ps --no-trunc --format '{{json .}}'; }
+networks() { docker network ls --filter "label=com.docker.compose.project=$project" --format '{{.Name}}'; }
+images() {
+  ids=$(docker image ls -aq --no-trunc | sort -u) || return
+  [ -n "$ids" ] || return 0
+  docker image inspect --format '{"Id":{{json .Id}},"RepoTags":{{json .RepoTags}},"RepoDigests":{{json .RepoDigests}},"Size":{{json .Size}},"Layers":{{json .RootFS.Layers}}}' $ids
+}
+listening() { cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | awk '$4 == "0A" { print $2 }'; }
+releases() {
+  [ -d "$store/releases" ] || return 0
+  for f in "$store"/releases/*/release.json; do [ ! -e "$f" ] || { cat "$f"; echo; }; done
+}
+files() { [ ! -d "$store/files" ] || ls "$store/files"; }
+current() { [ ! -e "$store/current" ] || readlink "$store/current"; }
+rendered() { [ ! -e "$store/current" ] || cat "$store/current/compose.yaml"; }
+journal() { [ ! -e "$store/journal" ] || cat "$store/journal"; }
+format=$4
+section account account
+section tools tools
+section folder folder
+section current current
+section releases releases
+section files files
+section rendered rendered
+section journal journal
+if command -v docker >/dev/null; then
+  section docker docker info --format '{{json .}}'
+  section containers containers
+  section published published
+  section networks networks
+  section images images
+  root=$(docker info --format '{{.DockerRootDir}}' 2>/dev/null)
+  section root-space space "$(nearest "\${root:-/var/lib/docker}")"
+fi
+section space space "$(nearest "$path")"
+section listening listening
+`;
+/** Only what is needed: `docker inspect` as a whole prints the environment, which holds secrets. */
+const CONTAINER_FORMAT = '{"Id":{{json .Id}},"Name":{{json .Name}},"Image":{{json .Image}},"RestartCount":{{json .RestartCount}},' +
+    '"State":{{json .State}},"Config":{"Image":{{json .Config.Image}},"Labels":{{json .Config.Labels}}}}';
+/**
+ * @param token random, not guessable by what the server prints.
+ * @param path of the project; relative to the login's home where it is not absolute.
+ */
+function readServer(token, path, project) {
+    return { ...render_script(QUESTIONS, token, path, project, CONTAINER_FORMAT), secretOutput: true };
+}
+
+;// CONCATENATED MODULE: ./shared/src/json.ts
 /** @returns undefined for text that is not JSON. */
 function parseJson(text) {
     try {
@@ -76353,325 +76418,6 @@ function parseJsonPath(text) {
 /** What stands at a path, or undefined. */
 function readPath(value, path) {
     return path.reduce(readMember, value);
-}
-
-;// CONCATENATED MODULE: ./shared/src/compose/project.ts
-/** A rendered Compose project (`docker compose config --format json`), read as far as Slipway needs it: pure. */
-
-/** @throws SyntaxError when the text is not a JSON object. Its message quotes nothing: the text is secret. */
-function parseProject(rendered) {
-    const raw = parseJson(rendered);
-    if (!isObject(raw))
-        throw new SyntaxError('docker compose config did not print a JSON object');
-    const services = readMember(raw, 'services');
-    const entries = isObject(services) ? Object.entries(services) : [];
-    const awaitedToComplete = new Set(entries.flatMap(([, service]) => Object.entries(readDependencies(service))
-        .filter(([, condition]) => condition === 'service_completed_successfully')
-        .map(([name]) => name)));
-    return {
-        name: readText(raw, 'name'),
-        services: entries.map(([name, service]) => ({
-            name,
-            image: readText(service, 'image'),
-            hasBuild: readMember(service, 'build') !== undefined,
-            dependsOn: readDependencies(service),
-            mounts: readList(service, 'volumes').map((mount) => ({
-                type: readText(mount, 'type'),
-                source: readText(mount, 'source'),
-                target: readText(mount, 'target'),
-                readOnly: readMember(mount, 'read_only') === true,
-            })),
-            ports: readList(service, 'ports').flatMap(readPort),
-            replicas: readReplicas(service),
-            hasHealthcheck: hasHealthcheck(readMember(service, 'healthcheck')),
-            oneShot: awaitedToComplete.has(name) || readMember(readMember(service, 'x-slipway'), 'one-shot') === true,
-            monitorSeconds: parseGoDuration(readText(service, 'deploy', 'update_config', 'monitor')),
-            updateOrder: readText(service, 'deploy', 'update_config', 'order'),
-            failureAction: readText(service, 'deploy', 'update_config', 'failure_action'),
-            stopGraceSeconds: parseGoDuration(readText(service, 'stop_grace_period')) ?? 10,
-            raw: service,
-        })),
-        raw,
-    };
-}
-function readDependencies(service) {
-    const dependsOn = readMember(service, 'depends_on');
-    if (!isObject(dependsOn))
-        return {};
-    return Object.fromEntries(Object.entries(dependsOn).map(([name, how]) => {
-        const condition = readText(how, 'condition');
-        return [name, condition === 'service_healthy' || condition === 'service_completed_successfully' ? condition : 'service_started'];
-    }));
-}
-function readReplicas(service) {
-    const deploy = readMember(readMember(service, 'deploy'), 'replicas');
-    const scale = readMember(service, 'scale');
-    if (typeof deploy === 'number')
-        return deploy;
-    return typeof scale === 'number' ? scale : 1;
-}
-function hasHealthcheck(healthcheck) {
-    if (!isObject(healthcheck) || readMember(healthcheck, 'disable') === true)
-        return false;
-    const test = readList(healthcheck, 'test');
-    return test.length > 0 && test[0] !== 'NONE';
-}
-function readPort(port) {
-    // A range ("8000-8010") is rendered as text; Docker chooses from it, so it cannot be known to be taken.
-    const published = readText(port, 'published') || String(readNumber(port, 'published') || '');
-    if (!/^\d+$/.test(published))
-        return [];
-    return [
-        {
-            address: readText(port, 'host_ip'),
-            port: Number(published),
-            protocol: readText(port, 'protocol') === 'udp' ? 'udp' : 'tcp',
-        },
-    ];
-}
-const GO_UNITS = { h: 3600, m: 60, s: 1, ms: 1e-3, us: 1e-6, µs: 1e-6, ns: 1e-9 };
-/** `1m30s` as 90. Undefined for an empty or unreadable text. https://pkg.go.dev/time#ParseDuration */
-function parseGoDuration(text) {
-    if (!/^(\d+(\.\d+)?(h|ms|m|s|us|µs|ns))+$/.test(text))
-        return undefined;
-    return [...text.matchAll(/(\d+(?:\.\d+)?)(h|ms|m|s|us|µs|ns)/g)].reduce((sum, [, digits, unit]) => sum + Number(digits) * (GO_UNITS[unit ?? ''] ?? 0), 0);
-}
-function isObject(value) {
-    return typeof value === 'object' && value !== null && !Array.isArray(value);
-}
-/** Services by waves: each wave only depends on earlier ones. A cycle, which Compose refuses itself, ends up in the last wave. */
-function orderServices(services) {
-    const names = new Set(services.map((service) => service.name));
-    const done = new Set();
-    const waves = [];
-    let left = [...services];
-    while (left.length > 0) {
-        const free = left.filter((service) => Object.keys(service.dependsOn).every((name) => done.has(name) || !names.has(name)));
-        const wave = free.length > 0 ? free : left;
-        waves.push(wave);
-        for (const service of wave)
-            done.add(service.name);
-        left = left.filter((service) => !wave.includes(service));
-    }
-    return waves;
-}
-
-// EXTERNAL MODULE: ./node_modules/yaml/dist/index.js
-var dist = __nccwpck_require__(8815);
-;// CONCATENATED MODULE: ./shared/src/compose/yaml.ts
-
-/** As YAML that reads the same under YAML 1.1 and 1.2: every text is quoted, so that `on`, `1e3` or `0777` stay texts. */
-function renderYaml(value) {
-    return (0,dist/* stringify */.As)(value, { defaultStringType: 'QUOTE_DOUBLE', defaultKeyType: 'PLAIN', lineWidth: 0, version: '1.1' });
-}
-/** @throws YAMLParseError; its message quotes the source. */
-function parseYaml(text) {
-    // Compose reads `<<` merges; aliases are bounded by the library against exponential growth.
-    return (0,dist/* parse */.qg)(text, { merge: true });
-}
-
-;// CONCATENATED MODULE: ./shared/src/images/size.ts
-/** Sizes as people read them; decimal, like Docker's own output. */
-const UNITS = [
-    ['TB', 1e12],
-    ['GB', 1e9],
-    ['MB', 1e6],
-    ['kB', 1e3],
-];
-function unitFor(bytes) {
-    // 999,950 bytes would be rounded to 1000.0 kB.
-    return UNITS.find(([, size]) => bytes >= size * 0.99995) ?? ['B', 1];
-}
-function inUnit(bytes, [name, size]) {
-    return name === 'B' ? String(Math.round(bytes)) : (bytes / size).toFixed(1);
-}
-/** `41.2 MB`. */
-function formatBytes(bytes) {
-    const unit = unitFor(bytes);
-    return `${inUnit(bytes, unit)} ${unit[0]}`;
-}
-/** `41.2 of 120.4 MB`. */
-function formatBytesOf(done, total) {
-    const unit = unitFor(total);
-    return `${inUnit(done, unit)} of ${inUnit(total, unit)} ${unit[0]}`;
-}
-
-;// CONCATENATED MODULE: ./shared/src/images/disk.ts
-/** Whether the images of a release will fit on the server's disk. Pure. */
-
-
-
-/**
- * How much a layer grows when it is unpacked. gzip: 2.3 (alpine:3) to 2.9 (node:22) over the official images, as published
- * compressed against `docker image ls`; Debian's root file systems in the sandbox behave alike. zstd packs about a tenth tighter.
- * The upper end of what is usual, since room that turns out not to be needed costs nothing.
- */
-const UNPACK_FACTORS = { gzip: 2.9, zstd: 3.2, none: 1 };
-function unpackFactor(mediaType) {
-    if (mediaType.endsWith('zstd'))
-        return UNPACK_FACTORS.zstd;
-    if (/(?:\.tar|\.layer\.v1\.tar|diff\.tar)$/.test(mediaType))
-        return UNPACK_FACTORS.none;
-    return UNPACK_FACTORS.gzip;
-}
-/**
- * What the server still has to download and to store.
- *
- * Docker shares a layer only where everything below it is the same too (its chain,
- * https://github.com/opencontainers/image-spec/blob/main/config.md#layer-chainid), so the layers of the images on the server are
- * needed image by image.
- *
- * @param localImages for each image on the server the list RootFS.Layers of `docker image inspect`.
- */
-function estimateDisk(images, localImages) {
-    const local = new Set(localImages.flatMap(chainIds));
-    const downloads = new Map();
-    const unpacked = new Map();
-    for (const { layers } of images) {
-        const chains = layers.every(({ diffId }) => diffId !== '') ? chainIds(layers.map(({ diffId }) => diffId)) : [];
-        for (const [index, layer] of layers.entries()) {
-            const chain = chains[index];
-            if (chain !== undefined && local.has(chain))
-                continue;
-            downloads.set(layer.digest, layer.bytes);
-            unpacked.set(chain ?? layer.digest, layer.bytes * unpackFactor(layer.mediaType));
-        }
-    }
-    return { downloadBytes: sum(downloads), unpackedBytes: Math.ceil(sum(unpacked)) };
-}
-function sum(sizes) {
-    return [...sizes.values()].reduce((total, bytes) => total + bytes, 0);
-}
-/** The chain ID of each layer, from the lowest up. */
-function chainIds(diffIds) {
-    let below = '';
-    return diffIds.map((diffId) => {
-        below = below === '' ? diffId : `sha256:${(0,external_node_crypto_.createHash)('sha256').update(`${below} ${diffId}`).digest('hex')}`;
-        return below;
-    });
-}
-/** Prints what {@link parseDisk} reads. Root needs not be asked: the parent of the data root tells as well. */
-function askDisk(path) {
-    return script('d=$1; df -Pk -- "$d" 2>/dev/null || df -Pk -- "${d%/*}/" || exit; df -Pi -- "$d" 2>/dev/null || df -Pi -- "${d%/*}/" || :', path);
-}
-/** @returns undefined for text that does not say it. */
-function parseDisk(path, output) {
-    const rows = output
-        .split('\n')
-        .map((line) => /\s(\d+)\s+(\d+)\s+(\d+)\s+(?:\d+%|-)\s+\//.exec(line))
-        .filter((match) => match !== null);
-    const [blocks, inodes] = rows;
-    if (blocks === undefined)
-        return undefined;
-    return {
-        path,
-        freeBytes: Number(blocks[3]) * 1024,
-        freeInodes: inodes === undefined || Number(inodes[1]) === 0 ? undefined : Number(inodes[3]),
-    };
-}
-/** Left free for the containers' logs and data, so that a deploy does not fill the disk to the brim. */
-const RESERVE_BYTES = 256 * 1000 * 1000;
-/** Unpacked bytes for each file: 15 to 20 kB in a Debian root file system, down to 8 kB in a big `node_modules`. */
-const BYTES_PER_FILE = 8000;
-const RESERVE_INODES = 1000;
-/**
- * Both forms are counted at once: Docker keeps the download until it is unpacked, and containerd's image store keeps it
- * for good.
- */
-function judgeDisk(estimate, disk) {
-    const findings = [];
-    if (estimate.downloadBytes === 0)
-        return findings;
-    const { path, freeBytes, freeInodes } = disk;
-    const neededBytes = estimate.downloadBytes + estimate.unpackedBytes;
-    const hint = 'Free some with `docker image prune` (see `docker system df`), or enlarge the disk.';
-    if (neededBytes + RESERVE_BYTES > freeBytes) {
-        findings.push({
-            message: `The new images need about ${formatBytes(neededBytes)} (${formatBytes(estimate.downloadBytes)} to download, unpacked about ` +
-                `${formatBytes(estimate.unpackedBytes)}) and ${formatBytes(RESERVE_BYTES)} to spare, but only ${formatBytes(freeBytes)} are free on ${path} (Docker's data root).`,
-            hint,
-        });
-    }
-    const neededInodes = Math.ceil(estimate.unpackedBytes / BYTES_PER_FILE);
-    if (freeInodes !== undefined && neededInodes + RESERVE_INODES > freeInodes) {
-        findings.push({
-            message: `The new images need about ${neededInodes} inodes (files), but only ${freeInodes} are free on ${path} (Docker's data root).`,
-            hint,
-        });
-    }
-    return findings;
-}
-
-;// CONCATENATED MODULE: ./shared/src/probes/outcome.ts
-/** Joins the results of each check, in order. */
-function groupResults(results) {
-    const byCheck = Map.groupBy(results, (result) => result.check);
-    return [...byCheck].map(([check, own]) => {
-        const server = own.find((result) => result.vantage === 'ssh');
-        const outside = own.find((result) => result.vantage === 'runner');
-        return {
-            check,
-            ok: own.every((result) => result.ok),
-            results: own,
-            explanation: server === undefined || outside === undefined ? '' : explainVantages(server, outside),
-        };
-    });
-}
-/** What it means that a check passed or failed on the server and from outside. */
-function explainVantages(server, outside) {
-    if (server.attempts === 0) {
-        return outside.ok
-            ? 'answers from outside; the server could not be asked'
-            : 'does not answer from outside; the server could not be asked';
-    }
-    if (server.ok && outside.ok)
-        return 'answers on the server and from outside';
-    if (server.ok)
-        return 'answers on the server, not from outside: firewall, DNS or proxy';
-    if (outside.ok)
-        return 'answers from outside, not on the server: another server may be answering, or the server cannot reach its own public address';
-    return server.lastVerdict.reason === outside.lastVerdict.reason
-        ? 'fails on the server and from outside alike: the application itself'
-        : 'fails on the server and from outside: begin with the application, then look at firewall, DNS and proxy';
-}
-/** One line about a check that failed: `api: answers on the server, not from outside: ... (from the runner: ...)`. */
-function describeOutcome(outcome) {
-    const bad = outcome.results.filter((result) => !result.ok);
-    const reasons = bad.map((result) => outcome.results.length === 1 ? describeResult(result) : `${describeVantage(result)}: ${describeResult(result)}`);
-    return [outcome.explanation, ...(outcome.ok ? [] : reasons)].filter((text) => text !== '').join('; ');
-}
-function describeVantage(result) {
-    return result.vantage === 'ssh' ? 'on the server' : 'from the runner';
-}
-function describeResult(result) {
-    const attempts = result.attempts > 1 ? ` (${result.attempts} attempts)` : '';
-    return `${result.lastVerdict.reason}${attempts}`;
-}
-
-;// CONCATENATED MODULE: ./shared/src/probes/check-model.ts
-/** What a check looks at, for people. */
-function describeTarget(check) {
-    switch (check.kind) {
-        case 'http':
-            return check.url;
-        case 'tcp':
-        case 'tls':
-            return `${check.kind}://${joinHostPort(check.host, check.port)}`;
-        case 'container':
-            return `container:${check.service}`;
-        case 'command':
-            return `command: ${check.command}`;
-    }
-}
-/** The places from which a check is made. */
-function listVantages(check) {
-    return check.via === 'both' ? ['ssh', 'runner'] : [check.via];
-}
-function needsSession(checks) {
-    return checks.some((check) => check.via !== 'runner');
-}
-function joinHostPort(host, port) {
-    return `${host.includes(':') ? `[${host}]` : host}:${port}`;
 }
 
 ;// CONCATENATED MODULE: ./shared/src/probes/verdict.ts
@@ -76835,6 +76581,933 @@ function times(count) {
     return count === 1 ? 'once' : `${count} times`;
 }
 
+;// CONCATENATED MODULE: ./shared/src/server/facts.ts
+/** What is known of a server and a project on it, read from the answers to `readServer`: pure. */
+
+
+
+/** @throws SyntaxError when the answer is cut off or not what the question gives. */
+function parseServerFacts(output, token) {
+    const sections = parseSections(output, token);
+    const section = (name) => sections.get(name) ?? { exitCode: 127, stdout: '', stderr: '' };
+    const lines = (name) => section(name)
+        .stdout.split('\n')
+        .filter((line) => line !== '');
+    const [user = '', groups = '', home = '', path = ''] = section('account').stdout.split('\n');
+    const folder = lines('folder');
+    const prefixed = (prefix) => folder.filter((line) => line.startsWith(`${prefix} `)).map((line) => line.slice(prefix.length + 1));
+    const current = section('current').stdout.trim();
+    const docker = parseDocker(sections.get('docker'));
+    return {
+        user,
+        groups: groups.split(' ').filter((group) => group !== ''),
+        home,
+        path: path.length > 1 ? path.replace(/\/+$/, '') : path,
+        folder: folder[0] === 'directory' || folder[0] === 'missing' ? folder[0] : 'other',
+        notWritable: prefixed('not-writable')[0] ?? '',
+        storeProblem: prefixed('store-not-writable')[0] ?? '',
+        overrides: prefixed('override'),
+        missingTools: lines('tools'),
+        docker,
+        containers: docker.kind === 'ready' ? readContainers(section('containers')) : [],
+        publishedPorts: lines('published').flatMap(parsePublished),
+        networks: lines('networks'),
+        images: lines('images').map(parseImage),
+        listeningPorts: [...new Set(lines('listening').map((line) => Number.parseInt(line.split(':').at(-1) ?? '', 16)))],
+        space: parseSpace(section('space').stdout),
+        dataRootSpace: parseSpace(section('root-space').stdout),
+        releases: lines('releases').flatMap(parseRelease),
+        current: current === '' ? undefined : current.split('/').at(-1),
+        currentCompose: section('rendered').stdout,
+        storedFiles: lines('files'),
+        journal: section('journal').stdout.trim(),
+    };
+}
+/** An answer that failed is not "no containers": a deploy that believed it would start a second database. */
+function readContainers(section) {
+    if (section.exitCode !== 0)
+        throw new SyntaxError(`docker could not list the project's containers: ${section.stderr.trim().slice(0, 300)}`);
+    return parseContainers(`[${section.stdout
+        .split('\n')
+        .filter((line) => line !== '')
+        .join(',')}]`);
+}
+function parseDocker(section) {
+    if (section === undefined)
+        return { kind: 'missing' };
+    const info = parseJson(section.stdout);
+    const errors = readList(info, 'ServerErrors').filter((text) => typeof text === 'string');
+    const version = readText(info, 'ServerVersion');
+    if (info === undefined || version === '' || errors.length > 0) {
+        return { kind: 'unreachable', problem: [...errors, section.stderr.trim()].filter((text) => text !== '').join(' ') };
+    }
+    const compose = readList(info, 'ClientInfo', 'Plugins').find((plugin) => readText(plugin, 'Name') === 'compose');
+    return {
+        kind: 'ready',
+        version,
+        composeVersion: readText(compose, 'Version').replace(/^v/, ''),
+        architecture: readText(info, 'Architecture'),
+        dataRoot: readText(info, 'DockerRootDir'),
+        info,
+    };
+}
+/** `0.0.0.0:8080->80/tcp, :::8080->80/tcp` */
+function parsePublished(line) {
+    const container = parseJson(line);
+    const project = /(?:^|,)com\.docker\.compose\.project=([^,]*)/.exec(readText(container, 'Labels'))?.[1] ?? '';
+    return [...readText(container, 'Ports').matchAll(/(\S+?):(\d+)(?:-(\d+))?->[\d-]+\/(tcp|udp|sctp)/g)].flatMap(([, address = '', from = '', to = from, protocol = '']) => Array.from({ length: Number(to) - Number(from) + 1 }, (_, index) => ({
+        port: Number(from) + index,
+        address: address.replace(/^\[(.*)\]$/, '$1'),
+        protocol,
+        container: readText(container, 'Names'),
+        project,
+    })));
+}
+function parseImage(line) {
+    const image = parseJson(line);
+    const texts = (...keys) => readList(image, ...keys).filter((text) => typeof text === 'string');
+    return {
+        id: readText(image, 'Id'),
+        tags: texts('RepoTags'),
+        digests: texts('RepoDigests'),
+        bytes: readNumber(image, 'Size'),
+        layerDiffIds: texts('Layers'),
+    };
+}
+/** The output of `df -Pk` and then `df -Pi` for one path. */
+function parseSpace(text) {
+    const rows = text.split('\n').filter((line) => /\s\d+%?\s|\s-\s/.test(line) && !line.startsWith('Filesystem'));
+    const [kilobytes, inodes] = rows.map((row) => row.trim().split(/\s+/));
+    const free = Number(kilobytes?.[3]);
+    if (kilobytes === undefined || !Number.isFinite(free))
+        return undefined;
+    const freeInodes = Number(inodes?.[3]);
+    // A file system that makes inodes as it goes says 0 of 0.
+    const counted = inodes !== undefined && Number(inodes[1]) > 0 && Number.isFinite(freeInodes);
+    return { mountPoint: kilobytes[5] ?? '', freeBytes: free * 1024, freeInodes: counted ? freeInodes : undefined };
+}
+/** A release.json that cannot be read is left out: its folder is not touched, and it cannot be chosen. */
+function parseRelease(line) {
+    const value = parseJson(line);
+    const text = (key) => readText(value, key);
+    if (text('id') === '')
+        return [];
+    const services = readMember(value, 'services') ?? {};
+    return [
+        {
+            id: text('id'),
+            project: text('project'),
+            created: text('created'),
+            commit: text('commit'),
+            ref: text('ref'),
+            actor: text('actor'),
+            runUrl: text('runUrl'),
+            result: text('result') === 'adopted' ? 'adopted' : 'healthy',
+            services: Object.fromEntries(Object.entries(services).map(([name, service]) => [
+                name,
+                {
+                    reference: readText(service, 'reference'),
+                    image: readText(service, 'image'),
+                    configHash: readText(service, 'configHash'),
+                },
+            ])),
+            files: readList(value, 'files').filter((address) => typeof address === 'string'),
+        },
+    ];
+}
+
+;// CONCATENATED MODULE: ./shared/src/server/read.ts
+/** Asking a server for its facts. */
+
+
+
+/** Everything Slipway needs to know of a server and a project on it, in one round trip; changes nothing. */
+async function readServerFacts(session, path, project, signal) {
+    const token = `slipway-${(0,external_node_crypto_.randomBytes)(16).toString('hex')}`;
+    const { stdout } = await session.run(readServer(token, path, project), {
+        purpose: 'look at the server',
+        ...(signal === undefined ? {} : { signal }),
+    });
+    return parseServerFacts(stdout, token);
+}
+
+;// CONCATENATED MODULE: ./shared/src/commands/adopt.ts
+
+/**
+ * Renders the running project from the Compose files that its containers were made from, as their labels name them.
+ * Exits 66 when the files are gone. Its output is secret.
+ */
+function renderRunning(project) {
+    return {
+        ...render_script(`id=$(docker ps -aq --filter "label=com.docker.compose.project=$1" --filter label=com.docker.compose.oneoff=False | head -n 1) || exit
+label() { docker inspect --format "{{index .Config.Labels \\"com.docker.compose.project.$1\\"}}" "$id"; }
+directory=$(label working_dir) || exit
+files=$(label config_files) || exit
+environment=$(label environment_file) || exit
+project=$1
+set --
+IFS=,
+for f in $files; do
+  [ -r "$f" ] || { echo "$f" >&2; exit 66; }
+  set -- "$@" --file "$f"
+done
+for f in $environment; do [ ! -r "$f" ] || set -- "$@" --env-file "$f"; done
+[ "$#" -gt 0 ] || exit 66
+cd "$directory" || exit 66
+docker compose --ansi never --project-name "$project" --project-directory "$directory" "$@" config --format json`, project),
+        secretOutput: true,
+    };
+}
+const FILES_GONE = 66;
+
+;// CONCATENATED MODULE: ./shared/src/commands/store.ts
+
+/**
+ * Takes the project's lock and keeps it for as long as lines come in on standard input: the kernel frees it when this
+ * process ends, however it ends. Prints `locked` and the current release; exits 75 with the holder's note when it is held.
+ *
+ * @param holder one line that says who we are, for whoever has to wait.
+ * @param leaseSeconds without a line for so long, it ends by itself: a link that was cut gives no end of input for hours.
+ */
+function holdLock(layout, holder, leaseSeconds) {
+    return render_script(`umask 077
+mkdir -p "$1/releases" "$1/files" && chmod 700 "$1" || exit
+exec 9>>"$1/lock" || exit
+flock -n 9 || { cat "$1/lock"; exit 75; }
+printf '%s\\n' "$2" >"$1/lock"
+printf 'locked %s\\n' "$(readlink "$1/current" || echo none)"
+while beat=$(timeout "$3" head -n 1) && [ -n "$beat" ]; do :; done`, layout.store, holder, String(leaseSeconds));
+}
+/**
+ * Unpacks a tar from standard input (`releases/ID/...`, `files/ADDRESS/...`) into the store. What is addressed by content
+ * and already there is left alone; the release appears whole, by one rename.
+ */
+function storeRelease(layout, releaseId, tar) {
+    return {
+        ...render_script(`set -eu
+umask 077
+cd "$1"
+rm -rf incoming
+mkdir incoming
+trap 'rm -rf "$1/incoming"' EXIT
+trap 'exit 129' HUP INT TERM PIPE
+tar -xpf - -C incoming
+chmod -R go= incoming/releases
+for f in incoming/files/*; do
+  [ -e "$f" ] || continue
+  [ -e "files/\${f##*/}" ] || mv "$f" files/
+done
+sync files || :
+mv "incoming/releases/$2" "releases/$2"
+sync releases || :`, layout.store, releaseId),
+        stdin: tar,
+    };
+}
+/** Makes a release the current one, and `compose.yaml` in the project folder a link to it: the commit. */
+function pointCurrent(layout, releaseId) {
+    return render_script(`set -eu
+cd "$1"
+ln -s "releases/$2" .current.new 2>/dev/null || { rm -f .current.new; ln -s "releases/$2" .current.new; }
+mv -T .current.new current
+sync . || :
+if [ "$(readlink ../compose.yaml || :)" != .slipway/current/compose.yaml ]; then
+  [ ! -e ../compose.yaml ] || mv ../compose.yaml "../compose.yaml.before-slipway"
+  ln -s .slipway/current/compose.yaml ../compose.yaml
+fi
+rm -f journal`, layout.store, releaseId);
+}
+/** Writes the journal of undo verbs before the first change. */
+function writeJournal(layout, text) {
+    return {
+        ...render_script(`set -eu
+umask 077
+cd "$1"
+cat >journal.new
+sync journal.new || :
+mv journal.new journal
+sync . || :`, layout.store),
+        stdin: text,
+    };
+}
+/** Ends a transaction that was undone: the journal goes, and the release that did not make it. */
+function closeJournal(layout, releaseId) {
+    return render_script(`cd "$1" && rm -rf "releases/$2" && rm -f journal`, layout.store, releaseId);
+}
+/** Removes releases and shipped files that nothing kept points to. The current release is never removed, whatever is asked. */
+function pruneStore(layout, releases, files) {
+    return render_script(`set -eu
+cd "$1"
+shift
+current=$(readlink current || :)
+for p in "$@"; do
+  [ "$p" = "$current" ] || rm -rf "./$p"
+done`, layout.store, ...releases.map((id) => `releases/${id}`), ...files.map((address) => `files/${address}`));
+}
+/** Makes the record of a project that ran before the current release; its Compose file in the project folder stays as it is. */
+function adoptCurrent(layout, releaseId) {
+    return render_script(`set -eu
+cd "$1"
+rm -f .current.new
+ln -s "releases/$2" .current.new
+mv -T .current.new current
+sync . || :`, layout.store, releaseId);
+}
+
+;// CONCATENATED MODULE: ./shared/src/compose/project.ts
+/** A rendered Compose project (`docker compose config --format json`), read as far as Slipway needs it: pure. */
+
+/** @throws SyntaxError when the text is not a JSON object. Its message quotes nothing: the text is secret. */
+function parseProject(rendered) {
+    const raw = parseJson(rendered);
+    if (!isObject(raw))
+        throw new SyntaxError('docker compose config did not print a JSON object');
+    const services = readMember(raw, 'services');
+    const entries = isObject(services) ? Object.entries(services) : [];
+    const awaitedToComplete = new Set(entries.flatMap(([, service]) => Object.entries(readDependencies(service))
+        .filter(([, condition]) => condition === 'service_completed_successfully')
+        .map(([name]) => name)));
+    return {
+        name: readText(raw, 'name'),
+        services: entries.map(([name, service]) => ({
+            name,
+            image: readText(service, 'image'),
+            hasBuild: readMember(service, 'build') !== undefined,
+            dependsOn: readDependencies(service),
+            mounts: readList(service, 'volumes').map((mount) => ({
+                type: readText(mount, 'type'),
+                source: readText(mount, 'source'),
+                target: readText(mount, 'target'),
+                readOnly: readMember(mount, 'read_only') === true,
+            })),
+            ports: readList(service, 'ports').flatMap(readPort),
+            replicas: readReplicas(service),
+            hasHealthcheck: hasHealthcheck(readMember(service, 'healthcheck')),
+            oneShot: awaitedToComplete.has(name) || readMember(readMember(service, 'x-slipway'), 'one-shot') === true,
+            monitorSeconds: parseGoDuration(readText(service, 'deploy', 'update_config', 'monitor')),
+            updateOrder: readText(service, 'deploy', 'update_config', 'order'),
+            failureAction: readText(service, 'deploy', 'update_config', 'failure_action'),
+            stopGraceSeconds: parseGoDuration(readText(service, 'stop_grace_period')) ?? 10,
+            raw: service,
+        })),
+        raw,
+    };
+}
+function readDependencies(service) {
+    const dependsOn = readMember(service, 'depends_on');
+    if (!isObject(dependsOn))
+        return {};
+    return Object.fromEntries(Object.entries(dependsOn).map(([name, how]) => {
+        const condition = readText(how, 'condition');
+        return [
+            name,
+            condition === 'service_healthy' || condition === 'service_completed_successfully'
+                ? condition
+                : 'service_started',
+        ];
+    }));
+}
+function readReplicas(service) {
+    const deploy = readMember(readMember(service, 'deploy'), 'replicas');
+    const scale = readMember(service, 'scale');
+    if (typeof deploy === 'number')
+        return deploy;
+    return typeof scale === 'number' ? scale : 1;
+}
+function hasHealthcheck(healthcheck) {
+    if (!isObject(healthcheck) || readMember(healthcheck, 'disable') === true)
+        return false;
+    const test = readList(healthcheck, 'test');
+    return test.length > 0 && test[0] !== 'NONE';
+}
+function readPort(port) {
+    // A range ("8000-8010") is rendered as text; Docker chooses from it, so it cannot be known to be taken.
+    const published = readText(port, 'published') || String(readNumber(port, 'published') || '');
+    if (!/^\d+$/.test(published))
+        return [];
+    return [
+        {
+            address: readText(port, 'host_ip'),
+            port: Number(published),
+            protocol: readText(port, 'protocol') === 'udp' ? 'udp' : 'tcp',
+        },
+    ];
+}
+const GO_UNITS = { h: 3600, m: 60, s: 1, ms: 1e-3, us: 1e-6, µs: 1e-6, ns: 1e-9 };
+/** `1m30s` as 90. Undefined for an empty or unreadable text. https://pkg.go.dev/time#ParseDuration */
+function parseGoDuration(text) {
+    if (!/^(\d+(\.\d+)?(h|ms|m|s|us|µs|ns))+$/.test(text))
+        return undefined;
+    return [...text.matchAll(/(\d+(?:\.\d+)?)(h|ms|m|s|us|µs|ns)/g)].reduce((sum, [, digits, unit]) => sum + Number(digits) * (GO_UNITS[unit ?? ''] ?? 0), 0);
+}
+function isObject(value) {
+    return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+/** Services by waves: each wave only depends on earlier ones. A cycle, which Compose refuses itself, ends up in the last wave. */
+function orderServices(services) {
+    const names = new Set(services.map((service) => service.name));
+    const done = new Set();
+    const waves = [];
+    let left = [...services];
+    while (left.length > 0) {
+        const free = left.filter((service) => Object.keys(service.dependsOn).every((name) => done.has(name) || !names.has(name)));
+        const wave = free.length > 0 ? free : left;
+        waves.push(wave);
+        for (const service of wave)
+            done.add(service.name);
+        left = left.filter((service) => !wave.includes(service));
+    }
+    return waves;
+}
+
+// EXTERNAL MODULE: ./node_modules/yaml/dist/index.js
+var dist = __nccwpck_require__(8815);
+;// CONCATENATED MODULE: ./shared/src/compose/yaml.ts
+
+/** As YAML that reads the same under YAML 1.1 and 1.2: every text is quoted, so that `on`, `1e3` or `0777` stay texts. */
+function renderYaml(value) {
+    return (0,dist/* stringify */.As)(value, { defaultStringType: 'QUOTE_DOUBLE', defaultKeyType: 'PLAIN', lineWidth: 0, version: '1.1' });
+}
+/** @throws YAMLParseError; its message quotes the source. */
+function parseYaml(text) {
+    // Compose reads `<<` merges; aliases are bounded by the library against exponential growth.
+    return (0,dist/* parse */.qg)(text, { merge: true });
+}
+
+;// CONCATENATED MODULE: external "node:stream/consumers"
+const consumers_namespaceObject = require("node:stream/consumers");
+// EXTERNAL MODULE: ./node_modules/tar-stream/index.js
+var tar_stream = __nccwpck_require__(6118);
+;// CONCATENATED MODULE: ./shared/src/releases/tar.ts
+
+
+/** One tar of plain files; parent folders come with the mode 0755. Same entries, same bytes. */
+async function packTar(entries) {
+    const tar = (0,tar_stream.pack)();
+    const mtime = new Date(0);
+    const folders = new Set();
+    for (const entry of entries) {
+        const parts = entry.path.split('/').slice(0, -1);
+        for (let depth = 1; depth <= parts.length; depth++)
+            folders.add(parts.slice(0, depth).join('/'));
+    }
+    for (const folder of [...folders].sort())
+        tar.entry({ name: folder, type: 'directory', mode: 0o755, mtime });
+    for (const entry of entries) {
+        tar.entry({ name: entry.path, mode: entry.mode ?? 0o600, mtime }, Buffer.from(entry.content));
+    }
+    tar.finalize();
+    return (0,consumers_namespaceObject.buffer)(tar);
+}
+
+;// CONCATENATED MODULE: ./shared/src/transaction/adopt.ts
+/** A project that already runs becomes a release of its own, so that the first deploy has a way back too. */
+
+
+
+
+
+
+
+/** Runs, and is not in the store. */
+function isAdoptable(facts) {
+    return facts.current === undefined && facts.containers.some((container) => !container.oneoff);
+}
+/**
+ * Records what runs, from the Compose files that its containers name. Nothing that runs is touched.
+ *
+ * @returns the facts as they are then.
+ * @throws PreflightError when those files cannot be read: a failed deploy could not be put back.
+ */
+async function adoptProject(project, facts, layout, session, clock, signal) {
+    const running = await renderWhatRuns(project, session, signal);
+    const release = {
+        id: makeReleaseId(clock.now(), '', 'adopted'),
+        project,
+        created: clock.now().toISOString(),
+        commit: '',
+        ref: '',
+        actor: '',
+        runUrl: '',
+        result: 'adopted',
+        services: Object.fromEntries(running.services.map((service) => [
+            service.name,
+            {
+                reference: service.image,
+                image: service.image,
+                configHash: facts.containers.find((container) => container.service === service.name)?.configHash ?? '',
+            },
+        ])),
+        files: [],
+    };
+    const compose = renderYaml(running.raw);
+    const tar = await packTar([
+        { path: `releases/${release.id}/compose.yaml`, content: compose },
+        { path: `releases/${release.id}/env`, content: '' },
+        { path: `releases/${release.id}/release.json`, content: JSON.stringify(release) },
+    ]);
+    await session.run(storeRelease(layout, release.id, tar), {
+        purpose: 'record the running project as a release',
+        signal,
+    });
+    await session.run(adoptCurrent(layout, release.id), { purpose: 'make that record the current release', signal });
+    return { ...facts, current: release.id, currentCompose: compose, releases: [...facts.releases, release] };
+}
+async function renderWhatRuns(project, session, signal) {
+    try {
+        const { stdout } = await session.run(renderRunning(project), {
+            purpose: 'read the Compose files of the running project',
+            signal,
+        });
+        return parseProject(stdout);
+    }
+    catch (error) {
+        if (!(error instanceof CommandError))
+            throw error;
+        const why = error.exitCode === FILES_GONE
+            ? `its Compose file ${error.stderr.trim().slice(0, 300)} cannot be read`
+            : `its Compose files cannot be rendered: ${error.stderr.trim().slice(0, 300)}`;
+        throw new PreflightError(session.where, [
+            {
+                message: `A project ${project} runs there that Slipway did not deploy, and ${why}: a failed deploy could not be put back.`,
+                hint: `Put those files back, or take the running project down first (\`docker compose -p ${project} down\`), or choose another name with the input project.`,
+            },
+        ]);
+    }
+}
+
+;// CONCATENATED MODULE: external "node:readline"
+const external_node_readline_namespaceObject = require("node:readline");
+;// CONCATENATED MODULE: ./shared/src/transaction/lock.ts
+
+
+
+
+/** The server lets the lock go when it has not heard of us for so long: a link that was cut says nothing. */
+const LEASE_SECONDS = 30;
+const HEARTBEAT_SECONDS = 5;
+const RETRY_SECONDS = 1;
+/** flock's answer through our script: somebody else has it. */
+const HELD = 75;
+/**
+ * Takes the project's lock for this session. The kernel holds it, so it is free as soon as its holder is gone, however it went.
+ *
+ * @throws LockHeldError that says who has it, after `waitSeconds`; CancelledError.
+ */
+async function takeLock(session, layout, request, clock) {
+    const startedMs = clock.monotonicMs();
+    for (let told = false;; told = true) {
+        const answer = await tryLock(session, layout, request.holder);
+        if (typeof answer !== 'string')
+            return answer;
+        if (clock.monotonicMs() - startedMs >= request.waitSeconds * 1000) {
+            throw new LockHeldError(`Another session is at work on this project at ${session.where}: ${answer}.`, 'Nothing was changed. Run this again when that one has ended; a lock never outlives its session by more than half a minute.');
+        }
+        if (!told)
+            request.onWait(answer);
+        await clock.sleep(RETRY_SECONDS, request.signal);
+    }
+}
+/** @returns the lock, or who holds it. */
+async function tryLock(session, layout, holder) {
+    const process = await session.start(holdLock(layout, holder, LEASE_SECONDS));
+    const problems = (0,consumers_namespaceObject.text)(process.stderr);
+    // A lost connection is reported by whoever uses the session next; here it must only not go unhandled.
+    process.exit.catch(() => undefined);
+    problems.catch(() => undefined);
+    process.stdin.on('error', () => undefined);
+    const lines = [];
+    for await (const line of (0,external_node_readline_namespaceObject.createInterface)({ input: process.stdout })) {
+        const current = /^locked (.*)$/.exec(line)?.[1];
+        if (current !== undefined)
+            return keepLock(process, current);
+        lines.push(line);
+    }
+    const exitCode = await process.exit;
+    if (exitCode === HELD)
+        return lines.join(' ').slice(0, 300) || 'it left no name';
+    const problem = (await problems).trim();
+    throw new CommandError(`The project's lock could not be taken at ${session.where}: ${problem.slice(0, 500)}`, 'Nothing was changed.', exitCode, problem);
+}
+function keepLock(process, current) {
+    const heartbeat = setInterval(() => {
+        process.stdin.write('beat\n');
+    }, HEARTBEAT_SECONDS * 1000);
+    heartbeat.unref();
+    return {
+        current: current === 'none' ? undefined : current.split('/').at(-1),
+        release: async () => {
+            clearInterval(heartbeat);
+            process.stdin.end();
+            await process.exit.catch(() => undefined);
+            process.close();
+        },
+    };
+}
+
+;// CONCATENATED MODULE: ./shared/src/releases/journal.ts
+/** The journal of an unfinished transaction: verbs and arguments, never shell text, never a secret. Pure. */
+
+
+function renderJournal(journal) {
+    return `${JSON.stringify({ version: 1, ...journal })}\n`;
+}
+/** @throws SyntaxError when it is not one: nothing in it is carried out then. */
+function parseJournal(text) {
+    const value = parseJson(text);
+    const release = readText(value, 'release');
+    const previous = readText(value, 'previous');
+    const undo = readMember(value, 'undo');
+    if (readMember(value, 'version') !== 1 ||
+        !isReleaseId(release) ||
+        (previous !== '' && !isReleaseId(previous)) ||
+        !Array.isArray(undo)) {
+        throw new SyntaxError('not a journal of this version');
+    }
+    return {
+        release,
+        previous,
+        runUrl: readText(value, 'runUrl'),
+        actor: readText(value, 'actor'),
+        undo: readList(value, 'undo').map(parseVerb),
+    };
+}
+/** Compose's own rule for names of services; networks may be named with dots too. */
+const NAME = /^[a-zA-Z0-9][a-zA-Z0-9._-]*$/;
+function parseVerb(value) {
+    const names = (key) => {
+        const list = readList(value, key);
+        if (list.length === 0 || !list.every((name) => typeof name === 'string' && NAME.test(name))) {
+            throw new SyntaxError(`a verb of the journal has unusable ${key}`);
+        }
+        return [...list];
+    };
+    switch (readText(value, 'verb')) {
+        case 'restore-services': {
+            const release = readText(value, 'release');
+            if (!isReleaseId(release))
+                throw new SyntaxError('a verb of the journal names no release');
+            return { verb: 'restore-services', release, services: names('services') };
+        }
+        case 'remove-services':
+            return { verb: 'remove-services', services: names('services') };
+        case 'remove-networks':
+            return { verb: 'remove-networks', networks: names('networks') };
+        default:
+            throw new SyntaxError('a verb of the journal is not known');
+    }
+}
+
+;// CONCATENATED MODULE: ./shared/src/commands/compose.ts
+function compose(target, file, ...words) {
+    return {
+        words: [
+            'docker',
+            'compose',
+            '--ansi',
+            'never',
+            '--project-name',
+            target.project,
+            '--project-directory',
+            target.projectDirectory,
+            '--file',
+            file,
+            ...words,
+        ],
+    };
+}
+/**
+ * Creates or recreates these services. Images are there already and pinned, so nothing is pulled or built. Without
+ * `--no-deps`: it strips `depends_on` before the configuration is hashed (measured with Compose 2.26), and the next plain
+ * `docker compose up -d` would recreate what is running. What they depend on has been brought up before, and stays as it is.
+ */
+function upServices(target, file, services) {
+    return compose(target, file, 'up', '--detach', '--no-build', '--pull', 'never', ...services);
+}
+function stopServices(target, file, services) {
+    return compose(target, file, 'stop', ...services);
+}
+/** The configuration hash of each service of a rendered file given on standard input: lines `service hash`. */
+function hashServices(target, rendered) {
+    return { ...compose(target, '-', 'config', '--hash', '*'), stdin: rendered };
+}
+
+;// CONCATENATED MODULE: ./shared/src/commands/undo.ts
+
+
+
+/** What a verb of the journal does. Every one may be carried out again, and on what was never done. */
+function renderUndo(verb, target, layout) {
+    switch (verb.verb) {
+        case 'restore-services':
+            return upServices(target, releaseComposeFile(layout, verb.release), verb.services);
+        case 'remove-services':
+            return removeServices(target, verb.services);
+        case 'remove-networks':
+            return render_script(`for n in "$@"; do
+  docker network inspect "$n" >/dev/null 2>&1 || continue
+  docker network rm "$n" || exit
+done`, ...verb.networks);
+    }
+}
+/** Stops (as each asked to be stopped) and removes the containers of services; volumes stay. */
+function removeServices(target, services) {
+    return render_script(`project=$1
+shift
+for s in "$@"; do
+  ids=$(docker ps -aq --filter "label=com.docker.compose.project=$project" --filter "label=com.docker.compose.service=$s") || exit
+  [ -n "$ids" ] || continue
+  docker stop $ids && docker rm -f $ids || exit
+done`, target.project, ...services);
+}
+/** Why an undo verb is there, for people. */
+function describeUndo(verb) {
+    switch (verb.verb) {
+        case 'restore-services':
+            return `put back ${verb.services.join(', ')} of release ${verb.release}`;
+        case 'remove-services':
+            return `remove ${verb.services.join(', ')}, which did not exist before`;
+        case 'remove-networks':
+            return `remove the networks ${verb.networks.join(', ')}`;
+    }
+}
+
+;// CONCATENATED MODULE: ./shared/src/transaction/execute.ts
+
+
+
+
+async function executeTransaction(transaction, context) {
+    const { session, reporter, clock, layout, signal } = context;
+    const timeline = [];
+    const journal = {
+        release: transaction.release,
+        previous: transaction.previous ?? '',
+        runUrl: transaction.runUrl,
+        actor: transaction.actor,
+        undo: transaction.steps.flatMap((step) => (step.kind === 'run' ? step.undo : [])).reverse(),
+    };
+    // Every verb may be carried out on what was never done, so the whole way back is written before the first change.
+    await session.run(writeJournal(layout, renderJournal(journal)), { purpose: 'write the journal', signal });
+    try {
+        for (const step of transaction.steps) {
+            const started = clock.monotonicMs();
+            const record = (ok) => {
+                timeline.push({ id: step.id, title: step.title, seconds: (clock.monotonicMs() - started) / 1000, ok });
+            };
+            reporter.line(`- ${step.title}`);
+            try {
+                if (step.kind === 'hold')
+                    await transaction.hold(step, signal);
+                else {
+                    await session.run(step.do, {
+                        purpose: step.title,
+                        timeoutSeconds: step.timeoutSeconds,
+                        signal,
+                        onLine: (line) => {
+                            reporter.remote(`  ${line}`);
+                        },
+                    });
+                }
+                record(true);
+                reporter.line(reporter.palette.quiet(`  ${((clock.monotonicMs() - started) / 1000).toFixed(1)} s`));
+            }
+            catch (error) {
+                record(false);
+                throw error;
+            }
+        }
+        if (signal.aborted)
+            throw new CancelledError('The workflow was cancelled.', '');
+        await session.run(pointCurrent(layout, transaction.release), { purpose: 'make the release the current one' });
+        return { kind: 'committed', timeline };
+    }
+    catch (cause) {
+        return { kind: 'undone', cause, timeline, unrestored: await undo(journal, context) };
+    }
+}
+/** Three tries: a step that was stopped half-way may still be at work in the Docker daemon. */
+const UNDO_TRIES = 3;
+/**
+ * Carries out a journal and closes it. Also for what a killed session left behind. Not cancellable: it is the way back.
+ *
+ * @returns what could not be undone. The journal stays then, for the next session.
+ */
+async function undo(journal, context) {
+    const { session, reporter, clock, target, layout } = context;
+    const unrestored = [];
+    for (const verb of journal.undo) {
+        const title = describeUndo(verb);
+        reporter.line(`- ${title}`);
+        for (let attempt = 1;; attempt++) {
+            try {
+                await session.run(renderUndo(verb, target, layout), {
+                    purpose: title,
+                    timeoutSeconds: 180,
+                    onLine: (line) => {
+                        reporter.remote(`  ${line}`);
+                    },
+                });
+                break;
+            }
+            catch (error) {
+                if (!(error instanceof CommandError) || attempt === UNDO_TRIES) {
+                    unrestored.push(`${title}: ${error instanceof Error ? error.message : String(error)}`);
+                    break;
+                }
+                await clock.sleep(attempt);
+            }
+        }
+    }
+    if (unrestored.length === 0) {
+        await session.run(closeJournal(layout, journal.release), { purpose: 'close the journal' });
+    }
+    return unrestored;
+}
+
+;// CONCATENATED MODULE: ./shared/src/transaction/recover.ts
+/** Puts right what an interrupted session left behind. */
+
+
+
+/**
+ * Carries out a journal that was found on the server. The caller holds the lock.
+ *
+ * @returns the release that had been on its way.
+ * @throws ReleaseError when something could not be undone; SyntaxError when the journal cannot be read.
+ */
+async function recover(journalText, context) {
+    const { reporter, layout } = context;
+    const journal = parseJournal(journalText);
+    return reporter.group(`Put back what an interrupted deploy (${journal.release}) left behind`, async () => {
+        const unrestored = await undo(journal, context);
+        if (unrestored.length > 0) {
+            throw new ReleaseError(`The deploy of ${journal.release}${journal.runUrl === '' ? '' : ` (${journal.runUrl})`} was interrupted, and could not be put back:\n${unrestored.join('\n')}`, `Look at the server. The journal is kept (${layout.journal}), and the next session tries again.`);
+        }
+        return journal.release;
+    });
+}
+
+;// CONCATENATED MODULE: ./action-deploy/src/deployment.ts
+/** Runs a phase and notes how long it took, also when it fails. */
+async function timed({ report, ports }, phase, work) {
+    const startedMs = ports.clock.monotonicMs();
+    try {
+        return await work();
+    }
+    finally {
+        report.durations[phase] = (report.durations[phase] ?? 0) + (ports.clock.monotonicMs() - startedMs) / 1000;
+    }
+}
+
+;// CONCATENATED MODULE: ./shared/src/commands/images.ts
+
+/** Never the name of a registry: nothing is pulled from or pushed to it. */
+const TAG_HOST = 'slipway.local';
+/** `slipway.local/<project>:<first 32 digits of the digest>` */
+function localTag(project, image) {
+    return `${TAG_HOST}/${project}:${image.split('@sha256:').at(-1)?.slice(0, 32) ?? ''}`;
+}
+/** Pinned: an image that was never pulled by its digest is not ours to tag or to remove. */
+function isPinned(image) {
+    return image.includes('@sha256:');
+}
+/** @param images as the release names them. */
+function tagImages(project, images) {
+    return render_script(`set -eu
+while [ "$#" -gt 1 ]; do
+  docker image tag "$1" "$2"
+  shift 2
+done`, ...[...new Set(images)].filter(isPinned).flatMap((image) => [image, localTag(project, image)]));
+}
+/**
+ * Gives up images that no kept release of this project names: our tag goes, and the image if nothing else names or uses
+ * it. What a person or another project has tagged, or a container uses, stays (docker refuses without --force).
+ */
+function pruneImages(project, images) {
+    return render_script(`while [ "$#" -gt 1 ]; do
+  id=$(docker image inspect --format '{{.Id}}' "$1" 2>/dev/null) || { shift 2; continue; }
+  docker image rm "$2" >/dev/null 2>&1
+  if left=$(docker image inspect --format '{{len .RepoTags}}' "$id" 2>/dev/null) && [ "$left" = 0 ] &&
+    [ -z "$(docker ps -aq --filter "ancestor=$id")" ]; then
+    docker image rm "$1" >/dev/null 2>&1
+  fi
+  shift 2
+done
+:`, ...images.filter(isPinned).flatMap((image) => [image, localTag(project, image)]));
+}
+
+;// CONCATENATED MODULE: ./shared/src/probes/outcome.ts
+/** Joins the results of each check, in order. */
+function groupResults(results) {
+    const byCheck = Map.groupBy(results, (result) => result.check);
+    return [...byCheck].map(([check, own]) => {
+        const server = own.find((result) => result.vantage === 'ssh');
+        const outside = own.find((result) => result.vantage === 'runner');
+        return {
+            check,
+            ok: own.every((result) => result.ok),
+            results: own,
+            explanation: server === undefined || outside === undefined ? '' : explainVantages(server, outside),
+        };
+    });
+}
+/** What it means that a check passed or failed on the server and from outside. */
+function explainVantages(server, outside) {
+    if (server.attempts === 0) {
+        return outside.ok
+            ? 'answers from outside; the server could not be asked'
+            : 'does not answer from outside; the server could not be asked';
+    }
+    if (server.ok && outside.ok)
+        return 'answers on the server and from outside';
+    if (server.ok)
+        return 'answers on the server, not from outside: firewall, DNS or proxy';
+    if (outside.ok)
+        return 'answers from outside, not on the server: another server may be answering, or the server cannot reach its own public address';
+    return server.lastVerdict.reason === outside.lastVerdict.reason
+        ? 'fails on the server and from outside alike: the application itself'
+        : 'fails on the server and from outside: begin with the application, then look at firewall, DNS and proxy';
+}
+/** One line about a check that failed: `api: answers on the server, not from outside: ... (from the runner: ...)`. */
+function describeOutcome(outcome) {
+    const bad = outcome.results.filter((result) => !result.ok);
+    const reasons = bad.map((result) => outcome.results.length === 1 ? describeResult(result) : `${describeVantage(result)}: ${describeResult(result)}`);
+    return [outcome.explanation, ...(outcome.ok ? [] : reasons)].filter((text) => text !== '').join('; ');
+}
+function describeVantage(result) {
+    return result.vantage === 'ssh' ? 'on the server' : 'from the runner';
+}
+function describeResult(result) {
+    const attempts = result.attempts > 1 ? ` (${result.attempts} attempts)` : '';
+    return `${result.lastVerdict.reason}${attempts}`;
+}
+
+;// CONCATENATED MODULE: ./shared/src/probes/check-model.ts
+/** What a check looks at, for people. */
+function describeTarget(check) {
+    switch (check.kind) {
+        case 'http':
+            return check.url;
+        case 'tcp':
+        case 'tls':
+            return `${check.kind}://${joinHostPort(check.host, check.port)}`;
+        case 'container':
+            return `container:${check.service}`;
+        case 'command':
+            return `command: ${check.command}`;
+    }
+}
+/** The places from which a check is made. */
+function listVantages(check) {
+    return check.via === 'both' ? ['ssh', 'runner'] : [check.via];
+}
+function needsSession(checks) {
+    return checks.some((check) => check.via !== 'runner');
+}
+function joinHostPort(host, port) {
+    return `${host.includes(':') ? `[${host}]` : host}:${port}`;
+}
+
 ;// CONCATENATED MODULE: ./shared/src/probes/http.ts
 /** HTTP checks: which requests to make, and what to think of the answer. */
 
@@ -76965,7 +77638,9 @@ function judgeJson(check, response) {
             return [`JSON has no ${excerpt(pathText, 100)}`];
         return matchesJson(expected, found)
             ? []
-            : [`JSON ${excerpt(pathText, 100)} is ${quote(typeof found === 'string' ? found : JSON.stringify(found))} instead of ${quote(expected)}`];
+            : [
+                `JSON ${excerpt(pathText, 100)} is ${quote(typeof found === 'string' ? found : JSON.stringify(found))} instead of ${quote(expected)}`,
+            ];
     });
 }
 /** `expected` is text, as it was written: `true` is equal to true and to "true", `1.0` to 1. */
@@ -77154,6 +77829,7 @@ function judgeEndpoint(check, reached, now) {
 /** Attempt after attempt until the verdict stands. */
 
 
+
 /** However long the backoff makes them, pauses end. */
 const MAX_PAUSE_SECONDS = 300;
 /** The pause after an attempt (the first is 1). Pure. */
@@ -77173,7 +77849,7 @@ async function pollCheck(check, vantage, attemptOnce, clock, signal) {
     let inARow = 0;
     for (let attempt = 1;; attempt++) {
         const beganMs = clock.monotonicMs();
-        const verdict = await judgeAttempt(attemptOnce, Math.min(check.timeoutSeconds, (deadlineMs - beganMs) / 1000), signal);
+        const verdict = await judgeAttempt(attemptOnce, Math.max(0.001, Math.min(check.timeoutSeconds, (deadlineMs - beganMs) / 1000)), signal);
         const endedMs = clock.monotonicMs();
         latenciesMs.push(endedMs - beganMs);
         inARow = verdict.ok ? inARow + 1 : 0;
@@ -77208,7 +77884,7 @@ async function judgeAttempt(attemptOnce, timeoutSeconds, signal) {
             throw error;
         if (signal?.aborted === true)
             throw new CancelledError('The workflow was cancelled.', '', { cause: error });
-        return failed(error.message, error.hint);
+        return failed(excerpt(error.message), excerpt(error.hint));
     }
 }
 /** A passed attempt that comes too late or too seldom is still a failed check, and has to say why. */
@@ -77290,12 +77966,22 @@ async function runCheck(check, vantage, ports) {
 }
 const ONLY_SSH = 'can only be made on the server';
 async function attemptContainer(check, timeoutSeconds, session, signal) {
-    const { stdout } = await session.run(inspectContainers(check.project), {
+    const { exitCode, stdout, stderr } = await session.run(inspectContainers(check.project), {
         timeoutSeconds,
+        accept: 'any',
         purpose: `look at the containers of project ${check.project}`,
         ...(signal === undefined ? {} : { signal }),
     });
-    return judgeService(check.service, check.project, parseContainers(stdout), check);
+    if (exitCode !== 0)
+        return failed(`Docker could not be asked (exit code ${exitCode})`, excerptEnd(stderr));
+    try {
+        return judgeService(check.service, check.project, parseContainers(stdout), check);
+    }
+    catch (error) {
+        if (!(error instanceof SyntaxError))
+            throw error;
+        return failed(error.message);
+    }
 }
 async function attemptCommand(check, timeoutSeconds, session, signal) {
     const completed = await session.run({ words: ['sh', '-c', check.command] }, {
@@ -77308,7 +77994,9 @@ async function attemptCommand(check, timeoutSeconds, session, signal) {
 }
 /** Exit code 0 passes. The end of the output tells more than its beginning. Pure. */
 function judgeCommand(completed) {
-    const output = excerpt(`${completed.stdout.slice(-1000)} ${completed.stderr.slice(-1000)}`);
+    const output = [excerptEnd(completed.stdout, 240), excerptEnd(completed.stderr, 240)]
+        .filter((text) => text !== '')
+        .join(' ');
     return completed.exitCode === 0 ? passed('exit code 0', output) : failed(`exit code ${completed.exitCode}`, output);
 }
 const LOOPBACK = /^(?:localhost|127\.\d+\.\d+\.\d+|::1|\[::1\])$/i;
@@ -77320,81 +78008,6 @@ function addLoopbackHint(check, verdict) {
         ...verdict,
         reason: `${verdict.reason} (seen from the runner, ${host} is the runner itself: for a port of the server say \`via: ssh\`)`,
     };
-}
-
-;// CONCATENATED MODULE: ./shared/src/releases/journal.ts
-/** The journal of an unfinished transaction: verbs and arguments, never shell text, never a secret. Pure. */
-
-
-function renderJournal(journal) {
-    return `${JSON.stringify({ version: 1, ...journal })}\n`;
-}
-/** @throws SyntaxError when it is not one: nothing in it is carried out then. */
-function parseJournal(text) {
-    const value = parseJson(text);
-    const release = readText(value, 'release');
-    const previous = readText(value, 'previous');
-    const undo = readMember(value, 'undo');
-    if (readMember(value, 'version') !== 1 || !isReleaseId(release) || (previous !== '' && !isReleaseId(previous)) || !Array.isArray(undo)) {
-        throw new SyntaxError('not a journal of this version');
-    }
-    return {
-        release,
-        previous,
-        runUrl: readText(value, 'runUrl'),
-        actor: readText(value, 'actor'),
-        undo: readList(value, 'undo').map(parseVerb),
-    };
-}
-/** Compose's own rule for names of services; networks may be named with dots too. */
-const NAME = /^[a-zA-Z0-9][a-zA-Z0-9._-]*$/;
-function parseVerb(value) {
-    const names = (key) => {
-        const list = readList(value, key);
-        if (list.length === 0 || !list.every((name) => typeof name === 'string' && NAME.test(name))) {
-            throw new SyntaxError(`a verb of the journal has unusable ${key}`);
-        }
-        return [...list];
-    };
-    switch (readText(value, 'verb')) {
-        case 'restore-services': {
-            const release = readText(value, 'release');
-            if (!isReleaseId(release))
-                throw new SyntaxError('a verb of the journal names no release');
-            return { verb: 'restore-services', release, services: names('services') };
-        }
-        case 'remove-services':
-            return { verb: 'remove-services', services: names('services') };
-        case 'remove-networks':
-            return { verb: 'remove-networks', networks: names('networks') };
-        default:
-            throw new SyntaxError('a verb of the journal is not known');
-    }
-}
-
-;// CONCATENATED MODULE: ./shared/src/releases/retention.ts
-/**
- * Which releases stay: the current one, the one before it (the way back), and the newest up to `keepReleases` in all.
- *
- * @param keepReleases at least 2.
- */
-function planRetention(releases, keepReleases, currentId, previousId) {
-    const newestFirst = [...releases].sort((a, b) => (a.id < b.id ? 1 : -1));
-    const must = newestFirst.filter((release) => release.id === currentId || release.id === previousId);
-    const others = newestFirst.filter((release) => !must.includes(release));
-    const keep = [...must, ...others.slice(0, Math.max(0, keepReleases - must.length))];
-    return { keep, remove: newestFirst.filter((release) => !keep.includes(release)) };
-}
-/** Content addresses that only removed releases point to. */
-function unusedFiles(stored, keep) {
-    const used = new Set(keep.flatMap((release) => release.files));
-    return stored.filter((address) => !used.has(address));
-}
-/** Pinned images that only removed releases name. */
-function unusedImages(retention) {
-    const images = (releases) => releases.flatMap((release) => Object.values(release.services).map((service) => service.image));
-    const used = new Set(images(retention.keep));
-    return [...new Set(images(retention.remove))].filter((image) => !used.has(image));
 }
 
 ;// CONCATENATED MODULE: ./shared/src/releases/shipped.ts
@@ -77427,789 +78040,6 @@ function treeEntries(tree) {
         content: file.content,
         mode: file.executable ? 0o755 : 0o644,
     }));
-}
-
-;// CONCATENATED MODULE: external "node:stream/consumers"
-const consumers_namespaceObject = require("node:stream/consumers");
-// EXTERNAL MODULE: ./node_modules/tar-stream/index.js
-var tar_stream = __nccwpck_require__(6118);
-;// CONCATENATED MODULE: ./shared/src/releases/tar.ts
-
-
-/** One tar of plain files; parent folders come with the mode 0755. Same entries, same bytes. */
-async function packTar(entries) {
-    const tar = (0,tar_stream.pack)();
-    const mtime = new Date(0);
-    const folders = new Set();
-    for (const entry of entries) {
-        const parts = entry.path.split('/').slice(0, -1);
-        for (let depth = 1; depth <= parts.length; depth++)
-            folders.add(parts.slice(0, depth).join('/'));
-    }
-    for (const folder of [...folders].sort())
-        tar.entry({ name: folder, type: 'directory', mode: 0o755, mtime });
-    for (const entry of entries) {
-        tar.entry({ name: entry.path, mode: entry.mode ?? 0o600, mtime }, Buffer.from(entry.content));
-    }
-    tar.finalize();
-    return (0,consumers_namespaceObject.buffer)(tar);
-}
-
-;// CONCATENATED MODULE: ./shared/src/server/preflight.ts
-/**
- * `config --format json`, `--hash`, several `--env-file` and `up --pull never --no-build` work from here on; tested with
- * this version and with the newest.
- */
-const MINIMUM_COMPOSE = '2.20.0';
-function judgeServer(facts) {
-    return [...judgeDocker(facts), ...judgeTools(facts), ...judgeFolder(facts)];
-}
-function judgeDocker(facts) {
-    const { docker } = facts;
-    switch (docker.kind) {
-        case 'missing':
-            return [
-                {
-                    message: 'Docker is not installed: there is no program `docker` in the PATH of the login.',
-                    hint: 'Install Docker Engine with the Compose plugin: https://docs.docker.com/engine/install/',
-                },
-            ];
-        case 'unreachable': {
-            if (/permission denied/i.test(docker.problem)) {
-                const member = facts.groups.includes('docker');
-                return [
-                    {
-                        message: `The user ${facts.user} may not use Docker${member ? '' : `: it is not in the group docker (its groups: ${facts.groups.join(', ')})`}.`,
-                        hint: member
-                            ? 'It is in the group docker, but the socket refuses it: look at `ls -l /var/run/docker.sock` and `docker context ls`.'
-                            : `On the server, as root: usermod -aG docker ${facts.user}`,
-                    },
-                ];
-            }
-            return [
-                {
-                    message: `Docker does not answer: ${docker.problem.slice(0, 300) || 'no reason given'}.`,
-                    hint: 'On the server: systemctl status docker; journalctl -u docker -n 50',
-                },
-            ];
-        }
-        case 'ready':
-            if (docker.composeVersion === '') {
-                return [
-                    {
-                        message: 'Docker has no Compose plugin (`docker compose`); the old `docker-compose` is not enough.',
-                        hint: 'Install it: https://docs.docker.com/compose/install/linux/',
-                    },
-                ];
-            }
-            return compareVersions(docker.composeVersion, MINIMUM_COMPOSE) < 0
-                ? [
-                    {
-                        message: `Docker Compose is ${docker.composeVersion}; Slipway needs ${MINIMUM_COMPOSE} or newer.`,
-                        hint: 'Update the Compose plugin: https://docs.docker.com/compose/install/linux/',
-                    },
-                ]
-                : [];
-    }
-}
-function judgeTools(facts) {
-    if (facts.missingTools.length === 0)
-        return [];
-    return [
-        {
-            message: `These programs are missing on the server: ${facts.missingTools.join(', ')}.`,
-            hint: 'They are in coreutils, tar and util-linux (or busybox).',
-        },
-    ];
-}
-function judgeFolder(facts) {
-    const findings = [];
-    const own = `On the server, as root: install -d -o ${facts.user} ${facts.path} (or set the input path to a folder of ${facts.user}'s own).`;
-    if (facts.folder === 'other') {
-        findings.push({ message: `The path ${facts.path} is there and is not a folder.`, hint: 'Choose another one with the input path.' });
-    }
-    else if (facts.notWritable !== '') {
-        findings.push({ message: `The user ${facts.user} may not write to ${facts.notWritable}, so ${facts.path} cannot be used.`, hint: own });
-    }
-    else if (facts.storeProblem !== '') {
-        findings.push({
-            message: `The release store belongs to somebody else: ${facts.storeProblem}.`,
-            hint: `Deploy as its owner, or give it to ${facts.user} with chown -R.`,
-        });
-    }
-    return findings;
-}
-/** -1, 0 or 1 by the numbers of `2.26.1-4`; what follows them is ignored. */
-function compareVersions(a, b) {
-    const numbers = (text) => (/^\d+(\.\d+)*/.exec(text)?.[0] ?? '0').split('.').map(Number);
-    const [left, right] = [numbers(a), numbers(b)];
-    for (let index = 0; index < Math.max(left.length, right.length); index++) {
-        const difference = (left[index] ?? 0) - (right[index] ?? 0);
-        if (difference !== 0)
-            return Math.sign(difference);
-    }
-    return 0;
-}
-/** Host ports that something else has; what this project itself publishes is replaced, and in nobody's way. */
-function judgePorts(services, facts, project) {
-    return services.flatMap((service) => service.ports.flatMap((wanted) => {
-        const owner = facts.publishedPorts.find((port) => port.port === wanted.port && port.protocol === wanted.protocol && overlaps(port.address, wanted.address));
-        if (owner?.project === project)
-            return [];
-        const name = `${wanted.port}/${wanted.protocol}`;
-        if (owner !== undefined) {
-            return [
-                {
-                    message: `Service ${service.name} publishes port ${name}, which container ${owner.container}${owner.project === '' ? '' : ` of project ${owner.project}`} has.`,
-                    hint: 'Stop that one, or publish another port.',
-                },
-            ];
-        }
-        if (wanted.protocol === 'tcp' && facts.listeningPorts.includes(wanted.port)) {
-            return [
-                {
-                    message: `Service ${service.name} publishes port ${name}, on which another program of the server listens.`,
-                    hint: `Find it on the server with: sudo ss -ltnp sport = :${wanted.port}`,
-                },
-            ];
-        }
-        return [];
-    }));
-}
-function overlaps(a, b) {
-    const all = (address) => ['', '0.0.0.0', '::'].includes(address);
-    return a === b || all(a) || all(b);
-}
-
-;// CONCATENATED MODULE: ./shared/src/commands/sections.ts
-/** Many questions in one round trip: each answer framed by a token that no answer can know. Pure. */
-/**
- * Defines the sh function `section NAME PROGRAM ARGUMENT...`, for scripts that are given the token as `$1`. Standard output
- * goes straight through; standard error follows it, so that a warning cannot end up inside JSON.
- */
-const SECTION_FUNCTION = `token=$1
-exec 3>&1
-section() {
-  name=$1
-  shift
-  printf '%s begin %s\\n' "$token" "$name"
-  problem=$({ "$@" 2>&1 >&3 3>&- </dev/null; })
-  printf '\\n%s end %s %s\\n%s\\n%s close %s\\n' "$token" "$name" "$?" "$problem" "$token" "$name"
-}
-`;
-/** @throws SyntaxError when an answer is cut off. */
-function parseSections(output, token) {
-    const sections = new Map();
-    let rest = output;
-    for (;;) {
-        const begin = rest.indexOf(`${token} begin `);
-        if (begin < 0)
-            return sections;
-        const nameEnd = rest.indexOf('\n', begin);
-        const name = rest.slice(begin + token.length + 7, nameEnd);
-        const end = rest.indexOf(`\n${token} end ${name} `, nameEnd);
-        const close = rest.indexOf(`\n${token} close ${name}\n`, Math.max(end, 0));
-        if (nameEnd < 0 || end < 0 || close < 0)
-            throw new SyntaxError(`the server's answer to "${name}" is cut off`);
-        const codeEnd = rest.indexOf('\n', end + 1);
-        sections.set(name, {
-            stdout: rest.slice(nameEnd + 1, end),
-            exitCode: Number.parseInt(rest.slice(end + token.length + 7 + name.length, codeEnd), 10),
-            stderr: rest.slice(codeEnd + 1, close),
-        });
-        rest = rest.slice(close + token.length + name.length + 9);
-    }
-}
-
-;// CONCATENATED MODULE: ./shared/src/commands/server.ts
-
-
-const QUESTIONS = `${SECTION_FUNCTION}
-project=$3
-case $2 in /*) path=$2 ;; *) path=$HOME/$2 ;; esac
-store=$path/.slipway
-nearest() { n=$1; while [ ! -e "$n" ]; do n=\${n%/*}; n=\${n:-/}; done; printf '%s' "$n"; }
-account() { id -un; id -Gn; printf '%s\\n%s\\n' "$HOME" "$path"; }
-tools() { for t in flock tar timeout mktemp readlink; do command -v "$t" >/dev/null || echo "$t"; done; }
-folder() {
-  if [ -d "$path" ]; then echo directory; elif [ -e "$path" ]; then echo other; else echo missing; fi
-  n=$(nearest "$path")
-  if [ -d "$n" ] && [ -w "$n" ]; then echo writable; else echo "not-writable $n"; fi
-  [ ! -e "$store" ] || [ -w "$store" ] || echo "store-not-writable $(ls -ld "$store")"
-  for f in compose.override.yaml compose.override.yml docker-compose.override.yaml docker-compose.override.yml; do
-    [ ! -e "$path/$f" ] || echo "override $f"
-  done
-}
-space() { df -Pk "$1" && df -Pi "$1"; }
-containers() {
-  tries=0
-  while :; do
-    ids=$(docker ps -aq --no-trunc --filter "label=com.docker.compose.project=$project") || return
-    [ -n "$ids" ] || return 0
-    # A container that goes away between the two questions makes inspect fail: ask again.
-    if answer=$(docker inspect --type container --format "$format" $ids); then printf '%s\\n' "$answer"; return 0; fi
-    tries=$((tries + 1))
-    [ "$tries" -lt 5 ] || return 1
-  done
-}
-published() { docker ps --no-trunc --format '{{json .}}'; }
-networks() { docker network ls --filter "label=com.docker.compose.project=$project" --format '{{.Name}}'; }
-images() {
-  ids=$(docker image ls -aq --no-trunc | sort -u) || return
-  [ -n "$ids" ] || return 0
-  docker image inspect --format '{"Id":{{json .Id}},"RepoTags":{{json .RepoTags}},"RepoDigests":{{json .RepoDigests}},"Size":{{json .Size}},"Layers":{{json .RootFS.Layers}}}' $ids
-}
-listening() { cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | awk '$4 == "0A" { print $2 }'; }
-releases() {
-  [ -d "$store/releases" ] || return 0
-  for f in "$store"/releases/*/release.json; do [ ! -e "$f" ] || { cat "$f"; echo; }; done
-}
-files() { [ ! -d "$store/files" ] || ls "$store/files"; }
-current() { [ ! -e "$store/current" ] || readlink "$store/current"; }
-rendered() { [ ! -e "$store/current" ] || cat "$store/current/compose.yaml"; }
-journal() { [ ! -e "$store/journal" ] || cat "$store/journal"; }
-format=$4
-section account account
-section tools tools
-section folder folder
-section current current
-section releases releases
-section files files
-section rendered rendered
-section journal journal
-if command -v docker >/dev/null; then
-  section docker docker info --format '{{json .}}'
-  section containers containers
-  section published published
-  section networks networks
-  section images images
-  root=$(docker info --format '{{.DockerRootDir}}' 2>/dev/null)
-  section root-space space "$(nearest "\${root:-/var/lib/docker}")"
-fi
-section space space "$(nearest "$path")"
-section listening listening
-`;
-/** Only what is needed: `docker inspect` as a whole prints the environment, which holds secrets. */
-const CONTAINER_FORMAT = '{"Id":{{json .Id}},"Name":{{json .Name}},"Image":{{json .Image}},"RestartCount":{{json .RestartCount}},' +
-    '"State":{{json .State}},"Config":{"Image":{{json .Config.Image}},"Labels":{{json .Config.Labels}}}}';
-/**
- * @param token random, not guessable by what the server prints.
- * @param path of the project; relative to the login's home where it is not absolute.
- */
-function readServer(token, path, project) {
-    return { ...render_script(QUESTIONS, token, path, project, CONTAINER_FORMAT), secretOutput: true };
-}
-
-;// CONCATENATED MODULE: ./shared/src/server/facts.ts
-/** What is known of a server and a project on it, read from the answers to `readServer`: pure. */
-
-
-
-/** @throws SyntaxError when the answer is cut off or not what the question gives. */
-function parseServerFacts(output, token) {
-    const sections = parseSections(output, token);
-    const section = (name) => sections.get(name) ?? { exitCode: 127, stdout: '', stderr: '' };
-    const lines = (name) => section(name).stdout.split('\n').filter((line) => line !== '');
-    const [user = '', groups = '', home = '', path = ''] = section('account').stdout.split('\n');
-    const folder = lines('folder');
-    const prefixed = (prefix) => folder.filter((line) => line.startsWith(`${prefix} `)).map((line) => line.slice(prefix.length + 1));
-    const current = section('current').stdout.trim();
-    const docker = parseDocker(sections.get('docker'));
-    return {
-        user,
-        groups: groups.split(' ').filter((group) => group !== ''),
-        home,
-        path: path.length > 1 ? path.replace(/\/+$/, '') : path,
-        folder: folder[0] === 'directory' || folder[0] === 'missing' ? folder[0] : 'other',
-        notWritable: prefixed('not-writable')[0] ?? '',
-        storeProblem: prefixed('store-not-writable')[0] ?? '',
-        overrides: prefixed('override'),
-        missingTools: lines('tools'),
-        docker,
-        containers: docker.kind === 'ready' ? readContainers(section('containers')) : [],
-        publishedPorts: lines('published').flatMap(parsePublished),
-        networks: lines('networks'),
-        images: lines('images').map(parseImage),
-        listeningPorts: [...new Set(lines('listening').map((line) => Number.parseInt(line.split(':').at(-1) ?? '', 16)))],
-        space: parseSpace(section('space').stdout),
-        dataRootSpace: parseSpace(section('root-space').stdout),
-        releases: lines('releases').flatMap(parseRelease),
-        current: current === '' ? undefined : current.split('/').at(-1),
-        currentCompose: section('rendered').stdout,
-        storedFiles: lines('files'),
-        journal: section('journal').stdout.trim(),
-    };
-}
-/** An answer that failed is not "no containers": a deploy that believed it would start a second database. */
-function readContainers(section) {
-    if (section.exitCode !== 0)
-        throw new SyntaxError(`docker could not list the project's containers: ${section.stderr.trim().slice(0, 300)}`);
-    return parseContainers(`[${section.stdout.split('\n').filter((line) => line !== '').join(',')}]`);
-}
-function parseDocker(section) {
-    if (section === undefined)
-        return { kind: 'missing' };
-    const info = parseJson(section.stdout);
-    const errors = readList(info, 'ServerErrors').filter((text) => typeof text === 'string');
-    const version = readText(info, 'ServerVersion');
-    if (info === undefined || version === '' || errors.length > 0) {
-        return { kind: 'unreachable', problem: [...errors, section.stderr.trim()].filter((text) => text !== '').join(' ') };
-    }
-    const compose = readList(info, 'ClientInfo', 'Plugins').find((plugin) => readText(plugin, 'Name') === 'compose');
-    return {
-        kind: 'ready',
-        version,
-        composeVersion: readText(compose, 'Version').replace(/^v/, ''),
-        architecture: readText(info, 'Architecture'),
-        dataRoot: readText(info, 'DockerRootDir'),
-        info,
-    };
-}
-/** `0.0.0.0:8080->80/tcp, :::8080->80/tcp` */
-function parsePublished(line) {
-    const container = parseJson(line);
-    const project = /(?:^|,)com\.docker\.compose\.project=([^,]*)/.exec(readText(container, 'Labels'))?.[1] ?? '';
-    return [...readText(container, 'Ports').matchAll(/(\S+?):(\d+)(?:-(\d+))?->[\d-]+\/(tcp|udp|sctp)/g)].flatMap(([, address = '', from = '', to = from, protocol = '']) => Array.from({ length: Number(to) - Number(from) + 1 }, (_, index) => ({
-        port: Number(from) + index,
-        address: address.replace(/^\[(.*)\]$/, '$1'),
-        protocol,
-        container: readText(container, 'Names'),
-        project,
-    })));
-}
-function parseImage(line) {
-    const image = parseJson(line);
-    const texts = (...keys) => readList(image, ...keys).filter((text) => typeof text === 'string');
-    return {
-        id: readText(image, 'Id'),
-        tags: texts('RepoTags'),
-        digests: texts('RepoDigests'),
-        bytes: readNumber(image, 'Size'),
-        layerDiffIds: texts('Layers'),
-    };
-}
-/** The output of `df -Pk` and then `df -Pi` for one path. */
-function parseSpace(text) {
-    const rows = text.split('\n').filter((line) => /\s\d+%?\s|\s-\s/.test(line) && line.startsWith('Filesystem') === false);
-    const [kilobytes, inodes] = rows.map((row) => row.trim().split(/\s+/));
-    const free = Number(kilobytes?.[3]);
-    if (kilobytes === undefined || !Number.isFinite(free))
-        return undefined;
-    const freeInodes = Number(inodes?.[3]);
-    // A file system that makes inodes as it goes says 0 of 0.
-    const counted = inodes !== undefined && Number(inodes[1]) > 0 && Number.isFinite(freeInodes);
-    return { mountPoint: kilobytes[5] ?? '', freeBytes: free * 1024, freeInodes: counted ? freeInodes : undefined };
-}
-/** A release.json that cannot be read is left out: its folder is not touched, and it cannot be chosen. */
-function parseRelease(line) {
-    const value = parseJson(line);
-    const text = (key) => readText(value, key);
-    if (text('id') === '')
-        return [];
-    const services = readMember(value, 'services') ?? {};
-    return [
-        {
-            id: text('id'),
-            project: text('project'),
-            created: text('created'),
-            commit: text('commit'),
-            ref: text('ref'),
-            actor: text('actor'),
-            runUrl: text('runUrl'),
-            result: text('result') === 'adopted' ? 'adopted' : 'healthy',
-            services: Object.fromEntries(Object.entries(services).map(([name, service]) => [
-                name,
-                {
-                    reference: readText(service, 'reference'),
-                    image: readText(service, 'image'),
-                    configHash: readText(service, 'configHash'),
-                },
-            ])),
-            files: readList(value, 'files').filter((address) => typeof address === 'string'),
-        },
-    ];
-}
-
-;// CONCATENATED MODULE: ./shared/src/server/read.ts
-/** Asking a server for its facts. */
-
-
-
-/** Everything Slipway needs to know of a server and a project on it, in one round trip; changes nothing. */
-async function readServerFacts(session, path, project, signal) {
-    const token = `slipway-${(0,external_node_crypto_.randomBytes)(16).toString('hex')}`;
-    const { stdout } = await session.run(readServer(token, path, project), {
-        purpose: 'look at the server',
-        ...(signal === undefined ? {} : { signal }),
-    });
-    return parseServerFacts(stdout, token);
-}
-
-;// CONCATENATED MODULE: ./shared/src/transaction/execute.ts
-
-
-
-
-async function executeTransaction(transaction, context) {
-    const { session, reporter, clock, layout, signal } = context;
-    const timeline = [];
-    const journal = {
-        release: transaction.release,
-        previous: transaction.previous ?? '',
-        runUrl: transaction.runUrl,
-        actor: transaction.actor,
-        undo: transaction.steps.flatMap((step) => (step.kind === 'run' ? step.undo : [])).reverse(),
-    };
-    // Every verb may be carried out on what was never done, so the whole way back is written before the first change.
-    await session.run(writeJournal(layout, renderJournal(journal)), { purpose: 'write the journal', signal });
-    try {
-        for (const step of transaction.steps) {
-            const started = clock.monotonicMs();
-            const record = (ok) => {
-                timeline.push({ id: step.id, title: step.title, seconds: (clock.monotonicMs() - started) / 1000, ok });
-            };
-            reporter.line(`- ${step.title}`);
-            try {
-                if (step.kind === 'hold')
-                    await transaction.hold(step, signal);
-                else {
-                    await session.run(step.do, {
-                        purpose: step.title,
-                        timeoutSeconds: step.timeoutSeconds,
-                        signal,
-                        onLine: (line) => {
-                            reporter.remote(`  ${line}`);
-                        },
-                    });
-                }
-                record(true);
-            }
-            catch (error) {
-                record(false);
-                throw error;
-            }
-        }
-        if (signal.aborted)
-            throw new CancelledError('The workflow was cancelled.', '');
-        await session.run(pointCurrent(layout, transaction.release), { purpose: 'make the release the current one' });
-        return { kind: 'committed', timeline };
-    }
-    catch (cause) {
-        return { kind: 'undone', cause, timeline, unrestored: await undo(journal, context) };
-    }
-}
-/** Three tries: a step that was stopped half-way may still be at work in the Docker daemon. */
-const UNDO_TRIES = 3;
-/**
- * Carries out a journal and closes it. Also for what a killed session left behind. Not cancellable: it is the way back.
- *
- * @returns what could not be undone. The journal stays then, for the next session.
- */
-async function undo(journal, context) {
-    const { session, reporter, clock, target, layout } = context;
-    const unrestored = [];
-    for (const verb of journal.undo) {
-        const title = describeUndo(verb);
-        reporter.line(`- ${title}`);
-        for (let attempt = 1;; attempt++) {
-            try {
-                await session.run(renderUndo(verb, target, layout), {
-                    purpose: title,
-                    timeoutSeconds: 180,
-                    onLine: (line) => {
-                        reporter.remote(`  ${line}`);
-                    },
-                });
-                break;
-            }
-            catch (error) {
-                if (!(error instanceof CommandError) || attempt === UNDO_TRIES) {
-                    unrestored.push(`${title}: ${error instanceof Error ? error.message : String(error)}`);
-                    break;
-                }
-                await clock.sleep(attempt);
-            }
-        }
-    }
-    if (unrestored.length === 0) {
-        await session.run(closeJournal(layout, journal.release), { purpose: 'close the journal' });
-    }
-    return unrestored;
-}
-
-;// CONCATENATED MODULE: external "node:readline"
-const external_node_readline_namespaceObject = require("node:readline");
-;// CONCATENATED MODULE: ./shared/src/transaction/lock.ts
-
-
-
-
-/** flock's answer through our script: somebody else has it. */
-const HELD = 75;
-/**
- * Takes the project's lock for this session. The kernel holds it: whatever dies, it is free again.
- *
- * @throws LockHeldError that says who has it.
- */
-async function takeLock(session, layout, holder, maxSeconds) {
-    const process = await session.start(holdLock(layout, holder, maxSeconds));
-    const problems = (0,consumers_namespaceObject.text)(process.stderr);
-    // A lost connection is reported by whoever uses the session; here it must only not go unhandled.
-    process.exit.catch(() => undefined);
-    const lines = [];
-    for await (const line of (0,external_node_readline_namespaceObject.createInterface)({ input: process.stdout })) {
-        const current = /^locked (.*)$/.exec(line)?.[1];
-        if (current !== undefined) {
-            return { current: current === 'none' ? undefined : current.split('/').at(-1), release: () => release(process) };
-        }
-        lines.push(line);
-    }
-    const exitCode = await process.exit;
-    if (exitCode === HELD) {
-        throw new LockHeldError(`Another session is at work on this project at ${session.where}: ${lines.join(' ').slice(0, 300) || 'it left no name'}.`, 'Nothing was changed. Run this again when that one has ended; a lock never outlives its session.');
-    }
-    throw new CommandError(`The project's lock could not be taken at ${session.where}: ${(await problems).trim().slice(0, 500)}`, 'Nothing was changed.', exitCode, await problems);
-}
-async function release(process) {
-    process.stdin.end();
-    await process.exit.catch(() => undefined);
-    process.close();
-}
-
-;// CONCATENATED MODULE: ./shared/src/commands/render.ts
-
-/** Prints the staging folder on the first line, then the rendered project as JSON. */
-const RENDER = `umask 077
-base=\${XDG_RUNTIME_DIR:-/dev/shm}
-[ -d "$base" ] && [ -w "$base" ] || base=\${TMPDIR:-/tmp}
-root=$(mktemp -d "$base/slipway.XXXXXXXX") || exit
-trap 'rm -rf "$root"' EXIT
-trap 'exit 129' HUP INT TERM PIPE
-tar -xf - -C "$root" || exit
-directory=$root/$1
-project=$2
-shift 2
-mkdir -p "$directory" && cd "$directory" || exit
-printf '%s\\n' "$root"
-unset COMPOSE_FILE COMPOSE_PROJECT_NAME COMPOSE_ENV_FILES COMPOSE_PROFILES
-docker compose --ansi never --project-name "$project" --project-directory "$directory" "$@" config --format json`;
-/**
- * Renders in a folder of its own in memory (`XDG_RUNTIME_DIR`, else /dev/shm), readable by nobody else and removed at the
- * end, also when the connection breaks: what it unpacks holds secrets. Changes nothing else.
- */
-function renderProject(request) {
-    return {
-        ...render_script(RENDER, request.directory, request.project, ...request.envFiles.flatMap((file) => ['--env-file', file]), ...request.composeFiles.flatMap((file) => ['--file', file])),
-        stdin: request.tar,
-        secretOutput: true,
-    };
-}
-/** @throws SyntaxError when the staging folder's line is missing. */
-function parseRendered(stdout) {
-    const end = stdout.indexOf('\n');
-    const stagingRoot = stdout.slice(0, Math.max(end, 0));
-    if (!stagingRoot.startsWith('/'))
-        throw new SyntaxError('the server did not name the staging folder');
-    return { stagingRoot, rendered: stdout.slice(end + 1) };
-}
-
-;// CONCATENATED MODULE: ./shared/src/compose/rewrite.ts
-
-
-/**
- * Points mounts, configs and secrets from the staging folder to their final places, and drops what a release must not
- * have: `build` (a release runs the image), `profiles` (what was chosen is what is in the release), `env_file` (already in
- * `environment`) and `develop`.
- */
-function relocateProject(project, stagingRoot, relocate) {
-    const findings = [];
-    const move = (path) => {
-        if (path !== stagingRoot && !path.startsWith(`${stagingRoot}/`))
-            return path;
-        const moved = relocate(path);
-        if ('path' in moved)
-            return moved.path;
-        findings.push(moved.finding);
-        return path;
-    };
-    const services = mapValues(readMember(project.raw, 'services'), (service) => {
-        const { build: _build, profiles: _profiles, env_file: _envFile, develop: _develop, ...rest } = service;
-        const volumes = rest['volumes'];
-        if (!Array.isArray(volumes))
-            return rest;
-        return {
-            ...rest,
-            volumes: volumes.map((mount) => isObject(mount) && mount['type'] === 'bind' ? { ...mount, source: move(readText(mount, 'source')) } : mount),
-        };
-    });
-    const moveFile = (entry) => typeof entry['file'] === 'string' ? { ...entry, file: move(entry['file']) } : entry;
-    const raw = { ...project.raw, services };
-    for (const kind of ['configs', 'secrets']) {
-        if (isObject(raw[kind]))
-            raw[kind] = mapValues(raw[kind], moveFile);
-    }
-    if (findings.length === 0) {
-        for (const place of findStrings(raw, stagingRoot)) {
-            findings.push({
-                message: `${place} points to a file of the workspace, and Slipway does not know how to ship that.`,
-                hint: 'Use a bind mount, a config or a secret for it.',
-            });
-        }
-    }
-    return { raw, findings };
-}
-/** Every service's image replaced by the pinned one. */
-function pinImages(raw, images) {
-    return {
-        ...raw,
-        services: mapValues(readMember(raw, 'services'), (service, name) => ({
-            ...service,
-            image: images[name] ?? readText(service, 'image'),
-        })),
-    };
-}
-function mapValues(entries, change) {
-    if (!isObject(entries))
-        return {};
-    return Object.fromEntries(Object.entries(entries).map(([name, entry]) => [name, isObject(entry) ? change(entry, name) : entry]));
-}
-/** The paths (`services.web.label_file`) of every text that still names the staging folder. */
-function findStrings(value, needle, path = '') {
-    if (typeof value === 'string')
-        return value.includes(needle) ? [path] : [];
-    if (typeof value !== 'object' || value === null)
-        return [];
-    return Object.entries(value).flatMap(([key, member]) => findStrings(member, needle, path === '' ? key : `${path}.${key}`));
-}
-
-;// CONCATENATED MODULE: ./shared/src/inputs/values.ts
-
-/**
- * One input. Where it cannot be used the problem is collected and `instead` returned, so that all inputs are read before
- * anyone gives up: throw an InputError when `problems` is not empty in the end.
- */
-function readValue(input, problems, name, parse, instead) {
-    const parsed = parse(input(name));
-    if ('value' in parsed)
-        return parsed.value;
-    problems.push({ input: name, message: parsed.problem });
-    return instead;
-}
-const EMPTY = 'is empty; leave the input out to get its default, or give';
-/** An empty text means "not given"; everything else is up to `parse`. */
-function optional(parse) {
-    return (text) => (text.trim() === '' ? { value: undefined } : parse(text));
-}
-/** Any text but an empty one. `what` completes "is empty: give ...". */
-function required(what) {
-    return (text) => (text.trim() === '' ? { problem: `is empty: give ${what}.` } : { value: text.trim() });
-}
-/** A whole number, bounds included. */
-function integer(least, most) {
-    const accepted = `a whole number from ${least} to ${most}`;
-    return (text) => {
-        const trimmed = text.trim();
-        if (trimmed === '')
-            return { problem: `${EMPTY} ${accepted}.` };
-        const value = /^\d{1,15}$/.test(trimmed) ? Number(trimmed) : Number.NaN;
-        return value >= least && value <= most ? { value } : { problem: `${quoteValue(trimmed)} is not ${accepted}.` };
-    };
-}
-const UNIT_SECONDS = { ms: 0.001, s: 1, m: 60, min: 60, h: 3600, d: 86_400 };
-/** `10`, `10s`, `500ms`, `1.5s`, `2m`, `1h` as seconds, bounds (in seconds) included. */
-function duration(leastSeconds, mostSeconds) {
-    const accepted = `a duration such as 10, 10s, 500ms or 2m, from ${describeSeconds(leastSeconds)} to ${describeSeconds(mostSeconds)}`;
-    return (text) => {
-        const trimmed = text.trim();
-        if (trimmed === '')
-            return { problem: `${EMPTY} ${accepted}.` };
-        const [, digits, unit] = /^(\d{1,9}(?:\.\d{1,6})?) ?(ms|s|m|min|h|d)?$/.exec(trimmed) ?? [];
-        // In milliseconds first, so that 0.3 s is not 0.30000000000000004 s.
-        const value = digits === undefined ? Number.NaN : Math.round(Number(digits) * (UNIT_SECONDS[unit ?? 's'] ?? 1) * 1000) / 1000;
-        return value >= leastSeconds && value <= mostSeconds
-            ? { value }
-            : { problem: `${quoteValue(trimmed)} is not ${accepted}.` };
-    };
-}
-/** `true` or `false`, in any case (the YAML 1.2 core schema, as actions know it). */
-function values_boolean(text) {
-    switch (text.trim().toLowerCase()) {
-        case 'true':
-            return { value: true };
-        case 'false':
-            return { value: false };
-        case '':
-            return { problem: `${EMPTY} true or false.` };
-        default:
-            return { problem: `${quoteValue(text)} is neither true nor false.` };
-    }
-}
-/** One of a few words. */
-function oneOf(...words) {
-    return (text) => {
-        const found = words.find((word) => word === text.trim());
-        if (found !== undefined)
-            return { value: found };
-        if (text.trim() === '')
-            return { problem: `${EMPTY} ${joinOr(words)}.` };
-        return { problem: `${quoteValue(text)} is not ${joinOr(words)}${suggest(text.trim(), words) || '.'}` };
-    };
-}
-/** The lines of a list, trimmed, without empty ones and without comment lines (`# ...`). */
-function parseLines(text) {
-    return text
-        .split(/\r\n|\r|\n/)
-        .map((line) => line.trim())
-        .filter((line) => line !== '' && !line.startsWith('#'));
-}
-/** Seconds as people write them: `500ms`, `10s`, `2m`, `1m 30s`. */
-function describeSeconds(seconds) {
-    if (seconds > 0 && seconds < 1)
-        return `${Math.round(seconds * 1000)}ms`;
-    if (seconds < 60)
-        return `${Math.round(seconds * 10) / 10}s`;
-    const whole = Math.round(seconds);
-    const parts = [
-        [Math.floor(whole / 3600), 'h'],
-        [Math.floor(whole / 60) % 60, 'm'],
-        [whole % 60, 's'],
-    ];
-    return parts
-        .filter(([count]) => count > 0)
-        .map(([count, unit]) => `${count}${unit}`)
-        .join(' ');
-}
-/** A value for a message, in backticks. Never for secret inputs. */
-function quoteValue(text) {
-    return `\`${excerpt(text, 80).replaceAll('`', "'")}\``;
-}
-function joinOr(words) {
-    const last = words.at(-1) ?? '';
-    return words.length < 2 ? last : `${words.slice(0, -1).join(', ')} or ${last}`;
-}
-/** `; did you mean X?` (which ends the sentence) for a word that is nearly one of those known, or nothing. */
-function suggest(word, known) {
-    const lower = word.slice(0, 60).toLowerCase().replaceAll('_', '-');
-    let best;
-    for (const name of known) {
-        const distance = editDistance(lower, name.toLowerCase());
-        if (distance <= Math.max(1, Math.floor(name.length / 3)) && (best === undefined || distance < best.distance)) {
-            best = { name, distance };
-        }
-    }
-    return best === undefined ? '' : `; did you mean ${best.name}?`;
-}
-/** Insertions, deletions and substitutions from one word to the other (Levenshtein). */
-function editDistance(a, b) {
-    let row = Array.from({ length: b.length + 1 }, (_, index) => index);
-    for (const [i, fromA] of Array.from(a).entries()) {
-        const next = [i + 1];
-        for (const [j, fromB] of Array.from(b).entries()) {
-            next.push(Math.min((row[j + 1] ?? 0) + 1, (next[j] ?? 0) + 1, (row[j] ?? 0) + (fromA === fromB ? 0 : 1)));
-        }
-        row = next;
-    }
-    return row.at(-1) ?? 0;
 }
 
 ;// CONCATENATED MODULE: ./shared/src/images/reference.ts
@@ -78365,6 +78195,136 @@ function credentialsFor(registry, credentials) {
     if (credentials === undefined || credentials.username === '' || credentials.password.isEmpty)
         return undefined;
     return normalizeRegistry(credentials.registry) === normalizeRegistry(registry) ? credentials : undefined;
+}
+
+;// CONCATENATED MODULE: ./shared/src/inputs/values.ts
+
+/**
+ * One input. Where it cannot be used the problem is collected and `instead` returned, so that all inputs are read before
+ * anyone gives up: throw an InputError when `problems` is not empty in the end.
+ */
+function readValue(input, problems, name, parse, instead) {
+    const parsed = parse(input(name));
+    if ('value' in parsed)
+        return parsed.value;
+    problems.push({ input: name, message: parsed.problem });
+    return instead;
+}
+const EMPTY = 'is empty; leave the input out to get its default, or give';
+/** An empty text means "not given"; everything else is up to `parse`. */
+function optional(parse) {
+    return (text) => (text.trim() === '' ? { value: undefined } : parse(text));
+}
+/** Any text but an empty one. `what` completes "is empty: give ...". */
+function required(what) {
+    return (text) => (text.trim() === '' ? { problem: `is empty: give ${what}.` } : { value: text.trim() });
+}
+/** A whole number, bounds included. */
+function integer(least, most) {
+    const accepted = `a whole number from ${least} to ${most}`;
+    return (text) => {
+        const trimmed = text.trim();
+        if (trimmed === '')
+            return { problem: `${EMPTY} ${accepted}.` };
+        const value = /^\d{1,15}$/.test(trimmed) ? Number(trimmed) : Number.NaN;
+        return value >= least && value <= most ? { value } : { problem: `${quoteValue(trimmed)} is not ${accepted}.` };
+    };
+}
+const UNIT_SECONDS = { ms: 0.001, s: 1, m: 60, min: 60, h: 3600, d: 86_400 };
+/** `10`, `10s`, `500ms`, `1.5s`, `2m`, `1h` as seconds, bounds (in seconds) included. */
+function duration(leastSeconds, mostSeconds) {
+    const accepted = `a duration such as 10, 10s, 500ms or 2m, from ${describeSeconds(leastSeconds)} to ${describeSeconds(mostSeconds)}`;
+    return (text) => {
+        const trimmed = text.trim();
+        if (trimmed === '')
+            return { problem: `${EMPTY} ${accepted}.` };
+        const [, digits, unit] = /^(\d{1,9}(?:\.\d{1,6})?) ?(ms|s|m|min|h|d)?$/.exec(trimmed) ?? [];
+        // In milliseconds first, so that 0.3 s is not 0.30000000000000004 s.
+        const value = digits === undefined ? Number.NaN : Math.round(Number(digits) * (UNIT_SECONDS[unit ?? 's'] ?? 1) * 1000) / 1000;
+        return value >= leastSeconds && value <= mostSeconds
+            ? { value }
+            : { problem: `${quoteValue(trimmed)} is not ${accepted}.` };
+    };
+}
+/** `true` or `false`, in any case (the YAML 1.2 core schema, as actions know it). */
+function values_boolean(text) {
+    switch (text.trim().toLowerCase()) {
+        case 'true':
+            return { value: true };
+        case 'false':
+            return { value: false };
+        case '':
+            return { problem: `${EMPTY} true or false.` };
+        default:
+            return { problem: `${quoteValue(text)} is neither true nor false.` };
+    }
+}
+/** One of a few words. */
+function oneOf(...words) {
+    return (text) => {
+        const found = words.find((word) => word === text.trim());
+        if (found !== undefined)
+            return { value: found };
+        if (text.trim() === '')
+            return { problem: `${EMPTY} ${joinOr(words)}.` };
+        return { problem: `${quoteValue(text)} is not ${joinOr(words)}${suggest(text.trim(), words) || '.'}` };
+    };
+}
+/** The lines of a list, trimmed, without empty ones and without comment lines (`# ...`). */
+function parseLines(text) {
+    return text
+        .split(/\r\n|\r|\n/)
+        .map((line) => line.trim())
+        .filter((line) => line !== '' && !line.startsWith('#'));
+}
+/** Seconds as people write them: `500ms`, `10s`, `2m`, `1m 30s`. */
+function describeSeconds(seconds) {
+    if (seconds > 0 && seconds < 1)
+        return `${Math.round(seconds * 1000)}ms`;
+    if (seconds < 60)
+        return `${Math.round(seconds * 10) / 10}s`;
+    const whole = Math.round(seconds);
+    const parts = [
+        [Math.floor(whole / 3600), 'h'],
+        [Math.floor(whole / 60) % 60, 'm'],
+        [whole % 60, 's'],
+    ];
+    return parts
+        .filter(([count]) => count > 0)
+        .map(([count, unit]) => `${count}${unit}`)
+        .join(' ');
+}
+/** A value for a message, in backticks. Never for secret inputs. */
+function quoteValue(text) {
+    return `\`${excerpt(text, 80).replaceAll('`', "'")}\``;
+}
+function joinOr(words) {
+    const last = words.at(-1) ?? '';
+    return words.length < 2 ? last : `${words.slice(0, -1).join(', ')} or ${last}`;
+}
+/** `; did you mean X?` (which ends the sentence) for a word that is nearly one of those known, or nothing. */
+function suggest(word, known) {
+    const lower = word.slice(0, 60).toLowerCase().replaceAll('_', '-');
+    let best;
+    for (const name of known) {
+        const distance = editDistance(lower, name.toLowerCase());
+        if (distance <= Math.max(1, Math.floor(name.length / 3)) && (best === undefined || distance < best.distance)) {
+            best = { name, distance };
+        }
+    }
+    return best === undefined ? '' : `; did you mean ${best.name}?`;
+}
+/** Insertions, deletions and substitutions from one word to the other (Levenshtein). */
+function editDistance(a, b) {
+    let row = Array.from({ length: b.length + 1 }, (_, index) => index);
+    for (const [i, fromA] of Array.from(a).entries()) {
+        const next = [i + 1];
+        for (const [j, fromB] of Array.from(b).entries()) {
+            next.push(Math.min((row[j + 1] ?? 0) + 1, (next[j] ?? 0) + 1, (row[j] ?? 0) + (fromA === fromB ? 0 : 1)));
+        }
+        row = next;
+    }
+    return row.at(-1) ?? 0;
 }
 
 ;// CONCATENATED MODULE: ./shared/src/inputs/connection.ts
@@ -78789,7 +78749,7 @@ function readCheck(entry, defaults) {
     const [kind, ...more] = KINDS.filter((key) => entry.has(key));
     if (kind === undefined) {
         const hint = entry.keys.map((key) => suggest(key, KINDS)).find((text) => text !== '') ?? '';
-        entry.refuse(`does not say what to check: one of the keys ${joinOr(KINDS)} is needed${hint}${hint === '' ? '.' : ''}`);
+        entry.refuse(`does not say what to check: one of the keys ${joinOr(KINDS)} is needed${hint || '.'}`);
         return undefined;
     }
     if (more.length > 0) {
@@ -78801,7 +78761,7 @@ function readCheck(entry, defaults) {
         const other = KINDS.find((name) => KIND_KEYS[name].includes(key));
         const hint = suggest(key, [...known, ...ALIASES.keys()]);
         entry.refuse(other === undefined
-            ? `${quoteValue(key)} is not a key of a ${kind} check${hint === '' ? `; known are ${known.join(', ')}.` : hint}`
+            ? `${quoteValue(key)} is not a key of a ${kind} check${hint || `; known are ${known.join(', ')}.`}`
             : `${key} belongs to ${other} checks, not to ${kind} checks.`);
     }
     const pace = readPace(entry, defaults);
@@ -79106,7 +79066,13 @@ function readInputs(input) {
 const THIS_PROJECT = 'this-project';
 /** The defaults are those of action-health-check. */
 function readChecks(text, problems) {
-    const parsed = parseChecks(text, { input: 'health-checks', attempts: 3, intervalSeconds: 2, timeoutSeconds: 10, project: THIS_PROJECT });
+    const parsed = parseChecks(text, {
+        input: 'health-checks',
+        attempts: 3,
+        intervalSeconds: 2,
+        timeoutSeconds: 10,
+        project: THIS_PROJECT,
+    });
     problems.push(...parsed.problems);
     return parsed.checks;
 }
@@ -79124,7 +79090,9 @@ const PROJECT_NAME = /^[a-z0-9][a-z0-9_-]{0,62}$/;
 function parseProjectName(text) {
     return text === '' || PROJECT_NAME.test(text)
         ? { value: text }
-        : { problem: `${quoteValue(text)} is not a Compose project name: lower-case letters, digits, - and _, a letter or digit first.` };
+        : {
+            problem: `${quoteValue(text)} is not a Compose project name: lower-case letters, digits, - and _, a letter or digit first.`,
+        };
 }
 function parsePath(text) {
     const value = text.replace(/^~\//, '').replace(/\/+$/, '');
@@ -79160,7 +79128,9 @@ function parseEnv(text) {
                 quote = opening;
         }
     }
-    return quote === '' ? { value: new Secret(text.replaceAll(/\r\n?/g, '\n')) } : { problem: `a quote (${quote}) is opened and never closed.` };
+    return quote === ''
+        ? { value: new Secret(text.replaceAll(/\r\n?/g, '\n')) }
+        : { problem: `a quote (${quote}) is opened and never closed.` };
 }
 function parseVariables(text) {
     const variables = {};
@@ -79181,15 +79151,592 @@ function readCredentials(input, problems) {
         return undefined;
     const before = problems.length;
     if (registry === '')
-        problems.push({ input: 'registry', message: 'is empty, but a login is given: name the registry that it is for, such as `ghcr.io` or `docker.io`.' });
+        problems.push({
+            input: 'registry',
+            message: 'is empty, but a login is given: name the registry that it is for, such as `ghcr.io` or `docker.io`.',
+        });
     else if (/[\s/]|:\/\//.test(registry))
-        problems.push({ input: 'registry', message: `${quoteValue(registry)} is not a registry: give its host name only, with the port if it has one.` });
+        problems.push({
+            input: 'registry',
+            message: `${quoteValue(registry)} is not a registry: give its host name only, with the port if it has one.`,
+        });
     if (username === '')
         problems.push({ input: 'registry-username', message: `is empty, but registry ${quoteValue(registry)} is given.` });
     if (password === '') {
-        problems.push({ input: 'registry-password', message: 'is empty: the secret is not set in this repository or environment, or it is not handed to this (reusable) workflow.' });
+        problems.push({
+            input: 'registry-password',
+            message: 'is empty: the secret is not set in this repository or environment, or it is not handed to this (reusable) workflow.',
+        });
     }
     return problems.length > before ? undefined : { registry, username, password: new Secret(password) };
+}
+
+;// CONCATENATED MODULE: ./shared/src/probes/readiness.ts
+/** A first start that fails because its database is not there yet is common in Compose files; a third one is a crash loop. */
+const MAX_RESTARTS = 2;
+/** @param nowMs of the same monotonic clock for all looks: the server's clock may be off. */
+function judgeReadiness(targets, containers, sightings, nowMs) {
+    const next = new Map();
+    const reasons = [];
+    for (const target of targets) {
+        const replicas = containers.filter((container) => container.service === target.service && !container.oneoff);
+        const broken = replicas.find((container) => findFault(container, target) !== undefined);
+        if (broken !== undefined) {
+            return { kind: 'failed', service: target.service, reason: findFault(broken, target) ?? '', containers: [broken] };
+        }
+        if (replicas.length < target.replicas) {
+            reasons.push(`${target.service}: ${replicas.length} of ${target.replicas} replicas exist`);
+        }
+        for (const container of replicas) {
+            const seen = sightings.get(container.id);
+            const same = seen?.restartCount === container.restartCount && seen.startedAt === container.startedAt;
+            const sighting = same && container.state === 'running'
+                ? seen
+                : { sinceMs: nowMs, restartCount: container.restartCount, startedAt: container.startedAt };
+            next.set(container.id, sighting);
+            const reason = describeWait(container, target, (nowMs - sighting.sinceMs) / 1000);
+            if (reason !== undefined)
+                reasons.push(reason);
+        }
+    }
+    return reasons.length === 0 ? { kind: 'ready' } : { kind: 'waiting', reasons, sightings: next };
+}
+function findFault(container, target) {
+    const { name } = container;
+    if (container.oomKilled)
+        return `${name} was killed for lack of memory (OOM), exit code ${container.exitCode}`;
+    if (container.error !== '')
+        return `${name} could not be started: ${container.error}`;
+    if (container.restartCount > MAX_RESTARTS) {
+        return `${name} is in a crash loop: restarted ${container.restartCount} times, last exit code ${container.exitCode}`;
+    }
+    switch (container.state) {
+        case 'exited':
+        case 'dead':
+            if (target.oneShot)
+                return container.exitCode === 0 ? undefined : `${name} ended with exit code ${container.exitCode}`;
+            return `${name} ended with exit code ${container.exitCode}${container.exitCode === 0 ? '; if ending is its job, say `x-slipway: { one-shot: true }` in its service' : ''}`;
+        case 'running':
+            return container.health === 'unhealthy' ? `${name} is unhealthy` : undefined;
+        default:
+            return undefined;
+    }
+}
+function describeWait(container, target, runningSeconds) {
+    const { name } = container;
+    if (target.oneShot)
+        return container.state === 'exited' ? undefined : `${name} has not ended yet`;
+    if (container.state !== 'running')
+        return `${name} is ${container.state}`;
+    switch (container.health) {
+        case 'healthy':
+            return undefined;
+        case 'starting':
+            return `${name} is starting`;
+        case 'unhealthy':
+            return `${name} is unhealthy`;
+        case 'none':
+            return runningSeconds >= target.stableSeconds
+                ? undefined
+                : `${name} has no health check: watching it for ${target.stableSeconds} s`;
+    }
+}
+/** What became worse since the containers were ready; empty when nothing did. */
+function findDecline(ready, now, targets) {
+    for (const target of targets) {
+        for (const before of ready.filter((container) => container.service === target.service && !container.oneoff)) {
+            const after = now.find((container) => container.id === before.id);
+            const fail = (reason) => ({
+                service: target.service,
+                reason,
+                containers: after === undefined ? [] : [after],
+            });
+            if (after === undefined)
+                return fail(`${before.name} is gone`);
+            if (after.oomKilled)
+                return fail(`${after.name} was killed for lack of memory (OOM) after it had become ready`);
+            if (after.restartCount > before.restartCount ||
+                (after.state === 'running' && after.startedAt !== before.startedAt)) {
+                return fail(`${after.name} crashed after it had become ready (restarted ${after.restartCount - before.restartCount} times, last exit code ${after.exitCode})`);
+            }
+            if (!target.oneShot && after.state !== 'running')
+                return fail(`${after.name} ended after it had become ready: ${after.state}, exit code ${after.exitCode}`);
+            if (after.health === 'unhealthy')
+                return fail(`${after.name} became unhealthy after it had been ready`);
+        }
+    }
+    return undefined;
+}
+
+;// CONCATENATED MODULE: ./action-deploy/src/verify.ts
+
+
+
+
+
+
+
+
+/** How long a service without a health check is watched, where `update_config.monitor` does not say. */
+const DEFAULT_STABLE_SECONDS = 5;
+const POLL_SECONDS = 0.25;
+/** A release that is not good: what it was, and everything known about why. */
+class BadReleaseError extends ReleaseError {
+    service;
+    evidence;
+    constructor(service, reason, evidence) {
+        super(reason, '');
+        this.service = service;
+        this.evidence = evidence;
+    }
+}
+function createVerifier(context) {
+    const { session, project, ports } = context;
+    let containers = [];
+    let outcomes = [];
+    /** As they were when they had become ready, by id. */
+    const ready = new Map();
+    const readyAtMs = new Map();
+    const look = async (signal) => {
+        const { stdout } = await session.run(inspectContainers(project), { purpose: 'look at the containers', signal });
+        containers = parseContainers(stdout);
+        return containers;
+    };
+    const targetsOf = (names) => context.services
+        .filter((service) => names.includes(service.name))
+        .map((service) => ({
+        service: service.name,
+        replicas: service.replicas,
+        oneShot: service.oneShot,
+        stableSeconds: service.monitorSeconds ?? DEFAULT_STABLE_SECONDS,
+    }));
+    const fail = async (service, reason, broken) => {
+        throw new BadReleaseError(service, reason, await collectEvidence(session, broken));
+    };
+    const waitUntilReady = async (names, timeoutSeconds, signal) => {
+        const targets = targetsOf(names);
+        const startedMs = ports.clock.monotonicMs();
+        let sightings = new Map();
+        let lastLineMs = startedMs;
+        for (;;) {
+            const seen = await look(signal);
+            const nowMs = ports.clock.monotonicMs();
+            const verdict = judgeReadiness(targets, seen, sightings, nowMs);
+            switch (verdict.kind) {
+                case 'ready':
+                    for (const container of seen.filter((one) => names.includes(one.service))) {
+                        ready.set(container.id, container);
+                        readyAtMs.set(container.service, nowMs);
+                    }
+                    return;
+                case 'failed':
+                    return fail(verdict.service, verdict.reason, verdict.containers);
+                case 'waiting':
+                    sightings = verdict.sightings;
+                    if (nowMs - startedMs > timeoutSeconds * 1000) {
+                        const late = seen.filter((container) => names.includes(container.service));
+                        return fail(names.join(', '), `not ready within ${describeSeconds(timeoutSeconds)} (input timeout): ${verdict.reasons.join('; ')}`, late);
+                    }
+                    if (nowMs - lastLineMs > 5000) {
+                        lastLineMs = nowMs;
+                        ports.reporter.line(`  ${describeSeconds((nowMs - startedMs) / 1000)}: ${verdict.reasons.join('; ')}`);
+                    }
+            }
+            await ports.clock.sleep(POLL_SECONDS, signal);
+        }
+    };
+    /** The monitor time, while the health checks run; whichever fails first ends it. */
+    const prove = async (signal) => {
+        const ending = new AbortController();
+        const both = AbortSignal.any([signal, ending.signal]);
+        const checks = checkRelease(both);
+        // Judged below; a decline must not leave it unhandled.
+        checks.catch(() => undefined);
+        try {
+            await monitor(both);
+            await checks;
+            // What became of the containers while the checks were at work.
+            await assertSteady(signal);
+        }
+        finally {
+            ending.abort();
+            await checks.catch(() => undefined);
+        }
+    };
+    const monitor = async (signal) => {
+        const endMs = Math.max(0, ...context.services
+            .filter((service) => context.changed.includes(service.name) && !service.oneShot)
+            .map((service) => (readyAtMs.get(service.name) ?? 0) + (service.monitorSeconds ?? 0) * 1000));
+        for (;;) {
+            await assertSteady(signal);
+            const leftSeconds = (endMs - ports.clock.monotonicMs()) / 1000;
+            if (leftSeconds <= 0)
+                return;
+            await ports.clock.sleep(Math.min(leftSeconds, 1), signal);
+        }
+    };
+    const assertSteady = async (signal) => {
+        const decline = findDecline([...ready.values()], await look(signal), targetsOf(context.changed));
+        if (decline !== undefined)
+            await fail(decline.service, decline.reason, decline.containers);
+    };
+    const checkRelease = async (signal) => {
+        if (context.checks.length === 0)
+            return;
+        outcomes = groupResults(await runChecks(context.checks, { http: ports.http, clock: ports.clock, session, signal }));
+        const bad = outcomes.filter((outcome) => !outcome.ok && !context.baseline.has(outcome.check.name));
+        if (bad.length > 0) {
+            throw new ProbeError(bad.map((outcome) => `health check ${outcome.check.name}: ${describeOutcome(outcome)}`).join('; '), '');
+        }
+    };
+    return {
+        hold: async (step, signal) => {
+            switch (step.gate.gate) {
+                case 'ready':
+                    return waitUntilReady(step.gate.services, step.timeoutSeconds, signal);
+                case 'proven':
+                    return prove(signal);
+            }
+        },
+        outcomes: () => outcomes,
+        containers: () => containers,
+    };
+}
+/** Waits until services that were put back are ready again. @returns why not, or nothing. */
+async function waitForRestored(names, timeoutSeconds, context, signal) {
+    const verifier = createVerifier(context);
+    try {
+        await verifier.hold({
+            kind: 'hold',
+            id: 'restored',
+            title: 'wait for the old release',
+            gate: { gate: 'ready', services: names },
+            timeoutSeconds,
+        }, signal);
+        return undefined;
+    }
+    catch (error) {
+        if (error instanceof ReleaseError || error instanceof TimeoutError)
+            return error.message;
+        throw error;
+    }
+}
+const LOG_LINES = 30;
+/** All replicas of a bad release fail alike. */
+const MAX_CONTAINERS = 3;
+async function collectEvidence(session, containers) {
+    const states = [];
+    const log = [];
+    for (const container of containers.slice(0, MAX_CONTAINERS)) {
+        states.push(describeState(container));
+        const lastHealth = container.healthLog.at(-1);
+        if (lastHealth !== undefined && container.health !== 'healthy') {
+            states.push(`its last health check: exit code ${lastHealth.exitCode}: ${excerpt(lastHealth.output)}`);
+        }
+        const lines = await readLog(session, container);
+        if (typeof lines === 'string')
+            states.push(lines);
+        else if (lines.length === 0)
+            states.push(`${container.name} has logged nothing`);
+        else
+            log.push(...lines);
+    }
+    return { states, log };
+}
+function describeState(container) {
+    const parts = [container.state, `exit code ${container.exitCode}`];
+    if (container.oomKilled)
+        parts.push('killed for lack of memory (OOM)');
+    parts.push(`restarted ${container.restartCount} times`, `health ${container.health}`);
+    return `${container.name}: ${parts.join(', ')}`;
+}
+/** @returns the lines, or why there are none. */
+async function readLog(session, container) {
+    try {
+        const { stdout } = await session.run(render_script('docker logs --tail "$2" "$1" 2>&1', container.id, String(LOG_LINES)), {
+            purpose: 'read the last log lines',
+            accept: 'any',
+            timeoutSeconds: 15,
+        });
+        return stdout
+            .split('\n')
+            .filter((line) => line.trim() !== '')
+            .map((line) => excerpt(line, 1000));
+    }
+    catch (error) {
+        return `the log of ${container.name} could not be read: ${error instanceof Error ? error.message : String(error)}`;
+    }
+}
+
+;// CONCATENATED MODULE: ./action-deploy/src/execute.ts
+/** Carries the plan out, looks at the new release, and says what became of it. */
+
+
+
+
+
+
+
+
+
+
+
+
+
+/** @throws ReleaseError that says what happened, what serves now, and what to do. */
+async function execute(preparation, release, deployment) {
+    const { session, layout, target, ports, report } = deployment;
+    const { plan, project } = preparation;
+    const checks = deployment.inputs.checks.map((check) => check.kind === 'container' && check.project === THIS_PROJECT ? { ...check, project: target.project } : check);
+    report.baseline = await timed(deployment, 'baseline', () => readBaseline(checks, deployment));
+    const context = {
+        session,
+        project: target.project,
+        services: project.services,
+        changed: plan.services
+            .filter((service) => service.action !== 'keep' && service.action !== 'remove')
+            .map((service) => service.service),
+        checks,
+        baseline: new Set(report.baseline),
+        ports,
+    };
+    const verifier = createVerifier(context);
+    const steps = [...(await planStorage(preparation, release, deployment)), ...plan.steps];
+    const { runUrl, actor } = ports.runner.context;
+    const outcome = await timed(deployment, 'switch', () => ports.reporter.group(`Deploy ${plan.release}`, () => executeTransaction({
+        release: plan.release,
+        previous: plan.previous,
+        steps,
+        runUrl,
+        actor,
+        hold: (step, signal) => verifier.hold(step, signal),
+    }, { ...ports, session, target, layout })));
+    report.timeline = outcome.timeline;
+    report.checks = verifier.outcomes();
+    report.containers = verifier.containers();
+    if (outcome.kind === 'undone')
+        throw await explainFailure(outcome, preparation, context, deployment);
+    report.result = 'deployed';
+    report.release = plan.release;
+}
+/** What answers before the deploy is another release: that is no fault of it. */
+const ONCE = { attempts: 1, successes: 1 };
+/** Names of the checks that fail before anything was changed: one attempt each, it only tells what was broken before. */
+async function readBaseline(checks, { facts, session, ports, report }) {
+    if (facts.current === undefined || checks.length === 0)
+        return [];
+    const once = checks.map((check) => ({
+        ...check,
+        ...ONCE,
+        ...(check.kind === 'http' ? { releaseId: undefined } : {}),
+    }));
+    const outcomes = groupResults(await runChecks(once, { ...ports, session }));
+    const failing = outcomes.filter((outcome) => !outcome.ok).map((outcome) => outcome.check.name);
+    for (const name of failing) {
+        report.warnings.push(`Check ${name} failed before this deploy too: it is reported, and no reason to go back.`);
+    }
+    return failing;
+}
+/** The first steps: the release goes into the store, where nothing that serves knows of it yet. */
+async function planStorage({ project, plan, rendered, images }, release, { inputs, layout, target }) {
+    const folder = `releases/${plan.release}`;
+    const tar = await packTar([
+        { path: `${folder}/compose.yaml`, content: renderYaml(project.raw) },
+        { path: `${folder}/env`, content: inputs.env.reveal() },
+        { path: `${folder}/release.json`, content: JSON.stringify(release) },
+        ...rendered.trees.flatMap(treeEntries),
+    ]);
+    return [
+        {
+            kind: 'run',
+            id: 'store',
+            title: 'write the release into the store',
+            do: storeRelease(layout, plan.release, tar),
+            undo: [],
+            timeoutSeconds: 300,
+        },
+        {
+            kind: 'run',
+            id: 'tag',
+            title: 'tag its images, so that pruning spares them',
+            do: tagImages(target.project, images.map((image) => image.image)),
+            undo: [],
+            timeoutSeconds: 60,
+        },
+    ];
+}
+async function explainFailure(outcome, preparation, context, deployment) {
+    const { plan } = preparation;
+    const { layout, ports, report } = deployment;
+    const { cause, unrestored } = outcome;
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    const what = `The deploy of ${plan.release} ${cause instanceof CancelledError ? 'was cancelled.' : `failed: ${reason}`}`;
+    report.release = plan.previous ?? '';
+    report.result = 'failed';
+    if (cause instanceof ConnectError || unrestored.length > 0) {
+        const lost = cause instanceof ConnectError;
+        return new ReleaseError(lost
+            ? what
+            : `${what}\nAnd the server could NOT be put back wholly:\n${unrestored.map((line) => `- ${line}`).join('\n')}`, `${lost ? 'This step tries once more at the end of the job' : 'Look at the server now'}; the next deploy, too, first puts back what was under way (journal: ${layout.journal} on the server).`, { cause });
+    }
+    ports.runner.saveState('settled', 'undone');
+    const found = cause instanceof BadReleaseError ? cause.evidence : undefined;
+    await showEvidence(found, deployment);
+    const evidence = summarize(found);
+    if (plan.previous === undefined) {
+        report.result = 'reverted';
+        return new ReleaseError(what, `It was the first deploy: what it had started was removed again; volumes were left.${evidence}`, { cause });
+    }
+    const problem = await awaitPrevious(preparation, context, deployment);
+    if (problem !== undefined) {
+        return new ReleaseError(`${what}\nRelease ${plan.previous} was put back, and is not ready: ${problem}`, `Look at the server now: the old release does not come up as it was.${evidence}`, { cause });
+    }
+    report.result = 'reverted';
+    return new ReleaseError(what, `Release ${plan.previous} was put back and serves again.${evidence}`, { cause });
+}
+/** @returns why what was put back is not ready, or nothing. */
+async function awaitPrevious({ plan }, context, { facts, inputs }) {
+    const touched = plan.services.filter((service) => service.action !== 'keep').map((service) => service.service);
+    const ran = (name) => facts.containers.some((one) => one.service === name && one.state === 'running');
+    const services = parseProject(JSON.stringify(parseYaml(facts.currentCompose))).services;
+    const restored = services.map((service) => service.name).filter((name) => touched.includes(name) && ran(name));
+    if (restored.length === 0)
+        return undefined;
+    return waitForRestored(restored, inputs.readyTimeoutSeconds, { ...context, services, changed: [], checks: [] }, 
+    // Not the workflow's signal: also after a cancel it is worth a few seconds to know what serves.
+    AbortSignal.timeout(inputs.readyTimeoutSeconds * 1000 + 10_000)).catch((error) => `it could not be looked at: ${error instanceof Error ? error.message : String(error)}`);
+}
+async function showEvidence(evidence, { ports: { reporter } }) {
+    if (evidence === undefined)
+        return;
+    await reporter.group('What the server says of it', () => {
+        for (const line of evidence.states)
+            reporter.remote(line);
+        if (evidence.log.length > 0)
+            reporter.line(`last ${evidence.log.length} log lines:`);
+        for (const line of evidence.log)
+            reporter.remote(`  ${line}`);
+        return Promise.resolve();
+    });
+}
+const SUMMARY_LOG_LINES = 8;
+/** For the annotation and the summary: the states, and the end of the log. */
+function summarize(evidence) {
+    if (evidence === undefined)
+        return '';
+    const log = evidence.log.slice(-SUMMARY_LOG_LINES).map((line) => `  ${line}`);
+    return [
+        '\nWhat the server says of it:',
+        ...evidence.states,
+        ...(log.length > 0 ? ['its last log lines:', ...log] : []),
+    ].join('\n');
+}
+
+;// CONCATENATED MODULE: ./shared/src/commands/render.ts
+
+/** Prints the staging folder on the first line, then the rendered project as JSON. */
+const RENDER = `umask 077
+base=\${XDG_RUNTIME_DIR:-/dev/shm}
+[ -d "$base" ] && [ -w "$base" ] || base=\${TMPDIR:-/tmp}
+root=$(mktemp -d "$base/slipway.XXXXXXXX") || exit
+trap 'rm -rf "$root"' EXIT
+trap 'exit 129' HUP INT TERM PIPE
+tar -xf - -C "$root" || exit
+directory=$root/$1
+project=$2
+shift 2
+mkdir -p "$directory" && cd "$directory" || exit
+printf '%s\\n' "$root"
+unset COMPOSE_FILE COMPOSE_PROJECT_NAME COMPOSE_ENV_FILES COMPOSE_PROFILES
+docker compose --ansi never --project-name "$project" --project-directory "$directory" "$@" config --format json`;
+/**
+ * Renders in a folder of its own in memory (`XDG_RUNTIME_DIR`, else /dev/shm), readable by nobody else and removed at the
+ * end, also when the connection breaks: what it unpacks holds secrets. Changes nothing else.
+ */
+function renderProject(request) {
+    return {
+        ...render_script(RENDER, request.directory, request.project, ...request.envFiles.flatMap((file) => ['--env-file', file]), ...request.composeFiles.flatMap((file) => ['--file', file])),
+        stdin: request.tar,
+        secretOutput: true,
+    };
+}
+/** @throws SyntaxError when the staging folder's line is missing. */
+function parseRendered(stdout) {
+    const end = stdout.indexOf('\n');
+    const stagingRoot = stdout.slice(0, Math.max(end, 0));
+    if (!stagingRoot.startsWith('/'))
+        throw new SyntaxError('the server did not name the staging folder');
+    return { stagingRoot, rendered: stdout.slice(end + 1) };
+}
+
+;// CONCATENATED MODULE: ./shared/src/compose/rewrite.ts
+
+
+const NOT_RELEASED = new Set(['build', 'profiles', 'env_file', 'develop']);
+/**
+ * Points mounts, configs and secrets from the staging folder to their final places, and drops what a release must not
+ * have: `build` (a release runs the image), `profiles` (what was chosen is what is in the release), `env_file` (already in
+ * `environment`) and `develop`.
+ */
+function relocateProject(project, stagingRoot, relocate) {
+    const findings = [];
+    const move = (path) => {
+        if (path !== stagingRoot && !path.startsWith(`${stagingRoot}/`))
+            return path;
+        const moved = relocate(path);
+        if ('path' in moved)
+            return moved.path;
+        findings.push(moved.finding);
+        return path;
+    };
+    const services = mapValues(readMember(project.raw, 'services'), (service) => {
+        const rest = Object.fromEntries(Object.entries(service).filter(([key]) => !NOT_RELEASED.has(key)));
+        const volumes = rest['volumes'];
+        if (!Array.isArray(volumes))
+            return rest;
+        return {
+            ...rest,
+            volumes: volumes.map((mount) => isObject(mount) && mount['type'] === 'bind' ? { ...mount, source: move(readText(mount, 'source')) } : mount),
+        };
+    });
+    const moveFile = (entry) => typeof entry['file'] === 'string' ? { ...entry, file: move(entry['file']) } : entry;
+    const raw = { ...project.raw, services };
+    for (const kind of ['configs', 'secrets']) {
+        if (isObject(raw[kind]))
+            raw[kind] = mapValues(raw[kind], moveFile);
+    }
+    if (findings.length === 0) {
+        for (const place of findStrings(raw, stagingRoot)) {
+            findings.push({
+                message: `${place} points to a file of the workspace, and Slipway does not know how to ship that.`,
+                hint: 'Use a bind mount, a config or a secret for it.',
+            });
+        }
+    }
+    return { raw, findings };
+}
+/** Every service's image replaced by the pinned one. */
+function pinImages(raw, images) {
+    return {
+        ...raw,
+        services: mapValues(readMember(raw, 'services'), (service, name) => ({
+            ...service,
+            image: images[name] ?? readText(service, 'image'),
+        })),
+    };
+}
+function mapValues(entries, change) {
+    if (!isObject(entries))
+        return {};
+    return Object.fromEntries(Object.entries(entries).map(([name, entry]) => [name, isObject(entry) ? change(entry, name) : entry]));
+}
+/** The paths (`services.web.label_file`) of every text that still names the staging folder. */
+function findStrings(value, needle, path = '') {
+    if (typeof value === 'string')
+        return value.includes(needle) ? [path] : [];
+    if (typeof value !== 'object' || value === null)
+        return [];
+    return Object.entries(value).flatMap(([key, member]) => findStrings(member, needle, path === '' ? key : `${path}.${key}`));
 }
 
 ;// CONCATENATED MODULE: ./action-deploy/src/facts.ts
@@ -79226,14 +79773,26 @@ async function readSource(inputs, ports) {
             composeTexts.push({ path, executable: false, content: Buffer.from(text) });
     }
     const first = composeTexts[0];
-    const project = inputs.project || (first === undefined ? '' : readProjectName(first)) || guessProjectName(ports.runner.context.repository);
+    const project = inputs.project ||
+        (first === undefined ? '' : readProjectName(first)) ||
+        guessProjectName(ports.runner.context.repository);
     const named = parseProjectName(project);
     if ('problem' in named || project === '') {
-        problems.push({ input: 'project', message: project === '' ? 'is empty, and neither the Compose file (`name:`) nor the repository gives a name.' : 'problem' in named ? named.problem : '' });
+        problems.push({
+            input: 'project',
+            message: project === ''
+                ? 'is empty, and neither the Compose file (`name:`) nor the repository gives a name.'
+                : 'problem' in named
+                    ? named.problem
+                    : '',
+        });
     }
     const directory = external_node_path_namespaceObject.posix.dirname(inputs.composeFiles[0] ?? '') === '.' ? '' : external_node_path_namespaceObject.posix.dirname(inputs.composeFiles[0] ?? '');
     if (!inputs.env.isEmpty && shipped.files.some((file) => file.path === external_node_path_namespaceObject.posix.join(directory, '.env'))) {
-        problems.push({ input: 'env', message: `is given, and \`files\` ships ${quoteValue(external_node_path_namespaceObject.posix.join(directory, '.env'))} too: only one of them can be the project's .env.` });
+        problems.push({
+            input: 'env',
+            message: `is given, and \`files\` ships ${quoteValue(external_node_path_namespaceObject.posix.join(directory, '.env'))} too: only one of them can be the project's .env.`,
+        });
     }
     if (problems.length > 0)
         throw new InputError(problems);
@@ -79252,7 +79811,10 @@ function readProjectName(file) {
 }
 /** Compose's own way of making a name from a folder's: https://docs.docker.com/compose/how-tos/project-name/ */
 function guessProjectName(repository) {
-    return (repository.split('/').at(-1) ?? '').toLowerCase().replaceAll(/[^a-z0-9_-]/g, '').replace(/^[_-]+/, '');
+    return (repository.split('/').at(-1) ?? '')
+        .toLowerCase()
+        .replaceAll(/[^a-z0-9_-]/g, '')
+        .replace(/^[_-]+/, '');
 }
 const VARIABLES_FILE = '.slipway-variables';
 /** Larger files are mounted, not read by Compose: their place is kept by an empty one while rendering. */
@@ -79309,7 +79871,12 @@ async function relocate(project, stagingRoot, source, layout, session, ports) {
         const workspacePath = external_node_path_namespaceObject.posix.relative(stagingRoot, stagedPath);
         const projectPath = external_node_path_namespaceObject.posix.relative(external_node_path_namespaceObject.posix.join(stagingRoot, source.directory), stagedPath);
         if (projectPath === '') {
-            return { finding: { message: 'A service mounts the whole project folder (`.`): the release store is in it.', hint: 'Mount the folders that it needs.' } };
+            return {
+                finding: {
+                    message: 'A service mounts the whole project folder (`.`): the release store is in it.',
+                    hint: 'Mount the folders that it needs.',
+                },
+            };
         }
         const tree = findTree(source.files, workspacePath);
         if (tree !== undefined) {
@@ -79317,7 +79884,12 @@ async function relocate(project, stagingRoot, source, layout, session, ports) {
             return { path: `${layout.files}/${tree.address}/${tree.name}` };
         }
         if (projectPath.startsWith('..')) {
-            return { finding: { message: `A service mounts ${quoteValue(projectPath)}, which is outside of the project folder and not shipped.`, hint: 'Ship it with the input files, or mount an absolute path of the server.' } };
+            return {
+                finding: {
+                    message: `A service mounts ${quoteValue(projectPath)}, which is outside of the project folder and not shipped.`,
+                    hint: 'Ship it with the input files, or mount an absolute path of the server.',
+                },
+            };
         }
         const onServer = `${layout.project}/${projectPath}`;
         unshipped.set(workspacePath, onServer);
@@ -79369,10 +79941,16 @@ function judgeServices(services, layout) {
             });
         }
         if (service.mounts.some((mount) => mount.type === 'bind' && !mount.readOnly && isAround(mount.source, layout.store))) {
-            findings.push({ message: `Service ${service.name} mounts a folder that holds the release store ${layout.store}, writable.`, hint: 'Mount it read-only, or mount only what is needed.' });
+            findings.push({
+                message: `Service ${service.name} mounts a folder that holds the release store ${layout.store}, writable.`,
+                hint: 'Mount it read-only, or mount only what is needed.',
+            });
         }
         if (service.failureAction === 'continue' || service.failureAction === 'pause') {
-            findings.push({ message: `Service ${service.name} asks for \`failure_action: ${service.failureAction}\`, which a transaction cannot honour.`, hint: 'Remove it, or say `rollback`.' });
+            findings.push({
+                message: `Service ${service.name} asks for \`failure_action: ${service.failureAction}\`, which a transaction cannot honour.`,
+                hint: 'Remove it, or say `rollback`.',
+            });
         }
         return findings;
     });
@@ -79382,7 +79960,11 @@ function isAround(outer, inner) {
 }
 function warnOfServices(services) {
     return services.flatMap((service) => [
-        ...(service.updateOrder === 'start-first' ? [`Service ${service.name} asks for \`order: start-first\`; this version stops the old container before it starts the new one.`] : []),
+        ...(service.updateOrder === 'start-first'
+            ? [
+                `Service ${service.name} asks for \`order: start-first\`; this version stops the old container before it starts the new one.`,
+            ]
+            : []),
     ]);
 }
 /** Compose's own hash of each service of the final file. */
@@ -79399,6 +79981,80 @@ async function readHashes(session, raw, project, layout, signal) {
 /** The project with its images pinned. */
 function pinProject(rendered, images) {
     return parseProject(JSON.stringify(pinImages(rendered.raw, images)));
+}
+
+;// CONCATENATED MODULE: ./shared/src/releases/retention.ts
+/**
+ * Which releases stay: the current one, the one before it (the way back), and the newest up to `keepReleases` in all.
+ *
+ * @param keepReleases at least 2.
+ */
+function planRetention(releases, keepReleases, currentId, previousId) {
+    const newestFirst = [...releases].sort((a, b) => (a.id < b.id ? 1 : -1));
+    const must = newestFirst.filter((release) => release.id === currentId || release.id === previousId);
+    const others = newestFirst.filter((release) => !must.includes(release));
+    const keep = [...must, ...others.slice(0, Math.max(0, keepReleases - must.length))];
+    return { keep, remove: newestFirst.filter((release) => !keep.includes(release)) };
+}
+/** Content addresses that only removed releases point to. */
+function unusedFiles(stored, keep) {
+    const used = new Set(keep.flatMap((release) => release.files));
+    return stored.filter((address) => !used.has(address));
+}
+/** Pinned images of which a kept release needs none. */
+function unusedImages(images, keep) {
+    const used = new Set(keep.flatMap((release) => Object.values(release.services).map((service) => service.image)));
+    return [...new Set(images)].filter((image) => !used.has(image));
+}
+
+;// CONCATENATED MODULE: ./action-deploy/src/finish.ts
+/** After the commit: removes what the new release does not need. Nothing here can fail the deploy. */
+
+
+
+
+async function finish({ plan, rendered }, release, deployment) {
+    const { inputs, session, facts, layout, target } = deployment;
+    if (plan.removed.length > 0) {
+        await attempt(`removing ${plan.removed.join(', ')}`, deployment, () => session.run(removeServices(target, plan.removed), {
+            purpose: 'remove what is no longer in the Compose file',
+            timeoutSeconds: 120,
+        }));
+    }
+    const retention = planRetention([...facts.releases, release], inputs.keepReleases, plan.release, plan.previous);
+    const stored = [...facts.storedFiles, ...rendered.trees.map((tree) => tree.address)];
+    const files = unusedFiles(stored, retention.keep);
+    if (retention.remove.length + files.length > 0) {
+        const ids = retention.remove.map((old) => old.id);
+        await attempt('removing old releases', deployment, () => session.run(pruneStore(layout, ids, files), { purpose: 'remove old releases' }));
+    }
+    await removeImages(namesOf(retention.remove), retention.keep, deployment);
+}
+/** After a deploy was undone: the images that only it needed. */
+async function discard(release, deployment) {
+    await removeImages(namesOf([release]), deployment.facts.releases, deployment);
+}
+function namesOf(releases) {
+    return releases.flatMap((release) => Object.values(release.services).map((service) => service.image));
+}
+async function removeImages(images, keep, deployment) {
+    const unused = unusedImages(images, keep);
+    if (unused.length === 0)
+        return;
+    await attempt('removing images that no release needs', deployment, () => deployment.session.run(pruneImages(deployment.target.project, unused), {
+        purpose: 'remove images that no release needs',
+        timeoutSeconds: 120,
+    }));
+}
+async function attempt(what, { ports, report }, work) {
+    try {
+        await work();
+    }
+    catch (error) {
+        const message = `${what} did not work, and is left to the next deploy: ${error instanceof Error ? error.message : String(error)}`;
+        report.warnings.push(message);
+        ports.reporter.warning('Slipway', message);
+    }
 }
 
 ;// CONCATENATED MODULE: ./shared/src/images/daemon.ts
@@ -79602,13 +80258,16 @@ var external_node_http_ = __nccwpck_require__(7067);
 
 
 
+/** The daemon went away in the middle: it may be back soon. */
+class EngineHungUp extends ImageError {
+}
 const MAX_BODY = 1024 * 1024;
 const MAX_LINE = 1024 * 1024;
 const MAX_STDERR = 4096;
 /**
  * One request to the Engine API.
  *
- * @throws ImageError if the daemon cannot be talked to or hangs up before the end, TimeoutError, CancelledError, ConnectError.
+ * @throws ImageError if the daemon cannot be talked to, EngineHungUp if it goes before the end, TimeoutError, CancelledError, ConnectError.
  */
 async function askEngine(session, asked) {
     const timeout = AbortSignal.timeout(Math.max(1, Math.round(asked.timeoutSeconds * 1000)));
@@ -79626,7 +80285,7 @@ async function askEngine(session, asked) {
         if (isCancelled(asked))
             throw cancelled(asked, error);
         if (timeout.aborted) {
-            throw new TimeoutError(`Could not ${asked.purpose} on ${session.where} within ${asked.timeoutSeconds} s.`, 'Is the registry slow, or the server overloaded? What was downloaded so far is kept by Docker for the next try.', { cause: error });
+            throw new TimeoutError(`Could not ${asked.purpose} on ${session.where} within ${Math.ceil(asked.timeoutSeconds)} s.`, 'Is the registry slow, or the server overloaded? What was downloaded so far is kept by Docker for the next try.', { cause: error });
         }
         throw await explainEnd(process, session, asked, said, error);
     }
@@ -79777,7 +80436,7 @@ async function explainEnd(process, session, asked, said, cause) {
     if (stderr !== '') {
         return new ImageError(`Could not ${asked.purpose} on ${session.where}: ${stderr}`, 'Log in to the server as the same user: `docker info` must show a Server section without errors.', { cause });
     }
-    return new ImageError(`Docker on ${session.where} hung up before it was done: could not ${asked.purpose} (${cause instanceof Error ? excerpt(cause.message, 120) : 'no reason given'}).`, 'Was the Docker daemon restarted? `journalctl -u docker` on the server says more.', { cause });
+    return new EngineHungUp(`Docker on ${session.where} hung up before it was done: could not ${asked.purpose} (${cause instanceof Error ? excerpt(cause.message, 120) : 'no reason given'}).`, 'Was the Docker daemon restarted? `journalctl -u docker` on the server says more.', { cause });
 }
 
 ;// CONCATENATED MODULE: ./shared/src/images/pull-failure.ts
@@ -79846,6 +80505,32 @@ function explainPullFailure(text, reference, where, username) {
         return fail(`${where} cannot find ${registry}: ${said}`, 'Check the registry in the image name, and the DNS settings of the server.', !is(/no such host/i));
     }
     return fail(`${image} could not be pulled on ${where}: ${said}`, "Try `docker pull` on the server; `journalctl -u docker` there has the daemon's view.", PASSING.some(is));
+}
+
+;// CONCATENATED MODULE: ./shared/src/images/size.ts
+/** Sizes as people read them; decimal, like Docker's own output. */
+const UNITS = [
+    ['TB', 1e12],
+    ['GB', 1e9],
+    ['MB', 1e6],
+    ['kB', 1e3],
+];
+function unitFor(bytes) {
+    // 999,950 bytes would be rounded to 1000.0 kB.
+    return UNITS.find(([, size]) => bytes >= size * 0.99995) ?? ['B', 1];
+}
+function inUnit(bytes, [name, size]) {
+    return name === 'B' ? String(Math.round(bytes)) : (bytes / size).toFixed(1);
+}
+/** `41.2 MB`. */
+function formatBytes(bytes) {
+    const unit = unitFor(bytes);
+    return `${inUnit(bytes, unit)} ${unit[0]}`;
+}
+/** `41.2 of 120.4 MB`. */
+function formatBytesOf(done, total) {
+    const unit = unitFor(total);
+    return `${inUnit(done, unit)} of ${inUnit(total, unit)} ${unit[0]}`;
 }
 
 ;// CONCATENATED MODULE: ./shared/src/images/progress.ts
@@ -79935,8 +80620,8 @@ class PullProgress {
         return {
             layersDone: layers.filter(({ done }) => done).length,
             layers: layers.length,
-            bytesDone: progress_sum(fetched.map((layer) => (layer.downloaded ? layer.total || layer.current : layer.current))),
-            bytes: fetched.every(({ total }) => total > 0) ? progress_sum(fetched.map(({ total }) => total)) : 0,
+            bytesDone: sum(fetched.map((layer) => (layer.downloaded ? layer.total || layer.current : layer.current))),
+            bytes: fetched.every(({ total }) => total > 0) ? sum(fetched.map(({ total }) => total)) : 0,
         };
     }
 }
@@ -79946,7 +80631,7 @@ function shortId(digest) {
 function positive(value) {
     return Number.isFinite(value) && value > 0 ? value : 0;
 }
-function progress_sum(values) {
+function sum(values) {
     return values.reduce((total, value) => total + value, 0);
 }
 /** `pulling web 3/7 layers, 41.2 of 120.4 MB, 12 s`. */
@@ -80003,15 +80688,24 @@ async function pullImage(session, image, options) {
     const startedMs = clock.monotonicMs();
     const name = options.label ?? familiarName(reference);
     const deadlineSeconds = options.timeoutSeconds ?? 900;
+    // containerd's image store would ask the registry all the same, and fail with it. What an index holds for another
+    // platform than the server's own is not seen from here.
+    if (reference.digest !== '' && options.platform === undefined) {
+        const there = await findImage(session, reference, reference.digest, signal);
+        if (there !== undefined) {
+            options.onProgress?.(`${name} is there already`);
+            return there;
+        }
+    }
     for (let attempt = 0;; attempt++) {
         const progress = new PullProgress(options.layers);
         const watch = watchProgress(name, progress, startedMs, options);
         try {
-            const left = Math.max(1, deadlineSeconds - (clock.monotonicMs() - startedMs) / 1000);
+            const left = Math.max(1, Math.round(deadlineSeconds - (clock.monotonicMs() - startedMs) / 1000));
             const credentials = credentialsFor(reference.registry, options.credentials);
             const failure = credentials === undefined
                 ? await pullByCli(session, reference, progress, watch.update, options, left)
-                : await pullByApi(session, reference, credentials, progress, watch.update, options, left);
+                : await orHangUp(pullByApi(session, reference, credentials, progress, watch.update, options, left));
             if (failure === undefined) {
                 const pulled = await verify(session, reference, progress.digest, signal);
                 options.onProgress?.(formatPulled(name, progress.state, (clock.monotonicMs() - startedMs) / 1000));
@@ -80102,6 +80796,17 @@ async function pullByApi(session, reference, credentials, progress, update, { pl
         return readEngineError(status, body);
     return failure === undefined ? undefined : excerpt(failure, 1000);
 }
+/** A daemon that was restarted in the middle is worth another try, as it is for `docker pull` ("unexpected EOF"). */
+async function orHangUp(pull) {
+    try {
+        return await pull;
+    }
+    catch (error) {
+        if (error instanceof EngineHungUp)
+            return `unexpected EOF: ${error.message}`;
+        throw error;
+    }
+}
 function readEngineError(status, body) {
     return excerpt(readText(parseJson(body), 'message'), 1000) || `Docker answered with status ${status}`;
 }
@@ -80146,18 +80851,27 @@ const pull_INSPECT = '{"id":{{json .Id}},"repoDigests":{{json .RepoDigests}}}';
 /** "Pulled" is what the server has, not what somebody said. */
 async function verify(session, reference, pulledDigest, signal) {
     const digest = reference.digest || pulledDigest;
-    const name = digest === '' ? formatFamiliar({ ...reference, tag: wanted(reference) }) : `${familiarName(reference)}@${digest}`;
-    const found = await session.run({ words: ['docker', 'image', 'inspect', '--format', pull_INSPECT, name] }, { accept: 'any', purpose: `look at the pulled image ${name}`, ...withSignal(signal) });
+    const found = await findImage(session, reference, digest, signal);
+    if (found !== undefined)
+        return found;
+    throw new ImageError(`Docker on ${session.where} said that it pulled ${formatFamiliar({ ...reference, digest })}, but the image is not there under that digest.`, 'Does another job prune images on this server at the same time? Run the deploy again.');
+}
+/** The image on the server, if it is recorded there under its digest. @param digest empty: the one that the tag has there. */
+async function findImage(session, reference, digest, signal) {
+    const name = digest === ''
+        ? formatFamiliar({ ...reference, tag: wanted(reference) })
+        : formatFamiliar({ ...reference, tag: '', digest });
+    const found = await session.run({ words: ['docker', 'image', 'inspect', '--format', pull_INSPECT, name] }, { accept: 'any', purpose: `look for the image ${name}`, ...withSignal(signal) });
     const json = found.exitCode === 0 ? parseJson(found.stdout) : undefined;
     const recorded = readList(json, 'repoDigests').flatMap((entry) => {
         const parsed = typeof entry === 'string' ? parseReference(entry) : { problem: '' };
         return 'value' in parsed && sameRepository(parsed.value, reference) ? [parsed.value.digest] : [];
     });
-    const actual = digest === '' ? (recorded.length === 1 ? (recorded[0] ?? '') : '') : recorded.includes(digest) ? digest : '';
+    // Of several digests of one image no tag says which is its own.
+    const actual = digest === '' && recorded.length === 1 ? recorded[0] : recorded.find((entry) => entry === digest);
     const id = readText(json, 'id');
-    if (!isDigest(actual) || id === '') {
-        throw new ImageError(`Docker on ${session.where} said that it pulled ${name}, but the image is not there under that digest${found.exitCode === 0 ? '' : `: ${excerpt(found.stderr, 200)}`}.`, 'Does another job prune images on this server at the same time? Run the deploy again.');
-    }
+    if (actual === undefined || !isDigest(actual) || id === '')
+        return undefined;
     return { pinned: reference.digest === '' ? pin(reference, actual) : formatFamiliar(reference), digest: actual, id };
 }
 function withSignal(signal) {
@@ -80323,7 +81037,7 @@ function parseConfig(text) {
 const MAX_DOCUMENT = 8 * 1024 * 1024;
 const MAX_TOKEN = 16 * 1024;
 const MAX_REDIRECTS = 5;
-const RETRY_SECONDS = 1;
+const registry_RETRY_SECONDS = 1;
 /**
  * The digest and sizes of an image.
  *
@@ -80585,7 +81299,7 @@ class RegistryClient {
                     throw failure;
             }
             retried = true;
-            await clock.sleep(RETRY_SECONDS, signal);
+            await clock.sleep(registry_RETRY_SECONDS, signal);
         }
     }
     async #logIn(header) {
@@ -80679,9 +81393,9 @@ function asRequestError(error) {
 }
 function* causes(error) {
     let next = error;
-    for (let depth = 0; next instanceof Error && depth < 10; depth++) {
+    for (let depth = 0; typeof next === 'object' && next !== null && depth < 10; depth++) {
         yield next;
-        next = next.cause;
+        next = 'cause' in next ? next.cause : undefined;
     }
 }
 /** A certificate was shown and not accepted; other TLS errors mean that nobody speaks TLS there. */
@@ -80729,7 +81443,10 @@ async function readAuthorities(options, registry) {
  */
 function isStateful(service) {
     return service.mounts.some((mount) => !mount.readOnly &&
-        (mount.type === 'volume' || (mount.type === 'bind' && !mount.source.includes('/.slipway/files/') && mount.source !== '/var/run/docker.sock')));
+        (mount.type === 'volume' ||
+            (mount.type === 'bind' &&
+                !mount.source.includes('/.slipway/files/') &&
+                mount.source !== '/var/run/docker.sock')));
 }
 
 ;// CONCATENATED MODULE: ./action-deploy/src/images.ts
@@ -80756,7 +81473,7 @@ async function chooseImages(services, inputs, facts, docker, session, ports) {
                 session,
                 daemon,
                 credentials: inputs.credentials,
-                isPresent: (digest) => facts.images.some((image) => image.digests.some((name) => name.endsWith(`@${digest}`))),
+                isPresent: (digest) => isPresent(pin(reference.value, digest), facts.images),
                 signal: ports.signal,
             }).catch((error) => {
                 if (error instanceof ImageError)
@@ -80771,7 +81488,10 @@ async function chooseImages(services, inputs, facts, docker, session, ports) {
         const kept = inputs.refresh.includes(service.name) ? undefined : keepImage(service, facts.containers);
         const answer = await ask(service.image);
         if (kept !== undefined) {
-            const newer = !(answer instanceof Error) && answer.kind === 'resolved' && kept.includes('@') && !kept.endsWith(answer.digest);
+            const newer = !(answer instanceof Error) &&
+                answer.kind === 'resolved' &&
+                kept.includes('@') &&
+                !kept.endsWith(answer.digest);
             return {
                 service: service.name,
                 reference: service.image,
@@ -80805,25 +81525,32 @@ function keepImage(service, containers) {
     const running = containers.find((container) => container.service === service.name && !container.oneoff);
     if (running === undefined)
         return undefined;
-    return running.image === service.image || stripDigest(running.image) === stripDigest(service.image) ? running.image : undefined;
+    return running.image === service.image || movingName(running.image) === movingName(service.image)
+        ? running.image
+        : undefined;
 }
-function stripDigest(text) {
+/** What was asked for before a digest was added: `redis` and `redis:latest@sha256:...` are both `redis:latest`. */
+function movingName(text) {
     const reference = parseReference(text);
-    return 'problem' in reference ? text : unpin(reference.value);
+    if ('problem' in reference)
+        return text;
+    const { tag, digest } = reference.value;
+    return unpin({ ...reference.value, tag: tag === '' && digest === '' ? 'latest' : tag });
 }
-/** Under its digest, or for an image that was never pinned under its tag. */
+/** Under its name and digest, or for an image that was never pinned under its tag. */
 function isPresent(image, images) {
     const parsed = parseReference(image);
     if ('problem' in parsed)
         return false;
-    const { digest } = parsed.value;
-    return images.some((local) => digest === '' ? local.tags.includes(image) || local.tags.includes(`${image}:latest`) : local.digests.some((name) => name.endsWith(`@${digest}`)));
+    const { digest, tag } = parsed.value;
+    const name = familiarName(parsed.value);
+    return images.some((local) => digest === '' ? local.tags.includes(`${name}:${tag || 'latest'}`) : local.digests.includes(`${name}@${digest}`));
 }
 /** Pulls what is not there yet; where the digest was not known before, it is afterwards. */
 async function pullImages(images, inputs, session, ports) {
     const missing = Map.groupBy(images.filter((image) => !image.present), (image) => image.image);
-    const pinned = new Map();
-    for (const [image, wanted] of missing) {
+    // All at once: the daemon shares layers and limits downloads itself.
+    const pulls = [...missing].map(async ([image, wanted]) => {
         const resolution = wanted[0]?.resolution;
         const pulled = await pullImage(session, image, {
             clock: ports.clock,
@@ -80835,14 +81562,28 @@ async function pullImages(images, inputs, session, ports) {
             },
             signal: ports.signal,
         });
-        pinned.set(image, pulled.pinned);
-    }
+        return [image, pulled.pinned];
+    });
+    const pinned = new Map(await Promise.all(pulls));
     return images.map((image) => ({ ...image, image: pinned.get(image.image) ?? image.image }));
 }
 
 ;// CONCATENATED MODULE: ./shared/src/compose/difference.ts
+/** Why a service differs from the release that runs: names of what changed, never a value (values may be secrets). */
 
-const NAMED_MEMBERS = new Set(['environment', 'labels', 'networks', 'depends_on', 'configs', 'secrets', 'sysctls', 'ulimits', 'extra_hosts', 'annotations']);
+
+const NAMED_MEMBERS = new Set([
+    'environment',
+    'labels',
+    'networks',
+    'depends_on',
+    'configs',
+    'secrets',
+    'sysctls',
+    'ulimits',
+    'extra_hosts',
+    'annotations',
+]);
 /** `['image', 'environment LOG_LEVEL', 'file nginx']`; empty when nothing differs. */
 function explainDifference(before, after) {
     if (!isObject(before) || !isObject(after))
@@ -80879,7 +81620,7 @@ function explainMounts(before, after) {
 }
 function mountsByTarget(mounts) {
     const entries = Array.isArray(mounts) ? mounts.filter(isObject) : [];
-    return new Map(entries.map((mount) => [String(mount['target']), mount]));
+    return new Map(entries.map((mount) => [readText(mount, 'target'), mount]));
 }
 /** Equal for equal values, whatever the order of their keys. */
 function canonical(value) {
@@ -80995,9 +81736,14 @@ function planSteps(services, request) {
     for (const [index, wave] of orderServices(project.services).entries()) {
         const plans = wave.flatMap((service) => services.filter((plan) => plan.service === service.name && plan.action !== 'keep'));
         const created = named(plans, 'create');
-        const changed = plans.filter((plan) => plan.action === 'replace' || plan.action === 'start').map((plan) => plan.service);
+        const changed = plans
+            .filter((plan) => plan.action === 'replace' || plan.action === 'start')
+            .map((plan) => plan.service);
         const longestStop = Math.max(0, ...wave.map((service) => service.stopGraceSeconds));
-        for (const [verb, names] of [['create', created], ['replace', changed]]) {
+        for (const [verb, names] of [
+            ['create', created],
+            ['replace', changed],
+        ]) {
             if (names.length === 0)
                 continue;
             const undo = [];
@@ -81029,7 +81775,13 @@ function planSteps(services, request) {
         }
     }
     if (steps.length > 0) {
-        steps.push({ kind: 'hold', id: 'prove', title: 'prove the release', gate: { gate: 'proven' }, timeoutSeconds: readyTimeoutSeconds });
+        steps.push({
+            kind: 'hold',
+            id: 'prove',
+            title: 'prove the release',
+            gate: { gate: 'proven' },
+            timeoutSeconds: readyTimeoutSeconds,
+        });
     }
     return steps;
 }
@@ -81050,12 +81802,201 @@ function replicasOf(containers, service) {
     return containers.filter((container) => container.service === service && !container.oneoff);
 }
 
+;// CONCATENATED MODULE: ./shared/src/images/disk.ts
+/** Whether the images of a release will fit on the server's disk. Pure. */
+
+
+
+/**
+ * How much a layer takes on disk, whole blocks counted, for each byte of it in the registry. Measured on ext4: a small Debian
+ * root file system 2.6, a big one 3.1, a bare `node_modules` (17,200 files) 4.3; zstd packs 5 to 10 % tighter. We take what is
+ * usual: the download is counted beside it (see judgeDisk), which covers the rest.
+ */
+const UNPACK_FACTORS = { gzip: 3.2, zstd: 3.5, none: 1 };
+function unpackFactor(mediaType) {
+    if (mediaType.endsWith('zstd'))
+        return UNPACK_FACTORS.zstd;
+    if (/(?:\.tar|\.layer\.v1\.tar|diff\.tar)$/.test(mediaType))
+        return UNPACK_FACTORS.none;
+    return UNPACK_FACTORS.gzip;
+}
+/**
+ * What the server still has to download and to store.
+ *
+ * Docker shares a layer only where everything below it is the same too (its chain,
+ * https://github.com/opencontainers/image-spec/blob/main/config.md#layer-chainid), so the layers of the images on the server are
+ * needed image by image.
+ *
+ * @param localImages for each image on the server the list RootFS.Layers of `docker image inspect`.
+ */
+function estimateDisk(images, localImages) {
+    const local = new Set(localImages.flatMap(chainIds));
+    const downloads = new Map();
+    const unpacked = new Map();
+    for (const { layers } of images) {
+        const chains = layers.every(({ diffId }) => diffId !== '') ? chainIds(layers.map(({ diffId }) => diffId)) : [];
+        for (const [index, layer] of layers.entries()) {
+            const chain = chains[index];
+            if (chain !== undefined && local.has(chain))
+                continue;
+            downloads.set(layer.digest, layer.bytes);
+            unpacked.set(chain ?? layer.digest, layer.bytes * unpackFactor(layer.mediaType));
+        }
+    }
+    return { downloadBytes: disk_sum(downloads), unpackedBytes: Math.ceil(disk_sum(unpacked)) };
+}
+function disk_sum(sizes) {
+    return [...sizes.values()].reduce((total, bytes) => total + bytes, 0);
+}
+/** The chain ID of each layer, from the lowest up. */
+function chainIds(diffIds) {
+    let below = '';
+    return diffIds.map((diffId) => {
+        below = below === '' ? diffId : `sha256:${(0,external_node_crypto_.createHash)('sha256').update(`${below} ${diffId}`).digest('hex')}`;
+        return below;
+    });
+}
+/** Prints what {@link parseDisk} reads. Root needs not be asked: the parent of the data root tells as well. */
+function askDisk(path) {
+    return script('d=$1; df -Pk -- "$d" 2>/dev/null || df -Pk -- "${d%/*}/" || exit; df -Pi -- "$d" 2>/dev/null || df -Pi -- "${d%/*}/" || :', path);
+}
+/** @returns undefined for text that does not say it. */
+function parseDisk(path, output) {
+    const rows = output
+        .split('\n')
+        .map((line) => /\s(\d+)\s+(\d+)\s+(\d+)\s+(?:\d+%|-)\s+\//.exec(line))
+        .filter((match) => match !== null);
+    const [blocks, inodes] = rows;
+    if (blocks === undefined)
+        return undefined;
+    return {
+        path,
+        freeBytes: Number(blocks[3]) * 1024,
+        freeInodes: inodes === undefined || Number(inodes[1]) === 0 ? undefined : Number(inodes[3]),
+    };
+}
+/** Left free for the containers' logs and data, so that a deploy does not fill the disk to the brim. */
+const RESERVE_BYTES = 256 * 1000 * 1000;
+/** Unpacked bytes for each file. Measured: 24 kB in a `node_modules`, 49 to 59 kB in Debian's root file systems. */
+const BYTES_PER_FILE = 10_000;
+const RESERVE_INODES = 1000;
+/**
+ * Both forms are counted at once: Docker keeps the download until it is unpacked, and containerd's image store keeps it
+ * for good.
+ */
+function judgeDisk(estimate, disk) {
+    const findings = [];
+    if (estimate.downloadBytes === 0)
+        return findings;
+    const { path, freeBytes, freeInodes } = disk;
+    const neededBytes = estimate.downloadBytes + estimate.unpackedBytes;
+    const hint = 'Free some with `docker image prune` (see `docker system df`), or enlarge the disk.';
+    if (neededBytes + RESERVE_BYTES > freeBytes) {
+        findings.push({
+            message: `The new images need about ${formatBytes(neededBytes)} (${formatBytes(estimate.downloadBytes)} to download, unpacked about ` +
+                `${formatBytes(estimate.unpackedBytes)}) and ${formatBytes(RESERVE_BYTES)} to spare, but only ${formatBytes(freeBytes)} are free on ${path} (Docker's data root).`,
+            hint,
+        });
+    }
+    const neededInodes = Math.ceil(estimate.unpackedBytes / BYTES_PER_FILE);
+    if (freeInodes !== undefined && neededInodes + RESERVE_INODES > freeInodes) {
+        findings.push({
+            message: `The new images need about ${neededInodes} inodes (files), but only ${freeInodes} are free on ${path} (Docker's data root).`,
+            hint,
+        });
+    }
+    return findings;
+}
+
+;// CONCATENATED MODULE: ./action-deploy/src/prepare.ts
+
+
+
+
+
+
+
+
+/** @throws PreflightError with all findings at once. */
+async function prepare(deployment) {
+    const { inputs, source, session, facts, layout, ports, report } = deployment;
+    if (facts.docker.kind !== 'ready')
+        throw new PreflightError(session.where, judgeServer(facts));
+    const rendered = await renderOnServer(session, source, inputs, layout, ports);
+    report.warnings.push(...rendered.warnings, ...warnOfOverrides(deployment));
+    const { images, findings } = await chooseImages(rendered.services, inputs, facts, facts.docker, session, ports);
+    const names = rendered.services.map((service) => service.name);
+    const all = [
+        ...rendered.findings,
+        ...findings,
+        ...judgePorts(rendered.services, facts, source.project),
+        ...judgeSpace(images, deployment),
+        ...inputs.refresh
+            .filter((name) => !names.includes(name))
+            .map((name) => ({
+            message: `Input refresh names ${name}, which is not a service of the Compose file.`,
+            hint: `Its services: ${names.join(', ')}.`,
+        })),
+    ];
+    if (all.length > 0)
+        throw new PreflightError(session.where, all);
+    const release = makeReleaseId(ports.clock.now(), ports.runner.context.commit);
+    return planWith(images, release, rendered, deployment);
+}
+/** The same deploy with images that are known better now. */
+async function planWith(images, release, rendered, deployment) {
+    const { inputs, session, facts, layout, target, ports } = deployment;
+    const project = pinProject(rendered, Object.fromEntries(images.map((image) => [image.service, image.image])));
+    const hashes = await readHashes(session, project.raw, target.project, layout, ports.signal);
+    const plan = planDeploy({
+        project,
+        hashes,
+        facts,
+        before: facts.currentCompose === '' ? undefined : parseYaml(facts.currentCompose),
+        previous: facts.current,
+        release,
+        target,
+        layout,
+        readyTimeoutSeconds: inputs.readyTimeoutSeconds,
+        remarks: Object.fromEntries(images.filter((image) => image.remark !== '').map((image) => [image.service, image.remark])),
+    });
+    return { rendered, images, project, hashes, plan };
+}
+function warnOfOverrides({ facts, layout }) {
+    return facts.overrides.map((file) => `${layout.project}/${file} is on the server: a plain \`docker compose\` there merges it, Slipway does not.`);
+}
+/** Room for what is not on the server yet. */
+function judgeSpace(images, { facts }) {
+    const space = facts.dataRootSpace;
+    if (space === undefined || facts.docker.kind !== 'ready')
+        return [];
+    const missing = images.flatMap((image) => !image.present && image.resolution?.kind === 'resolved' ? [image.resolution] : []);
+    const estimate = estimateDisk(missing, facts.images.map((image) => image.layerDiffIds));
+    return judgeDisk(estimate, { ...space, path: facts.docker.dataRoot });
+}
+/** The release as the store keeps it. */
+function describeRelease({ rendered, images, project, hashes, plan }, { ports }) {
+    const { commit, ref, actor, runUrl } = ports.runner.context;
+    return {
+        id: plan.release,
+        project: project.name,
+        created: ports.clock.now().toISOString(),
+        commit,
+        ref,
+        actor,
+        runUrl,
+        result: 'healthy',
+        services: Object.fromEntries(images.map(({ service, reference, image }) => [service, { reference, image, configHash: hashes[service] ?? '' }])),
+        files: rendered.trees.map((tree) => tree.address),
+    };
+}
+
 ;// CONCATENATED MODULE: ./shared/src/reporters/markdown.ts
 /** Markdown for job summaries, from texts of which nothing is trusted: pure. */
 
 /** Text that shows as it is, on one line, shortened: neither Markdown, nor HTML, nor a mention, nor a link. */
 function escapeMarkdown(text, maxLength = 2000) {
-    return excerpt(text, maxLength)
+    return (excerpt(text, maxLength)
         .replaceAll('&', '&amp;')
         .replaceAll('<', '&lt;')
         .replaceAll('>', '&gt;')
@@ -81064,7 +82005,7 @@ function escapeMarkdown(text, maxLength = 2000) {
         .replaceAll('@', '@\u200d')
         .replaceAll(/(https?):\/\//gi, '$1:\u200d//')
         // A bare address would become a link: www. and commit hashes stay harmless, schemes do not.
-        .replaceAll(/\b(www)\./gi, '$1\u200d.');
+        .replaceAll(/\b(www)\./gi, '$1\u200d.'));
 }
 /** A table; every cell is escaped. */
 function formatTable(head, rows) {
@@ -81078,37 +82019,59 @@ function formatTable(head, rows) {
 
 
 
-function setOutputs(report, runner) {
+function createReport() {
+    return {
+        result: 'refused',
+        release: '',
+        previous: '',
+        where: '',
+        warnings: [],
+        durations: {},
+        timeline: [],
+        checks: [],
+        containers: [],
+        baseline: [],
+    };
+}
+/** @param redact since a job output that holds a masked value is dropped as a whole. */
+function setOutputs(report, runner, redact) {
     runner.setOutput('release', report.release);
     runner.setOutput('previous-release', report.previous);
     runner.setOutput('result', report.result);
     runner.setOutput('changed-services', JSON.stringify(report.plan === undefined ? [] : changedServices(report.plan)));
-    runner.setOutput('plan', report.plan === undefined ? '' : JSON.stringify(describePlan(report.plan)));
+    runner.setOutput('plan', report.plan === undefined ? '' : redact(JSON.stringify(describePlan(report.plan))));
     runner.setOutput('durations', JSON.stringify(roundAll(report.durations)));
 }
 /** The plan for machines: stable names, no commands. */
 function describePlan(plan) {
-    return { release: plan.release, previousRelease: plan.previous ?? '', services: plan.services, steps: plan.steps.map(({ id, title }) => ({ id, title })) };
+    return {
+        release: plan.release,
+        previousRelease: plan.previous ?? '',
+        services: plan.services,
+        steps: plan.steps.map(({ id, title }) => ({ id, title })),
+    };
 }
 function roundAll(durations) {
     return Object.fromEntries(Object.entries(durations).map(([phase, seconds]) => [phase, Math.round(seconds * 100) / 100]));
 }
-/** The plan for the log: one line a service. */
-function renderPlan(plan) {
+/** The plan for the log: one line a service, what happens and why. */
+function renderPlan(plan, palette) {
     const width = Math.max(0, ...plan.services.map((service) => service.service.length));
-    return plan.services.map((service) => `${service.service.padEnd(width)}  ${describeService(service)}`).join('\n');
+    return plan.services
+        .map((service) => {
+        const paint = palette[ACTIONS[service.action].colour];
+        const reasons = service.reasons.length === 0 ? '' : `: ${service.reasons.join(', ')}`;
+        return `${ACTIONS[service.action].sign} ${service.service.padEnd(width)}  ${paint(ACTIONS[service.action].words)}${reasons}`;
+    })
+        .join('\n');
 }
-const ACTION_WORDS = {
-    create: 'create',
-    replace: 'replace (stop the old, start the new)',
-    start: 'start again',
-    keep: 'keep as it is',
-    remove: 'remove',
+const ACTIONS = {
+    create: { sign: '+', words: 'create', colour: 'good' },
+    replace: { sign: '~', words: 'replace (stop the old, start the new)', colour: 'change' },
+    start: { sign: '~', words: 'start again', colour: 'change' },
+    keep: { sign: '=', words: 'keep as it is', colour: 'quiet' },
+    remove: { sign: '-', words: 'remove', colour: 'bad' },
 };
-function describeService(service) {
-    const reasons = service.reasons.length === 0 ? '' : `: ${service.reasons.join(', ')}`;
-    return `${ACTION_WORDS[service.action]}${reasons}`;
-}
 const TITLES = {
     deployed: 'Deployed',
     unchanged: 'Nothing to do',
@@ -81128,7 +82091,11 @@ function renderSummary(report) {
     if (report.plan !== undefined)
         parts.push(renderServices(report.plan, report.containers));
     if (report.checks.length > 0) {
-        parts.push(formatTable(['Check', 'Verdict', 'Detail'], report.checks.map((outcome) => [outcome.check.name, describeVerdict(outcome, report.baseline), describeOutcome(outcome)])));
+        parts.push(formatTable(['Check', 'Verdict', 'Detail'], report.checks.map((outcome) => [
+            outcome.check.name,
+            describeVerdict(outcome, report.baseline),
+            describeOutcome(outcome),
+        ])));
     }
     if (report.timeline.length > 0) {
         parts.push(formatTable(['Step', 'Seconds', ''], report.timeline.map((step) => [step.title, step.seconds.toFixed(1), step.ok ? 'done' : 'failed'])));
@@ -81154,11 +82121,20 @@ function renderFailure(failure) {
     return `${fence}text\n${text}\n${fence}`;
 }
 function renderServices(plan, containers) {
-    return formatTable(['Service', 'Action', 'Why', 'Image', 'Health', 'Restarts'], plan.services.map((service) => {
+    return formatTable(['Service', 'Action', 'Why', 'Image', 'State', 'Restarts'], plan.services.map((service) => {
         const replicas = containers.filter((container) => container.service === service.service && !container.oneoff);
-        const health = [...new Set(replicas.map((container) => (container.health === 'none' ? container.state : container.health)))].join(', ');
+        const health = [
+            ...new Set(replicas.map((container) => (container.health === 'none' ? container.state : container.health))),
+        ].join(', ');
         const restarts = replicas.reduce((sum, container) => sum + container.restartCount, 0);
-        return [service.service, service.action, service.reasons.join(', '), describeImages(service), health, replicas.length === 0 ? '' : String(restarts)];
+        return [
+            service.service,
+            service.action,
+            service.reasons.join(', '),
+            describeImages(service),
+            health,
+            replicas.length === 0 ? '' : String(restarts),
+        ];
     }));
 }
 function describeImages(service) {
@@ -81169,6 +82145,8 @@ function describeImages(service) {
     return after === '' ? before : `${before} -> ${after}`;
 }
 
+// EXTERNAL MODULE: external "node:util"
+var external_node_util_ = __nccwpck_require__(7975);
 ;// CONCATENATED MODULE: ./action-deploy/src/secrets.ts
 /** Everything of the inputs that must not be seen, told to the reporter before the first line that could show it. */
 
@@ -81215,277 +82193,6 @@ function passwordsInUrl(value) {
     }
 }
 
-;// CONCATENATED MODULE: ./shared/src/probes/readiness.ts
-/** A first start that fails because its database is not there yet is common in Compose files; a third one is a crash loop. */
-const MAX_RESTARTS = 2;
-/** @param nowMs of the same monotonic clock for all looks: the server's clock may be off. */
-function judgeReadiness(targets, containers, sightings, nowMs) {
-    const next = new Map();
-    const reasons = [];
-    for (const target of targets) {
-        const replicas = containers.filter((container) => container.service === target.service && !container.oneoff);
-        const broken = replicas.find((container) => findFault(container, target) !== undefined);
-        if (broken !== undefined) {
-            return { kind: 'failed', service: target.service, reason: findFault(broken, target) ?? '', containers: [broken] };
-        }
-        if (replicas.length < target.replicas) {
-            reasons.push(`${target.service}: ${replicas.length} of ${target.replicas} replicas exist`);
-        }
-        for (const container of replicas) {
-            const seen = sightings.get(container.id);
-            const same = seen?.restartCount === container.restartCount && seen.startedAt === container.startedAt;
-            const sighting = same && container.state === 'running'
-                ? seen
-                : { sinceMs: nowMs, restartCount: container.restartCount, startedAt: container.startedAt };
-            next.set(container.id, sighting);
-            const reason = describeWait(container, target, (nowMs - sighting.sinceMs) / 1000);
-            if (reason !== undefined)
-                reasons.push(reason);
-        }
-    }
-    return reasons.length === 0 ? { kind: 'ready' } : { kind: 'waiting', reasons, sightings: next };
-}
-function findFault(container, target) {
-    const { name } = container;
-    if (container.oomKilled)
-        return `${name} was killed for lack of memory (OOM), exit code ${container.exitCode}`;
-    if (container.error !== '')
-        return `${name} could not be started: ${container.error}`;
-    if (container.restartCount > MAX_RESTARTS) {
-        return `${name} is in a crash loop: restarted ${container.restartCount} times, last exit code ${container.exitCode}`;
-    }
-    switch (container.state) {
-        case 'exited':
-        case 'dead':
-            if (target.oneShot)
-                return container.exitCode === 0 ? undefined : `${name} ended with exit code ${container.exitCode}`;
-            return `${name} ended with exit code ${container.exitCode}${container.exitCode === 0 ? '; if ending is its job, say `x-slipway: { one-shot: true }` in its service' : ''}`;
-        case 'running':
-            return container.health === 'unhealthy' ? `${name} is unhealthy` : undefined;
-        default:
-            return undefined;
-    }
-}
-function describeWait(container, target, runningSeconds) {
-    const { name } = container;
-    if (target.oneShot)
-        return container.state === 'exited' ? undefined : `${name} has not ended yet`;
-    if (container.state !== 'running')
-        return `${name} is ${container.state}`;
-    switch (container.health) {
-        case 'healthy':
-            return undefined;
-        case 'starting':
-            return `${name} is starting`;
-        case 'unhealthy':
-            return `${name} is unhealthy`;
-        case 'none':
-            return runningSeconds >= target.stableSeconds
-                ? undefined
-                : `${name} has no health check: watching it for ${target.stableSeconds} s`;
-    }
-}
-/** What became worse since the containers were ready; empty when nothing did. */
-function findDecline(ready, now, targets) {
-    for (const target of targets) {
-        for (const before of ready.filter((container) => container.service === target.service && !container.oneoff)) {
-            const after = now.find((container) => container.id === before.id);
-            const fail = (reason) => ({
-                service: target.service,
-                reason,
-                containers: after === undefined ? [] : [after],
-            });
-            if (after === undefined)
-                return fail(`${before.name} is gone`);
-            if (after.oomKilled)
-                return fail(`${after.name} was killed for lack of memory (OOM) after it had become ready`);
-            if (after.restartCount > before.restartCount ||
-                (after.state === 'running' && after.startedAt !== before.startedAt)) {
-                return fail(`${after.name} crashed after it had become ready (restarted ${after.restartCount - before.restartCount} times, last exit code ${after.exitCode})`);
-            }
-            if (!target.oneShot && after.state !== 'running')
-                return fail(`${after.name} ended after it had become ready: ${after.state}, exit code ${after.exitCode}`);
-            if (after.health === 'unhealthy')
-                return fail(`${after.name} became unhealthy after it had been ready`);
-        }
-    }
-    return undefined;
-}
-
-;// CONCATENATED MODULE: ./action-deploy/src/verify.ts
-
-
-
-
-
-
-
-
-/** How long a service without a health check is watched, where `update_config.monitor` does not say. */
-const DEFAULT_STABLE_SECONDS = 5;
-const POLL_SECONDS = 0.25;
-/** A release that is not good: what it was, and everything known about why. */
-class BadReleaseError extends ReleaseError {
-    service;
-    /** Last log lines, exit code, health log, as the server tells them. */
-    evidence;
-    constructor(service, reason, evidence) {
-        super(reason, '');
-        this.service = service;
-        this.evidence = evidence;
-    }
-}
-function createVerifier(context) {
-    const { session, project, ports } = context;
-    let containers = [];
-    let outcomes = [];
-    /** As they were when they had become ready, by id. */
-    const ready = new Map();
-    const readyAtMs = new Map();
-    const look = async (signal) => {
-        const { stdout } = await session.run(inspectContainers(project), { purpose: 'look at the containers', signal });
-        containers = parseContainers(stdout);
-        return containers;
-    };
-    const targetsOf = (names) => context.services
-        .filter((service) => names.includes(service.name))
-        .map((service) => ({
-        service: service.name,
-        replicas: service.replicas,
-        oneShot: service.oneShot,
-        stableSeconds: service.monitorSeconds ?? DEFAULT_STABLE_SECONDS,
-    }));
-    const fail = async (service, reason, broken) => {
-        throw new BadReleaseError(service, reason, await collectEvidence(session, broken));
-    };
-    const waitUntilReady = async (names, timeoutSeconds, signal) => {
-        const targets = targetsOf(names);
-        const startedMs = ports.clock.monotonicMs();
-        let sightings = new Map();
-        let lastLineMs = startedMs;
-        for (;;) {
-            const seen = await look(signal);
-            const nowMs = ports.clock.monotonicMs();
-            const verdict = judgeReadiness(targets, seen, sightings, nowMs);
-            switch (verdict.kind) {
-                case 'ready':
-                    for (const container of seen.filter((one) => names.includes(one.service))) {
-                        ready.set(container.id, container);
-                        readyAtMs.set(container.service, nowMs);
-                    }
-                    return;
-                case 'failed':
-                    return fail(verdict.service, verdict.reason, verdict.containers);
-                case 'waiting':
-                    sightings = verdict.sightings;
-                    if (nowMs - startedMs > timeoutSeconds * 1000) {
-                        const late = seen.filter((container) => names.includes(container.service));
-                        return fail(names.join(', '), `not ready within ${describeSeconds(timeoutSeconds)} (input timeout): ${verdict.reasons.join('; ')}`, late);
-                    }
-                    if (nowMs - lastLineMs > 5000) {
-                        lastLineMs = nowMs;
-                        ports.reporter.line(`  ${describeSeconds((nowMs - startedMs) / 1000)}: ${verdict.reasons.join('; ')}`);
-                    }
-            }
-            await ports.clock.sleep(POLL_SECONDS, signal);
-        }
-    };
-    /** The monitor time, while the health checks run; whichever fails first ends it. */
-    const prove = async (signal) => {
-        const ending = new AbortController();
-        const both = AbortSignal.any([signal, ending.signal]);
-        const checks = checkRelease(both);
-        // Judged below; a decline must not leave it unhandled.
-        checks.catch(() => undefined);
-        try {
-            await monitor(both);
-            await checks;
-            // What became of the containers while the checks were at work.
-            await assertSteady(signal);
-        }
-        finally {
-            ending.abort();
-            await checks.catch(() => undefined);
-        }
-    };
-    const monitor = async (signal) => {
-        const endMs = Math.max(0, ...context.services
-            .filter((service) => context.changed.includes(service.name) && !service.oneShot)
-            .map((service) => (readyAtMs.get(service.name) ?? 0) + (service.monitorSeconds ?? 0) * 1000));
-        for (;;) {
-            await assertSteady(signal);
-            const leftSeconds = (endMs - ports.clock.monotonicMs()) / 1000;
-            if (leftSeconds <= 0)
-                return;
-            await ports.clock.sleep(Math.min(leftSeconds, 1), signal);
-        }
-    };
-    const assertSteady = async (signal) => {
-        const decline = findDecline([...ready.values()], await look(signal), targetsOf(context.changed));
-        if (decline !== undefined)
-            await fail(decline.service, decline.reason, decline.containers);
-    };
-    const checkRelease = async (signal) => {
-        if (context.checks.length === 0)
-            return;
-        outcomes = groupResults(await runChecks(context.checks, { http: ports.http, clock: ports.clock, session, signal }));
-        const bad = outcomes.filter((outcome) => !outcome.ok && !context.baseline.has(outcome.check.name));
-        if (bad.length > 0) {
-            throw new ProbeError(bad.map((outcome) => `health check ${outcome.check.name}: ${describeOutcome(outcome)}`).join('; '), '');
-        }
-    };
-    return {
-        hold: async (step, signal) => {
-            switch (step.gate.gate) {
-                case 'ready':
-                    return waitUntilReady(step.gate.services, step.timeoutSeconds, signal);
-                case 'proven':
-                    return prove(signal);
-            }
-        },
-        outcomes: () => outcomes,
-        containers: () => containers,
-    };
-}
-/** Waits until services that were put back are ready again. @returns why not, or nothing. */
-async function waitForRestored(names, timeoutSeconds, context, signal) {
-    const verifier = createVerifier(context);
-    try {
-        await verifier.hold({ kind: 'hold', id: 'restored', title: 'wait for the old release', gate: { gate: 'ready', services: names }, timeoutSeconds }, signal);
-        return undefined;
-    }
-    catch (error) {
-        if (error instanceof ReleaseError || error instanceof TimeoutError)
-            return error.message;
-        throw error;
-    }
-}
-const LOG_LINES = 30;
-/** What a person would look up first: how it ended, what its health check said, its last log lines. */
-async function collectEvidence(session, containers) {
-    const evidence = [];
-    for (const container of containers.slice(0, 3)) {
-        evidence.push(`${container.name}: ${container.state}, exit code ${container.exitCode}${container.oomKilled ? ', killed for lack of memory (OOM)' : ''}, restarted ${container.restartCount} times, health ${container.health}`);
-        const lastHealth = container.healthLog.at(-1);
-        if (lastHealth !== undefined && container.health !== 'healthy') {
-            evidence.push(`last health check: exit code ${lastHealth.exitCode}: ${excerpt(lastHealth.output, 500)}`);
-        }
-        try {
-            const { stdout } = await session.run(render_script('docker logs --tail "$2" "$1" 2>&1', container.id, String(LOG_LINES)), {
-                purpose: 'read the last log lines',
-                accept: 'any',
-                timeoutSeconds: 15,
-            });
-            const lines = stdout.split('\n').filter((line) => line.trim() !== '');
-            evidence.push(lines.length === 0 ? 'its log is empty' : `last ${lines.length} log lines:`, ...lines.map((line) => `  ${excerpt(line, 1000)}`));
-        }
-        catch (error) {
-            evidence.push(`its log could not be read: ${error instanceof Error ? error.message : String(error)}`);
-        }
-    }
-    return evidence;
-}
-
 ;// CONCATENATED MODULE: ./action-deploy/src/run.ts
 /** A deploy, readable aloud: inputs -> facts -> plan -> execute -> report. */
 
@@ -81505,399 +82212,176 @@ async function collectEvidence(session, containers) {
 
 
 
-
-
-
-
-
-
-
-
-
-/** The lock ends by itself after this, if the server never hears of us again. */
-const MAX_SESSION_SECONDS = 3600;
 async function run(ports) {
-    if (ports.runner.state('phase') === 'post')
+    const { runner, reporter, clock } = ports;
+    if (runner.state('phase') === 'post')
         return cleanUp(ports);
-    ports.runner.saveState('phase', 'post');
-    const startedMs = ports.clock.monotonicMs();
-    const report = { result: 'refused', release: '', previous: '', where: '', warnings: [], durations: {}, timeline: [], checks: [], containers: [], baseline: [] };
-    const timed = async (phase, work) => {
-        const began = ports.clock.monotonicMs();
-        try {
-            return await work();
-        }
-        finally {
-            report.durations[phase] = (report.durations[phase] ?? 0) + (ports.clock.monotonicMs() - began) / 1000;
-        }
-    };
+    runner.saveState('phase', 'post');
+    const startedMs = clock.monotonicMs();
+    const report = createReport();
     try {
-        await deploy(ports, report, timed);
+        await deploy(ports, report);
     }
     catch (error) {
-        report.failure ??= error;
+        report.failure = error;
         throw error;
     }
     finally {
-        report.durations['total'] = (ports.clock.monotonicMs() - startedMs) / 1000;
-        setOutputs(report, ports.runner);
-        await ports.reporter.summary(renderSummary(report));
+        report.durations['total'] = (clock.monotonicMs() - startedMs) / 1000;
+        setOutputs(report, runner, (text) => reporter.redact(text));
+        await reporter.summary(renderSummary(report));
     }
 }
-async function deploy(ports, report, timed) {
-    const { runner, reporter, signal } = ports;
-    const inputs = readInputs((name) => runner.input(name));
-    hideSecrets(inputs, reporter);
-    const source = await readSource(inputs, ports);
+async function deploy(ports, report) {
+    const { inputs, source } = await readRequest(ports);
     report.project = source.project;
-    const session = await timed('connect', () => ports.connect(inputs.host, { signal }));
+    const session = await timed({ ports, report }, 'connect', () => ports.connect(inputs.host, { signal: ports.signal }));
     report.where = session.where;
+    ports.reporter.line(`Connected to ${session.where}.`);
     let lock;
     try {
-        reporter.line(`Connected to ${session.where}.`);
-        const path = inputs.path || `apps/${source.project}`;
-        let facts = await timed('facts', () => readServerFacts(session, path, source.project, signal));
-        assertReady(session, judgeServer(facts));
+        const look = () => readFacts(session, inputs, source, ports.signal);
+        let facts = await timed({ ports, report }, 'facts', look);
+        const findings = judgeServer(facts);
+        if (findings.length > 0)
+            throw new PreflightError(session.where, findings);
         const layout = layoutStore(facts.path);
-        if (!inputs.dryRun) {
-            lock = await takeLock(session, layout, describeHolder(ports), MAX_SESSION_SECONDS);
-            if (lock.current !== facts.current || facts.journal !== '') {
-                await recover(session, facts, source.project, layout, ports);
-                facts = await readServerFacts(session, path, source.project, signal);
-            }
-            facts = await adopt(session, facts, source.project, layout, ports, report);
-        }
-        else if (facts.journal !== '') {
-            report.warnings.push('An earlier session was interrupted on this server; the next deploy will first put that right.');
-        }
-        report.previous = facts.current ?? '';
-        const prepared = await timed('plan', () => prepare(session, source, inputs, facts, layout, ports, report));
-        const { rendered, images } = prepared;
-        let { plan, project, hashes } = prepared;
-        report.plan = plan;
-        await reporter.group('Plan', async () => {
-            reporter.line(renderPlan(plan));
-            await Promise.resolve();
-        });
-        for (const warning of report.warnings)
-            reporter.warning('Slipway', warning);
+        const target = { project: source.project, projectDirectory: layout.project };
         if (inputs.dryRun) {
-            report.result = 'planned';
-            report.release = facts.current ?? '';
-            reporter.line('Dry run: nothing was changed.');
-            return;
+            if (facts.journal !== '')
+                report.warnings.push('An earlier deploy was interrupted on this server; the next one first puts that right.');
         }
-        if (isUnchanged(plan) && facts.current !== undefined) {
-            report.result = 'unchanged';
-            report.release = facts.current;
-            reporter.line(`Nothing to do: release ${facts.current} already is what the workspace asks for.`);
-            return;
-        }
-        const pinned = await timed('pull', () => reporter.group('Images', () => pullImages(images, inputs, session, ports)));
-        if (pinned.some((image, index) => image.image !== images[index]?.image)) {
-            // A digest that could not be had before the pull: the plan again, now with what was pulled.
-            project = pinProject(rendered, Object.fromEntries(pinned.map((image) => [image.service, image.image])));
-            hashes = await readHashes(session, project.raw, source.project, layout, signal);
-            plan = planFor(project, hashes, facts, layout, source.project, plan.release, inputs, pinned);
-            report.plan = plan;
-            if (isUnchanged(plan) && facts.current !== undefined) {
-                report.result = 'unchanged';
-                report.release = facts.current;
-                return;
+        else {
+            lock = await lockProject(session, layout, ports);
+            if (lock.current !== facts.current)
+                facts = await look();
+            if (facts.journal !== '') {
+                await recover(facts.journal, { ...ports, session, target, layout });
+                facts = await look();
+            }
+            if (isAdoptable(facts)) {
+                facts = await adoptProject(source.project, facts, layout, session, ports.clock, ports.signal);
+                report.warnings.push(`The project ran already: what ran is recorded as release ${facts.current ?? ''}, the way back of this deploy.`);
             }
         }
-        await timed('stage', () => stage(session, source, inputs, project, hashes, plan, rendered, pinned, layout, ports));
-        runner.saveState('release', plan.release);
-        await execute(session, inputs, facts, plan, project, layout, source.project, ports, report, timed);
-        await timed('finish', () => finish(session, inputs, facts, plan, project, hashes, rendered, pinned, layout, source, ports, report));
+        await deployTo({ inputs, source, session, facts, layout, target, ports, report });
     }
     finally {
         await lock?.release();
         await session.close();
     }
 }
-function assertReady(session, findings) {
-    if (findings.length > 0)
-        throw new PreflightError(session.where, findings);
-}
-function describeHolder(ports) {
-    const { actor, runUrl } = ports.runner.context;
-    return `deploy${actor === '' ? '' : ` by ${actor}`}${runUrl === '' ? '' : `, ${runUrl}`}, since ${ports.clock.now().toISOString()}`.replaceAll(/[\r\n]/g, ' ');
-}
-/** Puts right what an interrupted session left behind: its journal says how. */
-async function recover(session, facts, project, layout, ports) {
-    if (facts.journal === '')
+/** The server is known and ours: plan, and unless that is all that was asked for, carry it out. */
+async function deployTo(deployment) {
+    const { inputs, session, facts, ports, report } = deployment;
+    const { reporter } = ports;
+    report.previous = facts.current ?? '';
+    report.release = facts.current ?? '';
+    let preparation = await timed(deployment, 'plan', () => prepare(deployment));
+    await showPlan(preparation, deployment);
+    if (inputs.dryRun) {
+        report.result = 'planned';
+        reporter.line('Dry run: nothing was changed.');
         return;
-    const journal = parseJournal(facts.journal);
-    await ports.reporter.group(`Putting back what an interrupted deploy (${journal.release}) left behind`, async () => {
-        const unrestored = await undo(journal, { ...ports, session, target: { project, projectDirectory: layout.project }, layout });
-        if (unrestored.length > 0) {
-            throw new ReleaseError(`An earlier deploy (${journal.release}${journal.runUrl === '' ? '' : `, ${journal.runUrl}`}) was interrupted, and could not be put back:\n${unrestored.join('\n')}`, `Its journal is kept at ${layout.journal} on the server, and the next session tries again.`);
+    }
+    if (!isLive(preparation, deployment)) {
+        const pulled = await timed(deployment, 'pull', () => reporter.group('Images', () => pullImages(preparation.images, inputs, session, ports)));
+        if (pulled.some((image, index) => image.image !== preparation.images[index]?.image)) {
+            // A digest that could not be had before the pull: the plan again, with what was pulled.
+            preparation = await planWith(pulled, preparation.plan.release, preparation.rendered, deployment);
+            await showPlan(preparation, deployment);
         }
-    });
-}
-/** A project that already runs becomes a release of its own, so that the first deploy has a way back too. */
-async function adopt(session, facts, project, layout, ports, report) {
-    const running = facts.containers.filter((container) => !container.oneoff);
-    if (facts.current !== undefined || running.length === 0)
-        return facts;
-    let rendered;
+    }
+    if (isLive(preparation, deployment)) {
+        report.result = 'unchanged';
+        reporter.line(`Nothing to do: release ${facts.current ?? ''} already is what the workspace asks for.`);
+        return;
+    }
+    const release = describeRelease(preparation, deployment);
+    ports.runner.saveState('release', release.id);
     try {
-        ({ stdout: rendered } = await session.run(renderRunning(project), { purpose: 'read the Compose files of the running project', signal: ports.signal }));
+        await execute(preparation, release, deployment);
     }
     catch (error) {
-        if (!(error instanceof CommandError))
-            throw error;
-        throw new PreflightError(session.where, [
-            {
-                message: `A project ${project} runs there that Slipway did not deploy, and ${error.exitCode === FILES_GONE ? `its Compose file ${error.stderr.trim() || 'is not known or'} cannot be read` : `its Compose files cannot be rendered: ${error.stderr.trim().slice(0, 300)}`}: a failed deploy could not be put back.`,
-                hint: 'Put that file back, or choose another name with the input project, or take the running project down first (`docker compose -p ' + project + ' down`).',
-            },
-        ]);
+        if (report.result === 'reverted')
+            await discard(release, deployment);
+        throw error;
     }
-    const before = parseProject(rendered);
-    const release = {
-        id: makeReleaseId(ports.clock.now(), '').replace(/manual$/, 'adopted'),
-        project,
-        created: ports.clock.now().toISOString(),
-        commit: '',
-        ref: '',
-        actor: '',
-        runUrl: '',
-        result: 'adopted',
-        services: Object.fromEntries(before.services.map((service) => [
-            service.name,
-            { reference: service.image, image: service.image, configHash: running.find((container) => container.service === service.name)?.configHash ?? '' },
-        ])),
-        files: [],
-    };
-    const tar = await packTar([
-        { path: `releases/${release.id}/compose.yaml`, content: renderYaml(before.raw) },
-        { path: `releases/${release.id}/env`, content: '' },
-        { path: `releases/${release.id}/release.json`, content: JSON.stringify(release) },
-    ]);
-    await session.run(storeRelease(layout, release.id, tar), { purpose: 'record the running project as a release', signal: ports.signal });
-    await session.run(adoptCurrent(layout, release.id), { purpose: 'record the running project as the current release', signal: ports.signal });
-    report.warnings.push(`The project ${project} ran already: what ran is recorded as release ${release.id}, the way back of this deploy.`);
-    return { ...facts, current: release.id, currentCompose: renderYaml(before.raw), releases: [...facts.releases, release] };
-}
-/** Everything that can be known before the first change. @throws PreflightError with all findings at once. */
-async function prepare(session, source, inputs, facts, layout, ports, report) {
-    const rendered = await renderOnServer(session, source, inputs, layout, ports);
-    report.warnings.push(...rendered.warnings, ...facts.overrides.map((file) => `${layout.project}/${file} is on the server: a plain \`docker compose\` there merges it, Slipway does not.`));
-    if (facts.docker.kind !== 'ready')
-        throw new PreflightError(session.where, judgeServer(facts));
-    const { images, findings } = await chooseImages(rendered.services, inputs, facts, facts.docker, session, ports);
-    const unknown = inputs.refresh.filter((name) => !rendered.services.some((service) => service.name === name));
-    assertReady(session, [
-        ...rendered.findings,
-        ...findings,
-        ...judgePorts(rendered.services, facts, source.project),
-        ...judgeSpace(images, facts),
-        ...unknown.map((name) => ({ message: `Input refresh names ${name}, which is not a service of the Compose file.`, hint: `Its services: ${rendered.services.map((service) => service.name).join(', ')}.` })),
-    ]);
-    const project = pinProject(rendered, Object.fromEntries(images.map((image) => [image.service, image.image])));
-    const hashes = await readHashes(session, project.raw, source.project, layout, ports.signal);
-    const release = makeReleaseId(ports.clock.now(), ports.runner.context.commit);
-    return { rendered, images, project, hashes, plan: planFor(project, hashes, facts, layout, source.project, release, inputs, images) };
-}
-/** Room for what is not on the server yet. */
-function judgeSpace(images, facts) {
-    const wanted = images.flatMap((image) => (image.present || image.resolution?.kind !== 'resolved' ? [] : [image.resolution]));
-    const space = facts.dataRootSpace;
-    if (space === undefined || facts.docker.kind !== 'ready')
-        return [];
-    const estimate = estimateDisk(wanted, facts.images.map((image) => image.layerDiffIds));
-    return judgeDisk(estimate, { ...space, path: facts.docker.dataRoot });
-}
-function planFor(project, hashes, facts, layout, name, release, inputs, images) {
-    return planDeploy({
-        project,
-        hashes,
-        facts,
-        before: facts.currentCompose === '' ? undefined : parseYaml(facts.currentCompose),
-        previous: facts.current,
-        release,
-        target: { project: name, projectDirectory: layout.project },
-        layout,
-        readyTimeoutSeconds: inputs.readyTimeoutSeconds,
-        remarks: Object.fromEntries(images.map((image) => [image.service, image.remark]).filter(([, remark]) => remark !== '')),
-    });
-}
-/** The release as it will be kept. */
-function describeRelease(plan, project, hashes, rendered, images, ports) {
-    const { context } = ports.runner;
-    return {
-        id: plan.release,
-        project: project.name,
-        created: ports.clock.now().toISOString(),
-        commit: context.commit,
-        ref: context.ref,
-        actor: context.actor,
-        runUrl: context.runUrl,
-        result: 'healthy',
-        services: Object.fromEntries(images.map((image) => [image.service, { reference: image.reference, image: image.image, configHash: hashes[image.service] ?? '' }])),
-        files: rendered.trees.map((tree) => tree.address),
-    };
-}
-/** Writes the release into the store; nothing that serves knows of it yet. */
-async function stage(session, source, inputs, project, hashes, plan, rendered, images, layout, ports) {
-    const folder = `releases/${plan.release}`;
-    const tar = await packTar([
-        { path: `${folder}/compose.yaml`, content: renderYaml(project.raw) },
-        { path: `${folder}/env`, content: inputs.env.reveal() },
-        { path: `${folder}/release.json`, content: JSON.stringify(describeRelease(plan, project, hashes, rendered, images, ports)) },
-        ...rendered.trees.flatMap(treeEntries),
-    ]);
-    await session.run(storeRelease(layout, plan.release, tar), { purpose: 'write the release into the store', timeoutSeconds: 300, signal: ports.signal });
-    // A local tag keeps the images of kept releases from `docker image prune`.
-    await session.run(tagImages(source.project, images.map((image) => image.image).filter((image) => image.includes('@'))), { purpose: 'tag the images of the release', signal: ports.signal });
-}
-async function execute(session, inputs, facts, plan, project, layout, name, ports, report, timed) {
-    const { reporter, clock, http, signal } = ports;
-    const checks = inputs.checks.map((check) => (check.kind === 'container' && check.project === THIS_PROJECT ? { ...check, project: name } : check));
-    if (facts.current !== undefined && checks.length > 0) {
-        // One attempt each: this only tells what was broken before.
-        const once = checks.map((check) => ({ ...check, attempts: 1, successes: 1 }));
-        const before = groupResults(await timed('baseline', () => runChecks(once, { http, clock, session, signal })));
-        report.baseline = before.filter((outcome) => !outcome.ok).map((outcome) => outcome.check.name);
-        for (const failing of report.baseline)
-            report.warnings.push(`Check ${failing} failed before this deploy too: it is reported, and no reason to go back.`);
-    }
-    const verifyContext = {
-        session,
-        project: name,
-        services: project.services,
-        changed: plan.services.filter((service) => service.action !== 'keep' && service.action !== 'remove').map((service) => service.service),
-        checks,
-        baseline: new Set(report.baseline),
-        ports,
-    };
-    const verifier = createVerifier(verifyContext);
-    const outcome = await timed('switch', () => reporter.group(`Deploy ${plan.release}`, () => executeTransaction({
-        release: plan.release,
-        previous: plan.previous,
-        steps: plan.steps,
-        runUrl: ports.runner.context.runUrl,
-        actor: ports.runner.context.actor,
-        hold: (step, stop) => verifier.hold(step, stop),
-    }, { session, reporter, clock, target: { project: name, projectDirectory: layout.project }, layout, signal })));
-    report.timeline = outcome.timeline;
-    report.checks = verifier.outcomes();
-    report.containers = verifier.containers();
-    if (outcome.kind === 'committed') {
-        report.result = 'deployed';
-        report.release = plan.release;
-        return;
-    }
-    ports.runner.saveState('settled', outcome.unrestored.length === 0 ? 'undone' : '');
-    report.release = plan.previous ?? '';
-    const evidence = outcome.cause instanceof BadReleaseError ? outcome.cause.evidence : [];
-    report.evidence = evidence;
-    if (evidence.length > 0) {
-        await reporter.group('What the server says of it', async () => {
-            for (const line of evidence)
-                reporter.remote(line);
-            await Promise.resolve();
-        });
-    }
-    throw await explainFailure(outcome, plan, project, facts, layout, verifyContext, report, ports);
-}
-/** What happened, what serves now, what to do. */
-async function explainFailure(outcome, plan, project, facts, layout, context, report, ports) {
-    const { cause } = outcome;
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    const what = cause instanceof CancelledError ? 'was cancelled' : `failed: ${reason}`;
-    if (cause instanceof ConnectError) {
-        report.result = 'failed';
-        return new ReleaseError(`The deploy of ${plan.release} lost its connection: ${reason}`, `Run it again as soon as the server can be reached: it first puts back what was under way (journal: ${layout.journal}).`, { cause });
-    }
-    if (outcome.unrestored.length > 0) {
-        report.result = 'failed';
-        return new ReleaseError(`The deploy of ${plan.release} ${what}\nAnd the server could NOT be put back wholly:\n${outcome.unrestored.map((line) => `- ${line}`).join('\n')}`, `Look at the server now. The next deploy first tries again to put it back (journal: ${layout.journal}).`, { cause });
-    }
-    report.result = 'reverted';
-    if (plan.previous === undefined) {
-        return new ReleaseError(`The first deploy, ${plan.release}, ${what}`, `What it had started was removed again; volumes were left. ${describeEvidence(report)}`, { cause });
-    }
-    const replaced = plan.services.filter((service) => service.action === 'replace' || service.action === 'start').map((service) => service.service);
-    const restored = parseProject(JSON.stringify(parseYaml(facts.currentCompose)));
-    const problem = await waitForRestored(replaced.concat(plan.removed), context.services.length > 0 ? 60 : 0, { ...context, services: restored.services, changed: [], checks: [] }, AbortSignal.timeout(90_000));
-    if (problem !== undefined) {
-        report.result = 'failed';
-        return new ReleaseError(`The deploy of ${plan.release} ${what}\nRelease ${plan.previous} was put back, and is not ready: ${problem}`, 'Look at the server now: the old release does not come up as it was.', { cause });
-    }
-    void project;
-    void ports;
-    return new ReleaseError(`The deploy of ${plan.release} ${what}`, `Release ${plan.previous} was put back and serves again. ${describeEvidence(report)}`, { cause });
-}
-function describeEvidence(report) {
-    const lines = (report.evidence ?? []).slice(-12);
-    return lines.length === 0 ? '' : `\nWhat the server says of it:\n${lines.join('\n')}`;
-}
-/** After the commit: nothing here can fail the deploy. */
-async function finish(session, inputs, facts, plan, project, hashes, rendered, images, layout, source, ports, report) {
-    const { reporter } = ports;
     ports.runner.saveState('settled', 'committed');
-    const attempt = async (what, work) => {
-        try {
-            await work();
-        }
-        catch (error) {
-            const message = `The release is live, but this was left: ${what}: ${error instanceof Error ? error.message : String(error)} The next deploy does it.`;
-            report.warnings.push(message);
-            reporter.warning('Slipway', message);
-        }
-    };
-    if (plan.removed.length > 0) {
-        await attempt(`remove ${plan.removed.join(', ')}`, () => session.run(removeServices({ project: source.project, projectDirectory: layout.project }, plan.removed), { purpose: 'remove what is no longer in the Compose file', timeoutSeconds: 120 }));
-    }
-    const releases = [...facts.releases, describeRelease(plan, project, hashes, rendered, images, ports)];
-    const retention = planRetention(releases, inputs.keepReleases, plan.release, plan.previous);
-    const stored = [...facts.storedFiles, ...rendered.trees.map((tree) => tree.address)];
-    await attempt('remove old releases', async () => {
-        const files = unusedFiles(stored, retention.keep);
-        if (retention.remove.length + files.length > 0) {
-            await session.run(pruneStore(layout, retention.remove.map((release) => release.id), files), { purpose: 'remove old releases' });
-        }
-        const unused = unusedImages(retention);
-        if (unused.length > 0)
-            await session.run(pruneImages(source.project, unused), { purpose: 'remove images of old releases', timeoutSeconds: 120 });
-    });
-    reporter.line(`Release ${plan.release} is live on ${session.where}: ${changedServices(plan).join(', ')}.`);
+    await timed(deployment, 'finish', () => finish(preparation, release, deployment));
+    reporter.line(`Release ${release.id} is live on ${session.where}: ${changedServices(preparation.plan).join(', ')}.`);
 }
-/** The post step: after a cancel that came too hard for the main step to put things right itself. */
+/** Also a server that runs everything as wanted gets a release, if it has none yet. */
+function isLive({ plan }, { facts }) {
+    return isUnchanged(plan) && facts.current !== undefined;
+}
+async function showPlan({ plan }, { report, ports: { reporter } }) {
+    report.plan = plan;
+    await reporter.group('Plan', () => {
+        reporter.line(renderPlan(plan, reporter.palette));
+        return Promise.resolve();
+    });
+    for (const warning of report.warnings)
+        reporter.warning('Slipway', warning);
+}
+async function readRequest(ports) {
+    const inputs = readInputs((name) => ports.runner.input(name));
+    hideSecrets(inputs, ports.reporter);
+    return { inputs, source: await readSource(inputs, ports) };
+}
+function readFacts(session, inputs, source, signal) {
+    return readServerFacts(session, inputs.path === '' ? `apps/${source.project}` : inputs.path, source.project, signal);
+}
+/** Waits longer than the lock of a session that has died can last. */
+function lockProject(session, layout, { runner, reporter, clock, signal }) {
+    const { actor, runUrl } = runner.context;
+    const holder = ['deploy', actor === '' ? '' : `by ${actor}`, runUrl, `since ${clock.now().toISOString()}`]
+        .filter((part) => part !== '')
+        .join(' ');
+    const onWait = (other) => {
+        reporter.remote(`Waiting for another session on this project: ${other}`);
+    };
+    return takeLock(session, layout, { holder: holder.replaceAll(/[\r\n]/g, ' '), waitSeconds: LEASE_SECONDS + 15, onWait, signal }, clock);
+}
+/** The post step: when the main step could not put things right itself (killed, or its connection was lost). */
 async function cleanUp(ports) {
     const { runner, reporter } = ports;
     const release = runner.state('release');
     if (release === '' || runner.state('settled') !== '')
         return;
     reporter.line(`The deploy of ${release} was interrupted; looking at the server.`);
-    const inputs = readInputs((name) => runner.input(name));
-    hideSecrets(inputs, reporter);
-    const source = await readSource(inputs, ports);
+    const { inputs, source } = await readRequest(ports);
     const session = await ports.connect(inputs.host);
     let lock;
     try {
-        const facts = await readServerFacts(session, inputs.path || `apps/${source.project}`, source.project);
-        const layout = layoutStore(facts.path);
-        lock = await takeLock(session, layout, describeHolder(ports), 600);
-        const fresh = await readServerFacts(session, facts.path, source.project);
-        let verdict;
-        if (fresh.journal === '') {
-            verdict = fresh.current === release ? `Release ${release} had been committed: it is live.` : `Nothing was left to put back; ${fresh.current === undefined ? 'no release is' : `release ${fresh.current} is`} the current one.`;
-        }
-        else {
-            await recover(session, fresh, source.project, layout, ports);
-            verdict = fresh.current === undefined ? 'What the interrupted first deploy had started was removed again.' : `The interrupted deploy was undone: release ${fresh.current} was put back.`;
-        }
+        const layout = layoutStore((await readFacts(session, inputs, source)).path);
+        lock = await lockProject(session, layout, ports);
+        const facts = await readFacts(session, inputs, source);
+        const verdict = await settle(facts, release, {
+            ...ports,
+            session,
+            layout,
+            target: { project: source.project, projectDirectory: layout.project },
+        });
         reporter.notice('Slipway', verdict);
-        await reporter.summary(`### Slipway: after the interruption\n\n${verdict}\n`);
+        await reporter.summary(`### After the interruption\n\n${verdict}\n`);
     }
     finally {
         await lock?.release();
         await session.close();
     }
+}
+async function settle(facts, release, context) {
+    const current = facts.current === undefined ? 'no release serves' : `release ${facts.current} serves`;
+    if (facts.journal === '') {
+        return facts.current === release
+            ? `Release ${release} had been committed: it is live.`
+            : `Nothing was left to put back: ${current}.`;
+    }
+    const undone = await recover(facts.journal, context);
+    if (undone !== release)
+        throw new ReleaseError(`The journal on the server was of another deploy, ${undone}.`, 'It was carried out. Look at the server.');
+    return `The interrupted deploy of ${release} was undone: ${current}.`;
 }
 
 ;// CONCATENATED MODULE: ./action-deploy/src/main.ts

@@ -19,7 +19,11 @@ export interface Deployment {
 }
 
 /** Runs a phase and notes how long it took, also when it fails. */
-export async function timed<T>({ report, ports }: Pick<Deployment, 'report' | 'ports'>, phase: string, work: () => Promise<T>): Promise<T> {
+export async function timed<T>(
+  { report, ports }: Pick<Deployment, 'report' | 'ports'>,
+  phase: string,
+  work: () => Promise<T>,
+): Promise<T> {
   const startedMs = ports.clock.monotonicMs();
   try {
     return await work();

@@ -15,8 +15,7 @@ import { executeTransaction, type Outcome } from '#shared/transaction/execute';
 import { type Deployment, timed } from './deployment';
 import { THIS_PROJECT } from './inputs';
 import type { Preparation } from './prepare';
-import type { DeployReport } from './report';
-import { BadReleaseError, createVerifier, type VerifyContext, waitForRestored } from './verify';
+import { BadReleaseError, createVerifier, type Evidence, type VerifyContext, waitForRestored } from './verify';
 
 /** @throws ReleaseError that says what happened, what serves now, and what to do. */
 export async function execute(preparation: Preparation, release: Release, deployment: Deployment): Promise<void> {
@@ -43,7 +42,14 @@ export async function execute(preparation: Preparation, release: Release, deploy
   const outcome = await timed(deployment, 'switch', () =>
     ports.reporter.group(`Deploy ${plan.release}`, () =>
       executeTransaction(
-        { release: plan.release, previous: plan.previous, steps, runUrl, actor, hold: (step, signal) => verifier.hold(step, signal) },
+        {
+          release: plan.release,
+          previous: plan.previous,
+          steps,
+          runUrl,
+          actor,
+          hold: (step, signal) => verifier.hold(step, signal),
+        },
         { ...ports, session, target, layout },
       ),
     ),
@@ -56,10 +62,20 @@ export async function execute(preparation: Preparation, release: Release, deploy
   report.release = plan.release;
 }
 
+/** What answers before the deploy is another release: that is no fault of it. */
+const ONCE = { attempts: 1, successes: 1 };
+
 /** Names of the checks that fail before anything was changed: one attempt each, it only tells what was broken before. */
-async function readBaseline(checks: readonly Check[], { facts, session, ports, report }: Deployment): Promise<string[]> {
+async function readBaseline(
+  checks: readonly Check[],
+  { facts, session, ports, report }: Deployment,
+): Promise<string[]> {
   if (facts.current === undefined || checks.length === 0) return [];
-  const once = checks.map((check) => ({ ...check, attempts: 1, successes: 1 }));
+  const once = checks.map((check) => ({
+    ...check,
+    ...ONCE,
+    ...(check.kind === 'http' ? { releaseId: undefined } : {}),
+  }));
   const outcomes = groupResults(await runChecks(once, { ...ports, session }));
   const failing = outcomes.filter((outcome) => !outcome.ok).map((outcome) => outcome.check.name);
   for (const name of failing) {
@@ -69,7 +85,11 @@ async function readBaseline(checks: readonly Check[], { facts, session, ports, r
 }
 
 /** The first steps: the release goes into the store, where nothing that serves knows of it yet. */
-async function planStorage({ project, plan, rendered, images }: Preparation, release: Release, { inputs, layout, target }: Deployment): Promise<Step[]> {
+async function planStorage(
+  { project, plan, rendered, images }: Preparation,
+  release: Release,
+  { inputs, layout, target }: Deployment,
+): Promise<Step[]> {
   const folder = `releases/${plan.release}`;
   const tar = await packTar([
     { path: `${folder}/compose.yaml`, content: renderYaml(project.raw) },
@@ -78,7 +98,14 @@ async function planStorage({ project, plan, rendered, images }: Preparation, rel
     ...rendered.trees.flatMap(treeEntries),
   ]);
   return [
-    { kind: 'run', id: 'store', title: 'write the release into the store', do: storeRelease(layout, plan.release, tar), undo: [], timeoutSeconds: 300 },
+    {
+      kind: 'run',
+      id: 'store',
+      title: 'write the release into the store',
+      do: storeRelease(layout, plan.release, tar),
+      undo: [],
+      timeoutSeconds: 300,
+    },
     {
       kind: 'run',
       id: 'tag',
@@ -95,10 +122,11 @@ async function planStorage({ project, plan, rendered, images }: Preparation, rel
 
 async function explainFailure(
   outcome: Extract<Outcome, { kind: 'undone' }>,
-  { plan }: Preparation,
+  preparation: Preparation,
   context: VerifyContext,
   deployment: Deployment,
 ): Promise<ReleaseError> {
+  const { plan } = preparation;
   const { layout, ports, report } = deployment;
   const { cause, unrestored } = outcome;
   const reason = cause instanceof Error ? cause.message : String(cause);
@@ -108,20 +136,26 @@ async function explainFailure(
   if (cause instanceof ConnectError || unrestored.length > 0) {
     const lost = cause instanceof ConnectError;
     return new ReleaseError(
-      lost ? what : `${what}\nAnd the server could NOT be put back wholly:\n${unrestored.map((line) => `- ${line}`).join('\n')}`,
+      lost
+        ? what
+        : `${what}\nAnd the server could NOT be put back wholly:\n${unrestored.map((line) => `- ${line}`).join('\n')}`,
       `${lost ? 'This step tries once more at the end of the job' : 'Look at the server now'}; the next deploy, too, first puts back what was under way (journal: ${layout.journal} on the server).`,
       { cause },
     );
   }
   ports.runner.saveState('settled', 'undone');
-  report.evidence = cause instanceof BadReleaseError ? cause.evidence : [];
-  await showEvidence(report.evidence, deployment);
-  const evidence = summarize(report);
+  const found = cause instanceof BadReleaseError ? cause.evidence : undefined;
+  await showEvidence(found, deployment);
+  const evidence = summarize(found);
   if (plan.previous === undefined) {
     report.result = 'reverted';
-    return new ReleaseError(what, `It was the first deploy: what it had started was removed again; volumes were left.${evidence}`, { cause });
+    return new ReleaseError(
+      what,
+      `It was the first deploy: what it had started was removed again; volumes were left.${evidence}`,
+      { cause },
+    );
   }
-  const problem = await awaitPrevious(plan.previous, context, deployment);
+  const problem = await awaitPrevious(preparation, context, deployment);
   if (problem !== undefined) {
     return new ReleaseError(
       `${what}\nRelease ${plan.previous} was put back, and is not ready: ${problem}`,
@@ -133,30 +167,46 @@ async function explainFailure(
   return new ReleaseError(what, `Release ${plan.previous} was put back and serves again.${evidence}`, { cause });
 }
 
-/** @returns why the release that was put back is not ready, or nothing. */
-async function awaitPrevious(previous: string, context: VerifyContext, { facts, inputs }: Deployment): Promise<string | undefined> {
-  const before = parseProject(JSON.stringify(parseYaml(facts.currentCompose))).services;
-  const running = before.filter((service) => facts.containers.some((one) => one.service === service.name && one.state === 'running'));
-  if (running.length === 0) return undefined;
+/** @returns why what was put back is not ready, or nothing. */
+async function awaitPrevious(
+  { plan }: Preparation,
+  context: VerifyContext,
+  { facts, inputs }: Deployment,
+): Promise<string | undefined> {
+  const touched = plan.services.filter((service) => service.action !== 'keep').map((service) => service.service);
+  const ran = (name: string): boolean =>
+    facts.containers.some((one) => one.service === name && one.state === 'running');
+  const services = parseProject(JSON.stringify(parseYaml(facts.currentCompose))).services;
+  const restored = services.map((service) => service.name).filter((name) => touched.includes(name) && ran(name));
+  if (restored.length === 0) return undefined;
   return waitForRestored(
-    running.map((service) => service.name),
+    restored,
     inputs.readyTimeoutSeconds,
-    { ...context, services: before, changed: [], checks: [] },
+    { ...context, services, changed: [], checks: [] },
     // Not the workflow's signal: also after a cancel it is worth a few seconds to know what serves.
     AbortSignal.timeout(inputs.readyTimeoutSeconds * 1000 + 10_000),
-  ).catch((error: unknown) => `${previous} could not be looked at: ${error instanceof Error ? error.message : String(error)}`);
+  ).catch((error: unknown) => `it could not be looked at: ${error instanceof Error ? error.message : String(error)}`);
 }
 
-async function showEvidence(evidence: readonly string[], { ports: { reporter } }: Deployment): Promise<void> {
-  if (evidence.length === 0) return;
+async function showEvidence(evidence: Evidence | undefined, { ports: { reporter } }: Deployment): Promise<void> {
+  if (evidence === undefined) return;
   await reporter.group('What the server says of it', () => {
-    for (const line of evidence) reporter.remote(line);
+    for (const line of evidence.states) reporter.remote(line);
+    if (evidence.log.length > 0) reporter.line(`last ${evidence.log.length} log lines:`);
+    for (const line of evidence.log) reporter.remote(`  ${line}`);
     return Promise.resolve();
   });
 }
 
-/** The last lines, for the annotation. */
-function summarize(report: DeployReport): string {
-  const lines = (report.evidence ?? []).slice(-12);
-  return lines.length === 0 ? '' : `\nWhat the server says of it:\n${lines.join('\n')}`;
+const SUMMARY_LOG_LINES = 8;
+
+/** For the annotation and the summary: the states, and the end of the log. */
+function summarize(evidence: Evidence | undefined): string {
+  if (evidence === undefined) return '';
+  const log = evidence.log.slice(-SUMMARY_LOG_LINES).map((line) => `  ${line}`);
+  return [
+    '\nWhat the server says of it:',
+    ...evidence.states,
+    ...(log.length > 0 ? ['its last log lines:', ...log] : []),
+  ].join('\n');
 }

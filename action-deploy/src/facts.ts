@@ -9,7 +9,7 @@ import { CommandError, type InputProblem, InputError, type PreflightFinding, Pre
 import { quoteValue } from '#shared/inputs/values';
 import { Secret } from '#shared/model/secret';
 import type { Ports, Session, ShippedFile } from '#shared/ports';
-import { readText } from '#shared/probes/json';
+import { readText } from '#shared/json';
 import type { StoreLayout } from '#shared/releases/layout';
 import { findTree, type ShippedTree } from '#shared/releases/shipped';
 import { packTar } from '#shared/releases/tar';
@@ -42,14 +42,29 @@ export async function readSource(inputs: Inputs, ports: Pick<Ports, 'workspace' 
     } else composeTexts.push({ path, executable: false, content: Buffer.from(text) });
   }
   const first = composeTexts[0];
-  const project = inputs.project || (first === undefined ? '' : readProjectName(first)) || guessProjectName(ports.runner.context.repository);
+  const project =
+    inputs.project ||
+    (first === undefined ? '' : readProjectName(first)) ||
+    guessProjectName(ports.runner.context.repository);
   const named = parseProjectName(project);
   if ('problem' in named || project === '') {
-    problems.push({ input: 'project', message: project === '' ? 'is empty, and neither the Compose file (`name:`) nor the repository gives a name.' : 'problem' in named ? named.problem : '' });
+    problems.push({
+      input: 'project',
+      message:
+        project === ''
+          ? 'is empty, and neither the Compose file (`name:`) nor the repository gives a name.'
+          : 'problem' in named
+            ? named.problem
+            : '',
+    });
   }
-  const directory = posix.dirname(inputs.composeFiles[0] ?? '') === '.' ? '' : posix.dirname(inputs.composeFiles[0] ?? '');
+  const directory =
+    posix.dirname(inputs.composeFiles[0] ?? '') === '.' ? '' : posix.dirname(inputs.composeFiles[0] ?? '');
   if (!inputs.env.isEmpty && shipped.files.some((file) => file.path === posix.join(directory, '.env'))) {
-    problems.push({ input: 'env', message: `is given, and \`files\` ships ${quoteValue(posix.join(directory, '.env'))} too: only one of them can be the project's .env.` });
+    problems.push({
+      input: 'env',
+      message: `is given, and \`files\` ships ${quoteValue(posix.join(directory, '.env'))} too: only one of them can be the project's .env.`,
+    });
   }
   if (problems.length > 0) throw new InputError(problems);
   const files = new Map([...shipped.files, ...composeTexts].map((file) => [file.path, file]));
@@ -68,7 +83,10 @@ function readProjectName(file: ShippedFile): string {
 
 /** Compose's own way of making a name from a folder's: https://docs.docker.com/compose/how-tos/project-name/ */
 function guessProjectName(repository: string): string {
-  return (repository.split('/').at(-1) ?? '').toLowerCase().replaceAll(/[^a-z0-9_-]/g, '').replace(/^[_-]+/, '');
+  return (repository.split('/').at(-1) ?? '')
+    .toLowerCase()
+    .replaceAll(/[^a-z0-9_-]/g, '')
+    .replace(/^[_-]+/, '');
 }
 
 const VARIABLES_FILE = '.slipway-variables';
@@ -155,7 +173,12 @@ async function relocate(
     const workspacePath = posix.relative(stagingRoot, stagedPath);
     const projectPath = posix.relative(posix.join(stagingRoot, source.directory), stagedPath);
     if (projectPath === '') {
-      return { finding: { message: 'A service mounts the whole project folder (`.`): the release store is in it.', hint: 'Mount the folders that it needs.' } };
+      return {
+        finding: {
+          message: 'A service mounts the whole project folder (`.`): the release store is in it.',
+          hint: 'Mount the folders that it needs.',
+        },
+      };
     }
     const tree = findTree(source.files, workspacePath);
     if (tree !== undefined) {
@@ -163,7 +186,12 @@ async function relocate(
       return { path: `${layout.files}/${tree.address}/${tree.name}` };
     }
     if (projectPath.startsWith('..')) {
-      return { finding: { message: `A service mounts ${quoteValue(projectPath)}, which is outside of the project folder and not shipped.`, hint: 'Ship it with the input files, or mount an absolute path of the server.' } };
+      return {
+        finding: {
+          message: `A service mounts ${quoteValue(projectPath)}, which is outside of the project folder and not shipped.`,
+          hint: 'Ship it with the input files, or mount an absolute path of the server.',
+        },
+      };
     }
     const onServer = `${layout.project}/${projectPath}`;
     unshipped.set(workspacePath, onServer);
@@ -191,13 +219,18 @@ async function judgeUnshipped(
   for (const entry of unshipped) if (await ports.workspace.exists(entry[0])) inWorkspace.push(entry);
   if (inWorkspace.length === 0) return { findings, warnings };
   const { stdout } = await session.run(
-    script('for p; do if [ -e "$p" ]; then echo 1; else echo 0; fi; done', ...inWorkspace.map(([, onServer]) => onServer)),
+    script(
+      'for p; do if [ -e "$p" ]; then echo 1; else echo 0; fi; done',
+      ...inWorkspace.map(([, onServer]) => onServer),
+    ),
     { purpose: 'look for mounted folders', signal: ports.signal },
   );
   const there = stdout.split('\n');
   for (const [index, [path]] of inWorkspace.entries()) {
     if (there[index] === '1') {
-      warnings.push(`The Compose file mounts \`${path}\` from the server's project folder. The workspace has one too, which is not shipped: add it to the input files if that is the one you mean.`);
+      warnings.push(
+        `The Compose file mounts \`${path}\` from the server's project folder. The workspace has one too, which is not shipped: add it to the input files if that is the one you mean.`,
+      );
     } else {
       findings.push({
         message: `The Compose file mounts \`${path}\`, which is in the workspace but is not shipped, and the server has none.`,
@@ -209,7 +242,8 @@ async function judgeUnshipped(
 }
 
 function judgeServices(services: readonly Service[], layout: StoreLayout): PreflightFinding[] {
-  if (services.length === 0) return [{ message: 'The Compose file has no services.', hint: 'Are they all in profiles that are not active?' }];
+  if (services.length === 0)
+    return [{ message: 'The Compose file has no services.', hint: 'Are they all in profiles that are not active?' }];
   return services.flatMap((service) => {
     const findings: PreflightFinding[] = [];
     if (service.image === '') {
@@ -218,11 +252,19 @@ function judgeServices(services: readonly Service[], layout: StoreLayout): Prefl
         hint: `Build and push the image in the workflow (docker/build-push-action), and name it: \`image: ghcr.io/you/${service.name}:\${TAG}\`.`,
       });
     }
-    if (service.mounts.some((mount) => mount.type === 'bind' && !mount.readOnly && isAround(mount.source, layout.store))) {
-      findings.push({ message: `Service ${service.name} mounts a folder that holds the release store ${layout.store}, writable.`, hint: 'Mount it read-only, or mount only what is needed.' });
+    if (
+      service.mounts.some((mount) => mount.type === 'bind' && !mount.readOnly && isAround(mount.source, layout.store))
+    ) {
+      findings.push({
+        message: `Service ${service.name} mounts a folder that holds the release store ${layout.store}, writable.`,
+        hint: 'Mount it read-only, or mount only what is needed.',
+      });
     }
     if (service.failureAction === 'continue' || service.failureAction === 'pause') {
-      findings.push({ message: `Service ${service.name} asks for \`failure_action: ${service.failureAction}\`, which a transaction cannot honour.`, hint: 'Remove it, or say `rollback`.' });
+      findings.push({
+        message: `Service ${service.name} asks for \`failure_action: ${service.failureAction}\`, which a transaction cannot honour.`,
+        hint: 'Remove it, or say `rollback`.',
+      });
     }
     return findings;
   });
@@ -234,20 +276,35 @@ function isAround(outer: string, inner: string): boolean {
 
 function warnOfServices(services: readonly Service[]): string[] {
   return services.flatMap((service) => [
-    ...(service.updateOrder === 'start-first' ? [`Service ${service.name} asks for \`order: start-first\`; this version stops the old container before it starts the new one.`] : []),
+    ...(service.updateOrder === 'start-first'
+      ? [
+          `Service ${service.name} asks for \`order: start-first\`; this version stops the old container before it starts the new one.`,
+        ]
+      : []),
   ]);
 }
 
 /** Compose's own hash of each service of the final file. */
-export async function readHashes(session: Session, raw: JsonObject, project: string, layout: StoreLayout, signal: AbortSignal): Promise<Record<string, string>> {
-  const { stdout } = await session.run(hashServices({ project, projectDirectory: layout.project }, new Secret(renderYaml(raw))), {
-    purpose: 'compute the configuration hashes',
-    signal,
-  });
-  return Object.fromEntries(stdout.split('\n').flatMap((line) => {
-    const [name, hash] = line.trim().split(/\s+/);
-    return name !== undefined && hash !== undefined ? [[name, hash]] : [];
-  }));
+export async function readHashes(
+  session: Session,
+  raw: JsonObject,
+  project: string,
+  layout: StoreLayout,
+  signal: AbortSignal,
+): Promise<Record<string, string>> {
+  const { stdout } = await session.run(
+    hashServices({ project, projectDirectory: layout.project }, new Secret(renderYaml(raw))),
+    {
+      purpose: 'compute the configuration hashes',
+      signal,
+    },
+  );
+  return Object.fromEntries(
+    stdout.split('\n').flatMap((line) => {
+      const [name, hash] = line.trim().split(/\s+/);
+      return name !== undefined && hash !== undefined ? [[name, hash]] : [];
+    }),
+  );
 }
 
 /** The project with its images pinned. */

@@ -11,7 +11,10 @@ export async function finish({ plan, rendered }: Preparation, release: Release, 
   const { inputs, session, facts, layout, target } = deployment;
   if (plan.removed.length > 0) {
     await attempt(`removing ${plan.removed.join(', ')}`, deployment, () =>
-      session.run(removeServices(target, plan.removed), { purpose: 'remove what is no longer in the Compose file', timeoutSeconds: 120 }),
+      session.run(removeServices(target, plan.removed), {
+        purpose: 'remove what is no longer in the Compose file',
+        timeoutSeconds: 120,
+      }),
     );
   }
   const retention = planRetention([...facts.releases, release], inputs.keepReleases, plan.release, plan.previous);
@@ -19,7 +22,9 @@ export async function finish({ plan, rendered }: Preparation, release: Release, 
   const files = unusedFiles(stored, retention.keep);
   if (retention.remove.length + files.length > 0) {
     const ids = retention.remove.map((old) => old.id);
-    await attempt('removing old releases', deployment, () => session.run(pruneStore(layout, ids, files), { purpose: 'remove old releases' }));
+    await attempt('removing old releases', deployment, () =>
+      session.run(pruneStore(layout, ids, files), { purpose: 'remove old releases' }),
+    );
   }
   await removeImages(namesOf(retention.remove), retention.keep, deployment);
 }
@@ -33,11 +38,18 @@ function namesOf(releases: readonly Release[]): string[] {
   return releases.flatMap((release) => Object.values(release.services).map((service) => service.image));
 }
 
-async function removeImages(images: readonly string[], keep: readonly Release[], deployment: Deployment): Promise<void> {
+async function removeImages(
+  images: readonly string[],
+  keep: readonly Release[],
+  deployment: Deployment,
+): Promise<void> {
   const unused = unusedImages(images, keep);
   if (unused.length === 0) return;
   await attempt('removing images that no release needs', deployment, () =>
-    deployment.session.run(pruneImages(deployment.target.project, unused), { purpose: 'remove images that no release needs', timeoutSeconds: 120 }),
+    deployment.session.run(pruneImages(deployment.target.project, unused), {
+      purpose: 'remove images that no release needs',
+      timeoutSeconds: 120,
+    }),
   );
 }
 

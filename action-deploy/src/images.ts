@@ -1,10 +1,10 @@
 /** Which image each service gets: by digest, and without restarting a database because a tag has moved. */
 import type { Service } from '#shared/compose/project';
 import { parseDaemon } from '#shared/images/daemon';
-import { parseReference, unpin } from '#shared/images/reference';
+import { familiarName, parseReference, pin, unpin } from '#shared/images/reference';
 import { pullImage } from '#shared/images/pull';
 import { resolveImage, type Resolution } from '#shared/images/registry';
-import { ImageError, type PreflightFinding, SlipwayError } from '#shared/errors';
+import { ImageError, type PreflightFinding, type SlipwayError } from '#shared/errors';
 import type { Ports, Session } from '#shared/ports';
 import type { ContainerState } from '#shared/probes/container';
 import type { DockerFacts, LocalImage, ServerFacts } from '#shared/server/facts';
@@ -52,7 +52,7 @@ export async function chooseImages(
             session,
             daemon,
             credentials: inputs.credentials,
-            isPresent: (digest) => facts.images.some((image) => image.digests.some((name) => name.endsWith(`@${digest}`))),
+            isPresent: (digest) => isPresent(pin(reference.value, digest), facts.images),
             signal: ports.signal,
           }).catch((error: unknown) => {
             if (error instanceof ImageError) return error;
@@ -67,7 +67,11 @@ export async function chooseImages(
       const kept = inputs.refresh.includes(service.name) ? undefined : keepImage(service, facts.containers);
       const answer = await ask(service.image);
       if (kept !== undefined) {
-        const newer = !(answer instanceof Error) && answer.kind === 'resolved' && kept.includes('@') && !kept.endsWith(answer.digest);
+        const newer =
+          !(answer instanceof Error) &&
+          answer.kind === 'resolved' &&
+          kept.includes('@') &&
+          !kept.endsWith(answer.digest);
         return {
           service: service.name,
           reference: service.image,
@@ -78,7 +82,8 @@ export async function chooseImages(
         };
       }
       if (answer instanceof Error) {
-        if (!findings.some((finding) => finding.message === answer.message)) findings.push({ message: answer.message, hint: answer.hint });
+        if (!findings.some((finding) => finding.message === answer.message))
+          findings.push({ message: answer.message, hint: answer.hint });
       }
       const resolution = answer instanceof Error ? undefined : answer;
       const image = resolution?.kind === 'resolved' ? resolution.pinned : service.image;
@@ -100,21 +105,27 @@ function keepImage(service: Service, containers: readonly ContainerState[]): str
   if (!isStateful(service)) return undefined;
   const running = containers.find((container) => container.service === service.name && !container.oneoff);
   if (running === undefined) return undefined;
-  return running.image === service.image || stripDigest(running.image) === stripDigest(service.image) ? running.image : undefined;
+  return running.image === service.image || movingName(running.image) === movingName(service.image)
+    ? running.image
+    : undefined;
 }
 
-function stripDigest(text: string): string {
+/** What was asked for before a digest was added: `redis` and `redis:latest@sha256:...` are both `redis:latest`. */
+function movingName(text: string): string {
   const reference = parseReference(text);
-  return 'problem' in reference ? text : unpin(reference.value);
+  if ('problem' in reference) return text;
+  const { tag, digest } = reference.value;
+  return unpin({ ...reference.value, tag: tag === '' && digest === '' ? 'latest' : tag });
 }
 
-/** Under its digest, or for an image that was never pinned under its tag. */
+/** Under its name and digest, or for an image that was never pinned under its tag. */
 function isPresent(image: string, images: readonly LocalImage[]): boolean {
   const parsed = parseReference(image);
   if ('problem' in parsed) return false;
-  const { digest } = parsed.value;
+  const { digest, tag } = parsed.value;
+  const name = familiarName(parsed.value);
   return images.some((local) =>
-    digest === '' ? local.tags.includes(image) || local.tags.includes(`${image}:latest`) : local.digests.some((name) => name.endsWith(`@${digest}`)),
+    digest === '' ? local.tags.includes(`${name}:${tag || 'latest'}`) : local.digests.includes(`${name}@${digest}`),
   );
 }
 
@@ -129,8 +140,8 @@ export async function pullImages(
     images.filter((image) => !image.present),
     (image) => image.image,
   );
-  const pinned = new Map<string, string>();
-  for (const [image, wanted] of missing) {
+  // All at once: the daemon shares layers and limits downloads itself.
+  const pulls = [...missing].map(async ([image, wanted]): Promise<[string, string]> => {
     const resolution = wanted[0]?.resolution;
     const pulled = await pullImage(session, image, {
       clock: ports.clock,
@@ -142,7 +153,8 @@ export async function pullImages(
       },
       signal: ports.signal,
     });
-    pinned.set(image, pulled.pinned);
-  }
+    return [image, pulled.pinned];
+  });
+  const pinned = new Map(await Promise.all(pulls));
   return images.map((image) => ({ ...image, image: pinned.get(image.image) ?? image.image }));
 }

@@ -63,7 +63,13 @@ export const THIS_PROJECT = 'this-project';
 
 /** The defaults are those of action-health-check. */
 function readChecks(text: string, problems: InputProblem[]): readonly Check[] {
-  const parsed = parseChecks(text, { input: 'health-checks', attempts: 3, intervalSeconds: 2, timeoutSeconds: 10, project: THIS_PROJECT });
+  const parsed = parseChecks(text, {
+    input: 'health-checks',
+    attempts: 3,
+    intervalSeconds: 2,
+    timeoutSeconds: 10,
+    project: THIS_PROJECT,
+  });
   problems.push(...parsed.problems);
   return parsed.checks;
 }
@@ -83,12 +89,15 @@ const PROJECT_NAME = /^[a-z0-9][a-z0-9_-]{0,62}$/;
 export function parseProjectName(text: string): Parsed<string> {
   return text === '' || PROJECT_NAME.test(text)
     ? { value: text }
-    : { problem: `${quoteValue(text)} is not a Compose project name: lower-case letters, digits, - and _, a letter or digit first.` };
+    : {
+        problem: `${quoteValue(text)} is not a Compose project name: lower-case letters, digits, - and _, a letter or digit first.`,
+      };
 }
 
 function parsePath(text: string): Parsed<string> {
   const value = text.replace(/^~\//, '').replace(/\/+$/, '');
-  if (text !== '' && (value === '' || value === '~')) return { problem: `${quoteValue(text)} is too wide: give a folder of the project's own.` };
+  if (text !== '' && (value === '' || value === '~'))
+    return { problem: `${quoteValue(text)} is too wide: give a folder of the project's own.` };
   if (/[\0\n\r]/.test(value) || value.split('/').includes('..')) {
     return { problem: `${quoteValue(text)} is not a plain path: no line breaks, and no \`..\`.` };
   }
@@ -118,7 +127,9 @@ function parseEnv(text: string): Parsed<Secret> {
       if (!rest.includes(opening)) quote = opening;
     }
   }
-  return quote === '' ? { value: new Secret(text.replaceAll(/\r\n?/g, '\n')) } : { problem: `a quote (${quote}) is opened and never closed.` };
+  return quote === ''
+    ? { value: new Secret(text.replaceAll(/\r\n?/g, '\n')) }
+    : { problem: `a quote (${quote}) is opened and never closed.` };
 }
 
 function parseVariables(text: string): Parsed<Record<string, string>> {
@@ -137,11 +148,24 @@ function readCredentials(input: (name: string) => string, problems: InputProblem
   const [registry, username, password] = [input('registry'), input('registry-username'), input('registry-password')];
   if (registry === '' && username === '' && password === '') return undefined;
   const before = problems.length;
-  if (registry === '') problems.push({ input: 'registry', message: 'is empty, but a login is given: name the registry that it is for, such as `ghcr.io` or `docker.io`.' });
-  else if (/[\s/]|:\/\//.test(registry)) problems.push({ input: 'registry', message: `${quoteValue(registry)} is not a registry: give its host name only, with the port if it has one.` });
-  if (username === '') problems.push({ input: 'registry-username', message: `is empty, but registry ${quoteValue(registry)} is given.` });
+  if (registry === '')
+    problems.push({
+      input: 'registry',
+      message: 'is empty, but a login is given: name the registry that it is for, such as `ghcr.io` or `docker.io`.',
+    });
+  else if (/[\s/]|:\/\//.test(registry))
+    problems.push({
+      input: 'registry',
+      message: `${quoteValue(registry)} is not a registry: give its host name only, with the port if it has one.`,
+    });
+  if (username === '')
+    problems.push({ input: 'registry-username', message: `is empty, but registry ${quoteValue(registry)} is given.` });
   if (password === '') {
-    problems.push({ input: 'registry-password', message: 'is empty: the secret is not set in this repository or environment, or it is not handed to this (reusable) workflow.' });
+    problems.push({
+      input: 'registry-password',
+      message:
+        'is empty: the secret is not set in this repository or environment, or it is not handed to this (reusable) workflow.',
+    });
   }
   return problems.length > before ? undefined : { registry, username, password: new Secret(password) };
 }

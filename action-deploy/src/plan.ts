@@ -4,7 +4,7 @@ import { explainDifference } from '#shared/compose/difference';
 import { isObject, orderServices, type Project, type Service } from '#shared/compose/project';
 import type { Step, UndoVerb } from '#shared/model/step';
 import type { ContainerState } from '#shared/probes/container';
-import { type Json, readMember, readText } from '#shared/probes/json';
+import { type Json, readMember, readText } from '#shared/json';
 import { releaseComposeFile, type StoreLayout } from '#shared/releases/layout';
 import type { ServerFacts } from '#shared/server/facts';
 import { isStateful } from '#shared/strategies/stateful';
@@ -150,11 +150,18 @@ function planSteps(services: readonly ServicePlan[], request: PlanRequest): Step
   const newNetworks = listNetworks(project).filter((name) => !request.facts.networks.includes(name));
   let networksUndone = newNetworks.length === 0;
   for (const [index, wave] of orderServices(project.services).entries()) {
-    const plans = wave.flatMap((service) => services.filter((plan) => plan.service === service.name && plan.action !== 'keep'));
+    const plans = wave.flatMap((service) =>
+      services.filter((plan) => plan.service === service.name && plan.action !== 'keep'),
+    );
     const created = named(plans, 'create');
-    const changed = plans.filter((plan) => plan.action === 'replace' || plan.action === 'start').map((plan) => plan.service);
+    const changed = plans
+      .filter((plan) => plan.action === 'replace' || plan.action === 'start')
+      .map((plan) => plan.service);
     const longestStop = Math.max(0, ...wave.map((service) => service.stopGraceSeconds));
-    for (const [verb, names] of [['create', created], ['replace', changed]] as const) {
+    for (const [verb, names] of [
+      ['create', created],
+      ['replace', changed],
+    ] as const) {
       if (names.length === 0) continue;
       const undo: UndoVerb[] = [];
       if (!networksUndone) undo.push({ verb: 'remove-networks', networks: newNetworks });
@@ -182,7 +189,13 @@ function planSteps(services: readonly ServicePlan[], request: PlanRequest): Step
     }
   }
   if (steps.length > 0) {
-    steps.push({ kind: 'hold', id: 'prove', title: 'prove the release', gate: { gate: 'proven' }, timeoutSeconds: readyTimeoutSeconds });
+    steps.push({
+      kind: 'hold',
+      id: 'prove',
+      title: 'prove the release',
+      gate: { gate: 'proven' },
+      timeoutSeconds: readyTimeoutSeconds,
+    });
   }
   return steps;
 }

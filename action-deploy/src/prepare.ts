@@ -65,14 +65,17 @@ export async function planWith(
     target,
     layout,
     readyTimeoutSeconds: inputs.readyTimeoutSeconds,
-    remarks: Object.fromEntries(images.filter((image) => image.remark !== '').map((image) => [image.service, image.remark])),
+    remarks: Object.fromEntries(
+      images.filter((image) => image.remark !== '').map((image) => [image.service, image.remark]),
+    ),
   });
   return { rendered, images, project, hashes, plan };
 }
 
 function warnOfOverrides({ facts, layout }: Deployment): string[] {
   return facts.overrides.map(
-    (file) => `${layout.project}/${file} is on the server: a plain \`docker compose\` there merges it, Slipway does not.`,
+    (file) =>
+      `${layout.project}/${file} is on the server: a plain \`docker compose\` there merges it, Slipway does not.`,
   );
 }
 
@@ -80,7 +83,9 @@ function warnOfOverrides({ facts, layout }: Deployment): string[] {
 function judgeSpace(images: readonly ChosenImage[], { facts }: Deployment): PreflightFinding[] {
   const space = facts.dataRootSpace;
   if (space === undefined || facts.docker.kind !== 'ready') return [];
-  const missing = images.flatMap((image) => (!image.present && image.resolution?.kind === 'resolved' ? [image.resolution] : []));
+  const missing = images.flatMap((image) =>
+    !image.present && image.resolution?.kind === 'resolved' ? [image.resolution] : [],
+  );
   const estimate = estimateDisk(
     missing,
     facts.images.map((image) => image.layerDiffIds),
@@ -89,7 +94,10 @@ function judgeSpace(images: readonly ChosenImage[], { facts }: Deployment): Pref
 }
 
 /** The release as the store keeps it. */
-export function describeRelease({ rendered, images, project, hashes, plan }: Preparation, { ports }: Deployment): Release {
+export function describeRelease(
+  { rendered, images, project, hashes, plan }: Preparation,
+  { ports }: Deployment,
+): Release {
   const { commit, ref, actor, runUrl } = ports.runner.context;
   return {
     id: plan.release,

@@ -1,5 +1,6 @@
 /** From what happened to outputs and job summary. Pure but for `setOutputs`. */
 import { SlipwayError } from '#shared/errors';
+import type { Palette } from '#shared/model/palette';
 import type { Runner } from '#shared/ports';
 import type { ContainerState } from '#shared/probes/container';
 import { describeOutcome, type CheckOutcome } from '#shared/probes/outcome';
@@ -27,15 +28,29 @@ export interface DeployReport {
   /** Names of checks that failed before the deploy. */
   baseline: readonly string[];
   failure?: unknown;
-  evidence?: readonly string[];
 }
 
 export function createReport(): DeployReport {
-  return { result: 'refused', release: '', previous: '', where: '', warnings: [], durations: {}, timeline: [], checks: [], containers: [], baseline: [] };
+  return {
+    result: 'refused',
+    release: '',
+    previous: '',
+    where: '',
+    warnings: [],
+    durations: {},
+    timeline: [],
+    checks: [],
+    containers: [],
+    baseline: [],
+  };
 }
 
 /** @param redact since a job output that holds a masked value is dropped as a whole. */
-export function setOutputs(report: DeployReport, runner: Pick<Runner, 'setOutput'>, redact: (text: string) => string): void {
+export function setOutputs(
+  report: DeployReport,
+  runner: Pick<Runner, 'setOutput'>,
+  redact: (text: string) => string,
+): void {
   runner.setOutput('release', report.release);
   runner.setOutput('previous-release', report.previous);
   runner.setOutput('result', report.result);
@@ -46,31 +61,39 @@ export function setOutputs(report: DeployReport, runner: Pick<Runner, 'setOutput
 
 /** The plan for machines: stable names, no commands. */
 function describePlan(plan: DeployPlan): object {
-  return { release: plan.release, previousRelease: plan.previous ?? '', services: plan.services, steps: plan.steps.map(({ id, title }) => ({ id, title })) };
+  return {
+    release: plan.release,
+    previousRelease: plan.previous ?? '',
+    services: plan.services,
+    steps: plan.steps.map(({ id, title }) => ({ id, title })),
+  };
 }
 
 function roundAll(durations: Readonly<Record<string, number>>): Record<string, number> {
-  return Object.fromEntries(Object.entries(durations).map(([phase, seconds]) => [phase, Math.round(seconds * 100) / 100]));
+  return Object.fromEntries(
+    Object.entries(durations).map(([phase, seconds]) => [phase, Math.round(seconds * 100) / 100]),
+  );
 }
 
-/** The plan for the log: one line a service. */
-export function renderPlan(plan: DeployPlan): string {
+/** The plan for the log: one line a service, what happens and why. */
+export function renderPlan(plan: DeployPlan, palette: Palette): string {
   const width = Math.max(0, ...plan.services.map((service) => service.service.length));
-  return plan.services.map((service) => `${service.service.padEnd(width)}  ${describeService(service)}`).join('\n');
+  return plan.services
+    .map((service) => {
+      const paint = palette[ACTIONS[service.action].colour];
+      const reasons = service.reasons.length === 0 ? '' : `: ${service.reasons.join(', ')}`;
+      return `${ACTIONS[service.action].sign} ${service.service.padEnd(width)}  ${paint(ACTIONS[service.action].words)}${reasons}`;
+    })
+    .join('\n');
 }
 
-const ACTION_WORDS: Readonly<Record<ServicePlan['action'], string>> = {
-  create: 'create',
-  replace: 'replace (stop the old, start the new)',
-  start: 'start again',
-  keep: 'keep as it is',
-  remove: 'remove',
+const ACTIONS: Readonly<Record<ServicePlan['action'], { sign: string; words: string; colour: keyof Palette }>> = {
+  create: { sign: '+', words: 'create', colour: 'good' },
+  replace: { sign: '~', words: 'replace (stop the old, start the new)', colour: 'change' },
+  start: { sign: '~', words: 'start again', colour: 'change' },
+  keep: { sign: '=', words: 'keep as it is', colour: 'quiet' },
+  remove: { sign: '-', words: 'remove', colour: 'bad' },
 };
-
-function describeService(service: ServicePlan): string {
-  const reasons = service.reasons.length === 0 ? '' : `: ${service.reasons.join(', ')}`;
-  return `${ACTION_WORDS[service.action]}${reasons}`;
-}
 
 const TITLES: Readonly<Record<DeployResult, string>> = {
   deployed: 'Deployed',
@@ -86,14 +109,20 @@ export function renderSummary(report: DeployReport): string {
   const parts = [title];
   if (report.failure !== undefined) parts.push(renderFailure(report.failure));
   if (report.release !== '') {
-    parts.push(`Release **${escapeMarkdown(report.release)}** serves${report.previous !== '' && report.previous !== report.release ? `; before it ${escapeMarkdown(report.previous)}` : ''}.`);
+    parts.push(
+      `Release **${escapeMarkdown(report.release)}** serves${report.previous !== '' && report.previous !== report.release ? `; before it ${escapeMarkdown(report.previous)}` : ''}.`,
+    );
   }
   if (report.plan !== undefined) parts.push(renderServices(report.plan, report.containers));
   if (report.checks.length > 0) {
     parts.push(
       formatTable(
         ['Check', 'Verdict', 'Detail'],
-        report.checks.map((outcome) => [outcome.check.name, describeVerdict(outcome, report.baseline), describeOutcome(outcome)]),
+        report.checks.map((outcome) => [
+          outcome.check.name,
+          describeVerdict(outcome, report.baseline),
+          describeOutcome(outcome),
+        ]),
       ),
     );
   }
@@ -127,12 +156,21 @@ function renderFailure(failure: unknown): string {
 
 function renderServices(plan: DeployPlan, containers: readonly ContainerState[]): string {
   return formatTable(
-    ['Service', 'Action', 'Why', 'Image', 'Health', 'Restarts'],
+    ['Service', 'Action', 'Why', 'Image', 'State', 'Restarts'],
     plan.services.map((service) => {
       const replicas = containers.filter((container) => container.service === service.service && !container.oneoff);
-      const health = [...new Set(replicas.map((container) => (container.health === 'none' ? container.state : container.health)))].join(', ');
+      const health = [
+        ...new Set(replicas.map((container) => (container.health === 'none' ? container.state : container.health))),
+      ].join(', ');
       const restarts = replicas.reduce((sum, container) => sum + container.restartCount, 0);
-      return [service.service, service.action, service.reasons.join(', '), describeImages(service), health, replicas.length === 0 ? '' : String(restarts)];
+      return [
+        service.service,
+        service.action,
+        service.reasons.join(', '),
+        describeImages(service),
+        health,
+        replicas.length === 0 ? '' : String(restarts),
+      ];
     }),
   );
 }

@@ -52,7 +52,8 @@ async function deploy(ports: Ports, report: DeployReport): Promise<void> {
     const layout = layoutStore(facts.path);
     const target = { project: source.project, projectDirectory: layout.project };
     if (inputs.dryRun) {
-      if (facts.journal !== '') report.warnings.push('An earlier deploy was interrupted on this server; the next one first puts that right.');
+      if (facts.journal !== '')
+        report.warnings.push('An earlier deploy was interrupted on this server; the next one first puts that right.');
     } else {
       lock = await lockProject(session, layout, ports);
       if (lock.current !== facts.current) facts = await look();
@@ -62,7 +63,9 @@ async function deploy(ports: Ports, report: DeployReport): Promise<void> {
       }
       if (isAdoptable(facts)) {
         facts = await adoptProject(source.project, facts, layout, session, ports.clock, ports.signal);
-        report.warnings.push(`The project ran already: what ran is recorded as release ${facts.current ?? ''}, the way back of this deploy.`);
+        report.warnings.push(
+          `The project ran already: what ran is recorded as release ${facts.current ?? ''}, the way back of this deploy.`,
+        );
       }
     }
     await deployTo({ inputs, source, session, facts, layout, target, ports, report });
@@ -86,7 +89,9 @@ async function deployTo(deployment: Deployment): Promise<void> {
     return;
   }
   if (!isLive(preparation, deployment)) {
-    const pulled = await timed(deployment, 'pull', () => reporter.group('Images', () => pullImages(preparation.images, inputs, session, ports)));
+    const pulled = await timed(deployment, 'pull', () =>
+      reporter.group('Images', () => pullImages(preparation.images, inputs, session, ports)),
+    );
     if (pulled.some((image, index) => image.image !== preparation.images[index]?.image)) {
       // A digest that could not be had before the pull: the plan again, with what was pulled.
       preparation = await planWith(pulled, preparation.plan.release, preparation.rendered, deployment);
@@ -119,7 +124,7 @@ function isLive({ plan }: Preparation, { facts }: Deployment): boolean {
 async function showPlan({ plan }: Preparation, { report, ports: { reporter } }: Deployment): Promise<void> {
   report.plan = plan;
   await reporter.group('Plan', () => {
-    reporter.line(renderPlan(plan));
+    reporter.line(renderPlan(plan, reporter.palette));
     return Promise.resolve();
   });
   for (const warning of report.warnings) reporter.warning('Slipway', warning);
@@ -138,11 +143,18 @@ function readFacts(session: Session, inputs: Inputs, source: Source, signal?: Ab
 /** Waits longer than the lock of a session that has died can last. */
 function lockProject(session: Session, layout: StoreLayout, { runner, reporter, clock, signal }: Ports): Promise<Lock> {
   const { actor, runUrl } = runner.context;
-  const holder = ['deploy', actor === '' ? '' : `by ${actor}`, runUrl, `since ${clock.now().toISOString()}`].filter((part) => part !== '').join(' ');
+  const holder = ['deploy', actor === '' ? '' : `by ${actor}`, runUrl, `since ${clock.now().toISOString()}`]
+    .filter((part) => part !== '')
+    .join(' ');
   const onWait = (other: string): void => {
     reporter.remote(`Waiting for another session on this project: ${other}`);
   };
-  return takeLock(session, layout, { holder: holder.replaceAll(/[\r\n]/g, ' '), waitSeconds: LEASE_SECONDS + 15, onWait, signal }, clock);
+  return takeLock(
+    session,
+    layout,
+    { holder: holder.replaceAll(/[\r\n]/g, ' '), waitSeconds: LEASE_SECONDS + 15, onWait, signal },
+    clock,
+  );
 }
 
 /** The post step: when the main step could not put things right itself (killed, or its connection was lost). */
@@ -158,7 +170,12 @@ async function cleanUp(ports: Ports): Promise<void> {
     const layout = layoutStore((await readFacts(session, inputs, source)).path);
     lock = await lockProject(session, layout, ports);
     const facts = await readFacts(session, inputs, source);
-    const verdict = await settle(facts, release, { ...ports, session, layout, target: { project: source.project, projectDirectory: layout.project } });
+    const verdict = await settle(facts, release, {
+      ...ports,
+      session,
+      layout,
+      target: { project: source.project, projectDirectory: layout.project },
+    });
     reporter.notice('Slipway', verdict);
     await reporter.summary(`### After the interruption\n\n${verdict}\n`);
   } finally {
@@ -170,9 +187,15 @@ async function cleanUp(ports: Ports): Promise<void> {
 async function settle(facts: ServerFacts, release: string, context: Parameters<typeof recover>[1]): Promise<string> {
   const current = facts.current === undefined ? 'no release serves' : `release ${facts.current} serves`;
   if (facts.journal === '') {
-    return facts.current === release ? `Release ${release} had been committed: it is live.` : `Nothing was left to put back: ${current}.`;
+    return facts.current === release
+      ? `Release ${release} had been committed: it is live.`
+      : `Nothing was left to put back: ${current}.`;
   }
   const undone = await recover(facts.journal, context);
-  if (undone !== release) throw new ReleaseError(`The journal on the server was of another deploy, ${undone}.`, 'It was carried out. Look at the server.');
+  if (undone !== release)
+    throw new ReleaseError(
+      `The journal on the server was of another deploy, ${undone}.`,
+      'It was carried out. Look at the server.',
+    );
   return `The interrupted deploy of ${release} was undone: ${current}.`;
 }

@@ -29,13 +29,20 @@ export interface VerifyContext {
   readonly ports: Pick<Ports, 'http' | 'clock' | 'reporter'>;
 }
 
+/** What a person would look up first. Remote text. */
+export interface Evidence {
+  /** How its containers ended, what their health checks said. */
+  readonly states: readonly string[];
+  /** The last lines of their logs, oldest first. */
+  readonly log: readonly string[];
+}
+
 /** A release that is not good: what it was, and everything known about why. */
 export class BadReleaseError extends ReleaseError {
   readonly service: string;
-  /** Last log lines, exit code, health log, as the server tells them. */
-  readonly evidence: readonly string[];
+  readonly evidence: Evidence;
 
-  constructor(service: string, reason: string, evidence: readonly string[]) {
+  constructor(service: string, reason: string, evidence: Evidence) {
     super(reason, '');
     this.service = service;
     this.evidence = evidence;
@@ -76,7 +83,11 @@ export function createVerifier(context: VerifyContext): Verifier {
     throw new BadReleaseError(service, reason, await collectEvidence(session, broken));
   };
 
-  const waitUntilReady = async (names: readonly string[], timeoutSeconds: number, signal: AbortSignal): Promise<void> => {
+  const waitUntilReady = async (
+    names: readonly string[],
+    timeoutSeconds: number,
+    signal: AbortSignal,
+  ): Promise<void> => {
     const targets = targetsOf(names);
     const startedMs = ports.clock.monotonicMs();
     let sightings: Sightings = new Map();
@@ -175,10 +186,24 @@ export function createVerifier(context: VerifyContext): Verifier {
 }
 
 /** Waits until services that were put back are ready again. @returns why not, or nothing. */
-export async function waitForRestored(names: readonly string[], timeoutSeconds: number, context: VerifyContext, signal: AbortSignal): Promise<string | undefined> {
+export async function waitForRestored(
+  names: readonly string[],
+  timeoutSeconds: number,
+  context: VerifyContext,
+  signal: AbortSignal,
+): Promise<string | undefined> {
   const verifier = createVerifier(context);
   try {
-    await verifier.hold({ kind: 'hold', id: 'restored', title: 'wait for the old release', gate: { gate: 'ready', services: names }, timeoutSeconds }, signal);
+    await verifier.hold(
+      {
+        kind: 'hold',
+        id: 'restored',
+        title: 'wait for the old release',
+        gate: { gate: 'ready', services: names },
+        timeoutSeconds,
+      },
+      signal,
+    );
     return undefined;
   } catch (error) {
     if (error instanceof ReleaseError || error instanceof TimeoutError) return error.message;
@@ -188,28 +213,46 @@ export async function waitForRestored(names: readonly string[], timeoutSeconds: 
 
 const LOG_LINES = 30;
 
-/** What a person would look up first: how it ended, what its health check said, its last log lines. */
-async function collectEvidence(session: Session, containers: readonly ContainerState[]): Promise<string[]> {
-  const evidence: string[] = [];
-  for (const container of containers.slice(0, 3)) {
-    evidence.push(
-      `${container.name}: ${container.state}, exit code ${container.exitCode}${container.oomKilled ? ', killed for lack of memory (OOM)' : ''}, restarted ${container.restartCount} times, health ${container.health}`,
-    );
+/** All replicas of a bad release fail alike. */
+const MAX_CONTAINERS = 3;
+
+async function collectEvidence(session: Session, containers: readonly ContainerState[]): Promise<Evidence> {
+  const states: string[] = [];
+  const log: string[] = [];
+  for (const container of containers.slice(0, MAX_CONTAINERS)) {
+    states.push(describeState(container));
     const lastHealth = container.healthLog.at(-1);
     if (lastHealth !== undefined && container.health !== 'healthy') {
-      evidence.push(`last health check: exit code ${lastHealth.exitCode}: ${excerpt(lastHealth.output, 500)}`);
+      states.push(`its last health check: exit code ${lastHealth.exitCode}: ${excerpt(lastHealth.output)}`);
     }
-    try {
-      const { stdout } = await session.run(script('docker logs --tail "$2" "$1" 2>&1', container.id, String(LOG_LINES)), {
-        purpose: 'read the last log lines',
-        accept: 'any',
-        timeoutSeconds: 15,
-      });
-      const lines = stdout.split('\n').filter((line) => line.trim() !== '');
-      evidence.push(lines.length === 0 ? 'its log is empty' : `last ${lines.length} log lines:`, ...lines.map((line) => `  ${excerpt(line, 1000)}`));
-    } catch (error) {
-      evidence.push(`its log could not be read: ${error instanceof Error ? error.message : String(error)}`);
-    }
+    const lines = await readLog(session, container);
+    if (typeof lines === 'string') states.push(lines);
+    else if (lines.length === 0) states.push(`${container.name} has logged nothing`);
+    else log.push(...lines);
   }
-  return evidence;
+  return { states, log };
+}
+
+function describeState(container: ContainerState): string {
+  const parts = [container.state, `exit code ${container.exitCode}`];
+  if (container.oomKilled) parts.push('killed for lack of memory (OOM)');
+  parts.push(`restarted ${container.restartCount} times`, `health ${container.health}`);
+  return `${container.name}: ${parts.join(', ')}`;
+}
+
+/** @returns the lines, or why there are none. */
+async function readLog(session: Session, container: ContainerState): Promise<string[] | string> {
+  try {
+    const { stdout } = await session.run(script('docker logs --tail "$2" "$1" 2>&1', container.id, String(LOG_LINES)), {
+      purpose: 'read the last log lines',
+      accept: 'any',
+      timeoutSeconds: 15,
+    });
+    return stdout
+      .split('\n')
+      .filter((line) => line.trim() !== '')
+      .map((line) => excerpt(line, 1000));
+  } catch (error) {
+    return `the log of ${container.name} could not be read: ${error instanceof Error ? error.message : String(error)}`;
+  }
 }

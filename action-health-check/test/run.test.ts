@@ -1,3 +1,4 @@
+import { createPalette } from '#shared/model/palette';
 import { CancelledError, ConnectError, InputError, ProbeError, RequestError } from '#shared/errors';
 import type { Connect, Http, HttpResponse, Ports, Session } from '#shared/ports';
 import { run } from '../src/run';
@@ -65,6 +66,7 @@ function stage(
       state: () => '',
     },
     reporter: {
+      palette: createPalette(false),
       hide: (value) => hidden.push(value),
       redact: (text) => hidden.reduce((shown, value) => shown.replaceAll(value, '***'), text),
       line: (text) => log.push(text),

@@ -3,6 +3,7 @@ import type { Duplex, Readable, Writable } from 'node:stream';
 import type { Command } from './model/command';
 import type { Host } from './model/host';
 import type { Secret } from './model/secret';
+import type { Palette } from './model/palette';
 
 export interface RunOptions {
   /** Wall time after which the command's channel is closed and TimeoutError thrown. Default 60. */
@@ -86,6 +87,8 @@ export interface Runner {
 
 /** Where people read. Every text is redacted on its way; text from the server goes through `remote`. */
 export interface Reporter {
+  /** Colours, where they are wanted. */
+  readonly palette: Palette;
   /** Hides a value and its derived forms from here on, in our output and in the runner's log. */
   hide(value: string): void;
   redact(text: string): string;
@@ -184,7 +187,9 @@ export interface Workspace {
   read(path: string): Promise<string | undefined>;
   exists(path: string): Promise<boolean>;
   /** Every file that one of the globs matches, dotfiles included, sorted; problems are full sentences. */
-  collect(globs: readonly string[]): Promise<{ readonly files: readonly ShippedFile[]; readonly problems: readonly string[] }>;
+  collect(
+    globs: readonly string[],
+  ): Promise<{ readonly files: readonly ShippedFile[]; readonly problems: readonly string[] }>;
 }
 
 /** Everything an action gets to have effects with. */

@@ -26,7 +26,7 @@ export async function start(run: (ports: Ports) => Promise<void>): Promise<void>
   try {
     await run({
       runner,
-      reporter: createReporter(redactor),
+      reporter: createReporter(redactor, process.env),
       clock: systemClock,
       http: createHttp(),
       connect: (host, options = {}) =>

@@ -90,6 +90,7 @@ export async function startSshServer(options: SshServerOptions = {}): Promise<Ss
     },
     (connection) => {
       connection.on('error', () => undefined);
+      connection.setMaxListeners(0);
       // Without it each answer waits 40 ms for an acknowledgement.
       (connection as unknown as Client).setNoDelay(true);
       acceptLogin(connection, options, authorized, attempts);

@@ -471,7 +471,8 @@ describe('run', () => {
     const server = await serve();
     const session = await connect(server.host());
     const cancel = new AbortController();
-    const running = failure(session.run({ words: ['sleep', '30'] }, { signal: cancel.signal }));
+    const command = { words: ['sleep', '30'], stdin: Buffer.alloc(8_000_000) } as const;
+    const running = failure(session.run(command, { signal: cancel.signal }));
     await waitFor(() => server.commands.length === 1);
     const started = performance.now();
     cancel.abort();

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import * as core from '@actions/core';
+import { createPalette } from '../model/palette';
 import type { Reporter, RunContext, Runner } from '../ports';
 import type { Redactor } from '../shell/redact';
 
@@ -38,7 +39,7 @@ function readContext(env: NodeJS.ProcessEnv): RunContext {
   };
 }
 
-export function createReporter(redactor: Redactor): Reporter {
+export function createReporter(redactor: Redactor, env: NodeJS.ProcessEnv): Reporter {
   const shown = { notice: 0, warning: 0, error: 0 };
   const annotate = (kind: keyof typeof shown, title: string, text: string): void => {
     const body = redactor.redact(text);
@@ -49,6 +50,7 @@ export function createReporter(redactor: Redactor): Reporter {
     core[kind](body, { title: redactor.redact(title) });
   };
   return {
+    palette: createPalette((env['NO_COLOR'] ?? '') === ''),
     hide: (value) => {
       // One mask per line is what the runner matches best; `derivedForms` gives the lines of a multi-line value too.
       for (const form of redactor.add(value)) core.setSecret(form);

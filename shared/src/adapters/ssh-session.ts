@@ -41,7 +41,7 @@ import { codeOf, field, inBrackets, messageOf } from './foreign-error';
 import { interruption, type Interruption } from './interruption';
 
 export interface SshOptions extends ConnectOptions {
-  /** Seconds between two questions whether the server is still there; after four unanswered ones it counts as lost. Default 5. */
+  /** Seconds between two questions whether the server is still there; after three without a sign of life it counts as lost. Default 5. */
   readonly keepaliveSeconds?: number;
 }
 
@@ -50,7 +50,7 @@ const RUN_SECONDS = 60;
 /** For opening a channel: no more than a round trip, and the wait for a free one. */
 const OPEN_SECONDS = 30;
 const KEEPALIVE_SECONDS = 5;
-const MISSED_KEEPALIVES = 4;
+const MISSED_KEEPALIVES = 3;
 /** sshd's MaxSessions is 10 by default; what is above it is refused, not queued. */
 const MAX_CHANNELS = 8;
 

@@ -10,7 +10,19 @@ export interface ComposeTarget {
 
 function compose(target: ComposeTarget, file: string, ...words: readonly string[]): Command {
   return {
-    words: ['docker', 'compose', '--ansi', 'never', '--project-name', target.project, '--project-directory', target.projectDirectory, '--file', file, ...words],
+    words: [
+      'docker',
+      'compose',
+      '--ansi',
+      'never',
+      '--project-name',
+      target.project,
+      '--project-directory',
+      target.projectDirectory,
+      '--file',
+      file,
+      ...words,
+    ],
   };
 }
 

@@ -92,11 +92,7 @@ sync . || :`,
 
 /** Ends a transaction that was undone: the journal goes, and the release that did not make it. */
 export function closeJournal(layout: StoreLayout, releaseId: string): Command {
-  return script(
-    `cd "$1" && rm -rf "releases/$2" && rm -f journal`,
-    layout.store,
-    releaseId,
-  );
+  return script(`cd "$1" && rm -rf "releases/$2" && rm -f journal`, layout.store, releaseId);
 }
 
 /** Removes releases and shipped files that nothing kept points to. The current release is never removed, whatever is asked. */

@@ -1,8 +1,19 @@
 /** Why a service differs from the release that runs: names of what changed, never a value (values may be secrets). */
-import type { Json } from '../probes/json';
+import { type Json, readText } from '../json';
 import { isObject, type JsonObject } from './project';
 
-const NAMED_MEMBERS = new Set(['environment', 'labels', 'networks', 'depends_on', 'configs', 'secrets', 'sysctls', 'ulimits', 'extra_hosts', 'annotations']);
+const NAMED_MEMBERS = new Set([
+  'environment',
+  'labels',
+  'networks',
+  'depends_on',
+  'configs',
+  'secrets',
+  'sysctls',
+  'ulimits',
+  'extra_hosts',
+  'annotations',
+]);
 
 /** `['image', 'environment LOG_LEVEL', 'file nginx']`; empty when nothing differs. */
 export function explainDifference(before: Json, after: Json): string[] {
@@ -40,7 +51,7 @@ function explainMounts(before: Json | undefined, after: Json | undefined): strin
 
 function mountsByTarget(mounts: Json | undefined): Map<string, JsonObject> {
   const entries = Array.isArray(mounts) ? (mounts as readonly Json[]).filter(isObject) : [];
-  return new Map(entries.map((mount) => [String(mount['target']), mount]));
+  return new Map(entries.map((mount) => [readText(mount, 'target'), mount]));
 }
 
 /** Equal for equal values, whatever the order of their keys. */

@@ -1,5 +1,5 @@
 /** A rendered Compose project (`docker compose config --format json`), read as far as Slipway needs it: pure. */
-import { type Json, parseJson, readList, readMember, readNumber, readText } from '../probes/json';
+import { type Json, parseJson, readList, readMember, readNumber, readText } from '../json';
 
 export interface Mount {
   readonly type: string;
@@ -94,7 +94,12 @@ function readDependencies(service: Json): Record<string, DependencyCondition> {
   return Object.fromEntries(
     Object.entries(dependsOn).map(([name, how]) => {
       const condition = readText(how, 'condition');
-      return [name, condition === 'service_healthy' || condition === 'service_completed_successfully' ? condition : 'service_started'];
+      return [
+        name,
+        condition === 'service_healthy' || condition === 'service_completed_successfully'
+          ? condition
+          : 'service_started',
+      ];
     }),
   );
 }
@@ -147,7 +152,9 @@ export function orderServices(services: readonly Service[]): Service[][] {
   const waves: Service[][] = [];
   let left = [...services];
   while (left.length > 0) {
-    const free = left.filter((service) => Object.keys(service.dependsOn).every((name) => done.has(name) || !names.has(name)));
+    const free = left.filter((service) =>
+      Object.keys(service.dependsOn).every((name) => done.has(name) || !names.has(name)),
+    );
     const wave = free.length > 0 ? free : left;
     waves.push(wave);
     for (const service of wave) done.add(service.name);

@@ -1,6 +1,6 @@
 /** From what Compose rendered in the staging folder to the release's own, self-contained Compose file: pure. */
 import type { PreflightFinding } from '../errors';
-import { type Json, readMember, readText } from '../probes/json';
+import { type Json, readMember, readText } from '../json';
 import { isObject, type JsonObject, type Project } from './project';
 
 /** Where a staged path belongs: a shipped tree in the store, or the server's own project folder. */
@@ -12,6 +12,8 @@ export interface RewriteResult {
   readonly raw: JsonObject;
   readonly findings: readonly PreflightFinding[];
 }
+
+const NOT_RELEASED = new Set(['build', 'profiles', 'env_file', 'develop']);
 
 /**
  * Points mounts, configs and secrets from the staging folder to their final places, and drops what a release must not
@@ -28,7 +30,7 @@ export function relocateProject(project: Project, stagingRoot: string, relocate:
     return path;
   };
   const services = mapValues(readMember(project.raw, 'services'), (service) => {
-    const { build: _build, profiles: _profiles, env_file: _envFile, develop: _develop, ...rest } = service;
+    const rest = Object.fromEntries(Object.entries(service).filter(([key]) => !NOT_RELEASED.has(key)));
     const volumes = rest['volumes'];
     if (!Array.isArray(volumes)) return rest;
     return {

@@ -1,5 +1,5 @@
 import { parse, stringify } from 'yaml';
-import type { Json } from '../probes/json';
+import type { Json } from '../json';
 
 /** As YAML that reads the same under YAML 1.1 and 1.2: every text is quoted, so that `on`, `1e3` or `0777` stay texts. */
 export function renderYaml(value: Json): string {

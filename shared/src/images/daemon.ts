@@ -1,7 +1,7 @@
 /** What the Docker daemon says of itself, as far as images go: `docker info --format '{{json .}}'`. */
 import { BlockList, isIP } from 'node:net';
 import { ImageError } from '../errors';
-import { parseJson, readList, readMember, readText } from '../probes/json';
+import { parseJson, readList, readMember, readText } from '../json';
 import { excerpt } from '../shell/excerpt';
 import { DEFAULT_REGISTRY, normalizeRegistry } from './reference';
 

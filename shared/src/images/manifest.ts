@@ -1,5 +1,5 @@
 /** Image manifests and indexes, of OCI and of Docker (https://github.com/opencontainers/image-spec/blob/main/manifest.md). */
-import { type Json, parseJson, readList, readMember, readNumber, readText } from '../probes/json';
+import { type Json, parseJson, readList, readMember, readNumber, readText } from '../json';
 import { excerpt } from '../shell/excerpt';
 import type { Platform } from './daemon';
 import { isDigest } from './reference';

@@ -1,5 +1,5 @@
 /** How far a pull is, from what the Engine API or `docker pull` tells. Pure. */
-import { type Json, readNumber, readText } from '../probes/json';
+import { type Json, readNumber, readText } from '../json';
 import { formatBytes, formatBytesOf } from './size';
 
 export interface PullState {

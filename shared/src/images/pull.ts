@@ -1,8 +1,8 @@
 /** Gets one image onto the server. */
 import { CancelledError, ImageError } from '../errors';
 import { Secret } from '../model/secret';
-import type { Clock, Completed, Session } from '../ports';
-import { parseJson, readList, readText } from '../probes/json';
+import type { Clock, Session } from '../ports';
+import { parseJson, readList, readText } from '../json';
 import { excerpt } from '../shell/excerpt';
 import { type Credentials, credentialsFor } from './credentials';
 import { formatPlatform, type Platform } from './daemon';
@@ -45,7 +45,7 @@ export interface PulledImage {
   /** `name:tag@sha256:...`. */
   readonly pinned: string;
   readonly digest: string;
-  /** `sha256:...`, by which `docker` knows it locally. */
+  /** `sha256:...`, by which `docker` knows it locally: of its configuration, with containerd's image store of its manifest. */
   readonly id: string;
 }
 
@@ -70,6 +70,15 @@ export async function pullImage(session: Session, image: string, options: PullOp
   const startedMs = clock.monotonicMs();
   const name = options.label ?? familiarName(reference);
   const deadlineSeconds = options.timeoutSeconds ?? 900;
+  // containerd's image store would ask the registry all the same, and fail with it. What an index holds for another
+  // platform than the server's own is not seen from here.
+  if (reference.digest !== '' && options.platform === undefined) {
+    const there = await findImage(session, reference, reference.digest, signal);
+    if (there !== undefined) {
+      options.onProgress?.(`${name} is there already`);
+      return there;
+    }
+  }
   for (let attempt = 0; ; attempt++) {
     const progress = new PullProgress(options.layers);
     const watch = watchProgress(name, progress, startedMs, options);
@@ -264,26 +273,38 @@ async function verify(
   signal: AbortSignal | undefined,
 ): Promise<PulledImage> {
   const digest = reference.digest || pulledDigest;
+  const found = await findImage(session, reference, digest, signal);
+  if (found !== undefined) return found;
+  throw new ImageError(
+    `Docker on ${session.where} said that it pulled ${formatFamiliar({ ...reference, digest })}, but the image is not there under that digest.`,
+    'Does another job prune images on this server at the same time? Run the deploy again.',
+  );
+}
+
+/** The image on the server, if it is recorded there under its digest. @param digest empty: the one that the tag has there. */
+async function findImage(
+  session: Session,
+  reference: ImageReference,
+  digest: string,
+  signal: AbortSignal | undefined,
+): Promise<PulledImage | undefined> {
   const name =
-    digest === '' ? formatFamiliar({ ...reference, tag: wanted(reference) }) : `${familiarName(reference)}@${digest}`;
-  const found: Completed = await session.run(
+    digest === ''
+      ? formatFamiliar({ ...reference, tag: wanted(reference) })
+      : formatFamiliar({ ...reference, tag: '', digest });
+  const found = await session.run(
     { words: ['docker', 'image', 'inspect', '--format', INSPECT, name] },
-    { accept: 'any', purpose: `look at the pulled image ${name}`, ...withSignal(signal) },
+    { accept: 'any', purpose: `look for the image ${name}`, ...withSignal(signal) },
   );
   const json = found.exitCode === 0 ? parseJson(found.stdout) : undefined;
   const recorded = readList(json, 'repoDigests').flatMap((entry): string[] => {
     const parsed = typeof entry === 'string' ? parseReference(entry) : { problem: '' };
     return 'value' in parsed && sameRepository(parsed.value, reference) ? [parsed.value.digest] : [];
   });
-  const actual =
-    digest === '' ? (recorded.length === 1 ? (recorded[0] ?? '') : '') : recorded.includes(digest) ? digest : '';
+  // Of several digests of one image no tag says which is its own.
+  const actual = digest === '' && recorded.length === 1 ? recorded[0] : recorded.find((entry) => entry === digest);
   const id = readText(json, 'id');
-  if (!isDigest(actual) || id === '') {
-    throw new ImageError(
-      `Docker on ${session.where} said that it pulled ${name}, but the image is not there under that digest${found.exitCode === 0 ? '' : `: ${excerpt(found.stderr, 200)}`}.`,
-      'Does another job prune images on this server at the same time? Run the deploy again.',
-    );
-  }
+  if (actual === undefined || !isDigest(actual) || id === '') return undefined;
   return { pinned: reference.digest === '' ? pin(reference, actual) : formatFamiliar(reference), digest: actual, id };
 }
 

@@ -6,7 +6,7 @@ import { createHash } from 'node:crypto';
 import { CancelledError, ConnectError, ImageError, RequestError } from '../errors';
 import { Secret } from '../model/secret';
 import type { Clock, Http, HttpResponse, Session } from '../ports';
-import { parseJson, readList, readText } from '../probes/json';
+import { parseJson, readList, readText } from '../json';
 import { excerpt } from '../shell/excerpt';
 import { script } from '../shell/render';
 import { parseChallenges, tokenUrl } from './challenge';

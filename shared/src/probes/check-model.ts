@@ -1,7 +1,7 @@
 /** What can be checked. How it is written is in `check.ts`. */
 import type { Secret } from '../model/secret';
 import type { ContainerExpectation } from './container';
-import type { JsonPath } from './json';
+import type { JsonPath } from '../json';
 
 /** From where a check is made. */
 export type Vantage = 'runner' | 'ssh';

@@ -38,7 +38,7 @@ import {
   type StatusRange,
   type Via,
 } from './check-model';
-import { parseJsonPath } from './json';
+import { parseJsonPath } from '../json';
 
 export type * from './check-model';
 

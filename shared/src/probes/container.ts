@@ -2,7 +2,7 @@
 import type { Command } from '../model/command';
 import { excerpt } from '../shell/excerpt';
 import { script } from '../shell/render';
-import { type Json, parseJson, readList, readMember, readNumber, readText } from './json';
+import { type Json, parseJson, readList, readMember, readNumber, readText } from '../json';
 import { failed, passed, type Verdict } from './verdict';
 
 /** One run of a container's own health check. */

@@ -3,7 +3,7 @@ import { RequestError } from '../errors';
 import type { Clock, ConnectionRequest, Http, HttpResponse, PeerCertificate } from '../ports';
 import { excerpt } from '../shell/excerpt';
 import type { HttpCheck, StatusRange } from './check-model';
-import { type Json, parseJson, readMember, readPath } from './json';
+import { type Json, parseJson, readMember, readPath } from '../json';
 import { failed, passed, type Verdict } from './verdict';
 
 export type Environment = Pick<ConnectionRequest, 'signal' | 'dial'> & { readonly http: Http; readonly clock: Clock };

@@ -1,6 +1,7 @@
 /** Attempt after attempt until the verdict stands. */
 import { CancelledError, SlipwayError } from '../errors';
 import type { Clock } from '../ports';
+import { excerpt } from '../shell/excerpt';
 import type { Check, Pace, Vantage } from './check-model';
 import { failed, type Verdict } from './verdict';
 
@@ -53,7 +54,7 @@ export async function pollCheck(
     const beganMs = clock.monotonicMs();
     const verdict = await judgeAttempt(
       attemptOnce,
-      Math.min(check.timeoutSeconds, (deadlineMs - beganMs) / 1000),
+      Math.max(0.001, Math.min(check.timeoutSeconds, (deadlineMs - beganMs) / 1000)),
       signal,
     );
     const endedMs = clock.monotonicMs();
@@ -94,7 +95,7 @@ async function judgeAttempt(
     // Anything that is not ours is a defect, and no verdict on a server.
     if (!(error instanceof SlipwayError)) throw error;
     if (signal?.aborted === true) throw new CancelledError('The workflow was cancelled.', '', { cause: error });
-    return failed(error.message, error.hint);
+    return failed(excerpt(error.message), excerpt(error.hint));
   }
 }
 

@@ -107,11 +107,13 @@ async function attemptContainer(
   session: Session,
   signal: AbortSignal | undefined,
 ): Promise<Verdict> {
-  const { stdout } = await session.run(inspectContainers(check.project), {
+  const { exitCode, stdout, stderr } = await session.run(inspectContainers(check.project), {
     timeoutSeconds,
+    accept: 'any',
     purpose: `look at the containers of project ${check.project}`,
     ...(signal === undefined ? {} : { signal }),
   });
+  if (exitCode !== 0) return failed(`Docker could not be asked (exit code ${exitCode})`, excerptEnd(stderr));
   try {
     return judgeService(check.service, check.project, parseContainers(stdout), check);
   } catch (error) {

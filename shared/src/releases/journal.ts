@@ -1,7 +1,7 @@
 /** The journal of an unfinished transaction: verbs and arguments, never shell text, never a secret. Pure. */
 import { isReleaseId } from './layout';
 import type { UndoVerb } from '../model/step';
-import { type Json, parseJson, readList, readMember, readText } from '../probes/json';
+import { type Json, parseJson, readList, readMember, readText } from '../json';
 
 export interface Journal {
   /** The release that was on its way. */
@@ -24,7 +24,12 @@ export function parseJournal(text: string): Journal {
   const release = readText(value, 'release');
   const previous = readText(value, 'previous');
   const undo = readMember(value, 'undo');
-  if (readMember(value, 'version') !== 1 || !isReleaseId(release) || (previous !== '' && !isReleaseId(previous)) || !Array.isArray(undo)) {
+  if (
+    readMember(value, 'version') !== 1 ||
+    !isReleaseId(release) ||
+    (previous !== '' && !isReleaseId(previous)) ||
+    !Array.isArray(undo)
+  ) {
     throw new SyntaxError('not a journal of this version');
   }
   return {

@@ -10,7 +10,12 @@ export interface Retention {
  *
  * @param keepReleases at least 2.
  */
-export function planRetention(releases: readonly Release[], keepReleases: number, currentId: string, previousId: string | undefined): Retention {
+export function planRetention(
+  releases: readonly Release[],
+  keepReleases: number,
+  currentId: string,
+  previousId: string | undefined,
+): Retention {
   const newestFirst = [...releases].sort((a, b) => (a.id < b.id ? 1 : -1));
   const must = newestFirst.filter((release) => release.id === currentId || release.id === previousId);
   const others = newestFirst.filter((release) => !must.includes(release));

@@ -2,7 +2,7 @@
 import { parseSections, type Section } from '../commands/sections';
 import type { Release } from '../model/release';
 import { parseContainers, type ContainerState } from '../probes/container';
-import { type Json, parseJson, readList, readMember, readNumber, readText } from '../probes/json';
+import { type Json, parseJson, readList, readMember, readNumber, readText } from '../json';
 
 export type DockerFacts =
   | {
@@ -79,7 +79,10 @@ export interface ServerFacts {
 export function parseServerFacts(output: string, token: string): ServerFacts {
   const sections = parseSections(output, token);
   const section = (name: string): Section => sections.get(name) ?? { exitCode: 127, stdout: '', stderr: '' };
-  const lines = (name: string): string[] => section(name).stdout.split('\n').filter((line) => line !== '');
+  const lines = (name: string): string[] =>
+    section(name)
+      .stdout.split('\n')
+      .filter((line) => line !== '');
   const [user = '', groups = '', home = '', path = ''] = section('account').stdout.split('\n');
   const folder = lines('folder');
   const prefixed = (prefix: string): string[] =>
@@ -114,8 +117,14 @@ export function parseServerFacts(output: string, token: string): ServerFacts {
 
 /** An answer that failed is not "no containers": a deploy that believed it would start a second database. */
 function readContainers(section: Section): ContainerState[] {
-  if (section.exitCode !== 0) throw new SyntaxError(`docker could not list the project's containers: ${section.stderr.trim().slice(0, 300)}`);
-  return parseContainers(`[${section.stdout.split('\n').filter((line) => line !== '').join(',')}]`);
+  if (section.exitCode !== 0)
+    throw new SyntaxError(`docker could not list the project's containers: ${section.stderr.trim().slice(0, 300)}`);
+  return parseContainers(
+    `[${section.stdout
+      .split('\n')
+      .filter((line) => line !== '')
+      .join(',')}]`,
+  );
 }
 
 function parseDocker(section: Section | undefined): DockerFacts {
@@ -167,7 +176,7 @@ function parseImage(line: string): LocalImage {
 
 /** The output of `df -Pk` and then `df -Pi` for one path. */
 function parseSpace(text: string): DiskSpace | undefined {
-  const rows = text.split('\n').filter((line) => /\s\d+%?\s|\s-\s/.test(line) && line.startsWith('Filesystem') === false);
+  const rows = text.split('\n').filter((line) => /\s\d+%?\s|\s-\s/.test(line) && !line.startsWith('Filesystem'));
   const [kilobytes, inodes] = rows.map((row) => row.trim().split(/\s+/));
   const free = Number(kilobytes?.[3]);
   if (kilobytes === undefined || !Number.isFinite(free)) return undefined;

@@ -76,9 +76,15 @@ function judgeFolder(facts: ServerFacts): PreflightFinding[] {
   const findings: PreflightFinding[] = [];
   const own = `On the server, as root: install -d -o ${facts.user} ${facts.path} (or set the input path to a folder of ${facts.user}'s own).`;
   if (facts.folder === 'other') {
-    findings.push({ message: `The path ${facts.path} is there and is not a folder.`, hint: 'Choose another one with the input path.' });
+    findings.push({
+      message: `The path ${facts.path} is there and is not a folder.`,
+      hint: 'Choose another one with the input path.',
+    });
   } else if (facts.notWritable !== '') {
-    findings.push({ message: `The user ${facts.user} may not write to ${facts.notWritable}, so ${facts.path} cannot be used.`, hint: own });
+    findings.push({
+      message: `The user ${facts.user} may not write to ${facts.notWritable}, so ${facts.path} cannot be used.`,
+      hint: own,
+    });
   } else if (facts.storeProblem !== '') {
     findings.push({
       message: `The release store belongs to somebody else: ${facts.storeProblem}.`,
@@ -104,7 +110,8 @@ export function judgePorts(services: readonly Service[], facts: ServerFacts, pro
   return services.flatMap((service) =>
     service.ports.flatMap((wanted) => {
       const owner = facts.publishedPorts.find(
-        (port) => port.port === wanted.port && port.protocol === wanted.protocol && overlaps(port.address, wanted.address),
+        (port) =>
+          port.port === wanted.port && port.protocol === wanted.protocol && overlaps(port.address, wanted.address),
       );
       if (owner?.project === project) return [];
       const name = `${wanted.port}/${wanted.protocol}`;

@@ -18,12 +18,30 @@ export function quoteWord(word: string): string {
 export function renderCommand(command: Command): string {
   const [program, ...rest] = command.words;
   // Quoted, a word with `=` is a program's name and not an assignment, and a reserved word (`if`) is a name too.
-  const first = /^[A-Za-z0-9_./-]+$/.test(program) && !RESERVED.has(program) ? program : `'${program.replaceAll("'", `'\\''`)}'`;
+  const first =
+    /^[A-Za-z0-9_./-]+$/.test(program) && !RESERVED.has(program) ? program : `'${program.replaceAll("'", `'\\''`)}'`;
   if (program.includes('\0')) throw new RangeError('a NUL character cannot be part of a command');
   return [first, ...rest.map(quoteWord)].join(' ');
 }
 
-const RESERVED = new Set(['if', 'then', 'else', 'elif', 'fi', 'do', 'done', 'case', 'esac', 'while', 'until', 'for', 'in', 'function', 'select', 'time']);
+const RESERVED = new Set([
+  'if',
+  'then',
+  'else',
+  'elif',
+  'fi',
+  'do',
+  'done',
+  'case',
+  'esac',
+  'while',
+  'until',
+  'for',
+  'in',
+  'function',
+  'select',
+  'time',
+]);
 
 /**
  * A POSIX sh script with parameters. The script's text is a constant of ours; whatever varies comes in as `$1`, `$2`, ...

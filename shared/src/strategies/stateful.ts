@@ -8,6 +8,9 @@ export function isStateful(service: Service): boolean {
   return service.mounts.some(
     (mount) =>
       !mount.readOnly &&
-      (mount.type === 'volume' || (mount.type === 'bind' && !mount.source.includes('/.slipway/files/') && mount.source !== '/var/run/docker.sock')),
+      (mount.type === 'volume' ||
+        (mount.type === 'bind' &&
+          !mount.source.includes('/.slipway/files/') &&
+          mount.source !== '/var/run/docker.sock')),
   );
 }

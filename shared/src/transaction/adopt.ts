@@ -57,14 +57,24 @@ export async function adoptProject(
     { path: `releases/${release.id}/env`, content: '' },
     { path: `releases/${release.id}/release.json`, content: JSON.stringify(release) },
   ]);
-  await session.run(storeRelease(layout, release.id, tar), { purpose: 'record the running project as a release', signal });
+  await session.run(storeRelease(layout, release.id, tar), {
+    purpose: 'record the running project as a release',
+    signal,
+  });
   await session.run(adoptCurrent(layout, release.id), { purpose: 'make that record the current release', signal });
   return { ...facts, current: release.id, currentCompose: compose, releases: [...facts.releases, release] };
 }
 
-async function renderWhatRuns(project: string, session: Session, signal: AbortSignal): Promise<ReturnType<typeof parseProject>> {
+async function renderWhatRuns(
+  project: string,
+  session: Session,
+  signal: AbortSignal,
+): Promise<ReturnType<typeof parseProject>> {
   try {
-    const { stdout } = await session.run(renderRunning(project), { purpose: 'read the Compose files of the running project', signal });
+    const { stdout } = await session.run(renderRunning(project), {
+      purpose: 'read the Compose files of the running project',
+      signal,
+    });
     return parseProject(stdout);
   } catch (error) {
     if (!(error instanceof CommandError)) throw error;

@@ -18,7 +18,12 @@ export interface StepRecord {
 export type Outcome =
   | { readonly kind: 'committed'; readonly timeline: readonly StepRecord[] }
   /** A step failed; `unrestored` names what could not be undone: empty means the server is as it was. */
-  | { readonly kind: 'undone'; readonly cause: unknown; readonly timeline: readonly StepRecord[]; readonly unrestored: readonly string[] };
+  | {
+      readonly kind: 'undone';
+      readonly cause: unknown;
+      readonly timeline: readonly StepRecord[];
+      readonly unrestored: readonly string[];
+    };
 
 export interface TransactionContext {
   readonly session: Session;
@@ -71,6 +76,7 @@ export async function executeTransaction(transaction: Transaction, context: Tran
           });
         }
         record(true);
+        reporter.line(reporter.palette.quiet(`  ${((clock.monotonicMs() - started) / 1000).toFixed(1)} s`));
       } catch (error) {
         record(false);
         throw error;

@@ -36,7 +36,12 @@ const HELD = 75;
  *
  * @throws LockHeldError that says who has it, after `waitSeconds`; CancelledError.
  */
-export async function takeLock(session: Session, layout: StoreLayout, request: LockRequest, clock: Clock): Promise<Lock> {
+export async function takeLock(
+  session: Session,
+  layout: StoreLayout,
+  request: LockRequest,
+  clock: Clock,
+): Promise<Lock> {
   const startedMs = clock.monotonicMs();
   for (let told = false; ; told = true) {
     const answer = await tryLock(session, layout, request.holder);
@@ -69,7 +74,12 @@ async function tryLock(session: Session, layout: StoreLayout, holder: string): P
   const exitCode = await process.exit;
   if (exitCode === HELD) return lines.join(' ').slice(0, 300) || 'it left no name';
   const problem = (await problems).trim();
-  throw new CommandError(`The project's lock could not be taken at ${session.where}: ${problem.slice(0, 500)}`, 'Nothing was changed.', exitCode, problem);
+  throw new CommandError(
+    `The project's lock could not be taken at ${session.where}: ${problem.slice(0, 500)}`,
+    'Nothing was changed.',
+    exitCode,
+    problem,
+  );
 }
 
 function keepLock(process: ServerProcess, current: string): Lock {

@@ -11,16 +11,16 @@ const image = (...layers: LayerSize[]) => ({ layers });
 
 test.each<[string, LayerSize[][], string[][], number, number]>([
   ['nothing', [], [], 0, 0],
-  ['all new', [[layer('a'), layer('b')]], [], 2000, 5800],
+  ['all new', [[layer('a'), layer('b')]], [], 2000, 6400],
   ['all local', [[layer('a'), layer('b')]], [['sha256:a', 'sha256:b', 'sha256:c']], 0, 0],
-  ['the lower layer is local', [[layer('a'), layer('b')]], [['sha256:a']], 1000, 2900],
-  ['a layer over another one is not the same', [[layer('b')]], [['sha256:a', 'sha256:b']], 1000, 2900],
+  ['the lower layer is local', [[layer('a'), layer('b')]], [['sha256:a']], 1000, 3200],
+  ['a layer over another one is not the same', [[layer('b')]], [['sha256:a', 'sha256:b']], 1000, 3200],
   [
     'a layer over something new is not the same',
     [[layer('x'), layer('b')]],
     [['sha256:a', 'sha256:b'], ['sha256:b']],
     2000,
-    5800,
+    6400,
   ],
   [
     'two images share',
@@ -30,7 +30,7 @@ test.each<[string, LayerSize[][], string[][], number, number]>([
     ],
     [],
     3000,
-    8700,
+    9600,
   ],
   [
     'the same blob over two bases is downloaded once and unpacked twice',
@@ -40,20 +40,20 @@ test.each<[string, LayerSize[][], string[][], number, number]>([
     ],
     [],
     3000,
-    11_600,
+    12_800,
   ],
   [
     'without diff IDs nothing is taken for local',
     [[{ ...layer('a'), diffId: '' }, layer('b')]],
     [['sha256:a', 'sha256:b']],
     2000,
-    5800,
+    6400,
   ],
-  ['zstd', [[layer('a', 1000, 'application/vnd.oci.image.layer.v1.tar+zstd')]], [], 1000, 3200],
+  ['zstd', [[layer('a', 1000, 'application/vnd.oci.image.layer.v1.tar+zstd')]], [], 1000, 3500],
   ['plain tar', [[layer('a', 1000, 'application/vnd.oci.image.layer.v1.tar')]], [], 1000, 1000],
   ['plain tar of Docker', [[layer('a', 1000, 'application/vnd.docker.image.rootfs.diff.tar')]], [], 1000, 1000],
-  ['Docker', [[layer('a', 1000, 'application/vnd.docker.image.rootfs.diff.tar.gzip')]], [], 1000, 2900],
-  ['an unknown type', [[layer('a', 1000, '')]], [], 1000, 2900],
+  ['Docker', [[layer('a', 1000, 'application/vnd.docker.image.rootfs.diff.tar.gzip')]], [], 1000, 3200],
+  ['an unknown type', [[layer('a', 1000, '')]], [], 1000, 3200],
 ])('%s', (_name, images, local, downloadBytes, unpackedBytes) => {
   expect(
     estimateDisk(
@@ -90,7 +90,7 @@ test('both findings, with numbers', () => {
     },
     {
       message:
-        "The new images need about 120875 inodes (files), but only 5000 are free on /var/lib/docker (Docker's data root).",
+        "The new images need about 96700 inodes (files), but only 5000 are free on /var/lib/docker (Docker's data root).",
       hint: 'Free some with `docker image prune` (see `docker system df`), or enlarge the disk.',
     },
   ]);

@@ -9,7 +9,7 @@ export interface LocalSessionOptions {
   /** Where names lead to: a port of this machine. What is not listed is refused. */
   readonly ports?: Readonly<Record<string, number>>;
   /** Answers to commands; undefined: exit code 127. */
-  readonly answer?: (command: Command) => Partial<Completed> | undefined;
+  readonly answer?: ((command: Command) => Partial<Completed> | undefined) | undefined;
   /** Port of what `docker system dial-stdio` leads to. */
   readonly enginePort?: number;
   /** What `docker system dial-stdio` says on stderr instead of connecting. */

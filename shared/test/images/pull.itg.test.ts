@@ -67,12 +67,18 @@ const inspected = (digests: readonly string[] = [`reg.lan/acme/web@${DIGEST}`]):
   stdout: JSON.stringify({ id: ID, repoDigests: digests }),
 });
 
-const answerInspect = ({ words }: Command): Partial<Completed> | undefined =>
-  words[1] === 'image' ? inspected() : undefined;
+/** The image is found from the second question on: the first one is whether it is there already. */
+function later(
+  found: Partial<Completed> = inspected(),
+  first: Partial<Completed> = { exitCode: 1 },
+): LocalSessionOptions['answer'] {
+  let asked = 0;
+  return ({ words }) => (words[1] === 'image' ? (asked++ === 0 ? first : found) : undefined);
+}
 
 async function engine(
   handler: Handler,
-  answer: LocalSessionOptions['answer'] = answerInspect,
+  answer: LocalSessionOptions['answer'] = later(),
 ): Promise<[LocalSession, TestEngine]> {
   const started = new TestEngine(handler);
   engines.push(started);
@@ -123,6 +129,7 @@ describe('with a login: the Engine API', () => {
       },
     ]);
     expect(session.commands.map((words) => words.slice(0, 3).join(' '))).toEqual([
+      'docker image inspect',
       'docker system dial-stdio',
       'docker image inspect',
     ]);
@@ -211,15 +218,18 @@ describe('with a login: the Engine API', () => {
       response.end(JSON.stringify({ message: 'manifest for reg.lan/acme/web:1 not found: manifest unknown' }));
     });
     await expect(pull(session, { credentials })).rejects.toThrow('has no image reg.lan/acme/web with digest');
-    expect(session.commands).toHaveLength(1);
+    expect(session.commands).toHaveLength(2);
   });
 
   test('a wrong login is told apart from a missing right', async () => {
     let login = 401;
-    const [session] = await engine((request, response) => {
-      response.writeHead(request.url === '/auth' ? login : 500);
-      response.end(JSON.stringify({ message: 'unauthorized: authentication required' }));
-    });
+    const [session] = await engine(
+      (request, response) => {
+        response.writeHead(request.url === '/auth' ? login : 500);
+        response.end(JSON.stringify({ message: 'unauthorized: authentication required' }));
+      },
+      () => ({ exitCode: 1 }),
+    );
     await expect(pull(session, { credentials })).rejects.toThrow('Registry reg.lan refused the login of user "deploy"');
     login = 200;
     await expect(pull(session, { credentials })).rejects.toThrow('does not let user "deploy" pull reg.lan/acme/web');
@@ -300,10 +310,15 @@ describe('with a login: the Engine API', () => {
 });
 
 describe('without a login for that registry: docker pull', () => {
-  const cli =
-    (result: Partial<Completed>, found = inspected()) =>
-    ({ words }: Command): Partial<Completed> =>
-      words[1] === 'pull' ? result : found;
+  /** What `docker pull` says, and what is there after it. */
+  const cli = (result: Partial<Completed>, found = inspected()): LocalSessionOptions['answer'] => {
+    let pulled = false;
+    return ({ words }) => {
+      if (words[1] === 'image') return pulled ? found : { exitCode: 1 };
+      pulled = result.exitCode === 0;
+      return result;
+    };
+  };
   const OUTPUT = `${DIGEST}: Pulling from acme/web\n${A}: Pulling fs layer\n${A}: Pull complete\nDigest: ${DIGEST}\nStatus: Downloaded newer image\n`;
 
   test("the server's own logins apply", async () => {
@@ -315,9 +330,18 @@ describe('without a login for that registry: docker pull', () => {
     expect(pulled).toEqual({ pinned: IMAGE, digest: DIGEST, id: ID });
     expect(shown).toEqual(['pulled web: 1 layer, 5.0 MB, 0 s']);
     expect(session.commands).toEqual([
+      ['docker', 'image', 'inspect', '--format', expect.any(String), `reg.lan/acme/web@${DIGEST}`],
       ['docker', 'pull', IMAGE],
       ['docker', 'image', 'inspect', '--format', expect.any(String), `reg.lan/acme/web@${DIGEST}`],
     ]);
+  });
+
+  test('what is there already is not pulled: the registry may be away', async () => {
+    const session = new LocalSession({ answer: () => inspected() });
+    const { pulled, lines: shown } = await pull(session, { credentials });
+    expect(pulled).toEqual({ pinned: IMAGE, digest: DIGEST, id: ID });
+    expect(shown).toEqual(['web is there already']);
+    expect(session.commands).toHaveLength(1);
   });
 
   test('by tag: the digest is the one that Docker says', async () => {
@@ -345,13 +369,13 @@ describe('without a login for that registry: docker pull', () => {
       answer: cli({ exitCode: 1, stderr: 'Error response from daemon: manifest unknown' }),
     });
     await expect(pull(session)).rejects.toThrow('has no image reg.lan/acme/web');
-    expect(session.commands).toHaveLength(1);
+    expect(session.commands).toHaveLength(2);
   });
 
   test('no time is left for another try', async () => {
     const session = new LocalSession({ answer: cli({ exitCode: 1, stderr: 'connection reset by peer' }) });
     await expect(pull(session, { timeoutSeconds: 5 })).rejects.toThrow('could not be pulled');
-    expect(session.commands).toHaveLength(2);
+    expect(session.commands.filter(([, verb]) => verb === 'pull')).toHaveLength(2);
   });
 
   test('no words at all', async () => {

@@ -3,7 +3,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createHttp } from '../../src/adapters/http-client';
-import { CancelledError, ImageError } from '../../src/errors';
+import { CancelledError, ConnectError, ImageError } from '../../src/errors';
 import { type DaemonFacts, parseDaemon } from '../../src/images/daemon';
 import { expectReference } from '../../src/images/reference';
 import { resolveImage, type Resolution, type ResolveOptions } from '../../src/images/registry';
@@ -436,6 +436,30 @@ describe('troubles', () => {
   test('a daemon behind a proxy may do better', async () => {
     const { resolution } = await resolve('ghcr.io/acme/web:1', { daemon: daemon({ usesProxy: true }) });
     expect(resolution.kind).toBe('needs-daemon');
+  });
+
+  test('a server that forwards no connections leaves it to the daemon', async () => {
+    class Refusing extends LocalSession {
+      override async dial(): Promise<never> {
+        await Promise.resolve();
+        const cause = Object.assign(new Error('(SSH) Channel open failure'), { reason: 1 });
+        throw new ConnectError('refused', 'sshd does not let us connect through it.', '', { cause });
+      }
+    }
+    const { resolution } = await resolve('ghcr.io/acme/web:1', { session: new Refusing({}) });
+    expect(resolution).toMatchObject({ kind: 'needs-daemon' });
+  });
+
+  test('a lost server is not taken for a lost registry', async () => {
+    class Lost extends LocalSession {
+      override async dial(): Promise<never> {
+        await Promise.resolve();
+        throw new ConnectError('lost', 'The connection to deploy@server was lost.', '');
+      }
+    }
+    await expect(resolve('ghcr.io/acme/web:1', { session: new Lost({}) })).rejects.toThrow(ConnectError);
+    const behindMirror = daemon({ mirrors: ['http://reg.lan:5000/'] });
+    await expect(resolve('postgres', { session: new Lost({}), daemon: behindMirror })).rejects.toThrow(ConnectError);
   });
 
   test('cancelled', async () => {

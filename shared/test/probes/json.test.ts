@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { parseJson, parseJsonPath, readPath } from '../../src/probes/json';
+import { parseJson, parseJsonPath, readPath } from '../../src/json';
 
 test.each([
   ['status', ['status']],

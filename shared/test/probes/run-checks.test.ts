@@ -1,5 +1,5 @@
 import { PassThrough } from 'node:stream';
-import { CancelledError, CommandError, ConnectError, RequestError } from '../../src/errors';
+import { CancelledError, ConnectError, RequestError } from '../../src/errors';
 import type { Completed, Http, HttpResponse, RunOptions, Session } from '../../src/ports';
 import type { Command } from '../../src/model/command';
 import { parseChecks } from '../../src/probes/check';
@@ -151,7 +151,8 @@ test('containers and commands are asked of the server', async () => {
   ];
   const session = fakeSession(({ words }, { timeoutSeconds, accept }) => {
     asked.push([words.slice(0, 2).join(' '), timeoutSeconds]);
-    if (accept === 'any') return Promise.resolve({ exitCode: 2, stdout: 'x'.repeat(2000), stderr: 'no response\n' });
+    if (words[2]?.startsWith('pg_isready') === true && accept === 'any')
+      return Promise.resolve({ exitCode: 2, stdout: 'x'.repeat(2000), stderr: 'no response\n' });
     return Promise.resolve({ exitCode: 0, stdout: JSON.stringify(inspected), stderr: '' });
   });
   const checks = read(`container:api\ncommand: pg_isready -h '$HOME'; exit 2`);
@@ -165,18 +166,28 @@ test('containers and commands are asked of the server', async () => {
 });
 
 test('Docker that cannot be asked fails the check, with its words', async () => {
-  const session = fakeSession(() =>
-    Promise.reject(new CommandError('Cannot connect to the Docker daemon', 'Start Docker.', 1, '')),
-  );
+  const stderr = 'Cannot connect to the Docker daemon\nIs it running?';
+  const session = fakeSession(() => Promise.resolve({ exitCode: 1, stdout: '', stderr }));
   const [result] = await runChecks(read('container:api'), {
     http: fakeHttp(true, true),
     clock: new FakeClock(),
     session,
   });
-  expect(result).toMatchObject({
-    ok: false,
-    lastVerdict: { reason: 'Cannot connect to the Docker daemon', detail: 'Start Docker.' },
+  expect(result?.lastVerdict).toEqual(
+    failed('Docker could not be asked (exit code 1)', 'Cannot connect to the Docker daemon Is it running?'),
+  );
+});
+
+test('a connection that is lost on the way fails the check, in one line', async () => {
+  const session = fakeSession(() =>
+    Promise.reject(new ConnectError('lost', 'The connection\nwas lost.', 'Try\nagain.')),
+  );
+  const [result] = await runChecks(read('command: true'), {
+    http: fakeHttp(true, true),
+    clock: new FakeClock(),
+    session,
   });
+  expect(result?.lastVerdict).toEqual(failed('The connection was lost.', 'Try again.'));
 });
 
 test('an answer of docker that cannot be read fails the check and stops nothing else', async () => {
