@@ -74251,11 +74251,150 @@ function render_script(text, ...parameters) {
     return { words: ['sh', '-c', text, 'slipway', ...parameters] };
 }
 
+;// CONCATENATED MODULE: ./shared/src/adapters/ssh-diagnosis.ts
+/** What can go wrong between us and an SSH server, in plain words: what happened, where, and what to do next. */
+
+
+
+
+
+function isRevoked(pins, key) {
+    return judgeHostKey(pins, key).kind === 'revoked';
+}
+function ssh_diagnosis_describeAddress(host) {
+    return `${host.address.includes(':') ? `[${host.address}]` : host.address} port ${host.port}`;
+}
+const IS_IT_REACHABLE = 'Is the address right, is the server up, and does its firewall let the runner in?';
+function describeSocketError(host, cause) {
+    const code = codeOf(cause);
+    const address = ssh_diagnosis_describeAddress(host);
+    switch (code) {
+        case 'ENOTFOUND':
+            return new ConnectError('unresolved', `The name ${host.address} does not exist in DNS.`, 'Check the input host for a typing error, and the DNS record of the name.', { cause });
+        case 'EAI_AGAIN':
+            return new ConnectError('unresolved', `The name ${host.address} could not be resolved: the DNS server did not answer.`, "Check the input host and the runner's DNS; it may work when run again.", { cause });
+        case 'ECONNREFUSED':
+            return new ConnectError('refused', `Nothing listens on ${address}: the connection was refused.`, 'Is sshd running there, is the input port right, or does a firewall refuse?', { cause });
+        case 'ETIMEDOUT':
+            return new ConnectError('timeout', `${address} did not answer.`, IS_IT_REACHABLE, { cause });
+        case 'EHOSTUNREACH':
+        case 'ENETUNREACH':
+        case 'EADDRNOTAVAIL':
+            return new ConnectError('unreachable', `There is no way from the runner to ${address} (${code}).`, `${IS_IT_REACHABLE} A private or an IPv6 address cannot be reached from GitHub's own runners.`, { cause });
+        default:
+            return new ConnectError('lost', `The connection to ${address} broke off (${code}).`, `A firewall, fail2ban or sshd's MaxStartups looks like this; see the server's sshd log. ${IS_IT_REACHABLE}`, { cause });
+    }
+}
+function connectTimedOut(host, seconds, progress) {
+    const address = ssh_diagnosis_describeAddress(host);
+    switch (progress.phase) {
+        case 'tcp':
+            return new ConnectError('timeout', `${address} did not answer within ${seconds} s.`, `${IS_IT_REACHABLE} A firewall that drops packets looks like this.`);
+        case 'banner':
+            return new ConnectError('timeout', `${address} took the connection but said nothing for ${seconds} s, where an SSH server names itself at once.`, 'Is the input port that of sshd? An overloaded server or a port forwarding without a target looks like this, too.');
+        case 'key-exchange':
+        case 'login':
+            return new ConnectError('timeout', `The login as ${describeHost(host)} was not finished within ${seconds} s.`, "The server is there but slow: look at its load, its DNS (sshd's UseDNS) and its PAM modules.");
+    }
+}
+function refuseUnusablePins(host, pins) {
+    const where = ssh_diagnosis_describeAddress(host);
+    if (pins.pins.length === 0 && pins.authorities.length > 0) {
+        throw new ConnectError('host-key-unknown', `known-hosts trusts ${where} through a certificate authority (line ${pins.authorities.map((line) => line.line).join(', ')}: @cert-authority), which is not supported.`, `Pin the server's own key: run \`ssh-keyscan ${host.port === 22 ? '' : `-p ${host.port} `}${host.address}\`, compare it with \`ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub\` on the server's own console, and put the line into known-hosts.`);
+    }
+    if (pins.pins.length > 0 && pinnedTypes(pins).length === 0) {
+        throw new ConnectError('host-key-unknown', `known-hosts pins ${where} only with keys of the type ${[...new Set(pins.pins.map((pin) => pin.type))].join(', ')}, which is not supported.`, 'Add the line of its ED25519, ECDSA or RSA key.');
+    }
+}
+/** Says which key was shown, how to pin it, and that it must be compared where no one can be in between. */
+function refuseHostKeys(host, pins, presented) {
+    const where = ssh_diagnosis_describeAddress(host);
+    const [first = Buffer.alloc(0)] = presented;
+    const verdict = judgeHostKey(pins, presented.find((key) => isRevoked(pins, key)) ?? first);
+    const shown = presented.map((key) => `${fingerprintOf(key)} (${nameKeyType(typeOfBlob(key))})`).join(', ');
+    const files = { 'ssh-ed25519': 'ed25519', 'ssh-rsa': 'rsa' };
+    const commands = presented.map((key) => `ssh-keygen -lf /etc/ssh/ssh_host_${files[typeOfBlob(key)] ?? 'ecdsa'}_key.pub`);
+    const lines = presented.map((key) => `  ${formatKnownHostsLine(host.address, host.port, key)}`);
+    const howToPin = [
+        `Log in to the server's own console (not over this network) and run: ${commands.join('; ')}`,
+        'Only if it prints the same fingerprint, put this line into known-hosts:',
+        ...lines,
+    ].join('\n');
+    switch (verdict.kind) {
+        case 'revoked':
+            return new ConnectError('host-key-revoked', `The host key of ${where} is ${shown}, which known-hosts revokes (line ${verdict.line}).`, 'A revoked key may be in the hands of others: nothing was sent. Give the server a new host key, or find out who answers at this address.');
+        case 'mismatch':
+            return new ConnectError('host-key-mismatch', `The host key of ${where} is ${shown}, but expected was ${verdict.expected.join(' or ')}.`, `${verdict.changed
+                ? 'Either the server was set up anew, or someone else answers in its place: nothing was sent.'
+                : 'Either another key of the server was pinned, or someone else answers in its place: nothing was sent.'}\n${howToPin}`);
+        case 'unknown':
+        case 'trusted':
+            return new ConnectError('host-key-unknown', `The host key of ${where} is ${shown}, which ${pins.hasKnownHosts ? `known-hosts does not list for ${pins.name}` : 'nothing vouches for: known-hosts and host-fingerprint are empty'}.`, `${verdict.kind === 'unknown' && verdict.elsewhere.length > 0
+                ? `known-hosts has lines for this address with another port (line ${verdict.elsewhere.map((line) => line.line).join(', ')}); for port ${host.port} a line starts with ${pins.name}\n`
+                : ''}${howToPin}`);
+    }
+}
+function describeLoginError(host, key, cause, login, progress) {
+    const message = messageOf(cause);
+    const address = ssh_diagnosis_describeAddress(host);
+    if (message.includes('authentication methods failed'))
+        return describeRefusedKey(host, key, login, cause);
+    if (message.includes('signing data with key')) {
+        return new ConnectError('key-unusable', 'The private key cannot be used: it does not sign.', 'It is damaged: put the file into the secret again.');
+    }
+    const mismatch = /no matching (key exchange algorithm|host key format|.*)$/.exec(message);
+    if (mismatch !== null) {
+        const what = mismatch[1] ?? '';
+        const [plain, setting] = what.startsWith('key exchange')
+            ? ['method of key exchange', 'KexAlgorithms (curve25519-sha256)']
+            : what.startsWith('host key')
+                ? ['type of host key', 'HostKey (ed25519) and HostKeyAlgorithms']
+                : what.includes('cipher')
+                    ? ['cipher', 'Ciphers (aes256-gcm@openssh.com)']
+                    : ['method of integrity check', 'MACs (hmac-sha2-256-etm@openssh.com)'];
+        return new ConnectError('handshake', `The SSH server at ${address} and Slipway have no ${plain} in common.`, `Allow the one in brackets in its sshd_config: ${setting}. Methods on SHA-1 are refused, and purely post-quantum ones are not known here.`, { cause });
+    }
+    const said = excerpt(progress.greeting, 80);
+    if (progress.phase === 'banner' || progress.phase === 'tcp') {
+        if (said === '') {
+            return new ConnectError('not-ssh', `${address} closed the connection before it named itself as an SSH server.`, "Is the input port that of sshd? fail2ban, sshd's MaxStartups and hosts.deny look like this, too: see the server's sshd log.", { cause });
+        }
+        return new ConnectError('not-ssh', `${address} is no SSH server: it answers "${said}".`, 'Give the port of sshd in the input port.', { cause });
+    }
+    if (progress.phase === 'login') {
+        return new ConnectError('lost', `${describeHost(host)} closed the connection during the login${inBrackets(cause)}.`, "See the server's sshd log: `journalctl -u ssh -n 50`. A locked account, AllowUsers and MaxAuthTries look like this.", { cause });
+    }
+    return new ConnectError('handshake', `The SSH handshake with ${address} failed${message === '' ? '' : `: ${excerpt(message, 120)}`}.`, "See the server's sshd log: `journalctl -u ssh -n 50`.", { cause });
+}
+function describeRefusedKey(host, key, login, cause) {
+    const ours = `${key.fingerprint} (${nameKeyType(key.type)})`;
+    if (login.isPartial) {
+        return new ConnectError('key-rejected', `${describeHost(host)} accepts our key ${ours} but wants more: ${login.methods.join(', ')}.`, `A deploy cannot answer a second question. Let this user in with the key alone (sshd_config: Match User ${host.user}, AuthenticationMethods publickey).`, { cause });
+    }
+    const accepts = login.methods.length === 0 ? '' : ` The server would accept: ${login.methods.join(', ')}.`;
+    const noKeys = login.methods.length > 0 && !login.methods.includes('publickey');
+    return new ConnectError('key-rejected', `${describeHost(host)} refused our key ${ours}.${accepts}`, [
+        ...(noKeys ? ['It takes no keys at all: see PubkeyAuthentication in its sshd_config.'] : []),
+        `Is the input user right? Then this line belongs into the file .ssh/authorized_keys in the home of ${host.user}:`,
+        `  ${key.publicLine}`,
+        `sshd ignores the file if others may write to it, to .ssh or to the home: chmod go-w ~${host.user}; chmod 700 ~${host.user}/.ssh; chmod 600 ~${host.user}/.ssh/authorized_keys`,
+    ].join('\n'), { cause });
+}
+/** https://www.rfc-editor.org/rfc/rfc4254#section-5.1 */
+const ADMINISTRATIVELY_PROHIBITED = 1;
+function describeDialError(where, target, cause) {
+    if (field(cause, 'reason') === ADMINISTRATIVELY_PROHIBITED) {
+        return new ConnectError('refused', `sshd on ${where} does not let us connect to ${target} through it.`, 'Allow it in its sshd_config: AllowTcpForwarding local (and no PermitOpen that leaves this target out, no DisableForwarding, no `restrict` before our key in authorized_keys).', { cause });
+    }
+    return new ConnectError('refused', `From ${where}, ${target} cannot be reached${inBrackets(cause)}.`, 'Does something listen there? The address is one as seen from the server.', { cause });
+}
+
 ;// CONCATENATED MODULE: ./shared/src/adapters/ssh-session.ts
 /**
  * One SSH connection to one server. The host key is verified or the connection refused; the only login is our key; a lost
  * connection, a signal or a missing exit code is an error, never a success.
  */
+
 
 
 
@@ -74327,9 +74466,6 @@ async function logIn(host, key, pins, options, redact, limit, progress) {
             }
         }
     }
-}
-function isRevoked(pins, key) {
-    return judgeHostKey(pins, key).kind === 'revoked';
 }
 async function tryLogIn(host, key, pins, types, options, redact, limit, progress) {
     progress.phase = 'tcp';
@@ -74436,127 +74572,6 @@ function offerOnly(key, username, notes, progress) {
         return undefined;
     };
 }
-// --- What went wrong, in plain words -----------------------------------------------------------------------------------
-function ssh_session_describeAddress(host) {
-    return `${host.address.includes(':') ? `[${host.address}]` : host.address} port ${host.port}`;
-}
-const IS_IT_REACHABLE = 'Is the address right, is the server up, and does its firewall let the runner in?';
-function describeSocketError(host, cause) {
-    const code = codeOf(cause);
-    const address = ssh_session_describeAddress(host);
-    switch (code) {
-        case 'ENOTFOUND':
-            return new ConnectError('unresolved', `The name ${host.address} does not exist in DNS.`, 'Check the input host for a typing error, and the DNS record of the name.', { cause });
-        case 'EAI_AGAIN':
-            return new ConnectError('unresolved', `The name ${host.address} could not be resolved: the DNS server did not answer.`, "Check the input host and the runner's DNS; it may work when run again.", { cause });
-        case 'ECONNREFUSED':
-            return new ConnectError('refused', `Nothing listens on ${address}: the connection was refused.`, 'Is sshd running there, is the input port right, or does a firewall refuse?', { cause });
-        case 'ETIMEDOUT':
-            return new ConnectError('timeout', `${address} did not answer.`, IS_IT_REACHABLE, { cause });
-        case 'EHOSTUNREACH':
-        case 'ENETUNREACH':
-        case 'EADDRNOTAVAIL':
-            return new ConnectError('unreachable', `There is no way from the runner to ${address} (${code}).`, `${IS_IT_REACHABLE} A private or an IPv6 address cannot be reached from GitHub's own runners.`, { cause });
-        default:
-            return new ConnectError('lost', `The connection to ${address} broke off (${code}).`, `A firewall, fail2ban or sshd's MaxStartups looks like this; see the server's sshd log. ${IS_IT_REACHABLE}`, { cause });
-    }
-}
-function connectTimedOut(host, seconds, progress) {
-    const address = ssh_session_describeAddress(host);
-    switch (progress.phase) {
-        case 'tcp':
-            return new ConnectError('timeout', `${address} did not answer within ${seconds} s.`, `${IS_IT_REACHABLE} A firewall that drops packets looks like this.`);
-        case 'banner':
-            return new ConnectError('timeout', `${address} took the connection but said nothing for ${seconds} s, where an SSH server names itself at once.`, 'Is the input port that of sshd? An overloaded server or a port forwarding without a target looks like this, too.');
-        case 'key-exchange':
-        case 'login':
-            return new ConnectError('timeout', `The login as ${describeHost(host)} was not finished within ${seconds} s.`, "The server is there but slow: look at its load, its DNS (sshd's UseDNS) and its PAM modules.");
-    }
-}
-function refuseUnusablePins(host, pins) {
-    const where = ssh_session_describeAddress(host);
-    if (pins.pins.length === 0 && pins.authorities.length > 0) {
-        throw new ConnectError('host-key-unknown', `known-hosts trusts ${where} through a certificate authority (line ${pins.authorities.map((line) => line.line).join(', ')}: @cert-authority), which is not supported.`, `Pin the server's own key: run \`ssh-keyscan ${host.port === 22 ? '' : `-p ${host.port} `}${host.address}\`, compare it with \`ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub\` on the server's own console, and put the line into known-hosts.`);
-    }
-    if (pins.pins.length > 0 && pinnedTypes(pins).length === 0) {
-        throw new ConnectError('host-key-unknown', `known-hosts pins ${where} only with keys of the type ${[...new Set(pins.pins.map((pin) => pin.type))].join(', ')}, which is not supported.`, 'Add the line of its ED25519, ECDSA or RSA key.');
-    }
-}
-/** Says which key was shown, how to pin it, and that it must be compared where no one can be in between. */
-function refuseHostKeys(host, pins, presented) {
-    const where = ssh_session_describeAddress(host);
-    const [first = Buffer.alloc(0)] = presented;
-    const verdict = judgeHostKey(pins, presented.find((key) => isRevoked(pins, key)) ?? first);
-    const shown = presented.map((key) => `${fingerprintOf(key)} (${nameKeyType(typeOfBlob(key))})`).join(', ');
-    const files = { 'ssh-ed25519': 'ed25519', 'ssh-rsa': 'rsa' };
-    const commands = presented.map((key) => `ssh-keygen -lf /etc/ssh/ssh_host_${files[typeOfBlob(key)] ?? 'ecdsa'}_key.pub`);
-    const lines = presented.map((key) => `  ${formatKnownHostsLine(host.address, host.port, key)}`);
-    const howToPin = [
-        `Log in to the server's own console (not over this network) and run: ${commands.join('; ')}`,
-        'Only if it prints the same fingerprint, put this line into known-hosts:',
-        ...lines,
-    ].join('\n');
-    switch (verdict.kind) {
-        case 'revoked':
-            return new ConnectError('host-key-revoked', `The host key of ${where} is ${shown}, which known-hosts revokes (line ${verdict.line}).`, 'A revoked key may be in the hands of others: nothing was sent. Give the server a new host key, or find out who answers at this address.');
-        case 'mismatch':
-            return new ConnectError('host-key-mismatch', `The host key of ${where} is ${shown}, but expected was ${verdict.expected.join(' or ')}.`, `${verdict.changed
-                ? 'Either the server was set up anew, or someone else answers in its place: nothing was sent.'
-                : 'Either another key of the server was pinned, or someone else answers in its place: nothing was sent.'}\n${howToPin}`);
-        case 'unknown':
-        case 'trusted':
-            return new ConnectError('host-key-unknown', `The host key of ${where} is ${shown}, which ${pins.hasKnownHosts ? `known-hosts does not list for ${pins.name}` : 'nothing vouches for: known-hosts and host-fingerprint are empty'}.`, `${verdict.kind === 'unknown' && verdict.elsewhere.length > 0
-                ? `known-hosts has lines for this address with another port (line ${verdict.elsewhere.map((line) => line.line).join(', ')}); for port ${host.port} a line starts with ${pins.name}\n`
-                : ''}${howToPin}`);
-    }
-}
-function describeLoginError(host, key, cause, login, progress) {
-    const message = messageOf(cause);
-    const address = ssh_session_describeAddress(host);
-    if (message.includes('authentication methods failed'))
-        return describeRefusedKey(host, key, login, cause);
-    if (message.includes('signing data with key')) {
-        return new ConnectError('key-unusable', 'The private key cannot be used: it does not sign.', 'It is damaged: put the file into the secret again.');
-    }
-    const mismatch = /no matching (key exchange algorithm|host key format|.*)$/.exec(message);
-    if (mismatch !== null) {
-        const what = mismatch[1] ?? '';
-        const [plain, setting] = what.startsWith('key exchange')
-            ? ['method of key exchange', 'KexAlgorithms (curve25519-sha256)']
-            : what.startsWith('host key')
-                ? ['type of host key', 'HostKey (ed25519) and HostKeyAlgorithms']
-                : what.includes('cipher')
-                    ? ['cipher', 'Ciphers (aes256-gcm@openssh.com)']
-                    : ['method of integrity check', 'MACs (hmac-sha2-256-etm@openssh.com)'];
-        return new ConnectError('handshake', `The SSH server at ${address} and Slipway have no ${plain} in common.`, `Allow the one in brackets in its sshd_config: ${setting}. Methods on SHA-1 are refused, and purely post-quantum ones are not known here.`, { cause });
-    }
-    const said = excerpt(progress.greeting, 80);
-    if (progress.phase === 'banner' || progress.phase === 'tcp') {
-        if (said === '') {
-            return new ConnectError('not-ssh', `${address} closed the connection before it named itself as an SSH server.`, "Is the input port that of sshd? fail2ban, sshd's MaxStartups and hosts.deny look like this, too: see the server's sshd log.", { cause });
-        }
-        return new ConnectError('not-ssh', `${address} is no SSH server: it answers "${said}".`, 'Give the port of sshd in the input port.', { cause });
-    }
-    if (progress.phase === 'login') {
-        return new ConnectError('lost', `${describeHost(host)} closed the connection during the login${inBrackets(cause)}.`, "See the server's sshd log: `journalctl -u ssh -n 50`. A locked account, AllowUsers and MaxAuthTries look like this.", { cause });
-    }
-    return new ConnectError('handshake', `The SSH handshake with ${address} failed${message === '' ? '' : `: ${excerpt(message, 120)}`}.`, "See the server's sshd log: `journalctl -u ssh -n 50`.", { cause });
-}
-function describeRefusedKey(host, key, login, cause) {
-    const ours = `${key.fingerprint} (${nameKeyType(key.type)})`;
-    if (login.isPartial) {
-        return new ConnectError('key-rejected', `${describeHost(host)} accepts our key ${ours} but wants more: ${login.methods.join(', ')}.`, `A deploy cannot answer a second question. Let this user in with the key alone (sshd_config: Match User ${host.user}, AuthenticationMethods publickey).`, { cause });
-    }
-    const accepts = login.methods.length === 0 ? '' : ` The server would accept: ${login.methods.join(', ')}.`;
-    const noKeys = login.methods.length > 0 && !login.methods.includes('publickey');
-    return new ConnectError('key-rejected', `${describeHost(host)} refused our key ${ours}.${accepts}`, [
-        ...(noKeys ? ['It takes no keys at all: see PubkeyAuthentication in its sshd_config.'] : []),
-        `Is the input user right? Then this line belongs into the file .ssh/authorized_keys in the home of ${host.user}:`,
-        `  ${key.publicLine}`,
-        `sshd ignores the file if others may write to it, to .ssh or to the home: chmod go-w ~${host.user}; chmod 700 ~${host.user}/.ssh; chmod 600 ~${host.user}/.ssh/authorized_keys`,
-    ].join('\n'), { cause });
-}
-// --- The session -------------------------------------------------------------------------------------------------------
 /** The places for channels; who comes when all are taken waits in line. */
 class Slots {
     #count;
@@ -74867,14 +74882,6 @@ function hintForTimeout(exited) {
 }
 function noAnswer(where, purpose) {
     return new TimeoutError(`Could not ${purpose} on ${where}: no answer within ${OPEN_SECONDS} s.`, 'Is the server overloaded?');
-}
-/** https://www.rfc-editor.org/rfc/rfc4254#section-5.1 */
-const ADMINISTRATIVELY_PROHIBITED = 1;
-function describeDialError(where, target, cause) {
-    if (field(cause, 'reason') === ADMINISTRATIVELY_PROHIBITED) {
-        return new ConnectError('refused', `sshd on ${where} does not let us connect to ${target} through it.`, 'Allow it in its sshd_config: AllowTcpForwarding local (and no PermitOpen that leaves this target out, no DisableForwarding, no `restrict` before our key in authorized_keys).', { cause });
-    }
-    return new ConnectError('refused', `From ${where}, ${target} cannot be reached${inBrackets(cause)}.`, 'Does something listen there? The address is one as seen from the server.', { cause });
 }
 /** To be called in the very turn in which the channel was opened: the end of a short program comes in the same packet. */
 function watchProgram(channel) {
@@ -76086,6 +76093,7 @@ function layoutStore(projectPath) {
         composeLink: `${projectPath}/compose.yaml`,
         store,
         lock: `${store}/lock`,
+        step: `${store}/step`,
         journal: `${store}/journal`,
         releases: `${store}/releases`,
         files: `${store}/files`,
@@ -76209,8 +76217,9 @@ function compareVersions(a, b) {
 /** Host ports that something else has; what this project itself publishes is replaced, and in nobody's way. */
 function judgePorts(services, facts, project) {
     return services.flatMap((service) => service.ports.flatMap((wanted) => {
-        const owner = facts.publishedPorts.find((port) => port.port === wanted.port && port.protocol === wanted.protocol && overlaps(port.address, wanted.address));
-        if (owner?.project === project)
+        const owners = facts.publishedPorts.filter((port) => port.port === wanted.port && port.protocol === wanted.protocol && overlaps(port.address, wanted.address));
+        const owner = owners.find((port) => port.project !== project);
+        if (owner === undefined && owners.length > 0)
             return [];
         const name = `${wanted.port}/${wanted.protocol}`;
         if (owner !== undefined) {
@@ -76318,7 +76327,7 @@ images() {
 listening() { cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | awk '$4 == "0A" { print $2 }'; }
 releases() {
   [ -d "$store/releases" ] || return 0
-  for f in "$store"/releases/*/release.json; do [ ! -e "$f" ] || { cat "$f"; echo; }; done
+  for f in "$store"/releases/*/release.json; do [ ! -e "$f" ] || { cat "$f" && echo; } || return; done
 }
 files() { [ ! -d "$store/files" ] || ls "$store/files"; }
 current() { [ ! -e "$store/current" ] || readlink "$store/current"; }
@@ -76586,6 +76595,7 @@ function times(count) {
 
 
 
+
 /** @throws SyntaxError when the answer is cut off or not what the question gives. */
 function parseServerFacts(output, token) {
     const sections = parseSections(output, token);
@@ -76594,9 +76604,13 @@ function parseServerFacts(output, token) {
         .stdout.split('\n')
         .filter((line) => line !== '');
     const [user = '', groups = '', home = '', path = ''] = section('account').stdout.split('\n');
+    // The last question: an answer without it was cut off between two others.
+    if (!sections.has('listening'))
+        throw new SyntaxError("the server's answers are cut off");
     const folder = lines('folder');
     const prefixed = (prefix) => folder.filter((line) => line.startsWith(`${prefix} `)).map((line) => line.slice(prefix.length + 1));
     const current = section('current').stdout.trim();
+    const journal = section('journal').stdout.trim();
     const docker = parseDocker(sections.get('docker'));
     return {
         user,
@@ -76605,13 +76619,13 @@ function parseServerFacts(output, token) {
         path: path.length > 1 ? path.replace(/\/+$/, '') : path,
         folder: folder[0] === 'directory' || folder[0] === 'missing' ? folder[0] : 'other',
         notWritable: prefixed('not-writable')[0] ?? '',
-        storeProblem: prefixed('store-not-writable')[0] ?? '',
+        storeProblem: prefixed('store-not-writable')[0] ?? findUnreadable(sections),
         overrides: prefixed('override'),
         missingTools: lines('tools'),
         docker,
         containers: docker.kind === 'ready' ? readContainers(section('containers')) : [],
         publishedPorts: lines('published').flatMap(parsePublished),
-        networks: lines('networks'),
+        networks: docker.kind === 'ready' ? readNetworks(section('networks')) : [],
         images: lines('images').map(parseImage),
         listeningPorts: [...new Set(lines('listening').map((line) => Number.parseInt(line.split(':').at(-1) ?? '', 16)))],
         space: parseSpace(section('space').stdout),
@@ -76620,8 +76634,24 @@ function parseServerFacts(output, token) {
         current: current === '' ? undefined : current.split('/').at(-1),
         currentCompose: section('rendered').stdout,
         storedFiles: lines('files'),
-        journal: section('journal').stdout.trim(),
+        journal: isCommitted(journal, current) ? '' : journal,
     };
+}
+/** Where a part of the store cannot be read: "no release" would be a wrong answer, and "no journal" a dangerous one. */
+function findUnreadable(sections) {
+    const failed = ['current', 'releases', 'files', 'rendered', 'journal'].find((name) => sections.get(name)?.exitCode !== 0);
+    return failed === undefined ? '' : sections.get(failed)?.stderr.trim().slice(0, 300) || `its ${failed} cannot be read`;
+}
+/** The release is the current one: the commit came through, and only the journal's removal did not. */
+function isCommitted(journal, current) {
+    return journal !== '' && current !== '' && readText(parseJson(journal), 'release') === current.split('/').at(-1);
+}
+/** An answer that failed is not "no networks": the undo of a deploy that believed it would take them away. */
+function readNetworks(section) {
+    if (section.exitCode !== 0) {
+        throw new SyntaxError(`docker could not list the project's networks: ${section.stderr.trim().slice(0, 300)}`);
+    }
+    return section.stdout.split('\n').filter((line) => line !== '');
 }
 /** An answer that failed is not "no containers": a deploy that believed it would start a second database. */
 function readContainers(section) {
@@ -76690,7 +76720,7 @@ function parseSpace(text) {
 function parseRelease(line) {
     const value = parseJson(line);
     const text = (key) => readText(value, key);
-    if (text('id') === '')
+    if (!isReleaseId(text('id')))
         return [];
     const services = readMember(value, 'services') ?? {};
     return [
@@ -76745,14 +76775,14 @@ directory=$(label working_dir) || exit
 files=$(label config_files) || exit
 environment=$(label environment_file) || exit
 project=$1
-set --
+set -f --
 IFS=,
 for f in $files; do
   [ -r "$f" ] || { echo "$f" >&2; exit 66; }
   set -- "$@" --file "$f"
 done
-for f in $environment; do [ ! -r "$f" ] || set -- "$@" --env-file "$f"; done
 [ "$#" -gt 0 ] || exit 66
+for f in $environment; do [ ! -r "$f" ] || set -- "$@" --env-file "$f"; done
 cd "$directory" || exit 66
 docker compose --ansi never --project-name "$project" --project-directory "$directory" "$@" config --format json`, project),
         secretOutput: true,
@@ -76761,6 +76791,7 @@ docker compose --ansi never --project-name "$project" --project-directory "$dire
 const FILES_GONE = 66;
 
 ;// CONCATENATED MODULE: ./shared/src/commands/store.ts
+
 
 /**
  * Takes the project's lock and keeps it for as long as lines come in on standard input: the kernel frees it when this
@@ -76773,10 +76804,19 @@ function holdLock(layout, holder, leaseSeconds) {
     return render_script(`umask 077
 mkdir -p "$1/releases" "$1/files" && chmod 700 "$1" || exit
 exec 9>>"$1/lock" || exit
-flock -n 9 || { cat "$1/lock"; exit 75; }
+flock -n 9
+case $? in 0) ;; 1) cat "$1/lock"; exit 75 ;; *) exit 71 ;; esac
 printf '%s\\n' "$2" >"$1/lock"
 printf 'locked %s\\n' "$(readlink "$1/current" || echo none)"
-while beat=$(timeout "$3" head -n 1) && [ -n "$beat" ]; do :; done`, layout.store, holder, String(leaseSeconds));
+# Whoever waits for a line must not keep the lock when this shell is gone: it closes the descriptor.
+while beat=$(exec 9>&-; timeout "$3" head -n 1) && [ -n "$beat" ]; do :; done`, layout.store, holder, String(leaseSeconds));
+}
+/**
+ * A step, run only when no other one is at work. A step may outlive its session: when the link is cut, its `docker compose
+ * up` goes on, and whoever puts things back must not work against it.
+ */
+function guardStep(layout, step) {
+    return { ...step, words: ['flock', layout.step, ...step.words] };
 }
 /**
  * Unpacks a tar from standard input (`releases/ID/...`, `files/ADDRESS/...`) into the store. What is addressed by content
@@ -76791,15 +76831,21 @@ rm -rf incoming
 mkdir incoming
 trap 'rm -rf "$1/incoming"' EXIT
 trap 'exit 129' HUP INT TERM PIPE
-tar -xpf - -C incoming
+[ ! -e "releases/$2" ] || { echo "release $2 is in the store already" >&2; exit 73; }
+# A connection that breaks ends standard input early, and tar takes a cut between two files for the end.
+cat >incoming/tar
+[ "$(wc -c <incoming/tar)" -eq "$3" ] || { echo "the release arrived cut off" >&2; exit 74; }
+tar -xpf incoming/tar -C incoming
+rm incoming/tar
 chmod -R go= incoming/releases
+find incoming -exec sync {} + || :
 for f in incoming/files/*; do
   [ -e "$f" ] || continue
   [ -e "files/\${f##*/}" ] || mv "$f" files/
 done
 sync files || :
-mv "incoming/releases/$2" "releases/$2"
-sync releases || :`, layout.store, releaseId),
+mv -T "incoming/releases/$2" "releases/$2"
+sync releases || :`, layout.store, releaseId, String(tar.byteLength)),
         stdin: tar,
     };
 }
@@ -76807,14 +76853,38 @@ sync releases || :`, layout.store, releaseId),
 function pointCurrent(layout, releaseId) {
     return render_script(`set -eu
 cd "$1"
-ln -s "releases/$2" .current.new 2>/dev/null || { rm -f .current.new; ln -s "releases/$2" .current.new; }
+[ -f "releases/$2/compose.yaml" ] || { echo "release $2 is not in the store" >&2; exit 66; }
+rm -f .current.new
+ln -s "releases/$2" .current.new
 mv -T .current.new current
 sync . || :
 if [ "$(readlink ../compose.yaml || :)" != .slipway/current/compose.yaml ]; then
-  [ ! -e ../compose.yaml ] || mv ../compose.yaml "../compose.yaml.before-slipway"
+  if [ -e ../compose.yaml ] || [ -L ../compose.yaml ]; then mv ../compose.yaml ../compose.yaml.before-slipway; fi
   ln -s .slipway/current/compose.yaml ../compose.yaml
 fi
 rm -f journal`, layout.store, releaseId);
+}
+/**
+ * Takes {@link pointCurrent} back, where it came through and its answer did not, before what the release started is undone.
+ *
+ * @param previous the release that served before; undefined for a first deploy.
+ */
+function withdrawCurrent(layout, releaseId, previous) {
+    return render_script(`set -eu
+cd "$1"
+[ "$(readlink current || :)" = "releases/$2" ] || exit 0
+if [ -n "$3" ]; then
+  rm -f .current.new
+  ln -s "releases/$3" .current.new
+  mv -T .current.new current
+else
+  rm -f current
+  if [ "$(readlink ../compose.yaml || :)" = .slipway/current/compose.yaml ]; then
+    rm -f ../compose.yaml
+    [ ! -e ../compose.yaml.before-slipway ] || mv ../compose.yaml.before-slipway ../compose.yaml
+  fi
+fi
+sync . || :`, layout.store, releaseId, previous ?? '');
 }
 /** Writes the journal of undo verbs before the first change. */
 function writeJournal(layout, text) {
@@ -76823,15 +76893,18 @@ function writeJournal(layout, text) {
 umask 077
 cd "$1"
 cat >journal.new
+[ "$(wc -c <journal.new)" -eq "$2" ] || { echo "the journal arrived cut off" >&2; exit 74; }
 sync journal.new || :
 mv journal.new journal
-sync . || :`, layout.store),
+sync . || :`, layout.store, String(Buffer.byteLength(text))),
         stdin: text,
     };
 }
 /** Ends a transaction that was undone: the journal goes, and the release that did not make it. */
 function closeJournal(layout, releaseId) {
-    return render_script(`cd "$1" && rm -rf "releases/$2" && rm -f journal`, layout.store, releaseId);
+    return render_script(`cd "$1" || exit
+[ "$(readlink current)" = "releases/$2" ] || rm -rf "releases/$2" || exit
+rm -f journal`, layout.store, releaseId);
 }
 /** Removes releases and shipped files that nothing kept points to. The current release is never removed, whatever is asked. */
 function pruneStore(layout, releases, files) {
@@ -76839,9 +76912,13 @@ function pruneStore(layout, releases, files) {
 cd "$1"
 shift
 current=$(readlink current || :)
+rm -rf .removed
 for p in "$@"; do
-  [ "$p" = "$current" ] || rm -rf "./$p"
-done`, layout.store, ...releases.map((id) => `releases/${id}`), ...files.map((address) => `files/${address}`));
+  [ "$p" != "$current" ] && [ -e "$p" ] || continue
+  # By a rename first: what is half removed would count as a release, or as files that need not be shipped.
+  mv -T "$p" .removed
+  rm -rf .removed
+done`, layout.store, ...releases.filter(isReleaseId).map((id) => `releases/${id}`), ...files.filter((address) => /^[0-9a-f]{64}$/.test(address)).map((address) => `files/${address}`));
 }
 /** Makes the record of a project that ran before the current release; its Compose file in the project folder stays as it is. */
 function adoptCurrent(layout, releaseId) {
@@ -77171,8 +77248,8 @@ function parseJournal(text) {
         undo: readList(value, 'undo').map(parseVerb),
     };
 }
-/** Compose's own rule for names of services; networks may be named with dots too. */
-const NAME = /^[a-zA-Z0-9][a-zA-Z0-9._-]*$/;
+/** Compose's own rule for names of services, without those that a program would take for an option; networks fit it too. */
+const NAME = /^[a-zA-Z0-9._][a-zA-Z0-9._-]*$/;
 function parseVerb(value) {
     const names = (key) => {
         const list = readList(value, key);
@@ -77288,6 +77365,7 @@ async function executeTransaction(transaction, context) {
     };
     // Every verb may be carried out on what was never done, so the whole way back is written before the first change.
     await session.run(writeJournal(layout, renderJournal(journal)), { purpose: 'write the journal', signal });
+    let pointing = false;
     try {
         for (const step of transaction.steps) {
             const started = clock.monotonicMs();
@@ -77299,7 +77377,7 @@ async function executeTransaction(transaction, context) {
                 if (step.kind === 'hold')
                     await transaction.hold(step, signal);
                 else {
-                    await session.run(step.do, {
+                    await session.run(guardStep(layout, step.do), {
                         purpose: step.title,
                         timeoutSeconds: step.timeoutSeconds,
                         signal,
@@ -77318,12 +77396,30 @@ async function executeTransaction(transaction, context) {
         }
         if (signal.aborted)
             throw new CancelledError('The workflow was cancelled.', '');
+        pointing = true;
         await session.run(pointCurrent(layout, transaction.release), { purpose: 'make the release the current one' });
         return { kind: 'committed', timeline };
     }
     catch (cause) {
+        const withdrawn = pointing ? await withdraw(transaction, context) : [];
+        // What is current stays as it is then: a release must not lose its containers while the store says that it serves.
+        if (withdrawn.length > 0)
+            return { kind: 'undone', cause, timeline, unrestored: withdrawn };
         return { kind: 'undone', cause, timeline, unrestored: await undo(journal, context) };
     }
+}
+/** The last command failed, or its answer was lost: the release may be the current one already. */
+async function withdraw({ release, previous }, { session, layout }) {
+    try {
+        await session.run(withdrawCurrent(layout, release, previous), { purpose: 'make the old release the current one' });
+        return [];
+    }
+    catch (error) {
+        return [`make ${previous ?? 'no release'} the current one: ${describeError(error)}`];
+    }
+}
+function describeError(error) {
+    return error instanceof Error ? error.message : String(error);
 }
 /** Three tries: a step that was stopped half-way may still be at work in the Docker daemon. */
 const UNDO_TRIES = 3;
@@ -77340,7 +77436,7 @@ async function undo(journal, context) {
         reporter.line(`- ${title}`);
         for (let attempt = 1;; attempt++) {
             try {
-                await session.run(renderUndo(verb, target, layout), {
+                await session.run(guardStep(layout, renderUndo(verb, target, layout)), {
                     purpose: title,
                     timeoutSeconds: 180,
                     onLine: (line) => {
@@ -77350,8 +77446,8 @@ async function undo(journal, context) {
                 break;
             }
             catch (error) {
-                if (!(error instanceof CommandError) || attempt === UNDO_TRIES) {
-                    unrestored.push(`${title}: ${error instanceof Error ? error.message : String(error)}`);
+                if (!(error instanceof CommandError || error instanceof TimeoutError) || attempt === UNDO_TRIES) {
+                    unrestored.push(`${title}: ${describeError(error)}`);
                     break;
                 }
                 await clock.sleep(attempt);
@@ -77359,7 +77455,12 @@ async function undo(journal, context) {
         }
     }
     if (unrestored.length === 0) {
-        await session.run(closeJournal(layout, journal.release), { purpose: 'close the journal' });
+        try {
+            await session.run(closeJournal(layout, journal.release), { purpose: 'close the journal' });
+        }
+        catch (error) {
+            unrestored.push(`close the journal: ${describeError(error)}`);
+        }
     }
     return unrestored;
 }
@@ -78022,7 +78123,8 @@ function findTree(files, path) {
     const prefix = path === '' ? '' : `${path}/`;
     const inside = files
         .filter((file) => file.path === path || file.path.startsWith(prefix))
-        .map((file) => ({ ...file, path: file.path === path ? '' : file.path.slice(prefix.length) }));
+        .map((file) => ({ ...file, path: file.path === path ? '' : file.path.slice(prefix.length) }))
+        .sort((a, b) => (a.path < b.path ? -1 : 1));
     if (inside.length === 0)
         return undefined;
     const name = path.split('/').at(-1) || 'workspace';
@@ -79095,8 +79197,8 @@ function parseProjectName(text) {
         };
 }
 function parsePath(text) {
-    const value = text.replace(/^~\//, '').replace(/\/+$/, '');
-    if (text !== '' && (value === '' || value === '~'))
+    const value = text.replace(/^(~\/+)?(\.\/+)*/, '').replace(/(\/+\.?)+$/, '');
+    if (text !== '' && ['', '~', '.'].includes(value))
         return { problem: `${quoteValue(text)} is too wide: give a folder of the project's own.` };
     if (/[\0\n\r]/.test(value) || value.split('/').includes('..')) {
         return { problem: `${quoteValue(text)} is not a plain path: no line breaks, and no \`..\`.` };
@@ -79349,18 +79451,15 @@ function createVerifier(context) {
     const prove = async (signal) => {
         const ending = new AbortController();
         const both = AbortSignal.any([signal, ending.signal]);
-        const checks = checkRelease(both);
-        // Judged below; a decline must not leave it unhandled.
-        checks.catch(() => undefined);
+        const work = [monitor(both), checkRelease(both)];
         try {
-            await monitor(both);
-            await checks;
+            await Promise.all(work);
             // What became of the containers while the checks were at work.
             await assertSteady(signal);
         }
         finally {
             ending.abort();
-            await checks.catch(() => undefined);
+            await Promise.allSettled(work);
         }
     };
     const monitor = async (signal) => {
@@ -79641,12 +79740,14 @@ base=\${XDG_RUNTIME_DIR:-/dev/shm}
 root=$(mktemp -d "$base/slipway.XXXXXXXX") || exit
 trap 'rm -rf "$root"' EXIT
 trap 'exit 129' HUP INT TERM PIPE
-tar -xf - -C "$root" || exit
-directory=$root/$1
+# So deep that \`../..\` in a path stays below a folder of ours, where it can be told.
+stage=$root/_/_/_/_/_/_/_/_
+mkdir -p "$stage" && tar -xf - -C "$stage" || exit
+directory=$stage/$1
 project=$2
 shift 2
 mkdir -p "$directory" && cd "$directory" || exit
-printf '%s\\n' "$root"
+printf '%s\\n' "$stage"
 unset COMPOSE_FILE COMPOSE_PROJECT_NAME COMPOSE_ENV_FILES COMPOSE_PROFILES
 docker compose --ansi never --project-name "$project" --project-directory "$directory" "$@" config --format json`;
 /**
@@ -79680,12 +79781,15 @@ const NOT_RELEASED = new Set(['build', 'profiles', 'env_file', 'develop']);
  */
 function relocateProject(project, stagingRoot, relocate) {
     const findings = [];
+    // `../data` leads out of the workspace, and must not become a folder beside the staging one.
+    const outer = /^.*?\/slipway\.[A-Za-z0-9]{8}(?=\/|$)/.exec(stagingRoot)?.[0] ?? stagingRoot;
     const move = (path) => {
-        if (path !== stagingRoot && !path.startsWith(`${stagingRoot}/`))
+        if (path !== outer && !path.startsWith(`${outer}/`))
             return path;
-        const moved = relocate(path);
+        // Compose doubles `$` in what it renders, and reads it so again.
+        const moved = relocate(path.replaceAll('$$', '$'));
         if ('path' in moved)
-            return moved.path;
+            return moved.path.replaceAll('$', '$$$$');
         findings.push(moved.finding);
         return path;
     };
@@ -79706,7 +79810,7 @@ function relocateProject(project, stagingRoot, relocate) {
             raw[kind] = mapValues(raw[kind], moveFile);
     }
     if (findings.length === 0) {
-        for (const place of findStrings(raw, stagingRoot)) {
+        for (const place of findStrings(raw, outer)) {
             findings.push({
                 message: `${place} points to a file of the workspace, and Slipway does not know how to ship that.`,
                 hint: 'Use a bind mount, a config or a secret for it.',
@@ -79847,7 +79951,7 @@ async function renderOnServer(session, source, inputs, layout, ports) {
     catch (error) {
         if (!(error instanceof CommandError))
             throw error;
-        const words = error.stderr.replaceAll(/\/\S*\/slipway\.[A-Za-z0-9]{8}\//g, '').trim();
+        const words = error.stderr.replaceAll(/\/\S*\/slipway\.[A-Za-z0-9]{8}\/(_\/)*/g, '').trim();
         throw new PreflightError(session.where, [
             {
                 message: `Docker Compose refuses the Compose file: ${words === '' ? `exit code ${error.exitCode}` : words}`,
@@ -81917,6 +82021,7 @@ function judgeDisk(estimate, disk) {
 
 
 
+
 /** @throws PreflightError with all findings at once. */
 async function prepare(deployment) {
     const { inputs, source, session, facts, layout, ports, report } = deployment;
@@ -81930,7 +82035,7 @@ async function prepare(deployment) {
         ...rendered.findings,
         ...findings,
         ...judgePorts(rendered.services, facts, source.project),
-        ...judgeSpace(images, deployment),
+        ...judgeSpace(images, rendered, deployment),
         ...inputs.refresh
             .filter((name) => !names.includes(name))
             .map((name) => ({
@@ -81965,15 +82070,29 @@ async function planWith(images, release, rendered, deployment) {
 function warnOfOverrides({ facts, layout }) {
     return facts.overrides.map((file) => `${layout.project}/${file} is on the server: a plain \`docker compose\` there merges it, Slipway does not.`);
 }
-/** Room for what is not on the server yet. */
-function judgeSpace(images, { facts }) {
-    const space = facts.dataRootSpace;
-    if (space === undefined || facts.docker.kind !== 'ready')
-        return [];
-    const missing = images.flatMap((image) => !image.present && image.resolution?.kind === 'resolved' ? [image.resolution] : []);
-    const estimate = estimateDisk(missing, facts.images.map((image) => image.layerDiffIds));
-    return judgeDisk(estimate, { ...space, path: facts.docker.dataRoot });
+/** Room for what is not on the server yet: images in Docker's data root, the release in the project's folder. */
+function judgeSpace(images, rendered, { facts, layout }) {
+    const findings = [];
+    if (facts.dataRootSpace !== undefined && facts.docker.kind === 'ready') {
+        const missing = images.flatMap(({ present, resolution }) => !present && resolution?.kind === 'resolved' ? [resolution] : []);
+        const local = facts.images.map((image) => image.layerDiffIds);
+        findings.push(...judgeDisk(estimateDisk(missing, local), { ...facts.dataRootSpace, path: facts.docker.dataRoot }));
+    }
+    const files = rendered.trees.flatMap((tree) => tree.files);
+    const neededBytes = STORE_RESERVE_BYTES + files.reduce((sum, file) => sum + file.content.byteLength, 0);
+    const { space } = facts;
+    if (space !== undefined &&
+        (space.freeBytes < neededBytes || (space.freeInodes ?? Infinity) < files.length + STORE_RESERVE_INODES)) {
+        findings.push({
+            message: `The release needs ${formatBytes(neededBytes)} in ${layout.store}, and ${formatBytes(space.freeBytes)} (${space.freeInodes ?? 'uncounted'} inodes) are free on ${space.mountPoint}.`,
+            hint: 'Free some space there.',
+        });
+    }
+    return findings;
 }
+/** For the rendered Compose file, the record, the journal, and what the containers write meanwhile. */
+const STORE_RESERVE_BYTES = 8 * 1024 * 1024;
+const STORE_RESERVE_INODES = 100;
 /** The release as the store keeps it. */
 function describeRelease({ rendered, images, project, hashes, plan }, { ports }) {
     const { commit, ref, actor, runUrl } = ports.runner.context;
@@ -82150,6 +82269,7 @@ var external_node_util_ = __nccwpck_require__(7975);
 ;// CONCATENATED MODULE: ./action-deploy/src/secrets.ts
 /** Everything of the inputs that must not be seen, told to the reporter before the first line that could show it. */
 
+
 function hideSecrets(inputs, reporter) {
     for (const value of listSecrets(inputs))
         reporter.hide(value);
@@ -82157,8 +82277,10 @@ function hideSecrets(inputs, reporter) {
 /** The secrets and what is derived from them: each value of the env, passwords in URLs, the login as registries are sent it. */
 function listSecrets(inputs) {
     const secrets = [];
-    if (inputs.host.kind === 'ssh')
-        secrets.push(inputs.host.privateKey.reveal(), inputs.host.passphrase.reveal());
+    if (inputs.host.kind === 'ssh') {
+        const { privateKey, passphrase } = inputs.host;
+        secrets.push(privateKey.reveal(), passphrase.reveal(), ...decodedKey(privateKey, passphrase));
+    }
     const env = inputs.env.reveal();
     if (env !== '') {
         for (const value of [...Object.values((0,external_node_util_.parseEnv)(env)), ...rawValues(env)]) {
@@ -82171,6 +82293,15 @@ function listSecrets(inputs) {
         secrets.push(password.reveal(), `${username}:${password.reveal()}`);
     }
     return secrets.filter((value) => value !== '');
+}
+/** A key given in base64 or with escaped line ends has other lines than its input. What cannot be read is reported by the login. */
+function decodedKey(privateKey, passphrase) {
+    try {
+        return [parsePrivateKey(privateKey.reveal(), passphrase.reveal()).tidied.reveal()];
+    }
+    catch {
+        return [];
+    }
 }
 /** Values as they are written: Compose reads some forms of quoting otherwise than Node does. */
 function rawValues(env) {

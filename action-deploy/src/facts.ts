@@ -138,7 +138,7 @@ export async function renderOnServer(
     answer = parseRendered(stdout);
   } catch (error) {
     if (!(error instanceof CommandError)) throw error;
-    const words = error.stderr.replaceAll(/\/\S*\/slipway\.[A-Za-z0-9]{8}\//g, '').trim();
+    const words = error.stderr.replaceAll(/\/\S*\/slipway\.[A-Za-z0-9]{8}\/(_\/)*/g, '').trim();
     throw new PreflightError(session.where, [
       {
         message: `Docker Compose refuses the Compose file: ${words === '' ? `exit code ${error.exitCode}` : words}`,

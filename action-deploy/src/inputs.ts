@@ -95,8 +95,8 @@ export function parseProjectName(text: string): Parsed<string> {
 }
 
 function parsePath(text: string): Parsed<string> {
-  const value = text.replace(/^~\//, '').replace(/\/+$/, '');
-  if (text !== '' && (value === '' || value === '~'))
+  const value = text.replace(/^(~\/+)?(\.\/+)*/, '').replace(/(\/+\.?)+$/, '');
+  if (text !== '' && ['', '~', '.'].includes(value))
     return { problem: `${quoteValue(text)} is too wide: give a folder of the project's own.` };
   if (/[\0\n\r]/.test(value) || value.split('/').includes('..')) {
     return { problem: `${quoteValue(text)} is not a plain path: no line breaks, and no \`..\`.` };

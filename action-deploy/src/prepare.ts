@@ -3,6 +3,7 @@ import type { Project } from '#shared/compose/project';
 import { parseYaml } from '#shared/compose/yaml';
 import { type PreflightFinding, PreflightError } from '#shared/errors';
 import { estimateDisk, judgeDisk } from '#shared/images/disk';
+import { formatBytes } from '#shared/images/size';
 import type { Release } from '#shared/model/release';
 import { makeReleaseId } from '#shared/releases/layout';
 import { judgePorts, judgeServer } from '#shared/server/preflight';
@@ -32,7 +33,7 @@ export async function prepare(deployment: Deployment): Promise<Preparation> {
     ...rendered.findings,
     ...findings,
     ...judgePorts(rendered.services, facts, source.project),
-    ...judgeSpace(images, deployment),
+    ...judgeSpace(images, rendered, deployment),
     ...inputs.refresh
       .filter((name) => !names.includes(name))
       .map((name) => ({
@@ -79,19 +80,38 @@ function warnOfOverrides({ facts, layout }: Deployment): string[] {
   );
 }
 
-/** Room for what is not on the server yet. */
-function judgeSpace(images: readonly ChosenImage[], { facts }: Deployment): PreflightFinding[] {
-  const space = facts.dataRootSpace;
-  if (space === undefined || facts.docker.kind !== 'ready') return [];
-  const missing = images.flatMap((image) =>
-    !image.present && image.resolution?.kind === 'resolved' ? [image.resolution] : [],
-  );
-  const estimate = estimateDisk(
-    missing,
-    facts.images.map((image) => image.layerDiffIds),
-  );
-  return judgeDisk(estimate, { ...space, path: facts.docker.dataRoot });
+/** Room for what is not on the server yet: images in Docker's data root, the release in the project's folder. */
+function judgeSpace(
+  images: readonly ChosenImage[],
+  rendered: RenderedProject,
+  { facts, layout }: Deployment,
+): PreflightFinding[] {
+  const findings: PreflightFinding[] = [];
+  if (facts.dataRootSpace !== undefined && facts.docker.kind === 'ready') {
+    const missing = images.flatMap(({ present, resolution }) =>
+      !present && resolution?.kind === 'resolved' ? [resolution] : [],
+    );
+    const local = facts.images.map((image) => image.layerDiffIds);
+    findings.push(...judgeDisk(estimateDisk(missing, local), { ...facts.dataRootSpace, path: facts.docker.dataRoot }));
+  }
+  const files = rendered.trees.flatMap((tree) => tree.files);
+  const neededBytes = STORE_RESERVE_BYTES + files.reduce((sum, file) => sum + file.content.byteLength, 0);
+  const { space } = facts;
+  if (
+    space !== undefined &&
+    (space.freeBytes < neededBytes || (space.freeInodes ?? Infinity) < files.length + STORE_RESERVE_INODES)
+  ) {
+    findings.push({
+      message: `The release needs ${formatBytes(neededBytes)} in ${layout.store}, and ${formatBytes(space.freeBytes)} (${space.freeInodes ?? 'uncounted'} inodes) are free on ${space.mountPoint}.`,
+      hint: 'Free some space there.',
+    });
+  }
+  return findings;
 }
+
+/** For the rendered Compose file, the record, the journal, and what the containers write meanwhile. */
+const STORE_RESERVE_BYTES = 8 * 1024 * 1024;
+const STORE_RESERVE_INODES = 100;
 
 /** The release as the store keeps it. */
 export function describeRelease(

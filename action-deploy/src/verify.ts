@@ -128,17 +128,14 @@ export function createVerifier(context: VerifyContext): Verifier {
   const prove = async (signal: AbortSignal): Promise<void> => {
     const ending = new AbortController();
     const both = AbortSignal.any([signal, ending.signal]);
-    const checks = checkRelease(both);
-    // Judged below; a decline must not leave it unhandled.
-    checks.catch(() => undefined);
+    const work = [monitor(both), checkRelease(both)];
     try {
-      await monitor(both);
-      await checks;
+      await Promise.all(work);
       // What became of the containers while the checks were at work.
       await assertSteady(signal);
     } finally {
       ending.abort();
-      await checks.catch(() => undefined);
+      await Promise.allSettled(work);
     }
   };
   const monitor = async (signal: AbortSignal): Promise<void> => {

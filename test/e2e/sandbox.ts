@@ -106,7 +106,8 @@ export async function tryOnServer(script: string, args: readonly string[] = [], 
 /** A shell script as root. @returns its output @throws Error when it fails */
 export async function onServer(script: string, args: readonly string[] = [], input = ''): Promise<string> {
   const done = await tryOnServer(script, args, input);
-  if (done.code !== 0) throw new Error(`on the server, exit code ${done.code}: ${script}\n${done.stdout}${done.stderr}`);
+  if (done.code !== 0)
+    throw new Error(`on the server, exit code ${done.code}: ${script}\n${done.stdout}${done.stderr}`);
   return done.stdout;
 }
 
@@ -136,7 +137,10 @@ const MANIFEST_TYPES = [
   'application/vnd.docker.distribution.manifest.v2+json',
 ];
 
-async function askRegistry(path: string, options: { method?: string; type?: string; body?: string } = {}): Promise<Response> {
+async function askRegistry(
+  path: string,
+  options: { method?: string; type?: string; body?: string } = {},
+): Promise<Response> {
   const url = path.startsWith('http') ? path : `http://${sandboxInfo().registry.open}${path}`;
   return fetch(url, {
     method: options.method ?? 'GET',
@@ -148,7 +152,10 @@ async function askRegistry(path: string, options: { method?: string; type?: stri
   });
 }
 
-async function mustAskRegistry(path: string, options: { method?: string; type?: string; body?: string } = {}): Promise<Response> {
+async function mustAskRegistry(
+  path: string,
+  options: { method?: string; type?: string; body?: string } = {},
+): Promise<Response> {
   const response = await askRegistry(path, options);
   if (!response.ok) throw new Error(`${options.method ?? 'GET'} ${path}: ${response.status} ${await response.text()}`);
   return response;
@@ -175,7 +182,10 @@ export async function publishImage(
   const manifest = (await (await mustAskRegistry(`/v2/${from}/manifests/${baseTag}`)).json()) as Manifest;
   const config = (await (await mustAskRegistry(`/v2/${from}/blobs/${manifest.config.digest}`)).json()) as ImageConfig;
   const { env = [], ...rest } = changes;
-  const changed = JSON.stringify({ ...config, config: { ...config.config, ...rest, Env: [...(config.config.Env ?? []), ...env] } });
+  const changed = JSON.stringify({
+    ...config,
+    config: { ...config.config, ...rest, Env: [...(config.config.Env ?? []), ...env] },
+  });
   const published = JSON.stringify({
     ...manifest,
     config: { ...manifest.config, digest: digestOf(changed), size: Buffer.byteLength(changed) },
@@ -188,7 +198,11 @@ export async function publishImage(
     const location = new URL(upload.headers.get('location') ?? '', `http://${sandboxInfo().registry.open}`);
     location.searchParams.set('digest', digestOf(changed));
     await mustAskRegistry(location.href, { method: 'PUT', type: 'application/octet-stream', body: changed });
-    await mustAskRegistry(`/v2/${repository}/manifests/${tag}`, { method: 'PUT', type: manifest.mediaType, body: published });
+    await mustAskRegistry(`/v2/${repository}/manifests/${tag}`, {
+      method: 'PUT',
+      type: manifest.mediaType,
+      body: published,
+    });
   }
   return digestOf(published);
 }
@@ -330,17 +344,14 @@ export function errorsOf(run: ActionRun): string[] {
 /** A plain GET to a published port, as a visitor's. `unreachable` and the code where nobody answers. */
 export async function get(port: number, path = '/'): Promise<string> {
   return new Promise((resolve) => {
-    const asked = request(
-      { host: theServer().address, port, path, agent: false, timeout: 3000 },
-      (response) => {
-        let text = '';
-        response.setEncoding('utf8');
-        response.on('data', (chunk: string) => (text += chunk));
-        response.on('end', () => {
-          resolve(response.statusCode === 200 ? text : `${response.statusCode ?? 0} ${text}`);
-        });
-      },
-    );
+    const asked = request({ host: theServer().address, port, path, agent: false, timeout: 3000 }, (response) => {
+      let text = '';
+      response.setEncoding('utf8');
+      response.on('data', (chunk: string) => (text += chunk));
+      response.on('end', () => {
+        resolve(response.statusCode === 200 ? text : `${response.statusCode ?? 0} ${text}`);
+      });
+    });
     asked.on('timeout', () => asked.destroy(new Error('timeout')));
     asked.on('error', (error: NodeJS.ErrnoException) => {
       resolve(`unreachable ${error.code ?? error.message}`);

@@ -15,14 +15,14 @@ directory=$(label working_dir) || exit
 files=$(label config_files) || exit
 environment=$(label environment_file) || exit
 project=$1
-set --
+set -f --
 IFS=,
 for f in $files; do
   [ -r "$f" ] || { echo "$f" >&2; exit 66; }
   set -- "$@" --file "$f"
 done
-for f in $environment; do [ ! -r "$f" ] || set -- "$@" --env-file "$f"; done
 [ "$#" -gt 0 ] || exit 66
+for f in $environment; do [ ! -r "$f" ] || set -- "$@" --env-file "$f"; done
 cd "$directory" || exit 66
 docker compose --ansi never --project-name "$project" --project-directory "$directory" "$@" config --format json`,
       project,

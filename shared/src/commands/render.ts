@@ -9,12 +9,14 @@ base=\${XDG_RUNTIME_DIR:-/dev/shm}
 root=$(mktemp -d "$base/slipway.XXXXXXXX") || exit
 trap 'rm -rf "$root"' EXIT
 trap 'exit 129' HUP INT TERM PIPE
-tar -xf - -C "$root" || exit
-directory=$root/$1
+# So deep that \`../..\` in a path stays below a folder of ours, where it can be told.
+stage=$root/_/_/_/_/_/_/_/_
+mkdir -p "$stage" && tar -xf - -C "$stage" || exit
+directory=$stage/$1
 project=$2
 shift 2
 mkdir -p "$directory" && cd "$directory" || exit
-printf '%s\\n' "$root"
+printf '%s\\n' "$stage"
 unset COMPOSE_FILE COMPOSE_PROJECT_NAME COMPOSE_ENV_FILES COMPOSE_PROFILES
 docker compose --ansi never --project-name "$project" --project-directory "$directory" "$@" config --format json`;
 

@@ -41,7 +41,7 @@ images() {
 listening() { cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | awk '$4 == "0A" { print $2 }'; }
 releases() {
   [ -d "$store/releases" ] || return 0
-  for f in "$store"/releases/*/release.json; do [ ! -e "$f" ] || { cat "$f"; echo; }; done
+  for f in "$store"/releases/*/release.json; do [ ! -e "$f" ] || { cat "$f" && echo; } || return; done
 }
 files() { [ ! -d "$store/files" ] || ls "$store/files"; }
 current() { [ ! -e "$store/current" ] || readlink "$store/current"; }

@@ -1,7 +1,7 @@
 /** What changes the release store on the server: pure. Every write is a rename that is synced, so that a power cut leaves old or new. */
 import type { Command } from '../model/command';
 import { script } from '../shell/render';
-import type { StoreLayout } from '../releases/layout';
+import { isReleaseId, type StoreLayout } from '../releases/layout';
 
 /**
  * Takes the project's lock and keeps it for as long as lines come in on standard input: the kernel frees it when this
@@ -15,14 +15,24 @@ export function holdLock(layout: StoreLayout, holder: string, leaseSeconds: numb
     `umask 077
 mkdir -p "$1/releases" "$1/files" && chmod 700 "$1" || exit
 exec 9>>"$1/lock" || exit
-flock -n 9 || { cat "$1/lock"; exit 75; }
+flock -n 9
+case $? in 0) ;; 1) cat "$1/lock"; exit 75 ;; *) exit 71 ;; esac
 printf '%s\\n' "$2" >"$1/lock"
 printf 'locked %s\\n' "$(readlink "$1/current" || echo none)"
-while beat=$(timeout "$3" head -n 1) && [ -n "$beat" ]; do :; done`,
+# Whoever waits for a line must not keep the lock when this shell is gone: it closes the descriptor.
+while beat=$(exec 9>&-; timeout "$3" head -n 1) && [ -n "$beat" ]; do :; done`,
     layout.store,
     holder,
     String(leaseSeconds),
   );
+}
+
+/**
+ * A step, run only when no other one is at work. A step may outlive its session: when the link is cut, its `docker compose
+ * up` goes on, and whoever puts things back must not work against it.
+ */
+export function guardStep(layout: StoreLayout, step: Command): Command {
+  return { ...step, words: ['flock', layout.step, ...step.words] };
 }
 
 /**
@@ -39,17 +49,24 @@ rm -rf incoming
 mkdir incoming
 trap 'rm -rf "$1/incoming"' EXIT
 trap 'exit 129' HUP INT TERM PIPE
-tar -xpf - -C incoming
+[ ! -e "releases/$2" ] || { echo "release $2 is in the store already" >&2; exit 73; }
+# A connection that breaks ends standard input early, and tar takes a cut between two files for the end.
+cat >incoming/tar
+[ "$(wc -c <incoming/tar)" -eq "$3" ] || { echo "the release arrived cut off" >&2; exit 74; }
+tar -xpf incoming/tar -C incoming
+rm incoming/tar
 chmod -R go= incoming/releases
+find incoming -exec sync {} + || :
 for f in incoming/files/*; do
   [ -e "$f" ] || continue
   [ -e "files/\${f##*/}" ] || mv "$f" files/
 done
 sync files || :
-mv "incoming/releases/$2" "releases/$2"
+mv -T "incoming/releases/$2" "releases/$2"
 sync releases || :`,
       layout.store,
       releaseId,
+      String(tar.byteLength),
     ),
     stdin: tar,
   };
@@ -60,16 +77,46 @@ export function pointCurrent(layout: StoreLayout, releaseId: string): Command {
   return script(
     `set -eu
 cd "$1"
-ln -s "releases/$2" .current.new 2>/dev/null || { rm -f .current.new; ln -s "releases/$2" .current.new; }
+[ -f "releases/$2/compose.yaml" ] || { echo "release $2 is not in the store" >&2; exit 66; }
+rm -f .current.new
+ln -s "releases/$2" .current.new
 mv -T .current.new current
 sync . || :
 if [ "$(readlink ../compose.yaml || :)" != .slipway/current/compose.yaml ]; then
-  [ ! -e ../compose.yaml ] || mv ../compose.yaml "../compose.yaml.before-slipway"
+  if [ -e ../compose.yaml ] || [ -L ../compose.yaml ]; then mv ../compose.yaml ../compose.yaml.before-slipway; fi
   ln -s .slipway/current/compose.yaml ../compose.yaml
 fi
 rm -f journal`,
     layout.store,
     releaseId,
+  );
+}
+
+/**
+ * Takes {@link pointCurrent} back, where it came through and its answer did not, before what the release started is undone.
+ *
+ * @param previous the release that served before; undefined for a first deploy.
+ */
+export function withdrawCurrent(layout: StoreLayout, releaseId: string, previous: string | undefined): Command {
+  return script(
+    `set -eu
+cd "$1"
+[ "$(readlink current || :)" = "releases/$2" ] || exit 0
+if [ -n "$3" ]; then
+  rm -f .current.new
+  ln -s "releases/$3" .current.new
+  mv -T .current.new current
+else
+  rm -f current
+  if [ "$(readlink ../compose.yaml || :)" = .slipway/current/compose.yaml ]; then
+    rm -f ../compose.yaml
+    [ ! -e ../compose.yaml.before-slipway ] || mv ../compose.yaml.before-slipway ../compose.yaml
+  fi
+fi
+sync . || :`,
+    layout.store,
+    releaseId,
+    previous ?? '',
   );
 }
 
@@ -81,10 +128,12 @@ export function writeJournal(layout: StoreLayout, text: string): Command {
 umask 077
 cd "$1"
 cat >journal.new
+[ "$(wc -c <journal.new)" -eq "$2" ] || { echo "the journal arrived cut off" >&2; exit 74; }
 sync journal.new || :
 mv journal.new journal
 sync . || :`,
       layout.store,
+      String(Buffer.byteLength(text)),
     ),
     stdin: text,
   };
@@ -92,7 +141,9 @@ sync . || :`,
 
 /** Ends a transaction that was undone: the journal goes, and the release that did not make it. */
 export function closeJournal(layout: StoreLayout, releaseId: string): Command {
-  return script(`cd "$1" && rm -rf "releases/$2" && rm -f journal`, layout.store, releaseId);
+  return script(`cd "$1" || exit
+[ "$(readlink current)" = "releases/$2" ] || rm -rf "releases/$2" || exit
+rm -f journal`, layout.store, releaseId);
 }
 
 /** Removes releases and shipped files that nothing kept points to. The current release is never removed, whatever is asked. */
@@ -102,12 +153,16 @@ export function pruneStore(layout: StoreLayout, releases: readonly string[], fil
 cd "$1"
 shift
 current=$(readlink current || :)
+rm -rf .removed
 for p in "$@"; do
-  [ "$p" = "$current" ] || rm -rf "./$p"
+  [ "$p" != "$current" ] && [ -e "$p" ] || continue
+  # By a rename first: what is half removed would count as a release, or as files that need not be shipped.
+  mv -T "$p" .removed
+  rm -rf .removed
 done`,
     layout.store,
-    ...releases.map((id) => `releases/${id}`),
-    ...files.map((address) => `files/${address}`),
+    ...releases.filter(isReleaseId).map((id) => `releases/${id}`),
+    ...files.filter((address) => /^[0-9a-f]{64}$/.test(address)).map((address) => `files/${address}`),
   );
 }
 

@@ -22,10 +22,13 @@ const NOT_RELEASED = new Set(['build', 'profiles', 'env_file', 'develop']);
  */
 export function relocateProject(project: Project, stagingRoot: string, relocate: Relocate): RewriteResult {
   const findings: PreflightFinding[] = [];
+  // `../data` leads out of the workspace, and must not become a folder beside the staging one.
+  const outer = /^.*?\/slipway\.[A-Za-z0-9]{8}(?=\/|$)/.exec(stagingRoot)?.[0] ?? stagingRoot;
   const move = (path: string): string => {
-    if (path !== stagingRoot && !path.startsWith(`${stagingRoot}/`)) return path;
-    const moved = relocate(path);
-    if ('path' in moved) return moved.path;
+    if (path !== outer && !path.startsWith(`${outer}/`)) return path;
+    // Compose doubles `$` in what it renders, and reads it so again.
+    const moved = relocate(path.replaceAll('$$', '$'));
+    if ('path' in moved) return moved.path.replaceAll('$', '$$$$');
     findings.push(moved.finding);
     return path;
   };
@@ -47,7 +50,7 @@ export function relocateProject(project: Project, stagingRoot: string, relocate:
     if (isObject(raw[kind])) raw[kind] = mapValues(raw[kind], moveFile);
   }
   if (findings.length === 0) {
-    for (const place of findStrings(raw, stagingRoot)) {
+    for (const place of findStrings(raw, outer)) {
       findings.push({
         message: `${place} points to a file of the workspace, and Slipway does not know how to ship that.`,
         hint: 'Use a bind mount, a config or a secret for it.',

@@ -41,8 +41,8 @@ export function parseJournal(text: string): Journal {
   };
 }
 
-/** Compose's own rule for names of services; networks may be named with dots too. */
-const NAME = /^[a-zA-Z0-9][a-zA-Z0-9._-]*$/;
+/** Compose's own rule for names of services, without those that a program would take for an option; networks fit it too. */
+const NAME = /^[a-zA-Z0-9._][a-zA-Z0-9._-]*$/;
 
 function parseVerb(value: Json): UndoVerb {
   const names = (key: string): string[] => {

@@ -8,6 +8,8 @@ export interface StoreLayout {
   /** 0700. */
   readonly store: string;
   readonly lock: string;
+  /** Held by the step under way, also when its session is gone. */
+  readonly step: string;
   readonly journal: string;
   readonly releases: string;
   readonly files: string;
@@ -22,6 +24,7 @@ export function layoutStore(projectPath: string): StoreLayout {
     composeLink: `${projectPath}/compose.yaml`,
     store,
     lock: `${store}/lock`,
+    step: `${store}/step`,
     journal: `${store}/journal`,
     releases: `${store}/releases`,
     files: `${store}/files`,

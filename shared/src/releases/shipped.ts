@@ -20,7 +20,8 @@ export function findTree(files: readonly ShippedFile[], path: string): ShippedTr
   const prefix = path === '' ? '' : `${path}/`;
   const inside = files
     .filter((file) => file.path === path || file.path.startsWith(prefix))
-    .map((file) => ({ ...file, path: file.path === path ? '' : file.path.slice(prefix.length) }));
+    .map((file) => ({ ...file, path: file.path === path ? '' : file.path.slice(prefix.length) }))
+    .sort((a, b) => (a.path < b.path ? -1 : 1));
   if (inside.length === 0) return undefined;
   const name = path.split('/').at(-1) || 'workspace';
   const hash = createHash('sha256').update(name);

@@ -1,6 +1,7 @@
 /** What is known of a server and a project on it, read from the answers to `readServer`: pure. */
 import { parseSections, type Section } from '../commands/sections';
 import type { Release } from '../model/release';
+import { isReleaseId } from '../releases/layout';
 import { parseContainers, type ContainerState } from '../probes/container';
 import { type Json, parseJson, readList, readMember, readNumber, readText } from '../json';
 
@@ -84,10 +85,13 @@ export function parseServerFacts(output: string, token: string): ServerFacts {
       .stdout.split('\n')
       .filter((line) => line !== '');
   const [user = '', groups = '', home = '', path = ''] = section('account').stdout.split('\n');
+  // The last question: an answer without it was cut off between two others.
+  if (!sections.has('listening')) throw new SyntaxError("the server's answers are cut off");
   const folder = lines('folder');
   const prefixed = (prefix: string): string[] =>
     folder.filter((line) => line.startsWith(`${prefix} `)).map((line) => line.slice(prefix.length + 1));
   const current = section('current').stdout.trim();
+  const journal = section('journal').stdout.trim();
   const docker = parseDocker(sections.get('docker'));
   return {
     user,
@@ -96,13 +100,13 @@ export function parseServerFacts(output: string, token: string): ServerFacts {
     path: path.length > 1 ? path.replace(/\/+$/, '') : path,
     folder: folder[0] === 'directory' || folder[0] === 'missing' ? folder[0] : 'other',
     notWritable: prefixed('not-writable')[0] ?? '',
-    storeProblem: prefixed('store-not-writable')[0] ?? '',
+    storeProblem: prefixed('store-not-writable')[0] ?? findUnreadable(sections),
     overrides: prefixed('override'),
     missingTools: lines('tools'),
     docker,
     containers: docker.kind === 'ready' ? readContainers(section('containers')) : [],
     publishedPorts: lines('published').flatMap(parsePublished),
-    networks: lines('networks'),
+    networks: docker.kind === 'ready' ? readNetworks(section('networks')) : [],
     images: lines('images').map(parseImage),
     listeningPorts: [...new Set(lines('listening').map((line) => Number.parseInt(line.split(':').at(-1) ?? '', 16)))],
     space: parseSpace(section('space').stdout),
@@ -111,8 +115,27 @@ export function parseServerFacts(output: string, token: string): ServerFacts {
     current: current === '' ? undefined : current.split('/').at(-1),
     currentCompose: section('rendered').stdout,
     storedFiles: lines('files'),
-    journal: section('journal').stdout.trim(),
+    journal: isCommitted(journal, current) ? '' : journal,
   };
+}
+
+/** Where a part of the store cannot be read: "no release" would be a wrong answer, and "no journal" a dangerous one. */
+function findUnreadable(sections: ReadonlyMap<string, Section>): string {
+  const failed = ['current', 'releases', 'files', 'rendered', 'journal'].find((name) => sections.get(name)?.exitCode !== 0);
+  return failed === undefined ? '' : sections.get(failed)?.stderr.trim().slice(0, 300) || `its ${failed} cannot be read`;
+}
+
+/** The release is the current one: the commit came through, and only the journal's removal did not. */
+function isCommitted(journal: string, current: string): boolean {
+  return journal !== '' && current !== '' && readText(parseJson(journal), 'release') === current.split('/').at(-1);
+}
+
+/** An answer that failed is not "no networks": the undo of a deploy that believed it would take them away. */
+function readNetworks(section: Section): string[] {
+  if (section.exitCode !== 0) {
+    throw new SyntaxError(`docker could not list the project's networks: ${section.stderr.trim().slice(0, 300)}`);
+  }
+  return section.stdout.split('\n').filter((line) => line !== '');
 }
 
 /** An answer that failed is not "no containers": a deploy that believed it would start a second database. */
@@ -190,7 +213,7 @@ function parseSpace(text: string): DiskSpace | undefined {
 export function parseRelease(line: string): Release[] {
   const value = parseJson(line);
   const text = (key: string): string => readText(value, key);
-  if (text('id') === '') return [];
+  if (!isReleaseId(text('id'))) return [];
   const services = readMember(value, 'services') ?? {};
   return [
     {

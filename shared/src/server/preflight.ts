@@ -109,11 +109,12 @@ export function compareVersions(a: string, b: string): number {
 export function judgePorts(services: readonly Service[], facts: ServerFacts, project: string): PreflightFinding[] {
   return services.flatMap((service) =>
     service.ports.flatMap((wanted) => {
-      const owner = facts.publishedPorts.find(
+      const owners = facts.publishedPorts.filter(
         (port) =>
           port.port === wanted.port && port.protocol === wanted.protocol && overlaps(port.address, wanted.address),
       );
-      if (owner?.project === project) return [];
+      const owner = owners.find((port) => port.project !== project);
+      if (owner === undefined && owners.length > 0) return [];
       const name = `${wanted.port}/${wanted.protocol}`;
       if (owner !== undefined) {
         return [

@@ -1,8 +1,8 @@
 /** Carries a plan out as a transaction: journal first, then the steps, and on any failure everything back in reverse. */
 import type { ComposeTarget } from '../commands/compose';
-import { closeJournal, pointCurrent, writeJournal } from '../commands/store';
+import { closeJournal, guardStep, pointCurrent, withdrawCurrent, writeJournal } from '../commands/store';
 import { describeUndo, renderUndo } from '../commands/undo';
-import { CancelledError, CommandError } from '../errors';
+import { CancelledError, CommandError, TimeoutError } from '../errors';
 import type { HoldStep, Step } from '../model/step';
 import type { Clock, Reporter, Session } from '../ports';
 import { type Journal, renderJournal } from '../releases/journal';
@@ -56,6 +56,7 @@ export async function executeTransaction(transaction: Transaction, context: Tran
   };
   // Every verb may be carried out on what was never done, so the whole way back is written before the first change.
   await session.run(writeJournal(layout, renderJournal(journal)), { purpose: 'write the journal', signal });
+  let pointing = false;
   try {
     for (const step of transaction.steps) {
       const started = clock.monotonicMs();
@@ -66,7 +67,7 @@ export async function executeTransaction(transaction: Transaction, context: Tran
       try {
         if (step.kind === 'hold') await transaction.hold(step, signal);
         else {
-          await session.run(step.do, {
+          await session.run(guardStep(layout, step.do), {
             purpose: step.title,
             timeoutSeconds: step.timeoutSeconds,
             signal,
@@ -83,11 +84,32 @@ export async function executeTransaction(transaction: Transaction, context: Tran
       }
     }
     if (signal.aborted) throw new CancelledError('The workflow was cancelled.', '');
+    pointing = true;
     await session.run(pointCurrent(layout, transaction.release), { purpose: 'make the release the current one' });
     return { kind: 'committed', timeline };
   } catch (cause) {
+    const withdrawn = pointing ? await withdraw(transaction, context) : [];
+    // What is current stays as it is then: a release must not lose its containers while the store says that it serves.
+    if (withdrawn.length > 0) return { kind: 'undone', cause, timeline, unrestored: withdrawn };
     return { kind: 'undone', cause, timeline, unrestored: await undo(journal, context) };
   }
+}
+
+/** The last command failed, or its answer was lost: the release may be the current one already. */
+async function withdraw(
+  { release, previous }: Transaction,
+  { session, layout }: TransactionContext,
+): Promise<string[]> {
+  try {
+    await session.run(withdrawCurrent(layout, release, previous), { purpose: 'make the old release the current one' });
+    return [];
+  } catch (error) {
+    return [`make ${previous ?? 'no release'} the current one: ${describeError(error)}`];
+  }
+}
+
+function describeError(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }
 
 /** Three tries: a step that was stopped half-way may still be at work in the Docker daemon. */
@@ -106,7 +128,7 @@ export async function undo(journal: Journal, context: Omit<TransactionContext, '
     reporter.line(`- ${title}`);
     for (let attempt = 1; ; attempt++) {
       try {
-        await session.run(renderUndo(verb, target, layout), {
+        await session.run(guardStep(layout, renderUndo(verb, target, layout)), {
           purpose: title,
           timeoutSeconds: 180,
           onLine: (line) => {
@@ -115,8 +137,8 @@ export async function undo(journal: Journal, context: Omit<TransactionContext, '
         });
         break;
       } catch (error) {
-        if (!(error instanceof CommandError) || attempt === UNDO_TRIES) {
-          unrestored.push(`${title}: ${error instanceof Error ? error.message : String(error)}`);
+        if (!(error instanceof CommandError || error instanceof TimeoutError) || attempt === UNDO_TRIES) {
+          unrestored.push(`${title}: ${describeError(error)}`);
           break;
         }
         await clock.sleep(attempt);
@@ -124,7 +146,11 @@ export async function undo(journal: Journal, context: Omit<TransactionContext, '
     }
   }
   if (unrestored.length === 0) {
-    await session.run(closeJournal(layout, journal.release), { purpose: 'close the journal' });
+    try {
+      await session.run(closeJournal(layout, journal.release), { purpose: 'close the journal' });
+    } catch (error) {
+      unrestored.push(`close the journal: ${describeError(error)}`);
+    }
   }
   return unrestored;
 }
