@@ -155,9 +155,7 @@ async function isInstalled(folder) {
 
 const hasPostgres = (base) =>
   existsSync(`${base}/usr/lib/postgresql`) &&
-  readdirSync(`${base}/usr/lib/postgresql`).some((one) =>
-    existsSync(`${base}/usr/lib/postgresql/${one}/bin/initdb`),
-  );
+  readdirSync(`${base}/usr/lib/postgresql`).some((one) => existsSync(`${base}/usr/lib/postgresql/${one}/bin/initdb`));
 
 /**
  * The environment in which the example's tests find PostgreSQL and Redis. Where this machine has none, they are unpacked

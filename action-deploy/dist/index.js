@@ -75880,7 +75880,7 @@ function globSync(globInput, options) {
 
 /** What is shipped passes through the runner's memory, and is configuration: images are the place for more. */
 const MAX_TOTAL_BYTES = 256 * 1024 * 1024;
-function openWorkspace(root) {
+function openWorkspace(root, maxTotalBytes = MAX_TOTAL_BYTES) {
     /**
      * The real place of a path, or undefined where it does not exist or lies outside. A link in a pull request that points to
      * /etc/passwd or to the runner's credentials must not be shipped.
@@ -75925,8 +75925,8 @@ function openWorkspace(root) {
                 if (!facts.isFile())
                     continue;
                 total += facts.size;
-                if (total > MAX_TOTAL_BYTES) {
-                    problems.push(`The files are more than ${MAX_TOTAL_BYTES / 1024 / 1024} MiB together (at \`${path}\`): put large data into an image or a volume.`);
+                if (total > maxTotalBytes) {
+                    problems.push(`The files are more than ${maxTotalBytes / 1024 / 1024} MiB together (at \`${path}\`): put large data into an image or a volume.`);
                     break;
                 }
                 files.push({ path, executable: (facts.mode & 0o111) !== 0, content: await (0,external_node_fs_promises_namespaceObject.readFile)(real) });
@@ -75936,22 +75936,40 @@ function openWorkspace(root) {
     };
 }
 async function expand(root, pattern) {
-    const plain = pattern.replace(/\/+$/, '');
+    const plain = pattern.replace(/^(\.\/+)+/, '').replace(/\/+$/, '');
     if ((0,external_node_path_namespaceObject.isAbsolute)(plain) || plain.split('/').includes('..')) {
         return `\`${pattern}\` is not below the workspace: give paths and globs relative to it.`;
     }
-    // A folder's name means everything below it, as people expect of a path.
-    const isFolder = !isDynamicPattern(plain) && (await (0,external_node_fs_promises_namespaceObject.stat)((0,external_node_path_namespaceObject.join)(root, plain)).catch(() => undefined))?.isDirectory();
-    const found = await glob(isFolder ? `${plain}/**` : plain, {
+    // A name that is there is meant, also where it could be read as a glob (`[id].html`).
+    const named = await (0,external_node_fs_promises_namespaceObject.lstat)((0,external_node_path_namespaceObject.join)(root, plain)).catch(() => undefined);
+    const files = named === undefined ? await search(root, plain) : await listBelow(root, plain, new Set());
+    return files.length > 0 ? files : `\`${pattern}\` matches no file in the workspace.`;
+}
+/**
+ * The files at or below a path: a folder's name means everything in it, as people expect of a path. Links to folders are
+ * followed once, and only within the workspace: one to `/` would have the whole machine read.
+ */
+async function listBelow(root, path, seen) {
+    const real = await (0,external_node_fs_promises_namespaceObject.realpath)((0,external_node_path_namespaceObject.join)(root, path)).catch(() => undefined);
+    if (real === undefined || !isInside(await (0,external_node_fs_promises_namespaceObject.realpath)(root), real) || !(await (0,external_node_fs_promises_namespaceObject.stat)(real)).isDirectory())
+        return [path];
+    if (seen.has(real))
+        return [];
+    seen.add(real);
+    const found = await search(root, path === '' || path === '.' ? '**' : `${escapePath(path)}/**`);
+    const below = await Promise.all(found.map(async (one) => ((await (0,external_node_fs_promises_namespaceObject.lstat)((0,external_node_path_namespaceObject.join)(root, one))).isSymbolicLink() ? listBelow(root, one, seen) : [one])));
+    return below.flat();
+}
+async function search(root, pattern) {
+    const found = await glob(pattern, {
         cwd: root,
         dot: true,
         onlyFiles: false,
         expandDirectories: false,
-        followSymbolicLinks: true,
+        followSymbolicLinks: false,
         ignore: ['**/.git/**'],
     });
-    const files = found.filter((path) => !path.endsWith('/'));
-    return files.length > 0 ? files : `\`${pattern}\` matches no file in the workspace.`;
+    return found.filter((path) => !path.endsWith('/'));
 }
 function isInside(root, path) {
     const way = (0,external_node_path_namespaceObject.relative)(root, path);
@@ -76640,7 +76658,9 @@ function parseServerFacts(output, token) {
 /** Where a part of the store cannot be read: "no release" would be a wrong answer, and "no journal" a dangerous one. */
 function findUnreadable(sections) {
     const failed = ['current', 'releases', 'files', 'rendered', 'journal'].find((name) => sections.get(name)?.exitCode !== 0);
-    return failed === undefined ? '' : sections.get(failed)?.stderr.trim().slice(0, 300) || `its ${failed} cannot be read`;
+    return failed === undefined
+        ? ''
+        : sections.get(failed)?.stderr.trim().slice(0, 300) || `its ${failed} cannot be read`;
 }
 /** The release is the current one: the commit came through, and only the journal's removal did not. */
 function isCommitted(journal, current) {
@@ -77175,7 +77195,7 @@ async function takeLock(session, layout, request, clock) {
     for (let told = false;; told = true) {
         const answer = await tryLock(session, layout, request.holder);
         if (typeof answer !== 'string')
-            return answer;
+            return { ...answer, waited: told };
         if (clock.monotonicMs() - startedMs >= request.waitSeconds * 1000) {
             throw new LockHeldError(`Another session is at work on this project at ${session.where}: ${answer}.`, 'Nothing was changed. Run this again when that one has ended; a lock never outlives its session by more than half a minute.');
         }
@@ -77470,21 +77490,27 @@ async function undo(journal, context) {
 
 
 
+
 /**
- * Carries out a journal that was found on the server. The caller holds the lock.
+ * Ends what a journal on the server tells of: undoes it, unless the release it speaks of had become the current one. The
+ * caller holds the lock.
  *
- * @returns the release that had been on its way.
  * @throws ReleaseError when something could not be undone; SyntaxError when the journal cannot be read.
  */
-async function recover(journalText, context) {
-    const { reporter, layout } = context;
-    const journal = parseJournal(journalText);
-    return reporter.group(`Put back what an interrupted deploy (${journal.release}) left behind`, async () => {
+async function recover({ journal: text, current }, context) {
+    const { session, reporter, layout } = context;
+    const journal = parseJournal(text);
+    const { release, runUrl } = journal;
+    if (current === release) {
+        await session.run(closeJournal(layout, release), { purpose: 'close the journal of a release that is live' });
+        return { release, verdict: 'committed' };
+    }
+    return reporter.group(`Put back what an interrupted deploy (${release}) left behind`, async () => {
         const unrestored = await undo(journal, context);
         if (unrestored.length > 0) {
-            throw new ReleaseError(`The deploy of ${journal.release}${journal.runUrl === '' ? '' : ` (${journal.runUrl})`} was interrupted, and could not be put back:\n${unrestored.join('\n')}`, `Look at the server. The journal is kept (${layout.journal}), and the next session tries again.`);
+            throw new ReleaseError(`The deploy of ${release}${runUrl === '' ? '' : ` (${runUrl})`} was interrupted, and could not be put back:\n${unrestored.join('\n')}`, `Look at the server. The journal is kept (${layout.journal}), and the next session tries again.`);
         }
-        return journal.release;
+        return { release, verdict: 'undone' };
     });
 }
 
@@ -77498,6 +77524,13 @@ async function timed({ report, ports }, phase, work) {
     finally {
         report.durations[phase] = (report.durations[phase] ?? 0) + (ports.clock.monotonicMs() - startedMs) / 1000;
     }
+}
+/** Something people should know: an annotation now, and a line of the summary. Once each. */
+function warn({ report, ports }, message) {
+    if (report.warnings.includes(message))
+        return;
+    report.warnings.push(message);
+    ports.reporter.warning('Slipway', message);
 }
 
 ;// CONCATENATED MODULE: ./shared/src/commands/images.ts
@@ -79621,7 +79654,8 @@ async function execute(preparation, release, deployment) {
 /** What answers before the deploy is another release: that is no fault of it. */
 const ONCE = { attempts: 1, successes: 1 };
 /** Names of the checks that fail before anything was changed: one attempt each, it only tells what was broken before. */
-async function readBaseline(checks, { facts, session, ports, report }) {
+async function readBaseline(checks, deployment) {
+    const { facts, session, ports } = deployment;
     if (facts.current === undefined || checks.length === 0)
         return [];
     const once = checks.map((check) => ({
@@ -79632,7 +79666,7 @@ async function readBaseline(checks, { facts, session, ports, report }) {
     const outcomes = groupResults(await runChecks(once, { ...ports, session }));
     const failing = outcomes.filter((outcome) => !outcome.ok).map((outcome) => outcome.check.name);
     for (const name of failing) {
-        report.warnings.push(`Check ${name} failed before this deploy too: it is reported, and no reason to go back.`);
+        warn(deployment, `Check ${name} failed before this deploy too: it is reported, and no reason to go back.`);
     }
     return failing;
 }
@@ -79771,6 +79805,8 @@ function parseRendered(stdout) {
 }
 
 ;// CONCATENATED MODULE: ./shared/src/compose/rewrite.ts
+/** From what Compose rendered in the staging folder to the release's own, self-contained Compose file: pure. */
+
 
 
 const NOT_RELEASED = new Set(['build', 'profiles', 'env_file', 'develop']);
@@ -79806,9 +79842,15 @@ function relocateProject(project, stagingRoot, relocate) {
     const moveFile = (entry) => typeof entry['file'] === 'string' ? { ...entry, file: move(entry['file']) } : entry;
     const raw = { ...project.raw, services };
     for (const kind of ['configs', 'secrets']) {
-        if (isObject(raw[kind]))
-            raw[kind] = mapValues(raw[kind], moveFile);
+        if (!isObject(raw[kind]))
+            continue;
+        raw[kind] = mapValues(raw[kind], moveFile);
+        for (const [name, entry] of Object.entries(raw[kind])) {
+            if (readText(entry, 'environment') !== '')
+                findings.push(refuseEnvironment(kind, name));
+        }
     }
+    raw['services'] = mapValues(raw['services'], (service) => labelContent(service, raw));
     if (findings.length === 0) {
         for (const place of findStrings(raw, outer)) {
             findings.push({
@@ -79818,6 +79860,26 @@ function relocateProject(project, stagingRoot, relocate) {
         }
     }
     return { raw, findings };
+}
+/** Measured with Compose 2.26 and 2.40: the rendered file keeps the variable's name only, and `up` would need its value again. */
+function refuseEnvironment(kind, name) {
+    return {
+        message: `${kind}.${name} takes its value from an environment variable, which a release does not keep.`,
+        hint: "Use `file:`, and ship it with the input files, or put the variable into the service's `environment`.",
+    };
+}
+/**
+ * Compose's hash of a service leaves out what its configs and secrets hold (measured with Compose 2.26 and 2.40), so a
+ * changed file would recreate nothing. This label changes with it: a file is named by its content.
+ */
+const CONTENT_LABEL = 'io.slipway.content';
+function labelContent(service, raw) {
+    const used = ['configs', 'secrets'].flatMap((kind) => readList(service, kind).map((use) => readMember(readMember(raw, kind), readText(use, 'source')) ?? null));
+    if (used.length === 0)
+        return service;
+    const labels = readMember(service, 'labels');
+    const digest = (0,external_node_crypto_.createHash)('sha256').update(JSON.stringify(used)).digest('hex').slice(0, 16);
+    return { ...service, labels: { ...(isObject(labels) ? labels : {}), [CONTENT_LABEL]: digest } };
 }
 /** Every service's image replaced by the pinned one. */
 function pinImages(raw, images) {
@@ -79961,10 +80023,10 @@ async function renderOnServer(session, source, inputs, layout, ports) {
     }
     return relocate(parseProject(answer.rendered), answer.stagingRoot, source, layout, session, ports);
 }
-/** Names are checked by the inputs; a value of one line in the one form of dotenv quoting that needs the fewest escapes. */
+/** Names are checked by the inputs. Compose reads `\\'` as an escape between single quotes too, so a backslash needs double ones. */
 function renderVariables(variables) {
     return Object.entries(variables)
-        .map(([name, value]) => value.includes("'") ? `${name}="${value.replaceAll(/["\\$]/g, '\\$&')}"\n` : `${name}='${value}'\n`)
+        .map(([name, value]) => /['\\]/.test(value) ? `${name}="${value.replaceAll(/["\\$]/g, '\\$&')}"\n` : `${name}='${value}'\n`)
         .join('');
 }
 async function relocate(project, stagingRoot, source, layout, session, ports) {
@@ -80117,6 +80179,7 @@ function unusedImages(images, keep) {
 
 
 
+
 async function finish({ plan, rendered }, release, deployment) {
     const { inputs, session, facts, layout, target } = deployment;
     if (plan.removed.length > 0) {
@@ -80150,14 +80213,13 @@ async function removeImages(images, keep, deployment) {
         timeoutSeconds: 120,
     }));
 }
-async function attempt(what, { ports, report }, work) {
+async function attempt(what, deployment, work) {
     try {
         await work();
     }
     catch (error) {
-        const message = `${what} did not work, and is left to the next deploy: ${error instanceof Error ? error.message : String(error)}`;
-        report.warnings.push(message);
-        ports.reporter.warning('Slipway', message);
+        const why = error instanceof Error ? error.message : String(error);
+        warn(deployment, `${what} did not work, and is left to the next deploy: ${why}`);
     }
 }
 
@@ -81676,6 +81738,7 @@ async function pullImages(images, inputs, session, ports) {
 /** Why a service differs from the release that runs: names of what changed, never a value (values may be secrets). */
 
 
+
 const NAMED_MEMBERS = new Set([
     'environment',
     'labels',
@@ -81695,7 +81758,7 @@ function explainDifference(before, after) {
     return changedKeys(before, after).flatMap((key) => {
         const [was, is] = [before[key], after[key]];
         if (NAMED_MEMBERS.has(key) && isObject(was ?? {}) && isObject(is ?? {})) {
-            return changedKeys((was ?? {}), (is ?? {})).map((name) => `${key} ${name}`);
+            return changedKeys((was ?? {}), (is ?? {})).map((name) => name === CONTENT_LABEL ? 'what its configs or secrets hold' : `${key} ${name}`);
         }
         if (key === 'volumes')
             return explainMounts(was, is);
@@ -81823,7 +81886,10 @@ function planSteps(services, request) {
     const { project, target, layout, release, previous, readyTimeoutSeconds } = request;
     const file = releaseComposeFile(layout, release);
     const steps = [];
-    const removed = named(services, 'remove');
+    const released = readMember(request.before, 'services');
+    /** The release before can only bring back what it has: others were left by a deploy or a person before it. */
+    const isReleased = (name) => readMember(released, name) !== undefined;
+    const removed = named(services, 'remove').filter(isReleased);
     if (removed.length > 0 && previous !== undefined) {
         // Before the others start: a service that was renamed must not hold its port or its volume against its successor.
         steps.push({
@@ -81857,7 +81923,7 @@ function planSteps(services, request) {
             if (verb === 'create')
                 undo.push({ verb: 'remove-services', services: names });
             else if (previous !== undefined)
-                undo.push({ verb: 'restore-services', release: previous, services: names });
+                undo.push(...undoReplacement(previous, names, isReleased));
             steps.push({
                 kind: 'run',
                 id: `${verb}-${index + 1}`,
@@ -81888,6 +81954,13 @@ function planSteps(services, request) {
         });
     }
     return steps;
+}
+function undoReplacement(previous, names, isReleased) {
+    const [back, away] = [names.filter(isReleased), names.filter((name) => !isReleased(name))];
+    return [
+        ...(away.length > 0 ? [{ verb: 'remove-services', services: away }] : []),
+        ...(back.length > 0 ? [{ verb: 'restore-services', release: previous, services: back }] : []),
+    ];
 }
 /** Names on the server of the networks that Compose will make. */
 function listNetworks(project) {
@@ -82022,13 +82095,15 @@ function judgeDisk(estimate, disk) {
 
 
 
+
 /** @throws PreflightError with all findings at once. */
 async function prepare(deployment) {
-    const { inputs, source, session, facts, layout, ports, report } = deployment;
+    const { inputs, source, session, facts, layout, ports } = deployment;
     if (facts.docker.kind !== 'ready')
         throw new PreflightError(session.where, judgeServer(facts));
     const rendered = await renderOnServer(session, source, inputs, layout, ports);
-    report.warnings.push(...rendered.warnings, ...warnOfOverrides(deployment));
+    for (const message of [...rendered.warnings, ...warnOfOverrides(deployment)])
+        warn(deployment, message);
     const { images, findings } = await chooseImages(rendered.services, inputs, facts, facts.docker, session, ports);
     const names = rendered.services.map((service) => service.name);
     const all = [
@@ -82231,11 +82306,14 @@ function describeVerdict(outcome, baseline) {
         return 'passed';
     return baseline.includes(outcome.check.name) ? 'failed (as before the deploy)' : 'failed';
 }
+/** A summary over 1 MiB is dropped as a whole; the log has everything. */
+const MAX_FAILURE_LENGTH = 50_000;
 function renderFailure(failure) {
     const message = failure instanceof Error ? failure.message : String(failure);
     const hint = failure instanceof SlipwayError ? failure.hint : '';
     // Four backticks and more than any run of them inside: remote text cannot leave the block.
-    const text = [message, hint].filter((part) => part !== '').join('\n');
+    const whole = [message, hint].filter((part) => part !== '').join('\n');
+    const text = whole.length > MAX_FAILURE_LENGTH ? `${whole.slice(0, MAX_FAILURE_LENGTH)}\n(cut)` : whole;
     const fence = '`'.repeat(Math.max(4, ...[...text.matchAll(/`+/g)].map(([run]) => run.length + 1)));
     return `${fence}text\n${text}\n${fence}`;
 }
@@ -82283,16 +82361,19 @@ function listSecrets(inputs) {
     }
     const env = inputs.env.reveal();
     if (env !== '') {
-        for (const value of [...Object.values((0,external_node_util_.parseEnv)(env)), ...rawValues(env)]) {
-            if (value !== undefined)
-                secrets.push(value, ...passwordsInUrl(value));
+        for (const value of [
+            ...Object.values((0,external_node_util_.parseEnv)(env)).flatMap((text) => [text ?? '', ...unescapeValue(text ?? '')]),
+            ...rawValues(env),
+            ...quotedValues(env),
+        ]) {
+            secrets.push(value, ...passwordsInUrl(value));
         }
     }
     if (inputs.credentials !== undefined) {
         const { username, password } = inputs.credentials;
         secrets.push(password.reveal(), `${username}:${password.reveal()}`);
     }
-    return secrets.filter((value) => value !== '');
+    return [...new Set(secrets)].filter((value) => value !== '');
 }
 /** A key given in base64 or with escaped line ends has other lines than its input. What cannot be read is reported by the login. */
 function decodedKey(privateKey, passphrase) {
@@ -82309,8 +82390,26 @@ function rawValues(env) {
         const value = /^\s*(?:export\s+)?[A-Za-z_][\w.-]*\s*=\s*(.*?)\s*$/.exec(line)?.[1];
         if (value === undefined)
             return [];
-        return [value, value.replace(/^(["'])(.*)\1$/, '$2'), value.replace(/\s+#.*$/, '')];
+        const bare = value.replace(/\s+#.*$/, '');
+        return [value, bare].flatMap((text) => {
+            const inner = text.replace(/^(["'])(.*)\1$/s, '$2');
+            return [text, inner, ...unescapeValue(inner)];
+        });
     });
+}
+/** As Compose reads it: `$$` is a dollar, `\$`, `\"` and `\\` are what they escape, `\n` is a line break. */
+function unescapeValue(text) {
+    const plain = text.replaceAll(/\\(["'\\$])/g, '$1');
+    const broken = text.replaceAll(/\\([\s\S])/g, (_, next) => ESCAPES[next] ?? next);
+    return [plain, broken].flatMap((form) => [form, form.replaceAll('$$', () => '$')]);
+}
+const ESCAPES = { n: '\n', r: '\r', t: '\t' };
+/** Values over several lines, which are quoted: everything between the quotes. */
+function quotedValues(env) {
+    return [...env.matchAll(/=[ \t]*(["'])((?:\\[\s\S]|(?!\1)[^\\])*)\1/g)].flatMap(([, , inner = '']) => [
+        inner,
+        ...unescapeValue(inner),
+    ]);
 }
 function passwordsInUrl(value) {
     const password = /^[a-z][a-z0-9+.-]*:\/\/[^/?#\s:@]*:([^/?#\s]*)@/i.exec(value)?.[1];
@@ -82378,22 +82477,21 @@ async function deploy(ports, report) {
             throw new PreflightError(session.where, findings);
         const layout = layoutStore(facts.path);
         const target = { project: source.project, projectDirectory: layout.project };
-        if (inputs.dryRun) {
-            if (facts.journal !== '')
-                report.warnings.push('An earlier deploy was interrupted on this server; the next one first puts that right.');
-        }
-        else {
+        if (!inputs.dryRun) {
             lock = await lockProject(session, layout, ports);
-            if (lock.current !== facts.current)
+            if (lock.waited || lock.current !== facts.current)
                 facts = await look();
             if (facts.journal !== '') {
-                await recover(facts.journal, { ...ports, session, target, layout });
+                await recover(facts, { ...ports, session, target, layout });
                 facts = await look();
             }
             if (isAdoptable(facts)) {
                 facts = await adoptProject(source.project, facts, layout, session, ports.clock, ports.signal);
-                report.warnings.push(`The project ran already: what ran is recorded as release ${facts.current ?? ''}, the way back of this deploy.`);
+                warn({ ports, report }, `The project ran already: what ran is recorded as release ${facts.current ?? ''}, the way back of this deploy.`);
             }
+        }
+        else if (facts.journal !== '') {
+            warn({ ports, report }, 'An earlier deploy was interrupted on this server; the next one first puts that right.');
         }
         await deployTo({ inputs, source, session, facts, layout, target, ports, report });
     }
@@ -82452,8 +82550,6 @@ async function showPlan({ plan }, { report, ports: { reporter } }) {
         reporter.line(renderPlan(plan, reporter.palette));
         return Promise.resolve();
     });
-    for (const warning of report.warnings)
-        reporter.warning('Slipway', warning);
 }
 async function readRequest(ports) {
     const inputs = readInputs((name) => ports.runner.input(name));
@@ -82482,7 +82578,7 @@ async function cleanUp(ports) {
         return;
     reporter.line(`The deploy of ${release} was interrupted; looking at the server.`);
     const { inputs, source } = await readRequest(ports);
-    const session = await ports.connect(inputs.host);
+    const session = await reconnect(inputs, ports);
     let lock;
     try {
         const layout = layoutStore((await readFacts(session, inputs, source)).path);
@@ -82502,17 +82598,41 @@ async function cleanUp(ports) {
         await session.close();
     }
 }
+const RECONNECT_SECONDS = 60;
+/** The connection may have been what was lost: it gets a minute to come back. */
+async function reconnect(inputs, { connect, clock, reporter, signal }) {
+    const startedMs = clock.monotonicMs();
+    for (;;) {
+        try {
+            return await connect(inputs.host, { signal });
+        }
+        catch (error) {
+            const goneSeconds = (clock.monotonicMs() - startedMs) / 1000;
+            const mayReturn = error instanceof ConnectError && MAY_RETURN.has(error.reason);
+            if (!mayReturn || goneSeconds > RECONNECT_SECONDS)
+                throw error;
+            reporter.line(`${error.message} Trying again.`);
+            await clock.sleep(5, signal);
+        }
+    }
+}
+const MAY_RETURN = new Set(['refused', 'timeout', 'unreachable', 'lost', 'handshake']);
 async function settle(facts, release, context) {
     const current = facts.current === undefined ? 'no release serves' : `release ${facts.current} serves`;
-    if (facts.journal === '') {
-        return facts.current === release
-            ? `Release ${release} had been committed: it is live.`
-            : `Nothing was left to put back: ${current}.`;
+    const { verdict, release: found } = facts.journal === ''
+        ? { verdict: facts.current === release ? 'committed' : 'nothing', release }
+        : await recover(facts, context);
+    if (found !== release) {
+        throw new ReleaseError(`The journal on the server was of another deploy, ${found}, and was carried out: ${current}.`, 'Look at the server.');
     }
-    const undone = await recover(facts.journal, context);
-    if (undone !== release)
-        throw new ReleaseError(`The journal on the server was of another deploy, ${undone}.`, 'It was carried out. Look at the server.');
-    return `The interrupted deploy of ${release} was undone: ${current}.`;
+    switch (verdict) {
+        case 'committed':
+            return `Release ${release} had been committed: it is live.`;
+        case 'undone':
+            return `The interrupted deploy of ${release} was undone: ${current}.`;
+        default:
+            return `Nothing was left to put back: ${current}.`;
+    }
 }
 
 ;// CONCATENATED MODULE: ./action-deploy/src/main.ts

@@ -31,3 +31,10 @@ export async function timed<T>(
     report.durations[phase] = (report.durations[phase] ?? 0) + (ports.clock.monotonicMs() - startedMs) / 1000;
   }
 }
+
+/** Something people should know: an annotation now, and a line of the summary. Once each. */
+export function warn({ report, ports }: Pick<Deployment, 'report' | 'ports'>, message: string): void {
+  if (report.warnings.includes(message)) return;
+  report.warnings.push(message);
+  ports.reporter.warning('Slipway', message);
+}

@@ -12,7 +12,7 @@ import { runChecks } from '#shared/probes/run-checks';
 import { treeEntries } from '#shared/releases/shipped';
 import { packTar } from '#shared/releases/tar';
 import { executeTransaction, type Outcome } from '#shared/transaction/execute';
-import { type Deployment, timed } from './deployment';
+import { type Deployment, timed, warn } from './deployment';
 import { THIS_PROJECT } from './inputs';
 import type { Preparation } from './prepare';
 import { BadReleaseError, createVerifier, type Evidence, type VerifyContext, waitForRestored } from './verify';
@@ -66,10 +66,8 @@ export async function execute(preparation: Preparation, release: Release, deploy
 const ONCE = { attempts: 1, successes: 1 };
 
 /** Names of the checks that fail before anything was changed: one attempt each, it only tells what was broken before. */
-async function readBaseline(
-  checks: readonly Check[],
-  { facts, session, ports, report }: Deployment,
-): Promise<string[]> {
+async function readBaseline(checks: readonly Check[], deployment: Deployment): Promise<string[]> {
+  const { facts, session, ports } = deployment;
   if (facts.current === undefined || checks.length === 0) return [];
   const once = checks.map((check) => ({
     ...check,
@@ -79,7 +77,7 @@ async function readBaseline(
   const outcomes = groupResults(await runChecks(once, { ...ports, session }));
   const failing = outcomes.filter((outcome) => !outcome.ok).map((outcome) => outcome.check.name);
   for (const name of failing) {
-    report.warnings.push(`Check ${name} failed before this deploy too: it is reported, and no reason to go back.`);
+    warn(deployment, `Check ${name} failed before this deploy too: it is reported, and no reason to go back.`);
   }
   return failing;
 }

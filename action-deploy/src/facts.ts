@@ -149,11 +149,11 @@ export async function renderOnServer(
   return relocate(parseProject(answer.rendered), answer.stagingRoot, source, layout, session, ports);
 }
 
-/** Names are checked by the inputs; a value of one line in the one form of dotenv quoting that needs the fewest escapes. */
+/** Names are checked by the inputs. Compose reads `\\'` as an escape between single quotes too, so a backslash needs double ones. */
 function renderVariables(variables: Readonly<Record<string, string>>): string {
   return Object.entries(variables)
     .map(([name, value]) =>
-      value.includes("'") ? `${name}="${value.replaceAll(/["\\$]/g, '\\$&')}"\n` : `${name}='${value}'\n`,
+      /['\\]/.test(value) ? `${name}="${value.replaceAll(/["\\$]/g, '\\$&')}"\n` : `${name}='${value}'\n`,
     )
     .join('');
 }

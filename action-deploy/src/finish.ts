@@ -4,7 +4,7 @@ import { pruneStore } from '#shared/commands/store';
 import { removeServices } from '#shared/commands/undo';
 import type { Release } from '#shared/model/release';
 import { planRetention, unusedFiles, unusedImages } from '#shared/releases/retention';
-import type { Deployment } from './deployment';
+import { type Deployment, warn } from './deployment';
 import type { Preparation } from './prepare';
 
 export async function finish({ plan, rendered }: Preparation, release: Release, deployment: Deployment): Promise<void> {
@@ -53,12 +53,11 @@ async function removeImages(
   );
 }
 
-async function attempt(what: string, { ports, report }: Deployment, work: () => Promise<unknown>): Promise<void> {
+async function attempt(what: string, deployment: Deployment, work: () => Promise<unknown>): Promise<void> {
   try {
     await work();
   } catch (error) {
-    const message = `${what} did not work, and is left to the next deploy: ${error instanceof Error ? error.message : String(error)}`;
-    report.warnings.push(message);
-    ports.reporter.warning('Slipway', message);
+    const why = error instanceof Error ? error.message : String(error);
+    warn(deployment, `${what} did not work, and is left to the next deploy: ${why}`);
   }
 }

@@ -135,7 +135,10 @@ function planSteps(services: readonly ServicePlan[], request: PlanRequest): Step
   const { project, target, layout, release, previous, readyTimeoutSeconds } = request;
   const file = releaseComposeFile(layout, release);
   const steps: Step[] = [];
-  const removed = named(services, 'remove');
+  const released = readMember(request.before, 'services');
+  /** The release before can only bring back what it has: others were left by a deploy or a person before it. */
+  const isReleased = (name: string): boolean => readMember(released, name) !== undefined;
+  const removed = named(services, 'remove').filter(isReleased);
   if (removed.length > 0 && previous !== undefined) {
     // Before the others start: a service that was renamed must not hold its port or its volume against its successor.
     steps.push({
@@ -167,7 +170,7 @@ function planSteps(services: readonly ServicePlan[], request: PlanRequest): Step
       if (!networksUndone) undo.push({ verb: 'remove-networks', networks: newNetworks });
       networksUndone = true;
       if (verb === 'create') undo.push({ verb: 'remove-services', services: names });
-      else if (previous !== undefined) undo.push({ verb: 'restore-services', release: previous, services: names });
+      else if (previous !== undefined) undo.push(...undoReplacement(previous, names, isReleased));
       steps.push({
         kind: 'run',
         id: `${verb}-${index + 1}`,
@@ -198,6 +201,18 @@ function planSteps(services: readonly ServicePlan[], request: PlanRequest): Step
     });
   }
   return steps;
+}
+
+function undoReplacement(
+  previous: string,
+  names: readonly string[],
+  isReleased: (name: string) => boolean,
+): UndoVerb[] {
+  const [back, away] = [names.filter(isReleased), names.filter((name) => !isReleased(name))];
+  return [
+    ...(away.length > 0 ? [{ verb: 'remove-services', services: away } as const] : []),
+    ...(back.length > 0 ? [{ verb: 'restore-services', release: previous, services: back } as const] : []),
+  ];
 }
 
 /** Names on the server of the networks that Compose will make. */

@@ -7,7 +7,7 @@ import { formatBytes } from '#shared/images/size';
 import type { Release } from '#shared/model/release';
 import { makeReleaseId } from '#shared/releases/layout';
 import { judgePorts, judgeServer } from '#shared/server/preflight';
-import type { Deployment } from './deployment';
+import { type Deployment, warn } from './deployment';
 import { pinProject, readHashes, type RenderedProject, renderOnServer } from './facts';
 import { type ChosenImage, chooseImages } from './images';
 import { type DeployPlan, planDeploy } from './plan';
@@ -23,10 +23,10 @@ export interface Preparation {
 
 /** @throws PreflightError with all findings at once. */
 export async function prepare(deployment: Deployment): Promise<Preparation> {
-  const { inputs, source, session, facts, layout, ports, report } = deployment;
+  const { inputs, source, session, facts, layout, ports } = deployment;
   if (facts.docker.kind !== 'ready') throw new PreflightError(session.where, judgeServer(facts));
   const rendered = await renderOnServer(session, source, inputs, layout, ports);
-  report.warnings.push(...rendered.warnings, ...warnOfOverrides(deployment));
+  for (const message of [...rendered.warnings, ...warnOfOverrides(deployment)]) warn(deployment, message);
   const { images, findings } = await chooseImages(rendered.services, inputs, facts, facts.docker, session, ports);
   const names = rendered.services.map((service) => service.name);
   const all: PreflightFinding[] = [

@@ -145,11 +145,15 @@ function describeVerdict(outcome: CheckOutcome, baseline: readonly string[]): st
   return baseline.includes(outcome.check.name) ? 'failed (as before the deploy)' : 'failed';
 }
 
+/** A summary over 1 MiB is dropped as a whole; the log has everything. */
+const MAX_FAILURE_LENGTH = 50_000;
+
 function renderFailure(failure: unknown): string {
   const message = failure instanceof Error ? failure.message : String(failure);
   const hint = failure instanceof SlipwayError ? failure.hint : '';
   // Four backticks and more than any run of them inside: remote text cannot leave the block.
-  const text = [message, hint].filter((part) => part !== '').join('\n');
+  const whole = [message, hint].filter((part) => part !== '').join('\n');
+  const text = whole.length > MAX_FAILURE_LENGTH ? `${whole.slice(0, MAX_FAILURE_LENGTH)}\n(cut)` : whole;
   const fence = '`'.repeat(Math.max(4, ...[...text.matchAll(/`+/g)].map(([run]) => run.length + 1)));
   return `${fence}text\n${text}\n${fence}`;
 }

@@ -1,5 +1,5 @@
 /** A deploy, readable aloud: inputs -> facts -> plan -> execute -> report. */
-import { PreflightError, ReleaseError } from '#shared/errors';
+import { ConnectError, type ConnectReason, PreflightError, ReleaseError } from '#shared/errors';
 import type { Ports, Session } from '#shared/ports';
 import { layoutStore, type StoreLayout } from '#shared/releases/layout';
 import type { ServerFacts } from '#shared/server/facts';
@@ -8,7 +8,7 @@ import { readServerFacts } from '#shared/server/read';
 import { adoptProject, isAdoptable } from '#shared/transaction/adopt';
 import { LEASE_SECONDS, type Lock, takeLock } from '#shared/transaction/lock';
 import { recover } from '#shared/transaction/recover';
-import { type Deployment, timed } from './deployment';
+import { type Deployment, timed, warn } from './deployment';
 import { execute } from './execute';
 import { readSource, type Source } from './facts';
 import { discard, finish } from './finish';
@@ -51,22 +51,22 @@ async function deploy(ports: Ports, report: DeployReport): Promise<void> {
     if (findings.length > 0) throw new PreflightError(session.where, findings);
     const layout = layoutStore(facts.path);
     const target = { project: source.project, projectDirectory: layout.project };
-    if (inputs.dryRun) {
-      if (facts.journal !== '')
-        report.warnings.push('An earlier deploy was interrupted on this server; the next one first puts that right.');
-    } else {
+    if (!inputs.dryRun) {
       lock = await lockProject(session, layout, ports);
-      if (lock.current !== facts.current) facts = await look();
+      if (lock.waited || lock.current !== facts.current) facts = await look();
       if (facts.journal !== '') {
-        await recover(facts.journal, { ...ports, session, target, layout });
+        await recover(facts, { ...ports, session, target, layout });
         facts = await look();
       }
       if (isAdoptable(facts)) {
         facts = await adoptProject(source.project, facts, layout, session, ports.clock, ports.signal);
-        report.warnings.push(
+        warn(
+          { ports, report },
           `The project ran already: what ran is recorded as release ${facts.current ?? ''}, the way back of this deploy.`,
         );
       }
+    } else if (facts.journal !== '') {
+      warn({ ports, report }, 'An earlier deploy was interrupted on this server; the next one first puts that right.');
     }
     await deployTo({ inputs, source, session, facts, layout, target, ports, report });
   } finally {
@@ -127,7 +127,6 @@ async function showPlan({ plan }: Preparation, { report, ports: { reporter } }: 
     reporter.line(renderPlan(plan, reporter.palette));
     return Promise.resolve();
   });
-  for (const warning of report.warnings) reporter.warning('Slipway', warning);
 }
 
 async function readRequest(ports: Ports): Promise<{ inputs: Inputs; source: Source }> {
@@ -164,7 +163,7 @@ async function cleanUp(ports: Ports): Promise<void> {
   if (release === '' || runner.state('settled') !== '') return;
   reporter.line(`The deploy of ${release} was interrupted; looking at the server.`);
   const { inputs, source } = await readRequest(ports);
-  const session = await ports.connect(inputs.host);
+  const session = await reconnect(inputs, ports);
   let lock: Lock | undefined;
   try {
     const layout = layoutStore((await readFacts(session, inputs, source)).path);
@@ -184,18 +183,44 @@ async function cleanUp(ports: Ports): Promise<void> {
   }
 }
 
+const RECONNECT_SECONDS = 60;
+
+/** The connection may have been what was lost: it gets a minute to come back. */
+async function reconnect(inputs: Inputs, { connect, clock, reporter, signal }: Ports): Promise<Session> {
+  const startedMs = clock.monotonicMs();
+  for (;;) {
+    try {
+      return await connect(inputs.host, { signal });
+    } catch (error) {
+      const goneSeconds = (clock.monotonicMs() - startedMs) / 1000;
+      const mayReturn = error instanceof ConnectError && MAY_RETURN.has(error.reason);
+      if (!mayReturn || goneSeconds > RECONNECT_SECONDS) throw error;
+      reporter.line(`${error.message} Trying again.`);
+      await clock.sleep(5, signal);
+    }
+  }
+}
+
+const MAY_RETURN: ReadonlySet<ConnectReason> = new Set(['refused', 'timeout', 'unreachable', 'lost', 'handshake']);
+
 async function settle(facts: ServerFacts, release: string, context: Parameters<typeof recover>[1]): Promise<string> {
   const current = facts.current === undefined ? 'no release serves' : `release ${facts.current} serves`;
-  if (facts.journal === '') {
-    return facts.current === release
-      ? `Release ${release} had been committed: it is live.`
-      : `Nothing was left to put back: ${current}.`;
-  }
-  const undone = await recover(facts.journal, context);
-  if (undone !== release)
+  const { verdict, release: found } =
+    facts.journal === ''
+      ? { verdict: facts.current === release ? 'committed' : 'nothing', release }
+      : await recover(facts, context);
+  if (found !== release) {
     throw new ReleaseError(
-      `The journal on the server was of another deploy, ${undone}.`,
-      'It was carried out. Look at the server.',
+      `The journal on the server was of another deploy, ${found}, and was carried out: ${current}.`,
+      'Look at the server.',
     );
-  return `The interrupted deploy of ${release} was undone: ${current}.`;
+  }
+  switch (verdict) {
+    case 'committed':
+      return `Release ${release} had been committed: it is live.`;
+    case 'undone':
+      return `The interrupted deploy of ${release} was undone: ${current}.`;
+    default:
+      return `Nothing was left to put back: ${current}.`;
+  }
 }

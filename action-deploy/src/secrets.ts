@@ -18,15 +18,19 @@ export function listSecrets(inputs: Inputs): string[] {
   }
   const env = inputs.env.reveal();
   if (env !== '') {
-    for (const value of [...Object.values(parseEnv(env)), ...rawValues(env)]) {
-      if (value !== undefined) secrets.push(value, ...passwordsInUrl(value));
+    for (const value of [
+      ...Object.values(parseEnv(env)).flatMap((text) => [text ?? '', ...unescapeValue(text ?? '')]),
+      ...rawValues(env),
+      ...quotedValues(env),
+    ]) {
+      secrets.push(value, ...passwordsInUrl(value));
     }
   }
   if (inputs.credentials !== undefined) {
     const { username, password } = inputs.credentials;
     secrets.push(password.reveal(), `${username}:${password.reveal()}`);
   }
-  return secrets.filter((value) => value !== '');
+  return [...new Set(secrets)].filter((value) => value !== '');
 }
 
 /** A key given in base64 or with escaped line ends has other lines than its input. What cannot be read is reported by the login. */
@@ -43,8 +47,29 @@ function rawValues(env: string): string[] {
   return env.split('\n').flatMap((line) => {
     const value = /^\s*(?:export\s+)?[A-Za-z_][\w.-]*\s*=\s*(.*?)\s*$/.exec(line)?.[1];
     if (value === undefined) return [];
-    return [value, value.replace(/^(["'])(.*)\1$/, '$2'), value.replace(/\s+#.*$/, '')];
+    const bare = value.replace(/\s+#.*$/, '');
+    return [value, bare].flatMap((text) => {
+      const inner = text.replace(/^(["'])(.*)\1$/s, '$2');
+      return [text, inner, ...unescapeValue(inner)];
+    });
   });
+}
+
+/** As Compose reads it: `$$` is a dollar, `\$`, `\"` and `\\` are what they escape, `\n` is a line break. */
+function unescapeValue(text: string): string[] {
+  const plain = text.replaceAll(/\\(["'\\$])/g, '$1');
+  const broken = text.replaceAll(/\\([\s\S])/g, (_, next: string) => ESCAPES[next] ?? next);
+  return [plain, broken].flatMap((form) => [form, form.replaceAll('$$', () => '$')]);
+}
+
+const ESCAPES: Readonly<Record<string, string>> = { n: '\n', r: '\r', t: '\t' };
+
+/** Values over several lines, which are quoted: everything between the quotes. */
+function quotedValues(env: string): string[] {
+  return [...env.matchAll(/=[ \t]*(["'])((?:\\[\s\S]|(?!\1)[^\\])*)\1/g)].flatMap(([, , inner = '']) => [
+    inner,
+    ...unescapeValue(inner),
+  ]);
 }
 
 function passwordsInUrl(value: string): string[] {

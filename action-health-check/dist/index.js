@@ -72829,7 +72829,7 @@ function globSync(globInput, options) {
 
 /** What is shipped passes through the runner's memory, and is configuration: images are the place for more. */
 const MAX_TOTAL_BYTES = 256 * 1024 * 1024;
-function openWorkspace(root) {
+function openWorkspace(root, maxTotalBytes = MAX_TOTAL_BYTES) {
     /**
      * The real place of a path, or undefined where it does not exist or lies outside. A link in a pull request that points to
      * /etc/passwd or to the runner's credentials must not be shipped.
@@ -72874,8 +72874,8 @@ function openWorkspace(root) {
                 if (!facts.isFile())
                     continue;
                 total += facts.size;
-                if (total > MAX_TOTAL_BYTES) {
-                    problems.push(`The files are more than ${MAX_TOTAL_BYTES / 1024 / 1024} MiB together (at \`${path}\`): put large data into an image or a volume.`);
+                if (total > maxTotalBytes) {
+                    problems.push(`The files are more than ${maxTotalBytes / 1024 / 1024} MiB together (at \`${path}\`): put large data into an image or a volume.`);
                     break;
                 }
                 files.push({ path, executable: (facts.mode & 0o111) !== 0, content: await (0,external_node_fs_promises_namespaceObject.readFile)(real) });

@@ -2,13 +2,16 @@
  * The servers that the end-to-end tests deploy to, and what the tests say to them: the sandbox's instance `e2e` (or the one
  * that SLIPWAY_SANDBOX names), one server. Needs root and Linux; see infra/sandbox.
  */
-import { createHash } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { chmod, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { request } from 'node:http';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
+import { buffer } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
+import { gzipSync } from 'node:zlib';
+import { pack } from 'tar-stream';
 import { type ActionRequest, type ActionRun, runAction } from './harness/index.ts';
 
 process.env['SLIPWAY_SANDBOX'] ??= 'e2e';
@@ -124,12 +127,12 @@ export async function asDeploy(script: string, args: readonly string[] = [], inp
 interface Manifest {
   readonly mediaType: string;
   readonly config: { readonly mediaType: string; readonly digest: string; readonly size: number };
-  readonly layers: readonly { readonly digest: string }[];
+  readonly layers: readonly { readonly digest: string; readonly mediaType: string }[];
 }
 
 interface ImageConfig {
   readonly config: { readonly Env?: readonly string[] } & Readonly<Record<string, unknown>>;
-  readonly history?: readonly unknown[];
+  readonly rootfs: { readonly diff_ids: readonly string[] };
 }
 
 const MANIFEST_TYPES = [
@@ -137,10 +140,13 @@ const MANIFEST_TYPES = [
   'application/vnd.docker.distribution.manifest.v2+json',
 ];
 
-async function askRegistry(
-  path: string,
-  options: { method?: string; type?: string; body?: string } = {},
-): Promise<Response> {
+interface RegistryRequest {
+  readonly method?: string;
+  readonly type?: string;
+  readonly body?: string | Uint8Array<ArrayBuffer>;
+}
+
+async function askRegistry(path: string, options: RegistryRequest = {}): Promise<Response> {
   const url = path.startsWith('http') ? path : `http://${sandboxInfo().registry.open}${path}`;
   return fetch(url, {
     method: options.method ?? 'GET',
@@ -152,16 +158,14 @@ async function askRegistry(
   });
 }
 
-async function mustAskRegistry(
-  path: string,
-  options: { method?: string; type?: string; body?: string } = {},
-): Promise<Response> {
+async function mustAskRegistry(path: string, options: RegistryRequest = {}): Promise<Response> {
   const response = await askRegistry(path, options);
   if (!response.ok) throw new Error(`${options.method ?? 'GET'} ${path}: ${response.status} ${await response.text()}`);
   return response;
 }
 
-const digestOf = (text: string): string => `sha256:${createHash('sha256').update(text).digest('hex')}`;
+const digestOf = (content: string | Uint8Array): string =>
+  `sha256:${createHash('sha256').update(content).digest('hex')}`;
 
 /**
  * Publishes an image that has the layers of a base image and another configuration: what a build with ENV, CMD and LABEL
@@ -194,10 +198,7 @@ export async function publishImage(
     for (const { digest } of manifest.layers) {
       await mustAskRegistry(`/v2/${repository}/blobs/uploads/?mount=${digest}&from=${from}`, { method: 'POST' });
     }
-    const upload = await mustAskRegistry(`/v2/${repository}/blobs/uploads/`, { method: 'POST' });
-    const location = new URL(upload.headers.get('location') ?? '', `http://${sandboxInfo().registry.open}`);
-    location.searchParams.set('digest', digestOf(changed));
-    await mustAskRegistry(location.href, { method: 'PUT', type: 'application/octet-stream', body: changed });
+    await uploadBlob(repository, changed);
     await mustAskRegistry(`/v2/${repository}/manifests/${tag}`, {
       method: 'PUT',
       type: manifest.mediaType,
@@ -205,6 +206,42 @@ export async function publishImage(
     });
   }
   return digestOf(published);
+}
+
+/** Publishes an image with one more layer of so many megabytes that do not compress; both in the same repository. */
+export async function publishLayer(base: string, target: string, megabytes: number): Promise<void> {
+  const [name = '', baseTag = ''] = base.split(':');
+  const tag = target.split(':')[1] ?? '';
+  const manifest = (await (await mustAskRegistry(`/v2/${name}/manifests/${baseTag}`)).json()) as Manifest;
+  const config = (await (await mustAskRegistry(`/v2/${name}/blobs/${manifest.config.digest}`)).json()) as ImageConfig;
+  const tar = pack();
+  tar.entry({ name: 'large' }, randomBytes(megabytes * 1024 * 1024));
+  tar.finalize();
+  const layer = await buffer(tar);
+  const compressed = gzipSync(layer, { level: 1 });
+  const changed = JSON.stringify({
+    ...config,
+    history: undefined,
+    rootfs: { ...config.rootfs, diff_ids: [...config.rootfs.diff_ids, digestOf(layer)] },
+  });
+  await uploadBlob(name, compressed);
+  await uploadBlob(name, changed);
+  const published = JSON.stringify({
+    ...manifest,
+    config: { ...manifest.config, digest: digestOf(changed), size: Buffer.byteLength(changed) },
+    layers: [
+      ...manifest.layers,
+      { mediaType: manifest.layers[0]?.mediaType, digest: digestOf(compressed), size: compressed.byteLength },
+    ],
+  });
+  await mustAskRegistry(`/v2/${name}/manifests/${tag}`, { method: 'PUT', type: manifest.mediaType, body: published });
+}
+
+async function uploadBlob(repository: string, content: string | Uint8Array<ArrayBuffer>): Promise<void> {
+  const upload = await mustAskRegistry(`/v2/${repository}/blobs/uploads/`, { method: 'POST' });
+  const location = new URL(upload.headers.get('location') ?? '', `http://${sandboxInfo().registry.open}`);
+  location.searchParams.set('digest', digestOf(content));
+  await mustAskRegistry(location.href, { method: 'PUT', type: 'application/octet-stream', body: content });
 }
 
 /** Serves its RELEASE_ID on port 3000, and misbehaves as the TEST_ variables say (those of infra/example). */

@@ -1,12 +1,12 @@
-import { readFile, realpath, stat } from 'node:fs/promises';
+import { lstat, readFile, realpath, stat } from 'node:fs/promises';
 import { isAbsolute, join, relative, resolve, sep } from 'node:path';
-import { glob, isDynamicPattern } from 'tinyglobby';
+import { escapePath, glob } from 'tinyglobby';
 import type { ShippedFile, Workspace } from '../ports';
 
 /** What is shipped passes through the runner's memory, and is configuration: images are the place for more. */
 const MAX_TOTAL_BYTES = 256 * 1024 * 1024;
 
-export function openWorkspace(root: string): Workspace {
+export function openWorkspace(root: string, maxTotalBytes = MAX_TOTAL_BYTES): Workspace {
   /**
    * The real place of a path, or undefined where it does not exist or lies outside. A link in a pull request that points to
    * /etc/passwd or to the runner's credentials must not be shipped.
@@ -47,9 +47,9 @@ export function openWorkspace(root: string): Workspace {
         const facts = await stat(real);
         if (!facts.isFile()) continue;
         total += facts.size;
-        if (total > MAX_TOTAL_BYTES) {
+        if (total > maxTotalBytes) {
           problems.push(
-            `The files are more than ${MAX_TOTAL_BYTES / 1024 / 1024} MiB together (at \`${path}\`): put large data into an image or a volume.`,
+            `The files are more than ${maxTotalBytes / 1024 / 1024} MiB together (at \`${path}\`): put large data into an image or a volume.`,
           );
           break;
         }
@@ -61,22 +61,42 @@ export function openWorkspace(root: string): Workspace {
 }
 
 async function expand(root: string, pattern: string): Promise<string[] | string> {
-  const plain = pattern.replace(/\/+$/, '');
+  const plain = pattern.replace(/^(\.\/+)+/, '').replace(/\/+$/, '');
   if (isAbsolute(plain) || plain.split('/').includes('..')) {
     return `\`${pattern}\` is not below the workspace: give paths and globs relative to it.`;
   }
-  // A folder's name means everything below it, as people expect of a path.
-  const isFolder = !isDynamicPattern(plain) && (await stat(join(root, plain)).catch(() => undefined))?.isDirectory();
-  const found = await glob(isFolder ? `${plain}/**` : plain, {
+  // A name that is there is meant, also where it could be read as a glob (`[id].html`).
+  const named = await lstat(join(root, plain)).catch(() => undefined);
+  const files = named === undefined ? await search(root, plain) : await listBelow(root, plain, new Set());
+  return files.length > 0 ? files : `\`${pattern}\` matches no file in the workspace.`;
+}
+
+/**
+ * The files at or below a path: a folder's name means everything in it, as people expect of a path. Links to folders are
+ * followed once, and only within the workspace: one to `/` would have the whole machine read.
+ */
+async function listBelow(root: string, path: string, seen: Set<string>): Promise<string[]> {
+  const real = await realpath(join(root, path)).catch(() => undefined);
+  if (real === undefined || !isInside(await realpath(root), real) || !(await stat(real)).isDirectory()) return [path];
+  if (seen.has(real)) return [];
+  seen.add(real);
+  const found = await search(root, path === '' || path === '.' ? '**' : `${escapePath(path)}/**`);
+  const below = await Promise.all(
+    found.map(async (one) => ((await lstat(join(root, one))).isSymbolicLink() ? listBelow(root, one, seen) : [one])),
+  );
+  return below.flat();
+}
+
+async function search(root: string, pattern: string): Promise<string[]> {
+  const found = await glob(pattern, {
     cwd: root,
     dot: true,
     onlyFiles: false,
     expandDirectories: false,
-    followSymbolicLinks: true,
+    followSymbolicLinks: false,
     ignore: ['**/.git/**'],
   });
-  const files = found.filter((path) => !path.endsWith('/'));
-  return files.length > 0 ? files : `\`${pattern}\` matches no file in the workspace.`;
+  return found.filter((path) => !path.endsWith('/'));
 }
 
 function isInside(root: string, path: string): boolean {

@@ -141,9 +141,13 @@ sync . || :`,
 
 /** Ends a transaction that was undone: the journal goes, and the release that did not make it. */
 export function closeJournal(layout: StoreLayout, releaseId: string): Command {
-  return script(`cd "$1" || exit
+  return script(
+    `cd "$1" || exit
 [ "$(readlink current)" = "releases/$2" ] || rm -rf "releases/$2" || exit
-rm -f journal`, layout.store, releaseId);
+rm -f journal`,
+    layout.store,
+    releaseId,
+  );
 }
 
 /** Removes releases and shipped files that nothing kept points to. The current release is never removed, whatever is asked. */

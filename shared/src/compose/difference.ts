@@ -1,6 +1,7 @@
 /** Why a service differs from the release that runs: names of what changed, never a value (values may be secrets). */
 import { type Json, readText } from '../json';
 import { isObject, type JsonObject } from './project';
+import { CONTENT_LABEL } from './rewrite';
 
 const NAMED_MEMBERS = new Set([
   'environment',
@@ -21,7 +22,9 @@ export function explainDifference(before: Json, after: Json): string[] {
   return changedKeys(before, after).flatMap((key) => {
     const [was, is] = [before[key], after[key]];
     if (NAMED_MEMBERS.has(key) && isObject(was ?? {}) && isObject(is ?? {})) {
-      return changedKeys((was ?? {}) as JsonObject, (is ?? {}) as JsonObject).map((name) => `${key} ${name}`);
+      return changedKeys((was ?? {}) as JsonObject, (is ?? {}) as JsonObject).map((name) =>
+        name === CONTENT_LABEL ? 'what its configs or secrets hold' : `${key} ${name}`,
+      );
     }
     if (key === 'volumes') return explainMounts(was, is);
     return [key];

@@ -45,6 +45,11 @@ export interface PortOwner {
   readonly project: string;
 }
 
+export interface Listener {
+  readonly address: string;
+  readonly port: number;
+}
+
 export interface ServerFacts {
   readonly user: string;
   readonly groups: readonly string[];
@@ -63,7 +68,8 @@ export interface ServerFacts {
   readonly publishedPorts: readonly PortOwner[];
   readonly networks: readonly string[];
   readonly images: readonly LocalImage[];
-  readonly listeningPorts: readonly number[];
+  /** TCP sockets of any program. */
+  readonly listeningPorts: readonly Listener[];
   readonly space: DiskSpace | undefined;
   readonly dataRootSpace: DiskSpace | undefined;
   readonly releases: readonly Release[];
@@ -108,7 +114,7 @@ export function parseServerFacts(output: string, token: string): ServerFacts {
     publishedPorts: lines('published').flatMap(parsePublished),
     networks: docker.kind === 'ready' ? readNetworks(section('networks')) : [],
     images: lines('images').map(parseImage),
-    listeningPorts: [...new Set(lines('listening').map((line) => Number.parseInt(line.split(':').at(-1) ?? '', 16)))],
+    listeningPorts: [...new Set(lines('listening'))].flatMap(parseListener),
     space: parseSpace(section('space').stdout),
     dataRootSpace: parseSpace(section('root-space').stdout),
     releases: lines('releases').flatMap(parseRelease),
@@ -121,8 +127,12 @@ export function parseServerFacts(output: string, token: string): ServerFacts {
 
 /** Where a part of the store cannot be read: "no release" would be a wrong answer, and "no journal" a dangerous one. */
 function findUnreadable(sections: ReadonlyMap<string, Section>): string {
-  const failed = ['current', 'releases', 'files', 'rendered', 'journal'].find((name) => sections.get(name)?.exitCode !== 0);
-  return failed === undefined ? '' : sections.get(failed)?.stderr.trim().slice(0, 300) || `its ${failed} cannot be read`;
+  const failed = ['current', 'releases', 'files', 'rendered', 'journal'].find(
+    (name) => sections.get(name)?.exitCode !== 0,
+  );
+  return failed === undefined
+    ? ''
+    : sections.get(failed)?.stderr.trim().slice(0, 300) || `its ${failed} cannot be read`;
 }
 
 /** The release is the current one: the commit came through, and only the journal's removal did not. */
@@ -195,6 +205,19 @@ function parseImage(line: string): LocalImage {
     bytes: readNumber(image, 'Size'),
     layerDiffIds: texts('Layers'),
   };
+}
+
+/** `0100007F:1F90`: https://www.kernel.org/doc/Documentation/networking/proc_net_tcp.txt, each 32 bits in the server's (little-endian) order. */
+function parseListener(line: string): Listener[] {
+  const [, words = '', port = ''] = /^((?:[0-9A-F]{8}){1,4}):([0-9A-F]{4})$/i.exec(line) ?? [];
+  if (port === '') return [];
+  const bytes = (words.match(/.{8}/g) ?? []).flatMap((word) => (word.match(/../g) ?? []).toReversed());
+  const mapped = bytes.length === 16 && /^0{20}ffff/i.test(bytes.join(''));
+  const address =
+    bytes.length === 4 || mapped
+      ? bytes.slice(-4).map((byte) => Number.parseInt(byte, 16)).join('.')
+      : new URL(`http://[${bytes.join('').replaceAll(/(.{4})(?=.)/g, '$1:')}]`).hostname.slice(1, -1);
+  return [{ address, port: Number.parseInt(port, 16) }];
 }
 
 /** The output of `df -Pk` and then `df -Pi` for one path. */

@@ -124,7 +124,7 @@ export function judgePorts(services: readonly Service[], facts: ServerFacts, pro
           },
         ];
       }
-      if (wanted.protocol === 'tcp' && facts.listeningPorts.includes(wanted.port)) {
+      if (wanted.protocol === 'tcp' && isListening(wanted, facts)) {
         return [
           {
             message: `Service ${service.name} publishes port ${name}, on which another program of the server listens.`,
@@ -135,6 +135,10 @@ export function judgePorts(services: readonly Service[], facts: ServerFacts, pro
       return [];
     }),
   );
+}
+
+function isListening(wanted: { readonly port: number; readonly address: string }, facts: ServerFacts): boolean {
+  return facts.listeningPorts.some((one) => one.port === wanted.port && overlaps(one.address, wanted.address));
 }
 
 function overlaps(a: string, b: string): boolean {

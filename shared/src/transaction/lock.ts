@@ -6,6 +6,8 @@ import type { Clock, ServerProcess, Session } from '../ports';
 import type { StoreLayout } from '../releases/layout';
 
 export interface Lock {
+  /** Another session had it first: what was read before is stale. */
+  readonly waited: boolean;
   /** The current release at the moment the lock was taken; undefined before the first one. */
   readonly current: string | undefined;
   release(): Promise<void>;
@@ -45,7 +47,7 @@ export async function takeLock(
   const startedMs = clock.monotonicMs();
   for (let told = false; ; told = true) {
     const answer = await tryLock(session, layout, request.holder);
-    if (typeof answer !== 'string') return answer;
+    if (typeof answer !== 'string') return { ...answer, waited: told };
     if (clock.monotonicMs() - startedMs >= request.waitSeconds * 1000) {
       throw new LockHeldError(
         `Another session is at work on this project at ${session.where}: ${answer}.`,
@@ -58,7 +60,7 @@ export async function takeLock(
 }
 
 /** @returns the lock, or who holds it. */
-async function tryLock(session: Session, layout: StoreLayout, holder: string): Promise<Lock | string> {
+async function tryLock(session: Session, layout: StoreLayout, holder: string): Promise<Omit<Lock, 'waited'> | string> {
   const process = await session.start(holdLock(layout, holder, LEASE_SECONDS));
   const problems = text(process.stderr);
   // A lost connection is reported by whoever uses the session next; here it must only not go unhandled.
@@ -82,7 +84,7 @@ async function tryLock(session: Session, layout: StoreLayout, holder: string): P
   );
 }
 
-function keepLock(process: ServerProcess, current: string): Lock {
+function keepLock(process: ServerProcess, current: string): Omit<Lock, 'waited'> {
   const heartbeat = setInterval(() => {
     process.stdin.write('beat\n');
   }, HEARTBEAT_SECONDS * 1000);

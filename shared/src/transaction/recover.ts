@@ -1,25 +1,42 @@
 /** Puts right what an interrupted session left behind. */
+import { closeJournal } from '../commands/store';
 import { ReleaseError } from '../errors';
 import { parseJournal } from '../releases/journal';
+import type { ServerFacts } from '../server/facts';
 import { type TransactionContext, undo } from './execute';
 
+export interface Recovery {
+  /** The release that had been on its way. */
+  readonly release: string;
+  /** `committed`: it had gone live, only the journal was left. */
+  readonly verdict: 'undone' | 'committed';
+}
+
 /**
- * Carries out a journal that was found on the server. The caller holds the lock.
+ * Ends what a journal on the server tells of: undoes it, unless the release it speaks of had become the current one. The
+ * caller holds the lock.
  *
- * @returns the release that had been on its way.
  * @throws ReleaseError when something could not be undone; SyntaxError when the journal cannot be read.
  */
-export async function recover(journalText: string, context: Omit<TransactionContext, 'signal'>): Promise<string> {
-  const { reporter, layout } = context;
-  const journal = parseJournal(journalText);
-  return reporter.group(`Put back what an interrupted deploy (${journal.release}) left behind`, async () => {
+export async function recover(
+  { journal: text, current }: Pick<ServerFacts, 'journal' | 'current'>,
+  context: Omit<TransactionContext, 'signal'>,
+): Promise<Recovery> {
+  const { session, reporter, layout } = context;
+  const journal = parseJournal(text);
+  const { release, runUrl } = journal;
+  if (current === release) {
+    await session.run(closeJournal(layout, release), { purpose: 'close the journal of a release that is live' });
+    return { release, verdict: 'committed' };
+  }
+  return reporter.group(`Put back what an interrupted deploy (${release}) left behind`, async () => {
     const unrestored = await undo(journal, context);
     if (unrestored.length > 0) {
       throw new ReleaseError(
-        `The deploy of ${journal.release}${journal.runUrl === '' ? '' : ` (${journal.runUrl})`} was interrupted, and could not be put back:\n${unrestored.join('\n')}`,
+        `The deploy of ${release}${runUrl === '' ? '' : ` (${runUrl})`} was interrupted, and could not be put back:\n${unrestored.join('\n')}`,
         `Look at the server. The journal is kept (${layout.journal}), and the next session tries again.`,
       );
     }
-    return journal.release;
+    return { release, verdict: 'undone' };
   });
 }

@@ -1,0 +1,339 @@
+/**
+ * `npm test`: does the set-up, then runs every stage; all of them, also when one fails. The last line is
+ * `N passed, N failed`. `npm test -- unit lint` runs only these stages, and what follows another `--` goes to Jest:
+ * `npm test -- unit -- plan.test.ts -t removes`.
+ */
+import { spawn } from 'node:child_process';
+import { existsSync, readdirSync } from 'node:fs';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { delimiter, dirname, join } from 'node:path';
+import {
+  buildExample,
+  capture,
+  checkNode,
+  checkServerHost,
+  example,
+  findTestServers,
+  formatSeconds,
+  installPackages,
+  node24,
+  reportFailure,
+  root,
+  SetUpError,
+} from './set-up.mjs';
+
+/** Servers of the tests' own, on this machine; removed at the end. */
+const SANDBOX = 'npm-test';
+
+const module = (...path) => join(root, 'node_modules', ...path);
+
+/** What GitHub runs actions on comes first in PATH, for whatever a test starts. */
+const baseEnv = {
+  ...process.env,
+  PATH: [dirname(node24), process.env.PATH].join(delimiter),
+  SLIPWAY_SANDBOX: SANDBOX,
+};
+
+/**
+ * `servers`: needs root and the sandbox. `run` gives how many tests passed, failed and were skipped; a stage without tests
+ * of its own (types, lint, dist, docs) counts as one.
+ */
+const STAGES = [
+  {
+    name: 'types',
+    title: 'types: the TypeScript compiler',
+    run: () => asOne([[module('typescript/bin/tsc'), '--noEmit']]),
+  },
+  {
+    name: 'lint',
+    title: 'lint: eslint and prettier',
+    run: () =>
+      asOne([
+        [module('eslint/bin/eslint.js'), '.'],
+        [module('prettier/bin/prettier.cjs'), '--check', '--log-level', 'warn', '.'],
+      ]),
+  },
+  {
+    name: 'dist',
+    title: 'dist: the bundles are those of the sources',
+    run: () => asOne([[join(root, 'scripts/check-dist.mjs')]]),
+  },
+  {
+    name: 'docs',
+    title: "docs: the READMEs' tables are those of action.yml",
+    run: () => asOne([[join(root, 'scripts/docs.mjs'), '--check']]),
+  },
+  { name: 'unit', title: 'unit: pure functions, contracts, architecture', run: (context) => jest('unit', context) },
+  {
+    name: 'adapter',
+    title: 'adapter: SSH, HTTP and registries in this process',
+    run: (context) => jest('adapter', context),
+  },
+  { name: 'example', title: 'example: the application that is deployed', run: testExample },
+  { name: 'sandbox', title: 'sandbox: every verb, for real', servers: true, limitMinutes: 10, run: testSandbox },
+  {
+    name: 'e2e',
+    title: 'e2e: the bundles against real servers',
+    servers: true,
+    limitMinutes: 20,
+    run: (context) => jest('e2e', context, ['--runInBand']),
+  },
+];
+
+/** Process groups under way, to be ended with us. */
+const running = new Set();
+
+/** Runs under Node 24, in a process group of its own. @returns its exit code, and everything it printed */
+function start(args, { env = {}, cwd = root, limitMinutes = 10, onLine } = {}) {
+  const child = spawn(node24, args, {
+    cwd,
+    env: { ...baseEnv, ...env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+    detached: true,
+  });
+  running.add(child.pid);
+  let output = '';
+  let rest = '';
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.setEncoding('utf8');
+    stream.on('data', (text) => {
+      output += text;
+      const lines = (rest + text).split('\n');
+      rest = lines.pop();
+      for (const line of lines) onLine?.(line);
+    });
+  }
+  let late = '';
+  const limit = setTimeout(() => {
+    late = `\nThis took more than ${limitMinutes} minutes, and was ended.\n`;
+    end(child.pid, 'SIGKILL');
+  }, limitMinutes * 60_000);
+  return new Promise((resolve) => {
+    const done = (code) => {
+      clearTimeout(limit);
+      running.delete(child.pid);
+      resolve({ code, output: output + late });
+    };
+    child.once('error', (error) => {
+      output += error.message;
+      done(127);
+    });
+    child.once('close', (code) => done(code ?? 1));
+  });
+}
+
+function end(pid, signal) {
+  try {
+    process.kill(-pid, signal);
+  } catch {
+    // It has ended already.
+  }
+}
+
+/** Several programs that count as one test. */
+async function asOne(programs) {
+  const results = [];
+  for (const args of programs) results.push(await start(args));
+  const failed = results.filter((result) => result.code !== 0);
+  return {
+    passed: failed.length === 0 ? 1 : 0,
+    failed: failed.length === 0 ? 0 : 1,
+    skipped: 0,
+    output: failed.map((result) => result.output).join('\n'),
+  };
+}
+
+/** A line for each file of tests as it ends, everything else only of what fails. */
+const showFiles = (line) => {
+  if (/^(PASS|FAIL) /.test(line)) process.stdout.write(`  ${line}\n`);
+};
+
+async function jest(project, { folder, extra, limitMinutes }, options = []) {
+  const file = join(folder, `${project}.json`);
+  const args = [module('jest/bin/jest.js'), '--selectProjects', project, '--json', '--outputFile', file];
+  const { code, output } = await start([...args, ...options, ...extra], {
+    env: { NODE_OPTIONS: '--experimental-vm-modules --disable-warning=ExperimentalWarning', FORCE_COLOR: '0' },
+    limitMinutes,
+    onLine: showFiles,
+  });
+  let report;
+  try {
+    report = JSON.parse(await readFile(file, 'utf8'));
+  } catch {
+    return { passed: 0, failed: 1, skipped: 0, output };
+  }
+  // A file that could not even be read has no tests, and is a failure all the same.
+  const failed = report.numFailedTests + report.numRuntimeErrorTestSuites;
+  return {
+    passed: report.numPassedTests,
+    failed: code !== 0 && failed === 0 ? 1 : failed,
+    skipped: report.numPendingTests + report.numTodoTests,
+    // Jest prints its JSON to the output too, when it has no other: not with --outputFile.
+    output,
+  };
+}
+
+/** Node's own test runner; its counts are comments at the end of the TAP form. */
+async function nodeTest(files, { folder, limitMinutes }, options = {}) {
+  const tap = join(folder, 'tests.tap');
+  await rm(tap, { force: true });
+  const reporters = ['spec', 'stdout', 'tap', tap];
+  const args = ['--test'];
+  for (let at = 0; at < reporters.length; at += 2) {
+    args.push(`--test-reporter=${reporters[at]}`, `--test-reporter-destination=${reporters[at + 1]}`);
+  }
+  const { code, output } = await start([...args, ...files], { limitMinutes, ...options });
+  const text = existsSync(tap) ? await readFile(tap, 'utf8') : '';
+  const count = (word) => Number(new RegExp(`^# ${word} (\\d+)$`, 'm').exec(text)?.[1] ?? 0);
+  const failed = count('fail') + count('cancelled');
+  return {
+    passed: count('pass'),
+    failed: code !== 0 && failed === 0 ? 1 : failed,
+    skipped: count('skipped') + count('todo'),
+    output,
+  };
+}
+
+async function testExample(context) {
+  const env = { ...context.serversEnv };
+  const checked = await capture('npm', ['run', '--silent', 'pretest'], { cwd: example, env: { ...baseEnv, ...env } });
+  if (checked.code !== 0) return { passed: 0, failed: 1, skipped: 0, output: checked.output };
+  const build = join(example, 'build', 'test');
+  const files = readdirSync(build).filter((name) => name.endsWith('.test.js'));
+  return await nodeTest(
+    files.map((name) => join(build, name)),
+    context,
+    { cwd: example, env },
+  );
+}
+
+async function testSandbox(context) {
+  const folder = join(root, 'infra', 'sandbox', 'test');
+  const files = readdirSync(folder).filter((name) => name.endsWith('.test.mjs'));
+  return await nodeTest(
+    files.map((name) => join(folder, name)),
+    context,
+  );
+}
+
+/** The server is made while the stages that need none run: the first time this takes a minute or two. */
+function startServer() {
+  const started = performance.now();
+  return start([join(root, 'infra/sandbox/sandbox.mjs'), 'up', '--servers', '1'], { limitMinutes: 15 }).then(
+    (result) => ({ ...result, seconds: formatSeconds(started) }),
+  );
+}
+
+async function removeServers() {
+  await capture(existsSync(node24) ? node24 : process.execPath, [join(root, 'infra/sandbox/sandbox.mjs'), 'down'], {
+    env: baseEnv,
+  });
+}
+
+async function runStage(stage, context) {
+  if (stage.servers) {
+    const { code, output, seconds } = await context.server;
+    if (code !== 0) {
+      return { passed: 0, failed: 1, skipped: 0, output: `The sandbox server could not be made:\n${output}` };
+    }
+    if (!context.told) process.stdout.write(`  the sandbox server was made meanwhile, in ${seconds}\n`);
+    context.told = true;
+  }
+  return await stage.run({ ...context, limitMinutes: stage.limitMinutes ?? 10 });
+}
+
+function indent(text) {
+  return text.trimEnd().replaceAll(/^(?=.)/gm, '    ');
+}
+
+function readArguments(args) {
+  const dashes = args.indexOf('--');
+  const names = dashes < 0 ? args : args.slice(0, dashes);
+  const unknown = names.filter((name) => !STAGES.some((stage) => stage.name === name));
+  if (unknown.length > 0) {
+    throw new SetUpError(
+      `There is no stage ${unknown.join(', ')}.`,
+      `The stages: ${STAGES.map((stage) => stage.name).join(', ')}. Without a name, all of them run.`,
+    );
+  }
+  return {
+    stages: STAGES.filter((stage) => names.length === 0 || names.includes(stage.name)),
+    extra: dashes < 0 ? [] : args.slice(dashes + 1),
+  };
+}
+
+async function main(args) {
+  const started = performance.now();
+  checkNode();
+  const { stages, extra } = readArguments(args);
+  const needsServers = stages.some((stage) => stage.servers);
+  if (needsServers) checkServerHost('npm test');
+
+  process.stdout.write('Set-up\n');
+  await installPackages();
+  // Before the server is begun: that one, too, may want apt for itself.
+  const serversEnv = stages.some((stage) => stage.name === 'example') ? await findTestServers() : {};
+  if (needsServers) await buildExample();
+  process.stdout.write(`  all is there\n`);
+
+  const folder = await mkdtemp(join(tmpdir(), 'slipway-test-'));
+  const context = { folder, extra, serversEnv, server: needsServers ? startServer() : undefined, told: false };
+  const results = [];
+  const stop = async (signal) => {
+    process.stdout.write(`\nStopped by ${signal}.\n`);
+    for (const pid of running) end(pid, 'SIGTERM');
+    if (needsServers) await removeServers();
+    process.exit(signal === 'SIGINT' ? 130 : 143);
+  };
+  process.once('SIGINT', stop);
+  process.once('SIGTERM', stop);
+  try {
+    for (const stage of stages) {
+      process.stdout.write(`\n${stage.title}\n`);
+      const from = performance.now();
+      let result;
+      try {
+        result = await runStage(stage, context);
+      } catch (error) {
+        result = { passed: 0, failed: 1, skipped: 0, output: error.stack };
+      }
+      const took = formatSeconds(from);
+      if (result.failed > 0) process.stdout.write(`${indent(result.output)}\n`);
+      const skipped = result.skipped > 0 ? `, ${result.skipped} skipped` : '';
+      process.stdout.write(
+        `  ${result.failed > 0 ? 'FAILED' : 'ok'}: ${result.passed} passed, ${result.failed} failed${skipped} (${took})\n`,
+      );
+      results.push({ name: stage.name, took, ...result });
+    }
+  } finally {
+    if (needsServers) {
+      await context.server;
+      await removeServers();
+    }
+    await rm(folder, { recursive: true, force: true });
+  }
+  return summarize(results, formatSeconds(started));
+}
+
+function summarize(results, took) {
+  const row = (...cells) =>
+    `  ${cells[0].padEnd(10)}${cells
+      .slice(1)
+      .map((cell) => cell.padStart(10))
+      .join('')}\n`;
+  process.stdout.write(`\n${row('stage', 'passed', 'failed', 'skipped', 'time')}`);
+  for (const { name, passed, failed, skipped, took: time } of results) {
+    process.stdout.write(row(name, String(passed), String(failed), String(skipped), time));
+  }
+  const sum = (key) => results.reduce((total, result) => total + result[key], 0);
+  process.stdout.write(`${row('in all', '', '', '', took)}\n${sum('passed')} passed, ${sum('failed')} failed\n`);
+  return sum('failed') > 0 || sum('passed') === 0 ? 1 : 0;
+}
+
+try {
+  process.exitCode = await main(process.argv.slice(2));
+} catch (error) {
+  process.exitCode = reportFailure(error);
+  process.stdout.write('\n0 passed, 1 failed\n');
+}

@@ -1,0 +1,118 @@
+/** Runs rendered commands in the shells that servers have, with stand-ins for docker. */
+import { spawn, spawnSync, type ChildProcessWithoutNullStreams } from 'node:child_process';
+import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Command } from '../src/model/command';
+import { Secret } from '../src/model/secret';
+
+export interface Shell {
+  readonly name: string;
+  readonly words: readonly [string, ...string[]];
+}
+
+function find(program: string): string | undefined {
+  return ['/usr/bin', '/bin', '/usr/local/bin'].map((folder) => `${folder}/${program}`).find((path) => existsSync(path));
+}
+
+/** Those of dash, bash and busybox ash that this machine has; at least one. */
+export const SHELLS: readonly Shell[] = [
+  { name: 'dash', program: find('dash'), rest: [] },
+  { name: 'bash', program: find('bash'), rest: ['--posix'] },
+  { name: 'busybox ash', program: find('busybox'), rest: ['ash'] },
+].flatMap(({ name, program, rest }) => (program === undefined ? [] : [{ name, words: [program, ...rest] }]));
+
+export interface Ran {
+  readonly exitCode: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** A folder with a `docker` in it, which writes its arguments down and then does what the test says. */
+export class Machine {
+  readonly folder = mkdtempSync(join(tmpdir(), 'slipway-unit-'));
+  readonly #shell: Shell;
+
+  constructor(shell: Shell) {
+    this.#shell = shell;
+  }
+
+  path(...parts: string[]): string {
+    return join(this.folder, ...parts);
+  }
+
+  /** @param body POSIX sh; `$@` are docker's arguments. */
+  withDocker(body: string): this {
+    const bin = this.path('bin');
+    spawnSync('mkdir', ['-p', bin]);
+    writeFileSync(
+      join(bin, 'docker'),
+      `#!/bin/sh\nfor a in "$@"; do printf '<%s>' "$a"; done >>"${this.path('docker.log')}"\necho >>"${this.path('docker.log')}"\n${body}\n`,
+    );
+    chmodSync(join(bin, 'docker'), 0o755);
+    return this;
+  }
+
+  /** Puts a program of the machine, and nothing else, into the PATH: for servers that lack docker. */
+  withOnly(...programs: readonly string[]): this {
+    const bin = this.path('bin');
+    spawnSync('mkdir', ['-p', bin]);
+    for (const program of programs) {
+      const found = find(program);
+      if (found !== undefined) symlinkSync(found, join(bin, program));
+    }
+    return this;
+  }
+
+  /** Each call of docker as `<arg><arg>`. */
+  get calls(): string[] {
+    const log = this.path('docker.log');
+    return existsSync(log) ? readFileSync(log, 'utf8').split('\n').filter((line) => line !== '') : [];
+  }
+
+  #argv(command: Command): string[] {
+    const [program, ...rest] = command.words;
+    // `sh -c TEXT slipway ...` with the shell under test in the place of `sh`.
+    return program === 'sh' ? [...this.#shell.words, ...rest] : [program, ...rest];
+  }
+
+  #env(path?: string): NodeJS.ProcessEnv {
+    return { PATH: path ?? `${this.path('bin')}:/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin`, HOME: this.folder, LC_ALL: 'C.UTF-8' };
+  }
+
+  run(command: Command, options: { readonly path?: string; readonly stdin?: string | Uint8Array } = {}): Ran {
+    const [program = '', ...rest] = this.#argv(command);
+    const given = options.stdin ?? (command.stdin instanceof Secret ? command.stdin.reveal() : (command.stdin ?? ''));
+    const { status, stdout, stderr } = spawnSync(program, rest, { env: this.#env(options.path), cwd: this.folder, input: Buffer.from(given) });
+    return { exitCode: status, stdout: stdout.toString(), stderr: stderr.toString() };
+  }
+
+  start(command: Command): ChildProcessWithoutNullStreams {
+    const [program = '', ...rest] = this.#argv(command);
+    return spawn(program, rest, { env: this.#env(), cwd: this.folder });
+  }
+
+  remove(): void {
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+}
+
+/** Texts that break what quotes badly. */
+export const HOSTILE: readonly string[] = [
+  "it's",
+  '"double"',
+  '$(touch pwned)',
+  '`touch pwned`',
+  '; touch pwned #',
+  'two\nlines',
+  '-rf',
+  '--help',
+  'ünï☃ 😀',
+  ' spaces  inside ',
+  '$HOME',
+  '*',
+  '\\',
+  '~',
+  '&&',
+  '',
+];
