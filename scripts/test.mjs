@@ -169,8 +169,7 @@ async function jest(project, { folder, extra, limitMinutes }, options = []) {
     passed: report.numPassedTests,
     failed: code !== 0 && failed === 0 ? 1 : failed,
     skipped: report.numPendingTests + report.numTodoTests,
-    // Jest prints its JSON to the output too, when it has no other: not with --outputFile.
-    output,
+    output: report.testResults.map((suite) => (suite.status === 'failed' ? suite.message : '')).join('\n') || output,
   };
 }
 

@@ -15,7 +15,14 @@ import { executeTransaction, type Outcome } from '#shared/transaction/execute';
 import { type Deployment, timed, warn } from './deployment';
 import { THIS_PROJECT } from './inputs';
 import type { Preparation } from './prepare';
-import { BadReleaseError, createVerifier, type Evidence, type VerifyContext, waitForRestored } from './verify';
+import {
+  BadReleaseError,
+  createVerifier,
+  DEFAULT_STABLE_SECONDS,
+  type Evidence,
+  type VerifyContext,
+  waitForRestored,
+} from './verify';
 
 /** @throws ReleaseError that says what happened, what serves now, and what to do. */
 export async function execute(preparation: Preparation, release: Release, deployment: Deployment): Promise<void> {
@@ -60,6 +67,7 @@ export async function execute(preparation: Preparation, release: Release, deploy
   if (outcome.kind === 'undone') throw await explainFailure(outcome, preparation, context, deployment);
   report.result = 'deployed';
   report.release = plan.release;
+  warnOfUnchecked(context, deployment);
 }
 
 /** What answers before the deploy is another release: that is no fault of it. */
@@ -80,6 +88,20 @@ async function readBaseline(checks: readonly Check[], deployment: Deployment): P
     warn(deployment, `Check ${name} failed before this deploy too: it is reported, and no reason to go back.`);
   }
   return failing;
+}
+
+/** A service without a health check was only seen to run: people should know that this is all that was proven. */
+function warnOfUnchecked({ services, changed }: VerifyContext, deployment: Deployment): void {
+  const unchecked = services.filter(({ name, oneShot }) => {
+    const replicas = deployment.report.containers.filter((one) => one.service === name && !one.oneoff);
+    return changed.includes(name) && !oneShot && replicas.some((one) => one.health === 'none');
+  });
+  for (const { name, monitorSeconds = DEFAULT_STABLE_SECONDS } of unchecked) {
+    warn(
+      deployment,
+      `Service ${name} has no health check: it counts as ready since it ran for ${monitorSeconds} s without a restart. Add a \`healthcheck\` to it in the Compose file.`,
+    );
+  }
 }
 
 /** The first steps: the release goes into the store, where nothing that serves knows of it yet. */
@@ -129,7 +151,7 @@ async function explainFailure(
   const { cause, unrestored } = outcome;
   const reason = cause instanceof Error ? cause.message : String(cause);
   const what = `The deploy of ${plan.release} ${cause instanceof CancelledError ? 'was cancelled.' : `failed: ${reason}`}`;
-  report.release = plan.previous ?? '';
+  report.release = '';
   report.result = 'failed';
   if (cause instanceof ConnectError || unrestored.length > 0) {
     const lost = cause instanceof ConnectError;
@@ -162,6 +184,7 @@ async function explainFailure(
     );
   }
   report.result = 'reverted';
+  report.release = plan.previous;
   return new ReleaseError(what, `Release ${plan.previous} was put back and serves again.${evidence}`, { cause });
 }
 

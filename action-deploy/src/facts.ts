@@ -1,15 +1,15 @@
 /** The read-only questions of a deploy: to the workspace, the server and the registries. */
 import { posix } from 'node:path';
 import { hashServices } from '#shared/commands/compose';
-import { parseRendered, renderProject } from '#shared/commands/render';
-import { type JsonObject, parseProject, type Project, type Service } from '#shared/compose/project';
+import { parseComposeWarnings, parseRendered, renderProject } from '#shared/commands/render';
+import { isObject, type JsonObject, parseProject, type Project, type Service } from '#shared/compose/project';
 import { pinImages, relocateProject } from '#shared/compose/rewrite';
 import { parseYaml, renderYaml } from '#shared/compose/yaml';
 import { CommandError, type InputProblem, InputError, type PreflightFinding, PreflightError } from '#shared/errors';
 import { quoteValue } from '#shared/inputs/values';
 import { Secret } from '#shared/model/secret';
 import type { Ports, Session, ShippedFile } from '#shared/ports';
-import { readText } from '#shared/json';
+import { readMember, readText } from '#shared/json';
 import type { StoreLayout } from '#shared/releases/layout';
 import { findTree, type ShippedTree } from '#shared/releases/shipped';
 import { packTar } from '#shared/releases/tar';
@@ -124,8 +124,9 @@ export async function renderOnServer(
   const hasDotEnv = entries.some((entry) => entry.path === within('.env'));
   const composeFiles = source.composeFiles.map((file) => posix.relative(source.directory, file));
   let answer: { stagingRoot: string; rendered: string };
+  let remarks: string[];
   try {
-    const { stdout } = await session.run(
+    const { stdout, stderr } = await session.run(
       renderProject({
         project: source.project,
         directory: source.directory,
@@ -136,6 +137,7 @@ export async function renderOnServer(
       { purpose: 'render the Compose file', signal: ports.signal },
     );
     answer = parseRendered(stdout);
+    remarks = parseComposeWarnings(stderr).map((message) => `Docker Compose: ${message}`);
   } catch (error) {
     if (!(error instanceof CommandError)) throw error;
     const words = error.stderr.replaceAll(/\/\S*\/slipway\.[A-Za-z0-9]{8}\/(_\/)*/g, '').trim();
@@ -146,7 +148,8 @@ export async function renderOnServer(
       },
     ]);
   }
-  return relocate(parseProject(answer.rendered), answer.stagingRoot, source, layout, session, ports);
+  const rendered = await relocate(parseProject(answer.rendered), answer.stagingRoot, source, layout, session, ports);
+  return { ...rendered, warnings: [...remarks, ...rendered.warnings] };
 }
 
 /** Names are checked by the inputs. Compose reads `\\'` as an escape between single quotes too, so a backslash needs double ones. */
@@ -260,6 +263,7 @@ function judgeServices(services: readonly Service[], layout: StoreLayout): Prefl
         hint: 'Mount it read-only, or mount only what is needed.',
       });
     }
+    findings.push(...judgeExtension(service));
     if (service.failureAction === 'continue' || service.failureAction === 'pause') {
       findings.push({
         message: `Service ${service.name} asks for \`failure_action: ${service.failureAction}\`, which a transaction cannot honour.`,
@@ -268,6 +272,21 @@ function judgeServices(services: readonly Service[], layout: StoreLayout): Prefl
     }
     return findings;
   });
+}
+
+/** `x-slipway`: a key that is not known would be ignored in silence, which is worse than an error. */
+function judgeExtension(service: Service): PreflightFinding[] {
+  const extension = readMember(service.raw, 'x-slipway');
+  if (extension === undefined) return [];
+  const oneShot = readMember(extension, 'one-shot');
+  const known = isObject(extension) && Object.keys(extension).every((key) => key === 'one-shot');
+  if (known && (oneShot === undefined || typeof oneShot === 'boolean')) return [];
+  return [
+    {
+      message: `Service ${service.name} has an \`x-slipway\` that cannot be read.`,
+      hint: 'Known is: `x-slipway: { one-shot: true }`.',
+    },
+  ];
 }
 
 function isAround(outer: string, inner: string): boolean {

@@ -13,7 +13,7 @@ export type DeployResult = 'deployed' | 'unchanged' | 'planned' | 'reverted' | '
 /** Filled while the deploy goes on, so that a failure reports everything up to it. */
 export interface DeployReport {
   result: DeployResult;
-  /** What serves now. */
+  /** What serves now; empty where nothing does, or where that is not known. */
   release: string;
   previous: string;
   where: string;
@@ -108,11 +108,7 @@ export function renderSummary(report: DeployReport): string {
   const title = `### ${TITLES[report.result]}${report.project === undefined ? '' : `: ${escapeMarkdown(report.project)}`}${report.where === '' ? '' : ` on ${escapeMarkdown(report.where)}`}`;
   const parts = [title];
   if (report.failure !== undefined) parts.push(renderFailure(report.failure));
-  if (report.release !== '') {
-    parts.push(
-      `Release **${escapeMarkdown(report.release)}** serves${report.previous !== '' && report.previous !== report.release ? `; before it ${escapeMarkdown(report.previous)}` : ''}.`,
-    );
-  }
+  parts.push(describeServing(report));
   if (report.plan !== undefined) parts.push(renderServices(report.plan, report.containers));
   if (report.checks.length > 0) {
     parts.push(
@@ -137,7 +133,14 @@ export function renderSummary(report: DeployReport): string {
   for (const warning of report.warnings) parts.push(`> ${escapeMarkdown(warning)}`);
   const durations = Object.entries(report.durations).map(([phase, seconds]) => `${phase} ${seconds.toFixed(1)} s`);
   if (durations.length > 0) parts.push(`<sub>${escapeMarkdown(durations.join(', '))}</sub>`);
-  return `${parts.join('\n\n')}\n`;
+  return `${parts.filter((part) => part !== '').join('\n\n')}\n`;
+}
+
+function describeServing({ result, release, previous }: DeployReport): string {
+  if (release === '')
+    return previous === '' ? '' : `Before this deploy, release **${escapeMarkdown(previous)}** served.`;
+  const before = result === 'deployed' && previous !== '' ? `; before it ${escapeMarkdown(previous)}` : '';
+  return `Release **${escapeMarkdown(release)}** serves${before}.`;
 }
 
 function describeVerdict(outcome: CheckOutcome, baseline: readonly string[]): string {

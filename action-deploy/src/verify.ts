@@ -13,7 +13,7 @@ import { script } from '#shared/shell/render';
 import { describeSeconds } from '#shared/inputs/values';
 
 /** How long a service without a health check is watched, where `update_config.monitor` does not say. */
-const DEFAULT_STABLE_SECONDS = 5;
+export const DEFAULT_STABLE_SECONDS = 5;
 
 const POLL_SECONDS = 0.25;
 

@@ -1,4 +1,5 @@
 /** Rendering the user's Compose files by the server's own `docker compose`: pure. */
+import { parseJson } from '../json';
 import type { Command } from '../model/command';
 import { script } from '../shell/render';
 
@@ -56,4 +57,16 @@ export function parseRendered(stdout: string): { readonly stagingRoot: string; r
   const stagingRoot = stdout.slice(0, Math.max(end, 0));
   if (!stagingRoot.startsWith('/')) throw new SyntaxError('the server did not name the staging folder');
   return { stagingRoot, rendered: stdout.slice(end + 1) };
+}
+
+/**
+ * What Compose warns of while rendering: above all a variable that is not set and becomes an empty text, which nobody would
+ * notice otherwise. Its lines look like `time="..." level=warning msg="..."`.
+ */
+export function parseComposeWarnings(stderr: string): string[] {
+  const messages = [...stderr.matchAll(/level=warning msg=("(?:[^"\\]|\\.)*")/g)].map(([, quoted = '']) => {
+    const text = parseJson(quoted);
+    return typeof text === 'string' ? text : quoted;
+  });
+  return [...new Set(messages)];
 }

@@ -1,8 +1,10 @@
+import { createPalette } from '../../src/model/palette';
 import type { Reporter } from '../../src/ports';
 import { Redactor } from '../../src/shell/redact';
 
 /** Keeps what people would read: `line ...`, `remote ...`, `warning ...`. */
 export class FakeReporter implements Reporter {
+  readonly palette = createPalette(false);
   readonly shown: string[] = [];
   readonly #redactor = new Redactor();
 
