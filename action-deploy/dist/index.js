@@ -76248,7 +76248,7 @@ function judgePorts(services, facts, project) {
                 },
             ];
         }
-        if (wanted.protocol === 'tcp' && facts.listeningPorts.includes(wanted.port)) {
+        if (wanted.protocol === 'tcp' && isListening(wanted, facts)) {
             return [
                 {
                     message: `Service ${service.name} publishes port ${name}, on which another program of the server listens.`,
@@ -76258,6 +76258,9 @@ function judgePorts(services, facts, project) {
         }
         return [];
     }));
+}
+function isListening(wanted, facts) {
+    return facts.listeningPorts.some((one) => one.port === wanted.port && overlaps(one.address, wanted.address));
 }
 function overlaps(a, b) {
     const all = (address) => ['', '0.0.0.0', '::'].includes(address);
@@ -76645,7 +76648,7 @@ function parseServerFacts(output, token) {
         publishedPorts: lines('published').flatMap(parsePublished),
         networks: docker.kind === 'ready' ? readNetworks(section('networks')) : [],
         images: lines('images').map(parseImage),
-        listeningPorts: [...new Set(lines('listening').map((line) => Number.parseInt(line.split(':').at(-1) ?? '', 16)))],
+        listeningPorts: [...new Set(lines('listening'))].flatMap(parseListener),
         space: parseSpace(section('space').stdout),
         dataRootSpace: parseSpace(section('root-space').stdout),
         releases: lines('releases').flatMap(parseRelease),
@@ -76723,6 +76726,21 @@ function parseImage(line) {
         bytes: readNumber(image, 'Size'),
         layerDiffIds: texts('Layers'),
     };
+}
+/** `0100007F:1F90`: https://www.kernel.org/doc/Documentation/networking/proc_net_tcp.txt, each 32 bits in the server's (little-endian) order. */
+function parseListener(line) {
+    const [, words = '', port = ''] = /^((?:[0-9A-F]{8}){1,4}):([0-9A-F]{4})$/i.exec(line) ?? [];
+    if (port === '')
+        return [];
+    const bytes = (words.match(/.{8}/g) ?? []).flatMap((word) => (word.match(/../g) ?? []).toReversed());
+    const mapped = bytes.length === 16 && /^0{20}ffff/i.test(bytes.join(''));
+    const address = bytes.length === 4 || mapped
+        ? bytes
+            .slice(-4)
+            .map((byte) => Number.parseInt(byte, 16))
+            .join('.')
+        : new URL(`http://[${bytes.join('').replaceAll(/(.{4})(?=.)/g, '$1:')}]`).hostname.slice(1, -1);
+    return [{ address, port: Number.parseInt(port, 16) }];
 }
 /** The output of `df -Pk` and then `df -Pi` for one path. */
 function parseSpace(text) {
@@ -76804,7 +76822,7 @@ done
 [ "$#" -gt 0 ] || exit 66
 for f in $environment; do [ ! -r "$f" ] || set -- "$@" --env-file "$f"; done
 cd "$directory" || exit 66
-docker compose --ansi never --project-name "$project" --project-directory "$directory" "$@" config --format json`, project),
+docker compose --ansi never --project-name "$project" --project-directory "$directory" "$@" config`, project),
         secretOutput: true,
     };
 }
@@ -76950,14 +76968,42 @@ mv -T .current.new current
 sync . || :`, layout.store, releaseId);
 }
 
-;// CONCATENATED MODULE: ./shared/src/compose/project.ts
-/** A rendered Compose project (`docker compose config --format json`), read as far as Slipway needs it: pure. */
+// EXTERNAL MODULE: ./node_modules/yaml/dist/index.js
+var dist = __nccwpck_require__(8815);
+;// CONCATENATED MODULE: ./shared/src/compose/yaml.ts
 
-/** @throws SyntaxError when the text is not a JSON object. Its message quotes nothing: the text is secret. */
+/** As YAML that reads the same under YAML 1.1 and 1.2: every text is quoted, so that `on`, `1e3` or `0777` stay texts. */
+function renderYaml(value) {
+    return (0,dist/* stringify */.As)(value, { defaultStringType: 'QUOTE_DOUBLE', defaultKeyType: 'PLAIN', lineWidth: 0, version: '1.1' });
+}
+/** @throws YAMLParseError; its message quotes the source. */
+function parseYaml(text) {
+    // Compose reads `<<` merges; aliases are bounded by the library against exponential growth.
+    return (0,dist/* parse */.qg)(text, { merge: true });
+}
+
+;// CONCATENATED MODULE: ./shared/src/compose/project.ts
+/** A rendered Compose project (`docker compose config`), read as far as Slipway needs it: pure. */
+
+
+/**
+ * Reads what `docker compose config` printed, or a Compose file of the store.
+ *
+ * @throws SyntaxError when it cannot be read. Its message quotes nothing: the text is secret.
+ */
 function parseProject(rendered) {
-    const raw = parseJson(rendered);
+    let raw;
+    try {
+        raw = parseYaml(rendered);
+    }
+    catch {
+        throw new SyntaxError('the rendered Compose file is not YAML');
+    }
     if (!isObject(raw))
-        throw new SyntaxError('docker compose config did not print a JSON object');
+        throw new SyntaxError('the rendered Compose file is not a mapping');
+    return readProject(raw);
+}
+function readProject(raw) {
     const services = readMember(raw, 'services');
     const entries = isObject(services) ? Object.entries(services) : [];
     const awaitedToComplete = new Set(entries.flatMap(([, service]) => Object.entries(readDependencies(service))
@@ -77054,20 +77100,6 @@ function orderServices(services) {
         left = left.filter((service) => !wave.includes(service));
     }
     return waves;
-}
-
-// EXTERNAL MODULE: ./node_modules/yaml/dist/index.js
-var dist = __nccwpck_require__(8815);
-;// CONCATENATED MODULE: ./shared/src/compose/yaml.ts
-
-/** As YAML that reads the same under YAML 1.1 and 1.2: every text is quoted, so that `on`, `1e3` or `0777` stay texts. */
-function renderYaml(value) {
-    return (0,dist/* stringify */.As)(value, { defaultStringType: 'QUOTE_DOUBLE', defaultKeyType: 'PLAIN', lineWidth: 0, version: '1.1' });
-}
-/** @throws YAMLParseError; its message quotes the source. */
-function parseYaml(text) {
-    // Compose reads `<<` merges; aliases are bounded by the library against exponential growth.
-    return (0,dist/* parse */.qg)(text, { merge: true });
 }
 
 ;// CONCATENATED MODULE: external "node:stream/consumers"
@@ -79650,6 +79682,7 @@ async function execute(preparation, release, deployment) {
         throw await explainFailure(outcome, preparation, context, deployment);
     report.result = 'deployed';
     report.release = plan.release;
+    warnOfUnchecked(context, deployment);
 }
 /** What answers before the deploy is another release: that is no fault of it. */
 const ONCE = { attempts: 1, successes: 1 };
@@ -79669,6 +79702,16 @@ async function readBaseline(checks, deployment) {
         warn(deployment, `Check ${name} failed before this deploy too: it is reported, and no reason to go back.`);
     }
     return failing;
+}
+/** A service without a health check was only seen to run: people should know that this is all that was proven. */
+function warnOfUnchecked({ services, changed }, deployment) {
+    const unchecked = services.filter(({ name, oneShot }) => {
+        const replicas = deployment.report.containers.filter((one) => one.service === name && !one.oneoff);
+        return changed.includes(name) && !oneShot && replicas.some((one) => one.health === 'none');
+    });
+    for (const { name, monitorSeconds = DEFAULT_STABLE_SECONDS } of unchecked) {
+        warn(deployment, `Service ${name} has no health check: it counts as ready since it ran for ${monitorSeconds} s without a restart. Add a \`healthcheck\` to it in the Compose file.`);
+    }
 }
 /** The first steps: the release goes into the store, where nothing that serves knows of it yet. */
 async function planStorage({ project, plan, rendered, images }, release, { inputs, layout, target }) {
@@ -79704,7 +79747,7 @@ async function explainFailure(outcome, preparation, context, deployment) {
     const { cause, unrestored } = outcome;
     const reason = cause instanceof Error ? cause.message : String(cause);
     const what = `The deploy of ${plan.release} ${cause instanceof CancelledError ? 'was cancelled.' : `failed: ${reason}`}`;
-    report.release = plan.previous ?? '';
+    report.release = '';
     report.result = 'failed';
     if (cause instanceof ConnectError || unrestored.length > 0) {
         const lost = cause instanceof ConnectError;
@@ -79725,13 +79768,14 @@ async function explainFailure(outcome, preparation, context, deployment) {
         return new ReleaseError(`${what}\nRelease ${plan.previous} was put back, and is not ready: ${problem}`, `Look at the server now: the old release does not come up as it was.${evidence}`, { cause });
     }
     report.result = 'reverted';
+    report.release = plan.previous;
     return new ReleaseError(what, `Release ${plan.previous} was put back and serves again.${evidence}`, { cause });
 }
 /** @returns why what was put back is not ready, or nothing. */
 async function awaitPrevious({ plan }, context, { facts, inputs }) {
     const touched = plan.services.filter((service) => service.action !== 'keep').map((service) => service.service);
     const ran = (name) => facts.containers.some((one) => one.service === name && one.state === 'running');
-    const services = parseProject(JSON.stringify(parseYaml(facts.currentCompose))).services;
+    const services = parseProject(facts.currentCompose).services;
     const restored = services.map((service) => service.name).filter((name) => touched.includes(name) && ran(name));
     if (restored.length === 0)
         return undefined;
@@ -79766,8 +79810,10 @@ function summarize(evidence) {
 }
 
 ;// CONCATENATED MODULE: ./shared/src/commands/render.ts
+/** Rendering the user's Compose files by the server's own `docker compose`: pure. */
 
-/** Prints the staging folder on the first line, then the rendered project as JSON. */
+
+/** Prints the staging folder on the first line, then the rendered project: as YAML, since Compose leaves `x-` keys out of its JSON. */
 const RENDER = `umask 077
 base=\${XDG_RUNTIME_DIR:-/dev/shm}
 [ -d "$base" ] && [ -w "$base" ] || base=\${TMPDIR:-/tmp}
@@ -79783,7 +79829,7 @@ shift 2
 mkdir -p "$directory" && cd "$directory" || exit
 printf '%s\\n' "$stage"
 unset COMPOSE_FILE COMPOSE_PROJECT_NAME COMPOSE_ENV_FILES COMPOSE_PROFILES
-docker compose --ansi never --project-name "$project" --project-directory "$directory" "$@" config --format json`;
+docker compose --ansi never --project-name "$project" --project-directory "$directory" "$@" config`;
 /**
  * Renders in a folder of its own in memory (`XDG_RUNTIME_DIR`, else /dev/shm), readable by nobody else and removed at the
  * end, also when the connection breaks: what it unpacks holds secrets. Changes nothing else.
@@ -79802,6 +79848,17 @@ function parseRendered(stdout) {
     if (!stagingRoot.startsWith('/'))
         throw new SyntaxError('the server did not name the staging folder');
     return { stagingRoot, rendered: stdout.slice(end + 1) };
+}
+/**
+ * What Compose warns of while rendering: above all a variable that is not set and becomes an empty text, which nobody would
+ * notice otherwise. Its lines look like `time="..." level=warning msg="..."`.
+ */
+function parseComposeWarnings(stderr) {
+    const messages = [...stderr.matchAll(/level=warning msg=("(?:[^"\\]|\\.)*")/g)].map(([, quoted = '']) => {
+        const text = parseJson(quoted);
+        return typeof text === 'string' ? text : quoted;
+    });
+    return [...new Set(messages)];
 }
 
 ;// CONCATENATED MODULE: ./shared/src/compose/rewrite.ts
@@ -80000,8 +80057,9 @@ async function renderOnServer(session, source, inputs, layout, ports) {
     const hasDotEnv = entries.some((entry) => entry.path === within('.env'));
     const composeFiles = source.composeFiles.map((file) => external_node_path_namespaceObject.posix.relative(source.directory, file));
     let answer;
+    let remarks;
     try {
-        const { stdout } = await session.run(renderProject({
+        const { stdout, stderr } = await session.run(renderProject({
             project: source.project,
             directory: source.directory,
             composeFiles,
@@ -80009,6 +80067,7 @@ async function renderOnServer(session, source, inputs, layout, ports) {
             tar: await packTar(entries),
         }), { purpose: 'render the Compose file', signal: ports.signal });
         answer = parseRendered(stdout);
+        remarks = parseComposeWarnings(stderr).map((message) => `Docker Compose: ${message}`);
     }
     catch (error) {
         if (!(error instanceof CommandError))
@@ -80021,7 +80080,8 @@ async function renderOnServer(session, source, inputs, layout, ports) {
             },
         ]);
     }
-    return relocate(parseProject(answer.rendered), answer.stagingRoot, source, layout, session, ports);
+    const rendered = await relocate(parseProject(answer.rendered), answer.stagingRoot, source, layout, session, ports);
+    return { ...rendered, warnings: [...remarks, ...rendered.warnings] };
 }
 /** Names are checked by the inputs. Compose reads `\\'` as an escape between single quotes too, so a backslash needs double ones. */
 function renderVariables(variables) {
@@ -80061,7 +80121,7 @@ async function relocate(project, stagingRoot, source, layout, session, ports) {
         unshipped.set(workspacePath, onServer);
         return { path: onServer };
     });
-    const services = parseProject(JSON.stringify(raw)).services;
+    const services = readProject(raw).services;
     const unshippedFindings = await judgeUnshipped(unshipped, session, ports);
     return {
         raw,
@@ -80112,6 +80172,7 @@ function judgeServices(services, layout) {
                 hint: 'Mount it read-only, or mount only what is needed.',
             });
         }
+        findings.push(...judgeExtension(service));
         if (service.failureAction === 'continue' || service.failureAction === 'pause') {
             findings.push({
                 message: `Service ${service.name} asks for \`failure_action: ${service.failureAction}\`, which a transaction cannot honour.`,
@@ -80120,6 +80181,22 @@ function judgeServices(services, layout) {
         }
         return findings;
     });
+}
+/** `x-slipway`: a key that is not known would be ignored in silence, which is worse than an error. */
+function judgeExtension(service) {
+    const extension = readMember(service.raw, 'x-slipway');
+    if (extension === undefined)
+        return [];
+    const oneShot = readMember(extension, 'one-shot');
+    const known = isObject(extension) && Object.keys(extension).every((key) => key === 'one-shot');
+    if (known && (oneShot === undefined || typeof oneShot === 'boolean'))
+        return [];
+    return [
+        {
+            message: `Service ${service.name} has an \`x-slipway\` that cannot be read.`,
+            hint: 'Known is: `x-slipway: { one-shot: true }`.',
+        },
+    ];
 }
 function isAround(outer, inner) {
     return outer === '/' || inner === outer || inner.startsWith(`${outer.replace(/\/+$/, '')}/`);
@@ -80146,7 +80223,7 @@ async function readHashes(session, raw, project, layout, signal) {
 }
 /** The project with its images pinned. */
 function pinProject(rendered, images) {
-    return parseProject(JSON.stringify(pinImages(rendered.raw, images)));
+    return readProject(pinImages(rendered.raw, images));
 }
 
 ;// CONCATENATED MODULE: ./shared/src/releases/retention.ts
@@ -82279,9 +82356,7 @@ function renderSummary(report) {
     const parts = [title];
     if (report.failure !== undefined)
         parts.push(renderFailure(report.failure));
-    if (report.release !== '') {
-        parts.push(`Release **${escapeMarkdown(report.release)}** serves${report.previous !== '' && report.previous !== report.release ? `; before it ${escapeMarkdown(report.previous)}` : ''}.`);
-    }
+    parts.push(describeServing(report));
     if (report.plan !== undefined)
         parts.push(renderServices(report.plan, report.containers));
     if (report.checks.length > 0) {
@@ -82299,7 +82374,13 @@ function renderSummary(report) {
     const durations = Object.entries(report.durations).map(([phase, seconds]) => `${phase} ${seconds.toFixed(1)} s`);
     if (durations.length > 0)
         parts.push(`<sub>${escapeMarkdown(durations.join(', '))}</sub>`);
-    return `${parts.join('\n\n')}\n`;
+    return `${parts.filter((part) => part !== '').join('\n\n')}\n`;
+}
+function describeServing({ result, release, previous }) {
+    if (release === '')
+        return previous === '' ? '' : `Before this deploy, release **${escapeMarkdown(previous)}** served.`;
+    const before = result === 'deployed' && previous !== '' ? `; before it ${escapeMarkdown(previous)}` : '';
+    return `Release **${escapeMarkdown(release)}** serves${before}.`;
 }
 function describeVerdict(outcome, baseline) {
     if (outcome.ok)

@@ -2,7 +2,7 @@
 import { tagImages } from '#shared/commands/images';
 import { storeRelease } from '#shared/commands/store';
 import { parseProject } from '#shared/compose/project';
-import { parseYaml, renderYaml } from '#shared/compose/yaml';
+import { renderYaml } from '#shared/compose/yaml';
 import { CancelledError, ConnectError, ReleaseError } from '#shared/errors';
 import type { Release } from '#shared/model/release';
 import type { Step } from '#shared/model/step';
@@ -197,7 +197,7 @@ async function awaitPrevious(
   const touched = plan.services.filter((service) => service.action !== 'keep').map((service) => service.service);
   const ran = (name: string): boolean =>
     facts.containers.some((one) => one.service === name && one.state === 'running');
-  const services = parseProject(JSON.stringify(parseYaml(facts.currentCompose))).services;
+  const services = parseProject(facts.currentCompose).services;
   const restored = services.map((service) => service.name).filter((name) => touched.includes(name) && ran(name));
   if (restored.length === 0) return undefined;
   return waitForRestored(

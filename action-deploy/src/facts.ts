@@ -2,7 +2,14 @@
 import { posix } from 'node:path';
 import { hashServices } from '#shared/commands/compose';
 import { parseComposeWarnings, parseRendered, renderProject } from '#shared/commands/render';
-import { isObject, type JsonObject, parseProject, type Project, type Service } from '#shared/compose/project';
+import {
+  isObject,
+  type JsonObject,
+  parseProject,
+  type Project,
+  readProject,
+  type Service,
+} from '#shared/compose/project';
 import { pinImages, relocateProject } from '#shared/compose/rewrite';
 import { parseYaml, renderYaml } from '#shared/compose/yaml';
 import { CommandError, type InputProblem, InputError, type PreflightFinding, PreflightError } from '#shared/errors';
@@ -200,7 +207,7 @@ async function relocate(
     unshipped.set(workspacePath, onServer);
     return { path: onServer };
   });
-  const services = parseProject(JSON.stringify(raw)).services;
+  const services = readProject(raw).services;
   const unshippedFindings = await judgeUnshipped(unshipped, session, ports);
   return {
     raw,
@@ -328,5 +335,5 @@ export async function readHashes(
 
 /** The project with its images pinned. */
 export function pinProject(rendered: RenderedProject, images: Readonly<Record<string, string>>): Project {
-  return parseProject(JSON.stringify(pinImages(rendered.raw, images)));
+  return readProject(pinImages(rendered.raw, images));
 }

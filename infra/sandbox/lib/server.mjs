@@ -256,7 +256,7 @@ export async function waitReady(server, timeoutMs = 60000) {
     async () => {
       if (!isRunning(server)) throw new SandboxError(`The server ${server.name} ended while it was starting.`, where);
       if (getInit(server) === undefined) return false;
-      const asked = await execInServer(server, ['systemctl', 'is-system-running', '--wait']);
+      const asked = await execInServer(server, ['systemctl', 'is-system-running', '--wait'], { timeoutMs: 10000 });
       last = asked.stdout.trim() || asked.stderr.trim();
       return last === 'running' || last === 'degraded';
     },
@@ -521,7 +521,14 @@ export function toExecArgv(server, argv) {
     '-n',
     '-p',
     '-C',
+    '--no-fork',
     '--',
+    // A shell, outside of the server's process tree, is the parent. nsenter would be too nosy a one: systemd stops every
+    // process for a moment when it shuts down, nsenter then stops itself for good, and the server could never end.
+    '/bin/sh',
+    '-c',
+    '"$@"; exit "$?"',
+    'sh',
     ...EXEC_ENV,
     `TERM=${process.env.TERM ?? 'dumb'}`,
     ...argv,

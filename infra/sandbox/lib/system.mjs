@@ -26,12 +26,12 @@ export function progress(text) {
 /**
  * Runs a program to its end.
  * @param {string[]} argv
- * @param {{input?: string|Buffer, env?: object, cwd?: string, log?: string, check?: boolean, what?: string, hint?: string}} [options]
- *   log: a file that gets all output; check: throw on a non-zero exit (default true); what: for the message
+ * @param {{input?: string|Buffer, env?: object, cwd?: string, log?: string, check?: boolean, timeoutMs?: number, what?: string, hint?: string}} [options]
+ *   log: a file that gets all output; check: throw on a non-zero exit (default true); timeoutMs: then it is killed (code 137); what: for the message
  * @returns {Promise<{code: number, stdout: string, stderr: string}>}
  */
 export async function run(argv, options = {}) {
-  const { input, env, cwd, log, check = true, what, hint } = options;
+  const { input, env, cwd, log, check = true, timeoutMs, what, hint } = options;
   const logFd = log ? fs.openSync(log, 'a') : undefined;
   const child = spawn(argv[0], argv.slice(1), {
     cwd,
@@ -45,9 +45,22 @@ export async function run(argv, options = {}) {
   child.stderr?.on('data', (data) => err.push(data));
   child.stdin?.on('error', () => {}); // the program need not read its input
   child.stdin?.end(input);
+  const ended = [once(child, 'close')];
+  let timer;
+  if (timeoutMs !== undefined) {
+    // not by "close": what the program started may hold its output open
+    const late = new Promise((resolve) => (timer = setTimeout(resolve, timeoutMs, [null, 'SIGKILL'])));
+    ended.push(
+      late.then((end) => {
+        child.kill('SIGKILL');
+        for (const stream of [child.stdout, child.stderr]) stream?.destroy();
+        return end;
+      }),
+    );
+  }
   let code;
   try {
-    const [status, signal] = await once(child, 'close');
+    const [status, signal] = await Promise.race(ended);
     code = status ?? 128 + signalNumber(signal);
   } catch (error) {
     if (error.code !== 'ENOENT') throw error;
@@ -55,6 +68,8 @@ export async function run(argv, options = {}) {
       `The program ${argv[0]} is not on this machine.`,
       hint ?? 'Install it, or run "up", which installs what it needs with apt-get.',
     );
+  } finally {
+    clearTimeout(timer);
   }
   const result = { code, stdout: Buffer.concat(out).toString(), stderr: Buffer.concat(err).toString() };
   if (check && code !== 0) {

@@ -24,7 +24,7 @@ done
 [ "$#" -gt 0 ] || exit 66
 for f in $environment; do [ ! -r "$f" ] || set -- "$@" --env-file "$f"; done
 cd "$directory" || exit 66
-docker compose --ansi never --project-name "$project" --project-directory "$directory" "$@" config --format json`,
+docker compose --ansi never --project-name "$project" --project-directory "$directory" "$@" config`,
       project,
     ),
     secretOutput: true,

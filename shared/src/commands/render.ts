@@ -3,7 +3,7 @@ import { parseJson } from '../json';
 import type { Command } from '../model/command';
 import { script } from '../shell/render';
 
-/** Prints the staging folder on the first line, then the rendered project as JSON. */
+/** Prints the staging folder on the first line, then the rendered project: as YAML, since Compose leaves `x-` keys out of its JSON. */
 const RENDER = `umask 077
 base=\${XDG_RUNTIME_DIR:-/dev/shm}
 [ -d "$base" ] && [ -w "$base" ] || base=\${TMPDIR:-/tmp}
@@ -19,7 +19,7 @@ shift 2
 mkdir -p "$directory" && cd "$directory" || exit
 printf '%s\\n' "$stage"
 unset COMPOSE_FILE COMPOSE_PROJECT_NAME COMPOSE_ENV_FILES COMPOSE_PROFILES
-docker compose --ansi never --project-name "$project" --project-directory "$directory" "$@" config --format json`;
+docker compose --ansi never --project-name "$project" --project-directory "$directory" "$@" config`;
 
 export interface RenderRequest {
   readonly project: string;

@@ -1,5 +1,6 @@
-/** A rendered Compose project (`docker compose config --format json`), read as far as Slipway needs it: pure. */
-import { type Json, parseJson, readList, readMember, readNumber, readText } from '../json';
+/** A rendered Compose project (`docker compose config`), read as far as Slipway needs it: pure. */
+import { type Json, readList, readMember, readNumber, readText } from '../json';
+import { parseYaml } from './yaml';
 
 export interface Mount {
   readonly type: string;
@@ -48,10 +49,23 @@ export interface Project {
 
 export type JsonObject = { readonly [key: string]: Json };
 
-/** @throws SyntaxError when the text is not a JSON object. Its message quotes nothing: the text is secret. */
+/**
+ * Reads what `docker compose config` printed, or a Compose file of the store.
+ *
+ * @throws SyntaxError when it cannot be read. Its message quotes nothing: the text is secret.
+ */
 export function parseProject(rendered: string): Project {
-  const raw = parseJson(rendered);
-  if (!isObject(raw)) throw new SyntaxError('docker compose config did not print a JSON object');
+  let raw: Json;
+  try {
+    raw = parseYaml(rendered);
+  } catch {
+    throw new SyntaxError('the rendered Compose file is not YAML');
+  }
+  if (!isObject(raw)) throw new SyntaxError('the rendered Compose file is not a mapping');
+  return readProject(raw);
+}
+
+export function readProject(raw: JsonObject): Project {
   const services = readMember(raw, 'services');
   const entries = isObject(services) ? Object.entries(services) : [];
   const awaitedToComplete = new Set(

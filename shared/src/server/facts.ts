@@ -215,7 +215,10 @@ function parseListener(line: string): Listener[] {
   const mapped = bytes.length === 16 && /^0{20}ffff/i.test(bytes.join(''));
   const address =
     bytes.length === 4 || mapped
-      ? bytes.slice(-4).map((byte) => Number.parseInt(byte, 16)).join('.')
+      ? bytes
+          .slice(-4)
+          .map((byte) => Number.parseInt(byte, 16))
+          .join('.')
       : new URL(`http://[${bytes.join('').replaceAll(/(.{4})(?=.)/g, '$1:')}]`).hostname.slice(1, -1);
   return [{ address, port: Number.parseInt(port, 16) }];
 }

@@ -1,0 +1,60 @@
+import { localTag, pruneImages, tagImages } from '../../src/commands/images';
+import { Machine, SHELLS } from '../shells';
+
+const digest = (letter: string): string => `sha256:${letter.repeat(64)}`;
+const web = `ghcr.io/acme/web:1@${digest('a')}`;
+const db = `postgres@${digest('b')}`;
+
+test('a local tag is the project and the digest', () => {
+  expect(localTag('shop', web)).toBe(`slipway.local/shop:${'a'.repeat(32)}`);
+});
+
+test('only pinned images are ours to tag or to remove, each once', () => {
+  expect(tagImages('shop', [web, 'redis:7', web, db]).words.slice(4)).toEqual([web, localTag('shop', web), db, localTag('shop', db)]);
+  expect(pruneImages('shop', ['redis:7', db]).words.slice(4)).toEqual([db, localTag('shop', db)]);
+});
+
+describe.each(SHELLS)('in $name', (shell) => {
+  let machine: Machine;
+
+  beforeEach(() => {
+    machine = new Machine(shell);
+  });
+
+  afterEach(() => {
+    machine.remove();
+  });
+
+  test('tags, and stops where docker refuses', () => {
+    machine.withDocker('');
+    expect(machine.run(tagImages('shop', [web, db])).exitCode).toBe(0);
+    expect(machine.calls).toEqual([`<image><tag><${web}><${localTag('shop', web)}>`, `<image><tag><${db}><${localTag('shop', db)}>`]);
+    machine.withDocker('exit 1');
+    expect(machine.run(tagImages('shop', [web, db])).exitCode).toBe(1);
+    expect(machine.run(tagImages('shop', [])).exitCode).toBe(0);
+  });
+
+  const docker = (tagsLeft: string, users: string): string =>
+    `case "$1 $2 $3 $4" in "image inspect --format {{.Id}}") echo sha256:id ;; "image inspect --format {{len .RepoTags}}") echo ${tagsLeft} ;; "ps -aq --filter"*) printf '%s' '${users}' ;; esac`;
+
+  test('gives up our tag, and the image when nobody else names or uses it', () => {
+    machine.withDocker(docker('0', ''));
+    expect(machine.run(pruneImages('shop', [web])).exitCode).toBe(0);
+    expect(machine.calls.filter((call) => call.startsWith('<image><rm>'))).toEqual([`<image><rm><${localTag('shop', web)}>`, `<image><rm><${web}>`]);
+  });
+
+  test.each([
+    ['has another tag', '1', ''],
+    ['is used by a container', '0', 'c1'],
+  ])('leaves an image that %s', (_name, tagsLeft, users) => {
+    machine.withDocker(docker(tagsLeft, users));
+    expect(machine.run(pruneImages('shop', [web])).exitCode).toBe(0);
+    expect(machine.calls.filter((call) => call.startsWith('<image><rm>'))).toEqual([`<image><rm><${localTag('shop', web)}>`]);
+  });
+
+  test('what is gone is no problem', () => {
+    machine.withDocker('exit 1');
+    expect(machine.run(pruneImages('shop', [web, db])).exitCode).toBe(0);
+    expect(machine.calls).toHaveLength(2);
+  });
+});
