@@ -44,7 +44,9 @@ async function measure(what, work) {
 }
 
 let job;
+let stopped = false;
 async function stop(signal) {
+  stopped = true;
   process.off('SIGINT', stop);
   process.off('SIGTERM', stop);
   say(`\n\n${yellow('Stopped.')} The demo's server may be there already, half-way through.`);
@@ -121,7 +123,7 @@ async function deploy(version, place) {
     secrets: [key],
     github: { sha: createHash('sha1').update(`demo ${version}`).digest('hex'), repository: 'you/shop', actor: 'you' },
     onEntry: (entry) => {
-      if (entry.kind === 'debug') return;
+      if (stopped || entry.kind === 'debug') return;
       if (entry.kind === 'endgroup') announced = true;
       else if (announced) showEntry(entry);
     },

@@ -33,7 +33,9 @@ const baseEnv = {
   ...process.env,
   PATH: [dirname(node24), process.env.PATH].join(delimiter),
   SLIPWAY_SANDBOX: SANDBOX,
+  NO_COLOR: '1',
 };
+delete baseEnv.FORCE_COLOR;
 
 /**
  * `servers`: needs root and the sandbox. `run` gives how many tests passed, failed and were skipped; a stage without tests
@@ -153,7 +155,7 @@ async function jest(project, { folder, extra, limitMinutes }, options = []) {
   const file = join(folder, `${project}.json`);
   const args = [module('jest/bin/jest.js'), '--selectProjects', project, '--json', '--outputFile', file];
   const { code, output } = await start([...args, ...options, ...extra], {
-    env: { NODE_OPTIONS: '--experimental-vm-modules --disable-warning=ExperimentalWarning', FORCE_COLOR: '0' },
+    env: { NODE_OPTIONS: '--experimental-vm-modules --disable-warning=ExperimentalWarning' },
     limitMinutes,
     onLine: showFiles,
   });

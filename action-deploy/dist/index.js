@@ -62623,7 +62623,7 @@ var visit = __nccwpck_require__(204);
 
 
 __webpack_unused_export__ = composer.Composer;
-__webpack_unused_export__ = Document.Document;
+exports.yo = Document.Document;
 __webpack_unused_export__ = Schema.Schema;
 __webpack_unused_export__ = errors.YAMLError;
 __webpack_unused_export__ = errors.YAMLParseError;
@@ -62635,7 +62635,7 @@ __webpack_unused_export__ = identity.isDocument;
 __webpack_unused_export__ = identity.isMap;
 __webpack_unused_export__ = identity.isNode;
 __webpack_unused_export__ = identity.isPair;
-__webpack_unused_export__ = identity.isScalar;
+exports.jn = identity.isScalar;
 __webpack_unused_export__ = identity.isSeq;
 __webpack_unused_export__ = Pair.Pair;
 __webpack_unused_export__ = Scalar.Scalar;
@@ -62648,8 +62648,8 @@ __webpack_unused_export__ = parser.Parser;
 exports.qg = publicApi.parse;
 __webpack_unused_export__ = publicApi.parseAllDocuments;
 exports.Tp = publicApi.parseDocument;
-exports.As = publicApi.stringify;
-__webpack_unused_export__ = visit.visit;
+__webpack_unused_export__ = publicApi.stringify;
+exports.YR = visit.visit;
 __webpack_unused_export__ = visit.visitAsync;
 
 
@@ -75878,6 +75878,7 @@ function globSync(globInput, options) {
 
 
 
+
 /** What is shipped passes through the runner's memory, and is configuration: images are the place for more. */
 const MAX_TOTAL_BYTES = 256 * 1024 * 1024;
 function openWorkspace(root, maxTotalBytes = MAX_TOTAL_BYTES) {
@@ -75940,36 +75941,54 @@ async function expand(root, pattern) {
     if ((0,external_node_path_namespaceObject.isAbsolute)(plain) || plain.split('/').includes('..')) {
         return `\`${pattern}\` is not below the workspace: give paths and globs relative to it.`;
     }
-    // A name that is there is meant, also where it could be read as a glob (`[id].html`).
-    const named = await (0,external_node_fs_promises_namespaceObject.lstat)((0,external_node_path_namespaceObject.join)(root, plain)).catch(() => undefined);
-    const files = named === undefined ? await search(root, plain) : await listBelow(root, plain, new Set());
-    return files.length > 0 ? files : `\`${pattern}\` matches no file in the workspace.`;
-}
-/**
- * The files at or below a path: a folder's name means everything in it, as people expect of a path. Links to folders are
- * followed once, and only within the workspace: one to `/` would have the whole machine read.
- */
-async function listBelow(root, path, seen) {
-    const real = await (0,external_node_fs_promises_namespaceObject.realpath)((0,external_node_path_namespaceObject.join)(root, path)).catch(() => undefined);
-    if (real === undefined || !isInside(await (0,external_node_fs_promises_namespaceObject.realpath)(root), real) || !(await (0,external_node_fs_promises_namespaceObject.stat)(real)).isDirectory())
-        return [path];
-    if (seen.has(real))
-        return [];
-    seen.add(real);
-    const found = await search(root, path === '' || path === '.' ? '**' : `${escapePath(path)}/**`);
-    const below = await Promise.all(found.map(async (one) => ((await (0,external_node_fs_promises_namespaceObject.lstat)((0,external_node_path_namespaceObject.join)(root, one))).isSymbolicLink() ? listBelow(root, one, seen) : [one])));
-    return below.flat();
-}
-async function search(root, pattern) {
-    const found = await glob(pattern, {
-        cwd: root,
+    const real = await (0,external_node_fs_promises_namespaceObject.realpath)(root);
+    const wayOut = await findWayOut(real, plain);
+    if (wayOut !== undefined)
+        return [wayOut];
+    // A name that is there is meant, also where it could be read as a glob (`[id].html`); a folder's is everything below it.
+    const named = await (0,external_node_fs_promises_namespaceObject.stat)((0,external_node_path_namespaceObject.join)(real, plain)).catch(() => undefined);
+    const literal = plain === '.' || plain === '' ? '**' : `${escapePath(plain)}/**`;
+    const found = await glob(named === undefined ? plain : named.isDirectory() ? literal : escapePath(plain), {
+        cwd: real,
         dot: true,
         onlyFiles: false,
         expandDirectories: false,
-        followSymbolicLinks: false,
+        followSymbolicLinks: true,
+        fs: confine(real),
         ignore: ['**/.git/**'],
     });
-    return found.filter((path) => !path.endsWith('/'));
+    const files = found.filter((path) => !path.endsWith('/'));
+    return files.length > 0 ? files : `\`${pattern}\` matches no file in the workspace.`;
+}
+/** The first part of a path that is a link out of the workspace, or to nowhere: a glob would start behind it. */
+async function findWayOut(root, path) {
+    const parts = path.split('/');
+    for (let depth = 1; depth <= parts.length; depth++) {
+        const start = parts.slice(0, depth).join('/');
+        const facts = await (0,external_node_fs_promises_namespaceObject.lstat)((0,external_node_path_namespaceObject.join)(root, start)).catch(() => undefined);
+        if (facts === undefined)
+            return undefined;
+        if (!facts.isSymbolicLink())
+            continue;
+        const target = await (0,external_node_fs_promises_namespaceObject.realpath)((0,external_node_path_namespaceObject.join)(root, start)).catch(() => undefined);
+        if (target === undefined || !isInside(root, target))
+            return start;
+    }
+    return undefined;
+}
+/**
+ * For a search, links that lead out of the workspace, or nowhere, are files: so they are found, and refused, and a link to
+ * `/` does not have the whole machine read.
+ */
+function confine(root) {
+    return {
+        realpath: ((path, done) => {
+            (0,external_node_fs_namespaceObject.realpath)(path, (error, target) => {
+                done(null, error === null && isInside(root, target) ? target : path);
+            });
+        }),
+        stat: external_node_fs_namespaceObject.lstat,
+    };
 }
 function isInside(root, path) {
     const way = (0,external_node_path_namespaceObject.relative)(root, path);
@@ -76631,7 +76650,6 @@ function parseServerFacts(output, token) {
     const folder = lines('folder');
     const prefixed = (prefix) => folder.filter((line) => line.startsWith(`${prefix} `)).map((line) => line.slice(prefix.length + 1));
     const current = section('current').stdout.trim();
-    const journal = section('journal').stdout.trim();
     const docker = parseDocker(sections.get('docker'));
     return {
         user,
@@ -76655,7 +76673,7 @@ function parseServerFacts(output, token) {
         current: current === '' ? undefined : current.split('/').at(-1),
         currentCompose: section('rendered').stdout,
         storedFiles: lines('files'),
-        journal: isCommitted(journal, current) ? '' : journal,
+        journal: section('journal').stdout.trim(),
     };
 }
 /** Where a part of the store cannot be read: "no release" would be a wrong answer, and "no journal" a dangerous one. */
@@ -76664,10 +76682,6 @@ function findUnreadable(sections) {
     return failed === undefined
         ? ''
         : sections.get(failed)?.stderr.trim().slice(0, 300) || `its ${failed} cannot be read`;
-}
-/** The release is the current one: the commit came through, and only the journal's removal did not. */
-function isCommitted(journal, current) {
-    return journal !== '' && current !== '' && readText(parseJson(journal), 'release') === current.split('/').at(-1);
 }
 /** An answer that failed is not "no networks": the undo of a deploy that believed it would take them away. */
 function readNetworks(section) {
@@ -76802,8 +76816,8 @@ async function readServerFacts(session, path, project, signal) {
 ;// CONCATENATED MODULE: ./shared/src/commands/adopt.ts
 
 /**
- * Renders the running project from the Compose files that its containers were made from, as their labels name them.
- * Exits 66 when the files are gone. Its output is secret.
+ * Prints the folder of the running project, then the project as rendered from the Compose files that its containers were
+ * made from, as their labels name them. Exits 66 when the files are gone. Its output is secret.
  */
 function renderRunning(project) {
     return {
@@ -76822,11 +76836,17 @@ done
 [ "$#" -gt 0 ] || exit 66
 for f in $environment; do [ ! -r "$f" ] || set -- "$@" --env-file "$f"; done
 cd "$directory" || exit 66
+printf '%s\\n' "$directory"
 docker compose --ansi never --project-name "$project" --project-directory "$directory" "$@" config`, project),
         secretOutput: true,
     };
 }
 const FILES_GONE = 66;
+/** The two parts of the answer to {@link renderRunning}. */
+function splitRunning(stdout) {
+    const end = stdout.indexOf('\n');
+    return { directory: stdout.slice(0, Math.max(end, 0)).replace(/(?<=.)\/+$/, ''), rendered: stdout.slice(end + 1) };
+}
 
 ;// CONCATENATED MODULE: ./shared/src/commands/store.ts
 
@@ -76840,7 +76860,7 @@ const FILES_GONE = 66;
  */
 function holdLock(layout, holder, leaseSeconds) {
     return render_script(`umask 077
-mkdir -p "$1/releases" "$1/files" && chmod 700 "$1" || exit
+mkdir -p "$1/releases" "$1/files" && chmod 700 "$1" && : >>"$1/step" || exit
 exec 9>>"$1/lock" || exit
 flock -n 9
 case $? in 0) ;; 1) cat "$1/lock"; exit 75 ;; *) exit 71 ;; esac
@@ -76873,7 +76893,7 @@ trap 'exit 129' HUP INT TERM PIPE
 # A connection that breaks ends standard input early, and tar takes a cut between two files for the end.
 cat >incoming/tar
 [ "$(wc -c <incoming/tar)" -eq "$3" ] || { echo "the release arrived cut off" >&2; exit 74; }
-tar -xpf incoming/tar -C incoming
+tar -xpmf incoming/tar -C incoming
 rm incoming/tar
 chmod -R go= incoming/releases
 find incoming -exec sync {} + || :
@@ -76972,9 +76992,18 @@ sync . || :`, layout.store, releaseId);
 var dist = __nccwpck_require__(8815);
 ;// CONCATENATED MODULE: ./shared/src/compose/yaml.ts
 
+/** A key that no version of YAML takes for a number or for anything else that is no text; words such as `on` are quoted by the library. */
+const PLAIN_KEY = /^[A-Za-z_][A-Za-z0-9_./-]*$/;
 /** As YAML that reads the same under YAML 1.1 and 1.2: every text is quoted, so that `on`, `1e3` or `0777` stay texts. */
 function renderYaml(value) {
-    return (0,dist/* stringify */.As)(value, { defaultStringType: 'QUOTE_DOUBLE', defaultKeyType: 'PLAIN', lineWidth: 0, version: '1.1' });
+    const document = new dist/* Document */.yo(value, { version: '1.1' });
+    (0,dist/* visit */.YR)(document, {
+        Pair: (_, { key }) => {
+            if ((0,dist/* isScalar */.jn)(key) && !PLAIN_KEY.test(String(key.value)))
+                key.type = 'QUOTE_DOUBLE';
+        },
+    });
+    return document.toString({ defaultStringType: 'QUOTE_DOUBLE', defaultKeyType: 'PLAIN', lineWidth: 0 });
 }
 /** @throws YAMLParseError; its message quotes the source. */
 function parseYaml(text) {
@@ -77148,7 +77177,7 @@ function isAdoptable(facts) {
  * @throws PreflightError when those files cannot be read: a failed deploy could not be put back.
  */
 async function adoptProject(project, facts, layout, session, clock, signal) {
-    const running = await renderWhatRuns(project, session, signal);
+    const running = await renderWhatRuns(project, layout, session, signal);
     const release = {
         id: makeReleaseId(clock.now(), '', 'adopted'),
         project,
@@ -77181,27 +77210,31 @@ async function adoptProject(project, facts, layout, session, clock, signal) {
     await session.run(adoptCurrent(layout, release.id), { purpose: 'make that record the current release', signal });
     return { ...facts, current: release.id, currentCompose: compose, releases: [...facts.releases, release] };
 }
-async function renderWhatRuns(project, session, signal) {
+async function renderWhatRuns(project, layout, session, signal) {
+    const refuse = (message, hint) => new PreflightError(session.where, [{ message, hint }]);
+    let answer;
     try {
         const { stdout } = await session.run(renderRunning(project), {
             purpose: 'read the Compose files of the running project',
             signal,
         });
-        return parseProject(stdout);
+        answer = stdout;
     }
     catch (error) {
         if (!(error instanceof CommandError))
             throw error;
+        const words = error.stderr.trim().slice(0, 300);
         const why = error.exitCode === FILES_GONE
-            ? `its Compose file ${error.stderr.trim().slice(0, 300)} cannot be read`
-            : `its Compose files cannot be rendered: ${error.stderr.trim().slice(0, 300)}`;
-        throw new PreflightError(session.where, [
-            {
-                message: `A project ${project} runs there that Slipway did not deploy, and ${why}: a failed deploy could not be put back.`,
-                hint: `Put those files back, or take the running project down first (\`docker compose -p ${project} down\`), or choose another name with the input project.`,
-            },
-        ]);
+            ? `its Compose file ${words} cannot be read`
+            : `its Compose files cannot be rendered: ${words}`;
+        throw refuse(`A project ${project} runs there that Slipway did not deploy, and ${why}: a failed deploy could not be put back.`, `Put those files back, or take the running project down first (\`docker compose -p ${project} down\`), or choose another name with the input project.`);
     }
+    const { directory, rendered } = splitRunning(answer);
+    if (directory !== layout.project) {
+        // Its relative mounts are there: elsewhere Docker would make empty folders, and a database would start anew.
+        throw refuse(`A project ${project} runs there already, in ${directory}, and this deploy is for ${layout.project}.`, `Set the input path to ${directory}: the project's own folders, and what is in them, are there.`);
+    }
+    return parseProject(rendered);
 }
 
 ;// CONCATENATED MODULE: external "node:readline"

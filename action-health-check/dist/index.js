@@ -72827,6 +72827,7 @@ function globSync(globInput, options) {
 
 
 
+
 /** What is shipped passes through the runner's memory, and is configuration: images are the place for more. */
 const MAX_TOTAL_BYTES = 256 * 1024 * 1024;
 function openWorkspace(root, maxTotalBytes = MAX_TOTAL_BYTES) {
@@ -72885,22 +72886,58 @@ function openWorkspace(root, maxTotalBytes = MAX_TOTAL_BYTES) {
     };
 }
 async function expand(root, pattern) {
-    const plain = pattern.replace(/\/+$/, '');
+    const plain = pattern.replace(/^(\.\/+)+/, '').replace(/\/+$/, '');
     if ((0,external_node_path_namespaceObject.isAbsolute)(plain) || plain.split('/').includes('..')) {
         return `\`${pattern}\` is not below the workspace: give paths and globs relative to it.`;
     }
-    // A folder's name means everything below it, as people expect of a path.
-    const isFolder = !isDynamicPattern(plain) && (await (0,external_node_fs_promises_namespaceObject.stat)((0,external_node_path_namespaceObject.join)(root, plain)).catch(() => undefined))?.isDirectory();
-    const found = await glob(isFolder ? `${plain}/**` : plain, {
-        cwd: root,
+    const real = await (0,external_node_fs_promises_namespaceObject.realpath)(root);
+    const wayOut = await findWayOut(real, plain);
+    if (wayOut !== undefined)
+        return [wayOut];
+    // A name that is there is meant, also where it could be read as a glob (`[id].html`); a folder's is everything below it.
+    const named = await (0,external_node_fs_promises_namespaceObject.stat)((0,external_node_path_namespaceObject.join)(real, plain)).catch(() => undefined);
+    const literal = plain === '.' || plain === '' ? '**' : `${escapePath(plain)}/**`;
+    const found = await glob(named === undefined ? plain : named.isDirectory() ? literal : escapePath(plain), {
+        cwd: real,
         dot: true,
         onlyFiles: false,
         expandDirectories: false,
         followSymbolicLinks: true,
+        fs: confine(real),
         ignore: ['**/.git/**'],
     });
     const files = found.filter((path) => !path.endsWith('/'));
     return files.length > 0 ? files : `\`${pattern}\` matches no file in the workspace.`;
+}
+/** The first part of a path that is a link out of the workspace, or to nowhere: a glob would start behind it. */
+async function findWayOut(root, path) {
+    const parts = path.split('/');
+    for (let depth = 1; depth <= parts.length; depth++) {
+        const start = parts.slice(0, depth).join('/');
+        const facts = await (0,external_node_fs_promises_namespaceObject.lstat)((0,external_node_path_namespaceObject.join)(root, start)).catch(() => undefined);
+        if (facts === undefined)
+            return undefined;
+        if (!facts.isSymbolicLink())
+            continue;
+        const target = await (0,external_node_fs_promises_namespaceObject.realpath)((0,external_node_path_namespaceObject.join)(root, start)).catch(() => undefined);
+        if (target === undefined || !isInside(root, target))
+            return start;
+    }
+    return undefined;
+}
+/**
+ * For a search, links that lead out of the workspace, or nowhere, are files: so they are found, and refused, and a link to
+ * `/` does not have the whole machine read.
+ */
+function confine(root) {
+    return {
+        realpath: ((path, done) => {
+            (0,external_node_fs_namespaceObject.realpath)(path, (error, target) => {
+                done(null, error === null && isInside(root, target) ? target : path);
+            });
+        }),
+        stat: external_node_fs_namespaceObject.lstat,
+    };
 }
 function isInside(root, path) {
     const way = (0,external_node_path_namespaceObject.relative)(root, path);

@@ -38,6 +38,7 @@ if [ ! -s "$PGDATA/PG_VERSION" ]; then
   as_postgres pg_ctl -D "$PGDATA" -w -s start -o "-c listen_addresses=''"
   [ "$POSTGRES_DB" = postgres ] || psql -v ON_ERROR_STOP=1 -qU "$POSTGRES_USER" -d postgres -c "CREATE DATABASE \"$POSTGRES_DB\""
   for f in /docker-entrypoint-initdb.d/*; do
+    # shellcheck disable=SC1090 # whatever the user put there
     case $f in
       *.sh) if [ -x "$f" ]; then "$f"; else . "$f"; fi ;;
       *.sql) psql -v ON_ERROR_STOP=1 -qU "$POSTGRES_USER" -d "$POSTGRES_DB" -f "$f" ;;

@@ -6,7 +6,7 @@ import * as path from 'node:path';
 import process from 'node:process';
 import { fileURLToPath } from 'node:url';
 import { refreshPackageLists } from './requirements.mjs';
-import { progress, readText, removeTree, run, withLock } from './system.mjs';
+import { progress, readStartTime, readText, removeTree, run, withLock } from './system.mjs';
 
 export const SANDBOX_DIR = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
 export const SCRIPTS = path.join(SANDBOX_DIR, 'scripts');
@@ -89,6 +89,8 @@ export async function chooseCacheKey() {
   return usable.sort().at(-1) ?? `${scripts}-unknown`;
 }
 
+const WORK_PREFIX = 'slipway-sandbox-build-';
+
 /** A folder for big temporary files: in memory where there is room, since that is twice as fast. */
 function makeWorkDir(key) {
   let parent = getCacheDir(key);
@@ -98,9 +100,15 @@ function makeWorkDir(key) {
   } catch {
     // no /dev/shm: the disk then
   }
-  fs.mkdirSync(parent, { recursive: true });
-  const dir = path.join(parent, `slipway-sandbox-build-${key}`);
-  return dir;
+  return path.join(parent, `${WORK_PREFIX}${process.pid}`);
+}
+
+/** What builds left that were killed: their folders name their process. */
+async function removeOldWorkDirs() {
+  for (const name of fs.existsSync('/dev/shm') ? fs.readdirSync('/dev/shm') : []) {
+    const pid = name.startsWith(WORK_PREFIX) ? name.slice(WORK_PREFIX.length) : undefined;
+    if (pid !== undefined && readStartTime(pid) === undefined) await removeTree(path.join('/dev/shm', name));
+  }
 }
 
 /** Makes the root file system and the images' contents, unless they are there. */
@@ -111,7 +119,8 @@ export async function ensureRootfs(key) {
     const cache = getCacheDir(key);
     const work = makeWorkDir(key);
     progress(`building the servers' root file system and the base images (once; kept in ${cache})`);
-    await removeTree(work); // what an interrupted build left
+    await removeOldWorkDirs();
+    await removeTree(work);
     await removeTree(cache);
     fs.mkdirSync(work, { recursive: true, mode: 0o755 });
     fs.mkdirSync(cache, { recursive: true });
@@ -122,7 +131,7 @@ export async function ensureRootfs(key) {
       const mirrors = await readMirrors();
       const hint = `Is the mirror ${mirrors.main} reachable, and has it bookworm, trixie and forky? Is the disk full? The whole log is in ${logs}.`;
       const script = async (name, out, env = {}) => {
-        await run([path.join(SCRIPTS, `${name}.sh`), out], {
+        await runBuild([path.join(SCRIPTS, `${name}.sh`), out], {
           env: { MIRROR: mirrors.main, SECURITY: mirrors.security, TMPDIR: work, LC_ALL: 'C.UTF-8', ...env },
           log: path.join(logs, `${name}.log`),
           what: `Building the sandbox (${name}.sh)`,
@@ -157,6 +166,29 @@ export async function ensureRootfs(key) {
     }
     await pruneCache(key);
   });
+}
+
+/**
+ * Runs a build script in process and mount namespaces that end with this process, however that ends: a build that lived on would
+ * meet the next one. Tried twice, since mirrors have hiccups.
+ */
+async function runBuild([script, out], options) {
+  const box = [
+    'setpriv',
+    '--pdeathsig',
+    'KILL',
+    'unshare',
+    '--mount',
+    '--pid',
+    '--mount-proc',
+    '--fork',
+    '--kill-child',
+  ];
+  const first = await run([...box, script, out], { ...options, check: false });
+  if (first.code === 0) return;
+  progress(`${path.basename(script)} failed, trying once more (log: ${options.log})`);
+  await removeTree(out);
+  await run([...box, script, out], options);
 }
 
 async function allSettled(promises) {
@@ -237,7 +269,5 @@ export function listComposePlugins(key) {
 
 export async function removeCache() {
   await removeTree(getCacheRoot());
-  for (const name of fs.existsSync('/dev/shm') ? fs.readdirSync('/dev/shm') : []) {
-    if (name.startsWith('slipway-sandbox-build-')) await removeTree(path.join('/dev/shm', name));
-  }
+  await removeOldWorkDirs();
 }

@@ -249,16 +249,41 @@ function canConnect(host, port) {
   });
 }
 
+const MANIFEST_TYPES = [
+  'application/vnd.docker.distribution.manifest.v2+json',
+  'application/vnd.oci.image.manifest.v1+json',
+  'application/vnd.oci.image.index.v1+json',
+  'application/vnd.docker.distribution.manifest.list.v2+json',
+].join(', ');
+
+const fetchManifest = (instance, name, tag, method) =>
+  fetch(`http://${describeRegistry(instance).open}/v2/${name}/manifests/${tag}`, {
+    method,
+    headers: { accept: MANIFEST_TYPES },
+  });
+
 /** The digest of an image in the registry. */
 export async function readDigest(instance, name, tag) {
-  const { open } = describeRegistry(instance);
-  const accept = [
-    'application/vnd.docker.distribution.manifest.v2+json',
-    'application/vnd.oci.image.manifest.v1+json',
-    'application/vnd.oci.image.index.v1+json',
-    'application/vnd.docker.distribution.manifest.list.v2+json',
-  ].join(', ');
-  const answer = await fetch(`http://${open}/v2/${name}/manifests/${tag}`, { method: 'HEAD', headers: { accept } });
-  if (!answer.ok) throw new SandboxError(`The registry ${open} has no image ${name}:${tag} (HTTP ${answer.status}).`);
+  const answer = await fetchManifest(instance, name, tag, 'HEAD');
+  if (!answer.ok) {
+    throw new SandboxError(
+      `The registry ${describeRegistry(instance).open} has no image ${name}:${tag} (HTTP ${answer.status}).`,
+    );
+  }
   return answer.headers.get('docker-content-digest');
+}
+
+/** The digests of an image's layers; none when there is no such image. */
+export async function readLayers(instance, name, tag) {
+  const answer = await fetchManifest(instance, name, tag, 'GET');
+  return answer.ok ? ((await answer.json()).layers ?? []).map((layer) => layer.digest) : [];
+}
+
+/** Makes layers of one repository in the registry known in another. */
+export async function mountBlobs(instance, name, from, digests) {
+  for (const digest of digests) {
+    await fetch(`http://${describeRegistry(instance).open}/v2/${name}/blobs/uploads/?mount=${digest}&from=${from}`, {
+      method: 'POST',
+    });
+  }
 }

@@ -207,6 +207,7 @@ const getInit = (server) => readPidFile(server.initPid);
 /** Starts a server (its disk is made if there is none) and waits until it is up, Docker and sshd included. */
 export async function startServer(server, options) {
   if (!isRunning(server)) {
+    await endStrays(server); // of a command that was killed in the middle of a start
     await mountDisk(server, options);
     const cgroups = readCgroups();
     const { net } = server;
@@ -380,6 +381,12 @@ function listCgroupProcesses(server) {
   return [...pids];
 }
 
+async function endStrays(server) {
+  const pids = listCgroupProcesses(server);
+  for (const pid of pids) sendSignal(pid, 'SIGKILL');
+  await waitUntil(() => pids.every((pid) => readStartTime(pid) === undefined), 3000, 10);
+}
+
 /** After a crash: ends whatever is left in an instance's cgroups and removes them. */
 export async function removeCgroups(instance) {
   const prefix = `slipway-${instance.subnet}-`;
@@ -387,9 +394,7 @@ export async function removeCgroups(instance) {
     for (const name of fs.readdirSync(root).filter((entry) => entry.startsWith(prefix))) {
       const dir = path.join(root, name);
       const server = { cgroup: name };
-      const pids = listCgroupProcesses(server);
-      for (const pid of pids) sendSignal(pid, 'SIGKILL');
-      await waitUntil(() => pids.every((pid) => readStartTime(pid) === undefined), 3000, 10);
+      await endStrays(server);
       await run(['find', dir, '-depth', '-type', 'd', '-exec', 'rmdir', '{}', '+'], { check: false });
     }
   }

@@ -1,6 +1,7 @@
+import { lstat as lstatOf, realpath as realpathOf, type stat as statOf } from 'node:fs';
 import { lstat, readFile, realpath, stat } from 'node:fs/promises';
 import { isAbsolute, join, relative, resolve, sep } from 'node:path';
-import { escapePath, glob } from 'tinyglobby';
+import { escapePath, type FileSystemAdapter, glob } from 'tinyglobby';
 import type { ShippedFile, Workspace } from '../ports';
 
 /** What is shipped passes through the runner's memory, and is configuration: images are the place for more. */
@@ -65,38 +66,52 @@ async function expand(root: string, pattern: string): Promise<string[] | string>
   if (isAbsolute(plain) || plain.split('/').includes('..')) {
     return `\`${pattern}\` is not below the workspace: give paths and globs relative to it.`;
   }
-  // A name that is there is meant, also where it could be read as a glob (`[id].html`).
-  const named = await lstat(join(root, plain)).catch(() => undefined);
-  const files = named === undefined ? await search(root, plain) : await listBelow(root, plain, new Set());
-  return files.length > 0 ? files : `\`${pattern}\` matches no file in the workspace.`;
-}
-
-/**
- * The files at or below a path: a folder's name means everything in it, as people expect of a path. Links to folders are
- * followed once, and only within the workspace: one to `/` would have the whole machine read.
- */
-async function listBelow(root: string, path: string, seen: Set<string>): Promise<string[]> {
-  const real = await realpath(join(root, path)).catch(() => undefined);
-  if (real === undefined || !isInside(await realpath(root), real) || !(await stat(real)).isDirectory()) return [path];
-  if (seen.has(real)) return [];
-  seen.add(real);
-  const found = await search(root, path === '' || path === '.' ? '**' : `${escapePath(path)}/**`);
-  const below = await Promise.all(
-    found.map(async (one) => ((await lstat(join(root, one))).isSymbolicLink() ? listBelow(root, one, seen) : [one])),
-  );
-  return below.flat();
-}
-
-async function search(root: string, pattern: string): Promise<string[]> {
-  const found = await glob(pattern, {
-    cwd: root,
+  const real = await realpath(root);
+  const wayOut = await findWayOut(real, plain);
+  if (wayOut !== undefined) return [wayOut];
+  // A name that is there is meant, also where it could be read as a glob (`[id].html`); a folder's is everything below it.
+  const named = await stat(join(real, plain)).catch(() => undefined);
+  const literal = plain === '.' || plain === '' ? '**' : `${escapePath(plain)}/**`;
+  const found = await glob(named === undefined ? plain : named.isDirectory() ? literal : escapePath(plain), {
+    cwd: real,
     dot: true,
     onlyFiles: false,
     expandDirectories: false,
-    followSymbolicLinks: false,
+    followSymbolicLinks: true,
+    fs: confine(real),
     ignore: ['**/.git/**'],
   });
-  return found.filter((path) => !path.endsWith('/'));
+  const files = found.filter((path) => !path.endsWith('/'));
+  return files.length > 0 ? files : `\`${pattern}\` matches no file in the workspace.`;
+}
+
+/** The first part of a path that is a link out of the workspace, or to nowhere: a glob would start behind it. */
+async function findWayOut(root: string, path: string): Promise<string | undefined> {
+  const parts = path.split('/');
+  for (let depth = 1; depth <= parts.length; depth++) {
+    const start = parts.slice(0, depth).join('/');
+    const facts = await lstat(join(root, start)).catch(() => undefined);
+    if (facts === undefined) return undefined;
+    if (!facts.isSymbolicLink()) continue;
+    const target = await realpath(join(root, start)).catch(() => undefined);
+    if (target === undefined || !isInside(root, target)) return start;
+  }
+  return undefined;
+}
+
+/**
+ * For a search, links that lead out of the workspace, or nowhere, are files: so they are found, and refused, and a link to
+ * `/` does not have the whole machine read.
+ */
+function confine(root: string): FileSystemAdapter {
+  return {
+    realpath: ((path: string, done: (error: null, resolved: string) => void) => {
+      realpathOf(path, (error, target) => {
+        done(null, error === null && isInside(root, target) ? target : path);
+      });
+    }) as typeof realpathOf,
+    stat: lstatOf,
+  };
 }
 
 function isInside(root: string, path: string): boolean {

@@ -3,8 +3,8 @@ import type { Command } from '../model/command';
 import { script } from '../shell/render';
 
 /**
- * Renders the running project from the Compose files that its containers were made from, as their labels name them.
- * Exits 66 when the files are gone. Its output is secret.
+ * Prints the folder of the running project, then the project as rendered from the Compose files that its containers were
+ * made from, as their labels name them. Exits 66 when the files are gone. Its output is secret.
  */
 export function renderRunning(project: string): Command {
   return {
@@ -24,6 +24,7 @@ done
 [ "$#" -gt 0 ] || exit 66
 for f in $environment; do [ ! -r "$f" ] || set -- "$@" --env-file "$f"; done
 cd "$directory" || exit 66
+printf '%s\\n' "$directory"
 docker compose --ansi never --project-name "$project" --project-directory "$directory" "$@" config`,
       project,
     ),
@@ -32,3 +33,9 @@ docker compose --ansi never --project-name "$project" --project-directory "$dire
 }
 
 export const FILES_GONE = 66;
+
+/** The two parts of the answer to {@link renderRunning}. */
+export function splitRunning(stdout: string): { readonly directory: string; readonly rendered: string } {
+  const end = stdout.indexOf('\n');
+  return { directory: stdout.slice(0, Math.max(end, 0)).replace(/(?<=.)\/+$/, ''), rendered: stdout.slice(end + 1) };
+}

@@ -13,7 +13,7 @@ import { isReleaseId, type StoreLayout } from '../releases/layout';
 export function holdLock(layout: StoreLayout, holder: string, leaseSeconds: number): Command {
   return script(
     `umask 077
-mkdir -p "$1/releases" "$1/files" && chmod 700 "$1" || exit
+mkdir -p "$1/releases" "$1/files" && chmod 700 "$1" && : >>"$1/step" || exit
 exec 9>>"$1/lock" || exit
 flock -n 9
 case $? in 0) ;; 1) cat "$1/lock"; exit 75 ;; *) exit 71 ;; esac
@@ -53,7 +53,7 @@ trap 'exit 129' HUP INT TERM PIPE
 # A connection that breaks ends standard input early, and tar takes a cut between two files for the end.
 cat >incoming/tar
 [ "$(wc -c <incoming/tar)" -eq "$3" ] || { echo "the release arrived cut off" >&2; exit 74; }
-tar -xpf incoming/tar -C incoming
+tar -xpmf incoming/tar -C incoming
 rm incoming/tar
 chmod -R go= incoming/releases
 find incoming -exec sync {} + || :

@@ -97,7 +97,6 @@ export function parseServerFacts(output: string, token: string): ServerFacts {
   const prefixed = (prefix: string): string[] =>
     folder.filter((line) => line.startsWith(`${prefix} `)).map((line) => line.slice(prefix.length + 1));
   const current = section('current').stdout.trim();
-  const journal = section('journal').stdout.trim();
   const docker = parseDocker(sections.get('docker'));
   return {
     user,
@@ -121,7 +120,7 @@ export function parseServerFacts(output: string, token: string): ServerFacts {
     current: current === '' ? undefined : current.split('/').at(-1),
     currentCompose: section('rendered').stdout,
     storedFiles: lines('files'),
-    journal: isCommitted(journal, current) ? '' : journal,
+    journal: section('journal').stdout.trim(),
   };
 }
 
@@ -133,11 +132,6 @@ function findUnreadable(sections: ReadonlyMap<string, Section>): string {
   return failed === undefined
     ? ''
     : sections.get(failed)?.stderr.trim().slice(0, 300) || `its ${failed} cannot be read`;
-}
-
-/** The release is the current one: the commit came through, and only the journal's removal did not. */
-function isCommitted(journal: string, current: string): boolean {
-  return journal !== '' && current !== '' && readText(parseJson(journal), 'release') === current.split('/').at(-1);
 }
 
 /** An answer that failed is not "no networks": the undo of a deploy that believed it would take them away. */

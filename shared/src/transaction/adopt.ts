@@ -1,7 +1,7 @@
 /** A project that already runs becomes a release of its own, so that the first deploy has a way back too. */
-import { FILES_GONE, renderRunning } from '../commands/adopt';
+import { FILES_GONE, renderRunning, splitRunning } from '../commands/adopt';
 import { adoptCurrent, storeRelease } from '../commands/store';
-import { parseProject } from '../compose/project';
+import { parseProject, type Project } from '../compose/project';
 import { renderYaml } from '../compose/yaml';
 import { CommandError, PreflightError } from '../errors';
 import type { Release } from '../model/release';
@@ -29,7 +29,7 @@ export async function adoptProject(
   clock: Clock,
   signal: AbortSignal,
 ): Promise<ServerFacts> {
-  const running = await renderWhatRuns(project, session, signal);
+  const running = await renderWhatRuns(project, layout, session, signal);
   const release: Release = {
     id: makeReleaseId(clock.now(), '', 'adopted'),
     project,
@@ -67,26 +67,38 @@ export async function adoptProject(
 
 async function renderWhatRuns(
   project: string,
+  layout: StoreLayout,
   session: Session,
   signal: AbortSignal,
-): Promise<ReturnType<typeof parseProject>> {
+): Promise<Project> {
+  const refuse = (message: string, hint: string): PreflightError =>
+    new PreflightError(session.where, [{ message, hint }]);
+  let answer: string;
   try {
     const { stdout } = await session.run(renderRunning(project), {
       purpose: 'read the Compose files of the running project',
       signal,
     });
-    return parseProject(stdout);
+    answer = stdout;
   } catch (error) {
     if (!(error instanceof CommandError)) throw error;
+    const words = error.stderr.trim().slice(0, 300);
     const why =
       error.exitCode === FILES_GONE
-        ? `its Compose file ${error.stderr.trim().slice(0, 300)} cannot be read`
-        : `its Compose files cannot be rendered: ${error.stderr.trim().slice(0, 300)}`;
-    throw new PreflightError(session.where, [
-      {
-        message: `A project ${project} runs there that Slipway did not deploy, and ${why}: a failed deploy could not be put back.`,
-        hint: `Put those files back, or take the running project down first (\`docker compose -p ${project} down\`), or choose another name with the input project.`,
-      },
-    ]);
+        ? `its Compose file ${words} cannot be read`
+        : `its Compose files cannot be rendered: ${words}`;
+    throw refuse(
+      `A project ${project} runs there that Slipway did not deploy, and ${why}: a failed deploy could not be put back.`,
+      `Put those files back, or take the running project down first (\`docker compose -p ${project} down\`), or choose another name with the input project.`,
+    );
   }
+  const { directory, rendered } = splitRunning(answer);
+  if (directory !== layout.project) {
+    // Its relative mounts are there: elsewhere Docker would make empty folders, and a database would start anew.
+    throw refuse(
+      `A project ${project} runs there already, in ${directory}, and this deploy is for ${layout.project}.`,
+      `Set the input path to ${directory}: the project's own folders, and what is in them, are there.`,
+    );
+  }
+  return parseProject(rendered);
 }

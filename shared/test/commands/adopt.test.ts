@@ -34,7 +34,7 @@ esac`);
     for (const file of ["it's $(x).yaml", '* b.yaml', '.env']) writeFileSync(machine.path(file), '');
     const files = [machine.path("it's $(x).yaml"), machine.path('* b.yaml')];
     withLabels(machine.folder, files.join(','), `${machine.path('.env')},${machine.path('gone.env')}`);
-    expect(machine.run(renderRunning('shop'))).toEqual({ exitCode: 0, stdout: `${machine.folder}\n{}\n`, stderr: '' });
+    expect(machine.run(renderRunning('shop'))).toEqual({ exitCode: 0, stdout: `${machine.folder}\n${machine.folder}\n{}\n`, stderr: '' });
     expect(machine.calls.at(-1)).toBe(
       `<compose><--ansi><never><--project-name><shop><--project-directory><${machine.folder}>${files.map((file) => `<--file><${file}>`).join('')}<--env-file><${machine.path('.env')}><config>`,
     );

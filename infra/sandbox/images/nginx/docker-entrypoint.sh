@@ -3,6 +3,7 @@
 set -e
 if [ "$1" = nginx ] || [ "$1" = nginx-debug ]; then
   for f in /docker-entrypoint.d/*; do
+    # shellcheck disable=SC1090 # whatever the user put there
     case $f in
       *.envsh) [ ! -x "$f" ] || . "$f" ;;
       *.sh) [ ! -x "$f" ] || "$f" ;;

@@ -1,0 +1,8 @@
+export declare function renderMarkdown(
+  markdown: string,
+  options?: {
+    readonly width?: number;
+    readonly bold?: (text: string) => string;
+    readonly dim?: (text: string) => string;
+  },
+): string;
