@@ -235,11 +235,13 @@ async function removeServers() {
 async function runStage(stage, context) {
   if (stage.servers) {
     const { code, output, seconds } = await context.server;
-    if (code !== 0) {
-      return { passed: 0, failed: 1, skipped: 0, output: `The sandbox server could not be made:\n${output}` };
-    }
-    if (!context.told) process.stdout.write(`  the sandbox server was made meanwhile, in ${seconds}\n`);
+    const first = !context.told;
     context.told = true;
+    if (code !== 0) {
+      const why = first ? `:\n${output}` : ', see above.';
+      return { passed: 0, failed: 1, skipped: 0, output: `The sandbox server could not be made${why}` };
+    }
+    if (first) process.stdout.write(`  the sandbox server was made meanwhile, in ${seconds}\n`);
   }
   return await stage.run({ ...context, limitMinutes: stage.limitMinutes ?? 10 });
 }

@@ -71848,7 +71848,7 @@ class InputError extends SlipwayError {
     constructor(problems) {
         super(problems.length === 1
             ? `Input ${problems.map((p) => `${p.input}: ${p.message}`).join('')}`
-            : `${problems.length} inputs cannot be used:\n${problems.map((p) => `- ${p.input}: ${p.message}`).join('\n')}`, 'Nothing was touched on the server.');
+            : `${problems.length} inputs cannot be used:\n${problems.map((p) => `- ${p.input}: ${p.message}`).join('\n')}`, 'Nothing was done.');
         this.problems = problems;
     }
 }
@@ -71885,7 +71885,7 @@ class PreflightError extends SlipwayError {
     code = 'preflight';
     findings;
     constructor(where, findings) {
-        super(`${where} is not ready for this deploy:\n${findings.map((f) => `- ${f.message} ${f.hint}`).join('\n')}`, 'Nothing was changed on the server.');
+        super(`${where} is not ready for this deploy:\n${findings.map((f) => `- ${endSentence(f.message)} ${f.hint}`).join('\n')}`, 'Nothing was changed on the server.');
         this.findings = findings;
     }
 }
@@ -71913,6 +71913,10 @@ class RequestError extends SlipwayError {
         super(message, hint, options);
         this.reason = reason;
     }
+}
+/** What others say often ends without a full stop, and something of ours follows. */
+function endSentence(text) {
+    return /[.!?:]$/.test(text) ? text : `${text}.`;
 }
 
 ;// CONCATENATED MODULE: ./shared/src/adapters/clock.ts
@@ -72143,7 +72147,8 @@ async function shakeHands(secured, raw, signal) {
     const ended = new AbortController();
     // A peer that closes during the handshake over a foreign stream may give no error event at all.
     const onClose = () => {
-        ended.abort(Object.assign(new Error('closed during the TLS handshake'), { code: 'ECONNRESET' }));
+        // Over SSH the channel closes before the TLS socket tells what it did not like.
+        ended.abort(secured.errored ?? Object.assign(new Error('closed during the TLS handshake'), { code: 'ECONNRESET' }));
     };
     raw.once('close', onClose);
     try {
@@ -72176,7 +72181,7 @@ async function bounded(asked, where, body) {
         if (asked.signal?.aborted === true)
             throw new CancelledError('The workflow was cancelled.', '', { cause: error });
         if (timeout.aborted) {
-            throw new RequestError('timeout', `no complete answer from ${where} within ${asked.timeoutSeconds} s`, '', {
+            throw new RequestError('timeout', `no complete answer from ${where} within ${Math.max(0.1, Math.round(asked.timeoutSeconds * 10) / 10)} s`, '', {
                 cause: error,
             });
         }
@@ -72465,14 +72470,16 @@ function judgeEnding(ending, output, command, options, where, redact) {
     const tail = lastLines(shown);
     const [program] = command.words;
     const what = ending.kind === 'exit' ? `ended with exit code ${ending.code}` : `was killed by signal ${ending.name}`;
-    throw new CommandError(`Could not ${describePurpose(command, options)} on ${where}: ${program} ${what}.${tail === '' ? '' : `\n${tail}`}`, hintFor(ending, program, tail), ending.kind === 'exit' ? ending.code : 128 + signalNumber(ending.name), stderr);
+    throw new CommandError(`Could not ${describePurpose(command, options)} on ${where}: it ${what}.${tail === '' ? '' : `\n${tail}`}`, hintFor(ending, program, tail), ending.kind === 'exit' ? ending.code : 128 + signalNumber(ending.name), stderr);
 }
+/** ` Container shop-web-1  Recreate`: says what went well, above what did not. */
+const COMPOSE_PROGRESS = /^ (Container|Network|Volume) \S+ +[A-Z][a-z]+$/;
 function lastLines(text) {
     return text
         .slice(-8192)
         .split('\n')
         .map((line) => line.trimEnd())
-        .filter((line) => line !== '')
+        .filter((line) => line !== '' && !COMPOSE_PROGRESS.test(line))
         .slice(-5)
         .map((line) => `  ${line.length > 500 ? `${line.slice(0, 500)} ...` : line}`)
         .join('\n');
@@ -76183,7 +76190,7 @@ function judgeDocker(facts) {
             }
             return [
                 {
-                    message: `Docker does not answer: ${docker.problem.slice(0, 300) || 'no reason given'}.`,
+                    message: `Docker does not answer: ${docker.problem.slice(0, 300) || 'it gives no reason.'}`,
                     hint: 'On the server: systemctl status docker; journalctl -u docker -n 50',
                 },
             ];
@@ -76284,533 +76291,6 @@ function isListening(wanted, facts) {
 function overlaps(a, b) {
     const all = (address) => ['', '0.0.0.0', '::'].includes(address);
     return a === b || all(a) || all(b);
-}
-
-;// CONCATENATED MODULE: ./shared/src/commands/sections.ts
-/** Many questions in one round trip: each answer framed by a token that no answer can know. Pure. */
-/**
- * Defines the sh function `section NAME PROGRAM ARGUMENT...`, for scripts that are given the token as `$1`. Standard output
- * goes straight through; standard error follows it, so that a warning cannot end up inside JSON.
- */
-const SECTION_FUNCTION = `token=$1
-exec 3>&1
-section() {
-  name=$1
-  shift
-  printf '%s begin %s\\n' "$token" "$name"
-  problem=$({ "$@" 2>&1 >&3 3>&- </dev/null; })
-  printf '\\n%s end %s %s\\n%s\\n%s close %s\\n' "$token" "$name" "$?" "$problem" "$token" "$name"
-}
-`;
-/** @throws SyntaxError when an answer is cut off. */
-function parseSections(output, token) {
-    const sections = new Map();
-    let rest = output;
-    for (;;) {
-        const begin = rest.indexOf(`${token} begin `);
-        if (begin < 0)
-            return sections;
-        const nameEnd = rest.indexOf('\n', begin);
-        const name = rest.slice(begin + token.length + 7, nameEnd);
-        const end = rest.indexOf(`\n${token} end ${name} `, nameEnd);
-        const close = rest.indexOf(`\n${token} close ${name}\n`, Math.max(end, 0));
-        if (nameEnd < 0 || end < 0 || close < 0)
-            throw new SyntaxError(`the server's answer to "${name}" is cut off`);
-        const codeEnd = rest.indexOf('\n', end + 1);
-        sections.set(name, {
-            stdout: rest.slice(nameEnd + 1, end),
-            exitCode: Number.parseInt(rest.slice(end + token.length + 7 + name.length, codeEnd), 10),
-            stderr: rest.slice(codeEnd + 1, close),
-        });
-        rest = rest.slice(close + token.length + name.length + 9);
-    }
-}
-
-;// CONCATENATED MODULE: ./shared/src/commands/server.ts
-
-
-const QUESTIONS = `${SECTION_FUNCTION}
-project=$3
-case $2 in /*) path=$2 ;; *) path=$HOME/$2 ;; esac
-store=$path/.slipway
-nearest() { n=$1; while [ ! -e "$n" ]; do n=\${n%/*}; n=\${n:-/}; done; printf '%s' "$n"; }
-account() { id -un; id -Gn; printf '%s\\n%s\\n' "$HOME" "$path"; }
-tools() { for t in flock tar timeout mktemp readlink; do command -v "$t" >/dev/null || echo "$t"; done; }
-folder() {
-  if [ -d "$path" ]; then echo directory; elif [ -e "$path" ]; then echo other; else echo missing; fi
-  n=$(nearest "$path")
-  if [ -d "$n" ] && [ -w "$n" ]; then echo writable; else echo "not-writable $n"; fi
-  [ ! -e "$store" ] || [ -w "$store" ] || echo "store-not-writable $(ls -ld "$store")"
-  for f in compose.override.yaml compose.override.yml docker-compose.override.yaml docker-compose.override.yml; do
-    [ ! -e "$path/$f" ] || echo "override $f"
-  done
-}
-space() { df -Pk "$1" && df -Pi "$1"; }
-containers() {
-  tries=0
-  while :; do
-    ids=$(docker ps -aq --no-trunc --filter "label=com.docker.compose.project=$project") || return
-    [ -n "$ids" ] || return 0
-    # A container that goes away between the two questions makes inspect fail: ask again.
-    if answer=$(docker inspect --type container --format "$format" $ids); then printf '%s\\n' "$answer"; return 0; fi
-    tries=$((tries + 1))
-    [ "$tries" -lt 5 ] || return 1
-  done
-}
-published() { docker ps --no-trunc --format '{{json .}}'; }
-networks() { docker network ls --filter "label=com.docker.compose.project=$project" --format '{{.Name}}'; }
-images() {
-  ids=$(docker image ls -aq --no-trunc | sort -u) || return
-  [ -n "$ids" ] || return 0
-  docker image inspect --format '{"Id":{{json .Id}},"RepoTags":{{json .RepoTags}},"RepoDigests":{{json .RepoDigests}},"Size":{{json .Size}},"Layers":{{json .RootFS.Layers}}}' $ids
-}
-listening() { cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | awk '$4 == "0A" { print $2 }'; }
-releases() {
-  [ -d "$store/releases" ] || return 0
-  for f in "$store"/releases/*/release.json; do [ ! -e "$f" ] || { cat "$f" && echo; } || return; done
-}
-files() { [ ! -d "$store/files" ] || ls "$store/files"; }
-current() { [ ! -e "$store/current" ] || readlink "$store/current"; }
-rendered() { [ ! -e "$store/current" ] || cat "$store/current/compose.yaml"; }
-journal() { [ ! -e "$store/journal" ] || cat "$store/journal"; }
-format=$4
-section account account
-section tools tools
-section folder folder
-section current current
-section releases releases
-section files files
-section rendered rendered
-section journal journal
-if command -v docker >/dev/null; then
-  section docker docker info --format '{{json .}}'
-  section containers containers
-  section published published
-  section networks networks
-  section images images
-  root=$(docker info --format '{{.DockerRootDir}}' 2>/dev/null)
-  section root-space space "$(nearest "\${root:-/var/lib/docker}")"
-fi
-section space space "$(nearest "$path")"
-section listening listening
-`;
-/** Only what is needed: `docker inspect` as a whole prints the environment, which holds secrets. */
-const CONTAINER_FORMAT = '{"Id":{{json .Id}},"Name":{{json .Name}},"Image":{{json .Image}},"RestartCount":{{json .RestartCount}},' +
-    '"State":{{json .State}},"Config":{"Image":{{json .Config.Image}},"Labels":{{json .Config.Labels}}}}';
-/**
- * @param token random, not guessable by what the server prints.
- * @param path of the project; relative to the login's home where it is not absolute.
- */
-function readServer(token, path, project) {
-    return { ...render_script(QUESTIONS, token, path, project, CONTAINER_FORMAT), secretOutput: true };
-}
-
-;// CONCATENATED MODULE: ./shared/src/json.ts
-/** @returns undefined for text that is not JSON. */
-function parseJson(text) {
-    try {
-        return JSON.parse(text);
-    }
-    catch {
-        return undefined;
-    }
-}
-/** The member of an object or the item of a list, or undefined where there is none. Inherited names (`constructor`) are none. */
-function readMember(value, key) {
-    if (typeof value !== 'object' || value === null)
-        return undefined;
-    if (isList(value))
-        return typeof key === 'number' ? value[key] : undefined;
-    return Object.hasOwn(value, key) ? value[String(key)] : undefined;
-}
-/** The text at a path of keys; empty where there is none. */
-function readText(value, ...keys) {
-    const found = keys.reduce(readMember, value);
-    return typeof found === 'string' ? found : '';
-}
-/** The number at a path of keys; 0 where there is none. */
-function readNumber(value, ...keys) {
-    const found = keys.reduce(readMember, value);
-    return typeof found === 'number' ? found : 0;
-}
-/** The list at a path of keys; empty where there is none. */
-function readList(value, ...keys) {
-    const found = keys.reduce(readMember, value);
-    return isList(found) ? found : [];
-}
-function isList(value) {
-    return Array.isArray(value);
-}
-const PATH_PART = /(?:^|\.)([^.[\]"]+)|\[(\d{1,6})\]|\["([^"\]]*)"\]/y;
-/**
- * The path syntax of the `json` expectation: names joined by dots, positions in brackets, other names in brackets and
- * quotes (`["a.b"]`), an optional leading `$` or dot (as jq has it). It is our own because a health document needs no more, and full JSONPath
- * brings filters that match nothing without saying so, and a dependency.
- *
- * @returns undefined for text that is not a path.
- */
-function parseJsonPath(text) {
-    const body = text.startsWith('$.') ? text.slice(2) : text.startsWith('$[') ? text.slice(1) : text;
-    if (body === '' || body.length > 500)
-        return undefined;
-    const path = [];
-    PATH_PART.lastIndex = 0;
-    while (PATH_PART.lastIndex < body.length) {
-        const match = PATH_PART.exec(body);
-        if (match === null)
-            return undefined;
-        const [, name, position, quoted] = match;
-        path.push(name ?? (position === undefined ? (quoted ?? '') : Number(position)));
-    }
-    return path;
-}
-/** What stands at a path, or undefined. */
-function readPath(value, path) {
-    return path.reduce(readMember, value);
-}
-
-;// CONCATENATED MODULE: ./shared/src/probes/verdict.ts
-function passed(reason, detail = '') {
-    return { ok: true, reason, detail };
-}
-function failed(reason, detail = '') {
-    return { ok: false, reason, detail };
-}
-
-;// CONCATENATED MODULE: ./shared/src/probes/container.ts
-
-
-
-
-/** Only what is needed: `docker inspect` as a whole prints the environment, which holds secrets. */
-const FORMAT = '{"Id":{{json .Id}},"Name":{{json .Name}},"Image":{{json .Image}},"RestartCount":{{json .RestartCount}},' +
-    '"State":{{json .State}},"Config":{"Image":{{json .Config.Image}},"Labels":{{json .Config.Labels}}}}';
-/** A container that goes away between the two questions makes `inspect` fail: ask again, at most five times. */
-const INSPECT = `n=0
-while :; do
-  ids=$(docker ps -aq --no-trunc --filter "label=com.docker.compose.project=$1") || exit
-  [ -n "$ids" ] || { echo '[]'; exit 0; }
-  if out=$(docker inspect --type container --format "$2" $ids); then
-    printf '%s\\n' "$out" | sed '1s/^/[/;$!s/$/,/;$s/$/]/'
-    exit 0
-  fi
-  n=$((n + 1))
-  [ "$n" -lt 5 ] || exit 1
-done`;
-/**
- * Every container of a Compose project, running or not, in one round trip. Prints what {@link parseContainers} reads:
- * a JSON array, empty if there is none. Exits with docker's code if Docker cannot be asked.
- */
-function inspectContainers(project) {
-    return render_script(INSPECT, project, FORMAT);
-}
-/**
- * Reads the answer to {@link inspectContainers}, or plain `docker inspect` output.
- *
- * @throws SyntaxError for text that is not a JSON array: an answer that cannot be read is not "no containers".
- */
-function parseContainers(inspectJson) {
-    const parsed = parseJson(inspectJson);
-    if (!Array.isArray(parsed)) {
-        throw new SyntaxError(`docker inspect did not print a JSON array but: ${excerpt(inspectJson, 120) || 'nothing'}`);
-    }
-    return readList(parsed).map(parseContainer);
-}
-function parseContainer(container) {
-    const state = readMember(container, 'State');
-    const label = (name) => readText(container, 'Config', 'Labels', `com.docker.compose.${name}`);
-    return {
-        id: readText(container, 'Id'),
-        name: readText(container, 'Name').replace(/^\//, ''),
-        project: label('project'),
-        service: label('service'),
-        image: readText(container, 'Config', 'Image'),
-        imageId: readText(container, 'Image'),
-        state: readText(state, 'Status'),
-        health: parseHealth(readText(state, 'Health', 'Status')),
-        healthLog: readList(state, 'Health', 'Log').map((entry) => ({
-            exitCode: readNumber(entry, 'ExitCode'),
-            output: readText(entry, 'Output'),
-        })),
-        exitCode: readNumber(state, 'ExitCode'),
-        oomKilled: readMember(state, 'OOMKilled') === true,
-        error: readText(state, 'Error'),
-        restartCount: readNumber(container, 'RestartCount'),
-        startedAt: readText(state, 'StartedAt'),
-        configHash: label('config-hash'),
-        number: Number.parseInt(label('container-number'), 10) || 0,
-        oneoff: label('oneoff').toLowerCase() === 'true',
-    };
-}
-function parseHealth(status) {
-    switch (status) {
-        case 'starting':
-        case 'healthy':
-        case 'unhealthy':
-            return status;
-        default:
-            return 'none';
-    }
-}
-/** One container. Total: every state that Docker knows has an answer. */
-function judgeContainer(container, expected) {
-    const { name } = container;
-    const restarts = container.restartCount === 0 ? '' : `, restarted ${times(container.restartCount)}`;
-    if (container.state !== expected.state) {
-        const instead = container.state === 'running' ? ', and was expected to have exited' : '';
-        return failed(`${name} ${describeStop(container)}${instead}${restarts}`, lastOutput(container));
-    }
-    if (expected.state === 'exited' && (container.exitCode !== 0 || container.oomKilled)) {
-        return failed(`${name} ${describeStop(container)}${restarts}`, lastOutput(container));
-    }
-    if (expected.maxRestarts !== undefined && container.restartCount > expected.maxRestarts) {
-        return failed(`${name} was restarted ${times(container.restartCount)}, more than ${expected.maxRestarts}: it may be in a crash loop`, lastOutput(container));
-    }
-    if (expected.state === 'running' && expected.health !== 'any') {
-        switch (container.health) {
-            case 'healthy':
-                break;
-            case 'none':
-                if (expected.health === 'healthy') {
-                    return failed(`${name} has no health check: give its service a \`healthcheck\` in the Compose file, or its image a HEALTHCHECK, or ask for \`health: any\``);
-                }
-                break;
-            case 'starting':
-                return failed(`${name} is still starting (health: starting)${restarts}`, lastOutput(container));
-            case 'unhealthy':
-                return failed(`${name} is unhealthy${restarts}`, lastOutput(container));
-        }
-    }
-    const health = expected.state === 'running' && container.health !== 'none' ? `, ${container.health}` : '';
-    return passed(`${name} is ${container.state}${health}${restarts}`);
-}
-/** All replicas of one service: every one must hold. Containers of other services, and one-off ones, are left out. */
-function judgeService(service, project, containers, expected) {
-    const replicas = containers.filter((container) => container.service === service && !container.oneoff);
-    if (replicas.length === 0) {
-        const others = [...new Set(containers.filter((c) => !c.oneoff).map((c) => c.service))].sort();
-        return failed(others.length === 0
-            ? `project ${project} has no containers on this server`
-            : `project ${project} has no container of service ${service}, only of: ${excerpt(others.join(', '), 200)}`);
-    }
-    const verdicts = replicas.map((replica) => judgeContainer(replica, expected));
-    const bad = verdicts.filter((verdict) => !verdict.ok);
-    const shown = bad.length > 0 ? bad : verdicts;
-    const reason = shown.map((verdict) => verdict.reason).join('; ');
-    const detail = shown.map((verdict) => verdict.detail).find((text) => text !== '') ?? '';
-    if (bad.length === 0)
-        return passed(reason, detail);
-    return failed(replicas.length === 1 ? reason : `${bad.length} of ${replicas.length} replicas: ${reason}`, detail);
-}
-function describeStop(container) {
-    const error = container.error === '' ? '' : ` (${excerpt(container.error, 200)})`;
-    switch (container.state) {
-        case 'exited':
-        case 'dead':
-            if (container.oomKilled)
-                return `was killed for lack of memory (exit code ${container.exitCode})${error}`;
-            return `has exited with code ${container.exitCode}${error}`;
-        case 'restarting':
-            return `keeps restarting: it ended with exit code ${container.exitCode}${container.oomKilled ? ', killed for lack of memory' : ''}${error}`;
-        case 'created':
-            return `was created but not started${error}`;
-        case '':
-            return 'has no state that can be read';
-        default:
-            return `is ${excerpt(container.state, 40)}${error}`;
-    }
-}
-function lastOutput(container) {
-    const last = container.healthLog.at(-1);
-    if (last === undefined || container.health === 'healthy')
-        return '';
-    return excerpt(`health check exit code ${last.exitCode}: ${last.output}`);
-}
-function times(count) {
-    return count === 1 ? 'once' : `${count} times`;
-}
-
-;// CONCATENATED MODULE: ./shared/src/server/facts.ts
-/** What is known of a server and a project on it, read from the answers to `readServer`: pure. */
-
-
-
-
-/** @throws SyntaxError when the answer is cut off or not what the question gives. */
-function parseServerFacts(output, token) {
-    const sections = parseSections(output, token);
-    const section = (name) => sections.get(name) ?? { exitCode: 127, stdout: '', stderr: '' };
-    const lines = (name) => section(name)
-        .stdout.split('\n')
-        .filter((line) => line !== '');
-    const [user = '', groups = '', home = '', path = ''] = section('account').stdout.split('\n');
-    // The last question: an answer without it was cut off between two others.
-    if (!sections.has('listening'))
-        throw new SyntaxError("the server's answers are cut off");
-    const folder = lines('folder');
-    const prefixed = (prefix) => folder.filter((line) => line.startsWith(`${prefix} `)).map((line) => line.slice(prefix.length + 1));
-    const current = section('current').stdout.trim();
-    const docker = parseDocker(sections.get('docker'));
-    return {
-        user,
-        groups: groups.split(' ').filter((group) => group !== ''),
-        home,
-        path: path.length > 1 ? path.replace(/\/+$/, '') : path,
-        folder: folder[0] === 'directory' || folder[0] === 'missing' ? folder[0] : 'other',
-        notWritable: prefixed('not-writable')[0] ?? '',
-        storeProblem: prefixed('store-not-writable')[0] ?? findUnreadable(sections),
-        overrides: prefixed('override'),
-        missingTools: lines('tools'),
-        docker,
-        containers: docker.kind === 'ready' ? readContainers(section('containers')) : [],
-        publishedPorts: lines('published').flatMap(parsePublished),
-        networks: docker.kind === 'ready' ? readNetworks(section('networks')) : [],
-        images: lines('images').map(parseImage),
-        listeningPorts: [...new Set(lines('listening'))].flatMap(parseListener),
-        space: parseSpace(section('space').stdout),
-        dataRootSpace: parseSpace(section('root-space').stdout),
-        releases: lines('releases').flatMap(parseRelease),
-        current: current === '' ? undefined : current.split('/').at(-1),
-        currentCompose: section('rendered').stdout,
-        storedFiles: lines('files'),
-        journal: section('journal').stdout.trim(),
-    };
-}
-/** Where a part of the store cannot be read: "no release" would be a wrong answer, and "no journal" a dangerous one. */
-function findUnreadable(sections) {
-    const failed = ['current', 'releases', 'files', 'rendered', 'journal'].find((name) => sections.get(name)?.exitCode !== 0);
-    return failed === undefined
-        ? ''
-        : sections.get(failed)?.stderr.trim().slice(0, 300) || `its ${failed} cannot be read`;
-}
-/** An answer that failed is not "no networks": the undo of a deploy that believed it would take them away. */
-function readNetworks(section) {
-    if (section.exitCode !== 0) {
-        throw new SyntaxError(`docker could not list the project's networks: ${section.stderr.trim().slice(0, 300)}`);
-    }
-    return section.stdout.split('\n').filter((line) => line !== '');
-}
-/** An answer that failed is not "no containers": a deploy that believed it would start a second database. */
-function readContainers(section) {
-    if (section.exitCode !== 0)
-        throw new SyntaxError(`docker could not list the project's containers: ${section.stderr.trim().slice(0, 300)}`);
-    return parseContainers(`[${section.stdout
-        .split('\n')
-        .filter((line) => line !== '')
-        .join(',')}]`);
-}
-function parseDocker(section) {
-    if (section === undefined)
-        return { kind: 'missing' };
-    const info = parseJson(section.stdout);
-    const errors = readList(info, 'ServerErrors').filter((text) => typeof text === 'string');
-    const version = readText(info, 'ServerVersion');
-    if (info === undefined || version === '' || errors.length > 0) {
-        return { kind: 'unreachable', problem: [...errors, section.stderr.trim()].filter((text) => text !== '').join(' ') };
-    }
-    const compose = readList(info, 'ClientInfo', 'Plugins').find((plugin) => readText(plugin, 'Name') === 'compose');
-    return {
-        kind: 'ready',
-        version,
-        composeVersion: readText(compose, 'Version').replace(/^v/, ''),
-        architecture: readText(info, 'Architecture'),
-        dataRoot: readText(info, 'DockerRootDir'),
-        info,
-    };
-}
-/** `0.0.0.0:8080->80/tcp, :::8080->80/tcp` */
-function parsePublished(line) {
-    const container = parseJson(line);
-    const project = /(?:^|,)com\.docker\.compose\.project=([^,]*)/.exec(readText(container, 'Labels'))?.[1] ?? '';
-    return [...readText(container, 'Ports').matchAll(/(\S+?):(\d+)(?:-(\d+))?->[\d-]+\/(tcp|udp|sctp)/g)].flatMap(([, address = '', from = '', to = from, protocol = '']) => Array.from({ length: Number(to) - Number(from) + 1 }, (_, index) => ({
-        port: Number(from) + index,
-        address: address.replace(/^\[(.*)\]$/, '$1'),
-        protocol,
-        container: readText(container, 'Names'),
-        project,
-    })));
-}
-function parseImage(line) {
-    const image = parseJson(line);
-    const texts = (...keys) => readList(image, ...keys).filter((text) => typeof text === 'string');
-    return {
-        id: readText(image, 'Id'),
-        tags: texts('RepoTags'),
-        digests: texts('RepoDigests'),
-        bytes: readNumber(image, 'Size'),
-        layerDiffIds: texts('Layers'),
-    };
-}
-/** `0100007F:1F90`: https://www.kernel.org/doc/Documentation/networking/proc_net_tcp.txt, each 32 bits in the server's (little-endian) order. */
-function parseListener(line) {
-    const [, words = '', port = ''] = /^((?:[0-9A-F]{8}){1,4}):([0-9A-F]{4})$/i.exec(line) ?? [];
-    if (port === '')
-        return [];
-    const bytes = (words.match(/.{8}/g) ?? []).flatMap((word) => (word.match(/../g) ?? []).toReversed());
-    const mapped = bytes.length === 16 && /^0{20}ffff/i.test(bytes.join(''));
-    const address = bytes.length === 4 || mapped
-        ? bytes
-            .slice(-4)
-            .map((byte) => Number.parseInt(byte, 16))
-            .join('.')
-        : new URL(`http://[${bytes.join('').replaceAll(/(.{4})(?=.)/g, '$1:')}]`).hostname.slice(1, -1);
-    return [{ address, port: Number.parseInt(port, 16) }];
-}
-/** The output of `df -Pk` and then `df -Pi` for one path. */
-function parseSpace(text) {
-    const rows = text.split('\n').filter((line) => /\s\d+%?\s|\s-\s/.test(line) && !line.startsWith('Filesystem'));
-    const [kilobytes, inodes] = rows.map((row) => row.trim().split(/\s+/));
-    const free = Number(kilobytes?.[3]);
-    if (kilobytes === undefined || !Number.isFinite(free))
-        return undefined;
-    const freeInodes = Number(inodes?.[3]);
-    // A file system that makes inodes as it goes says 0 of 0.
-    const counted = inodes !== undefined && Number(inodes[1]) > 0 && Number.isFinite(freeInodes);
-    return { mountPoint: kilobytes[5] ?? '', freeBytes: free * 1024, freeInodes: counted ? freeInodes : undefined };
-}
-/** A release.json that cannot be read is left out: its folder is not touched, and it cannot be chosen. */
-function parseRelease(line) {
-    const value = parseJson(line);
-    const text = (key) => readText(value, key);
-    if (!isReleaseId(text('id')))
-        return [];
-    const services = readMember(value, 'services') ?? {};
-    return [
-        {
-            id: text('id'),
-            project: text('project'),
-            created: text('created'),
-            commit: text('commit'),
-            ref: text('ref'),
-            actor: text('actor'),
-            runUrl: text('runUrl'),
-            result: text('result') === 'adopted' ? 'adopted' : 'healthy',
-            services: Object.fromEntries(Object.entries(services).map(([name, service]) => [
-                name,
-                {
-                    reference: readText(service, 'reference'),
-                    image: readText(service, 'image'),
-                    configHash: readText(service, 'configHash'),
-                },
-            ])),
-            files: readList(value, 'files').filter((address) => typeof address === 'string'),
-        },
-    ];
-}
-
-;// CONCATENATED MODULE: ./shared/src/server/read.ts
-/** Asking a server for its facts. */
-
-
-
-/** Everything Slipway needs to know of a server and a project on it, in one round trip; changes nothing. */
-async function readServerFacts(session, path, project, signal) {
-    const token = `slipway-${(0,external_node_crypto_.randomBytes)(16).toString('hex')}`;
-    const { stdout } = await session.run(readServer(token, path, project), {
-        purpose: 'look at the server',
-        ...(signal === undefined ? {} : { signal }),
-    });
-    return parseServerFacts(stdout, token);
 }
 
 ;// CONCATENATED MODULE: ./shared/src/commands/adopt.ts
@@ -76986,6 +76466,70 @@ rm -f .current.new
 ln -s "releases/$2" .current.new
 mv -T .current.new current
 sync . || :`, layout.store, releaseId);
+}
+
+;// CONCATENATED MODULE: ./shared/src/json.ts
+/** @returns undefined for text that is not JSON. */
+function parseJson(text) {
+    try {
+        return JSON.parse(text);
+    }
+    catch {
+        return undefined;
+    }
+}
+/** The member of an object or the item of a list, or undefined where there is none. Inherited names (`constructor`) are none. */
+function readMember(value, key) {
+    if (typeof value !== 'object' || value === null)
+        return undefined;
+    if (isList(value))
+        return typeof key === 'number' ? value[key] : undefined;
+    return Object.hasOwn(value, key) ? value[String(key)] : undefined;
+}
+/** The text at a path of keys; empty where there is none. */
+function readText(value, ...keys) {
+    const found = keys.reduce(readMember, value);
+    return typeof found === 'string' ? found : '';
+}
+/** The number at a path of keys; 0 where there is none. */
+function readNumber(value, ...keys) {
+    const found = keys.reduce(readMember, value);
+    return typeof found === 'number' ? found : 0;
+}
+/** The list at a path of keys; empty where there is none. */
+function readList(value, ...keys) {
+    const found = keys.reduce(readMember, value);
+    return isList(found) ? found : [];
+}
+function isList(value) {
+    return Array.isArray(value);
+}
+const PATH_PART = /(?:^|\.)([^.[\]"]+)|\[(\d{1,6})\]|\["([^"\]]*)"\]/y;
+/**
+ * The path syntax of the `json` expectation: names joined by dots, positions in brackets, other names in brackets and
+ * quotes (`["a.b"]`), an optional leading `$` or dot (as jq has it). It is our own because a health document needs no more, and full JSONPath
+ * brings filters that match nothing without saying so, and a dependency.
+ *
+ * @returns undefined for text that is not a path.
+ */
+function parseJsonPath(text) {
+    const body = text.startsWith('$.') ? text.slice(2) : text.startsWith('$[') ? text.slice(1) : text;
+    if (body === '' || body.length > 500)
+        return undefined;
+    const path = [];
+    PATH_PART.lastIndex = 0;
+    while (PATH_PART.lastIndex < body.length) {
+        const match = PATH_PART.exec(body);
+        if (match === null)
+            return undefined;
+        const [, name, position, quoted] = match;
+        path.push(name ?? (position === undefined ? (quoted ?? '') : Number(position)));
+    }
+    return path;
+}
+/** What stands at a path, or undefined. */
+function readPath(value, path) {
+    return path.reduce(readMember, value);
 }
 
 // EXTERNAL MODULE: ./node_modules/yaml/dist/index.js
@@ -77235,75 +76779,6 @@ async function renderWhatRuns(project, layout, session, signal) {
         throw refuse(`A project ${project} runs there already, in ${directory}, and this deploy is for ${layout.project}.`, `Set the input path to ${directory}: the project's own folders, and what is in them, are there.`);
     }
     return parseProject(rendered);
-}
-
-;// CONCATENATED MODULE: external "node:readline"
-const external_node_readline_namespaceObject = require("node:readline");
-;// CONCATENATED MODULE: ./shared/src/transaction/lock.ts
-
-
-
-
-/** The server lets the lock go when it has not heard of us for so long: a link that was cut says nothing. */
-const LEASE_SECONDS = 30;
-const HEARTBEAT_SECONDS = 5;
-const RETRY_SECONDS = 1;
-/** flock's answer through our script: somebody else has it. */
-const HELD = 75;
-/**
- * Takes the project's lock for this session. The kernel holds it, so it is free as soon as its holder is gone, however it went.
- *
- * @throws LockHeldError that says who has it, after `waitSeconds`; CancelledError.
- */
-async function takeLock(session, layout, request, clock) {
-    const startedMs = clock.monotonicMs();
-    for (let told = false;; told = true) {
-        const answer = await tryLock(session, layout, request.holder);
-        if (typeof answer !== 'string')
-            return { ...answer, waited: told };
-        if (clock.monotonicMs() - startedMs >= request.waitSeconds * 1000) {
-            throw new LockHeldError(`Another session is at work on this project at ${session.where}: ${answer}.`, 'Nothing was changed. Run this again when that one has ended; a lock never outlives its session by more than half a minute.');
-        }
-        if (!told)
-            request.onWait(answer);
-        await clock.sleep(RETRY_SECONDS, request.signal);
-    }
-}
-/** @returns the lock, or who holds it. */
-async function tryLock(session, layout, holder) {
-    const process = await session.start(holdLock(layout, holder, LEASE_SECONDS));
-    const problems = (0,consumers_namespaceObject.text)(process.stderr);
-    // A lost connection is reported by whoever uses the session next; here it must only not go unhandled.
-    process.exit.catch(() => undefined);
-    problems.catch(() => undefined);
-    process.stdin.on('error', () => undefined);
-    const lines = [];
-    for await (const line of (0,external_node_readline_namespaceObject.createInterface)({ input: process.stdout })) {
-        const current = /^locked (.*)$/.exec(line)?.[1];
-        if (current !== undefined)
-            return keepLock(process, current);
-        lines.push(line);
-    }
-    const exitCode = await process.exit;
-    if (exitCode === HELD)
-        return lines.join(' ').slice(0, 300) || 'it left no name';
-    const problem = (await problems).trim();
-    throw new CommandError(`The project's lock could not be taken at ${session.where}: ${problem.slice(0, 500)}`, 'Nothing was changed.', exitCode, problem);
-}
-function keepLock(process, current) {
-    const heartbeat = setInterval(() => {
-        process.stdin.write('beat\n');
-    }, HEARTBEAT_SECONDS * 1000);
-    heartbeat.unref();
-    return {
-        current: current === 'none' ? undefined : current.split('/').at(-1),
-        release: async () => {
-            clearInterval(heartbeat);
-            process.stdin.end();
-            await process.exit.catch(() => undefined);
-            process.close();
-        },
-    };
 }
 
 ;// CONCATENATED MODULE: ./shared/src/releases/journal.ts
@@ -77568,645 +77043,840 @@ async function recover({ journal: text, current }, context) {
     const { release, runUrl } = journal;
     if (current === release) {
         await session.run(closeJournal(layout, release), { purpose: 'close the journal of a release that is live' });
-        return { release, verdict: 'committed' };
+        return { release, verdict: 'committed', restored: [] };
     }
     return reporter.group(`Put back what an interrupted deploy (${release}) left behind`, async () => {
         const unrestored = await undo(journal, context);
         if (unrestored.length > 0) {
             throw new ReleaseError(`The deploy of ${release}${runUrl === '' ? '' : ` (${runUrl})`} was interrupted, and could not be put back:\n${unrestored.join('\n')}`, `Look at the server. The journal is kept (${layout.journal}), and the next session tries again.`);
         }
-        return { release, verdict: 'undone' };
+        const restored = journal.undo.flatMap((verb) => (verb.verb === 'restore-services' ? verb.services : []));
+        return { release, verdict: 'undone', restored };
     });
 }
 
-;// CONCATENATED MODULE: ./action-deploy/src/deployment.ts
-/** Runs a phase and notes how long it took, also when it fails. */
-async function timed({ report, ports }, phase, work) {
-    const startedMs = ports.clock.monotonicMs();
-    try {
-        return await work();
-    }
-    finally {
-        report.durations[phase] = (report.durations[phase] ?? 0) + (ports.clock.monotonicMs() - startedMs) / 1000;
-    }
+;// CONCATENATED MODULE: ./shared/src/commands/sections.ts
+/** Many questions in one round trip: each answer framed by a token that no answer can know. Pure. */
+/**
+ * Defines the sh function `section NAME PROGRAM ARGUMENT...`, for scripts that are given the token as `$1`. Standard output
+ * goes straight through; standard error follows it, so that a warning cannot end up inside JSON.
+ */
+const SECTION_FUNCTION = `token=$1
+exec 3>&1
+section() {
+  name=$1
+  shift
+  printf '%s begin %s\\n' "$token" "$name"
+  problem=$({ "$@" 2>&1 >&3 3>&- </dev/null; })
+  printf '\\n%s end %s %s\\n%s\\n%s close %s\\n' "$token" "$name" "$?" "$problem" "$token" "$name"
 }
-/** Something people should know: an annotation now, and a line of the summary. Once each. */
-function warn({ report, ports }, message) {
-    if (report.warnings.includes(message))
-        return;
-    report.warnings.push(message);
-    ports.reporter.warning('Slipway', message);
+`;
+/** @throws SyntaxError when an answer is cut off. */
+function parseSections(output, token) {
+    const sections = new Map();
+    let rest = output;
+    for (;;) {
+        const begin = rest.indexOf(`${token} begin `);
+        if (begin < 0)
+            return sections;
+        const nameEnd = rest.indexOf('\n', begin);
+        const name = rest.slice(begin + token.length + 7, nameEnd);
+        const end = rest.indexOf(`\n${token} end ${name} `, nameEnd);
+        const close = rest.indexOf(`\n${token} close ${name}\n`, Math.max(end, 0));
+        if (nameEnd < 0 || end < 0 || close < 0)
+            throw new SyntaxError(`the server's answer to "${name}" is cut off`);
+        const codeEnd = rest.indexOf('\n', end + 1);
+        sections.set(name, {
+            stdout: rest.slice(nameEnd + 1, end),
+            exitCode: Number.parseInt(rest.slice(end + token.length + 7 + name.length, codeEnd), 10),
+            stderr: rest.slice(codeEnd + 1, close),
+        });
+        rest = rest.slice(close + token.length + name.length + 9);
+    }
 }
 
-;// CONCATENATED MODULE: ./shared/src/commands/images.ts
+;// CONCATENATED MODULE: ./shared/src/commands/server.ts
 
-/** Never the name of a registry: nothing is pulled from or pushed to it. */
-const TAG_HOST = 'slipway.local';
-/** `slipway.local/<project>:<first 32 digits of the digest>` */
-function localTag(project, image) {
-    return `${TAG_HOST}/${project}:${image.split('@sha256:').at(-1)?.slice(0, 32) ?? ''}`;
+
+const QUESTIONS = `${SECTION_FUNCTION}
+project=$3
+case $2 in /*) path=$2 ;; *) path=$HOME/$2 ;; esac
+store=$path/.slipway
+nearest() { n=$1; while [ ! -e "$n" ]; do n=\${n%/*}; n=\${n:-/}; done; printf '%s' "$n"; }
+account() { id -un; id -Gn; printf '%s\\n%s\\n' "$HOME" "$path"; }
+tools() { for t in flock tar timeout mktemp readlink; do command -v "$t" >/dev/null || echo "$t"; done; }
+folder() {
+  if [ -d "$path" ]; then echo directory; elif [ -e "$path" ]; then echo other; else echo missing; fi
+  n=$(nearest "$path")
+  if [ -d "$n" ] && [ -w "$n" ]; then echo writable; else echo "not-writable $n"; fi
+  [ ! -e "$store" ] || [ -w "$store" ] || echo "store-not-writable $(ls -ld "$store")"
+  for f in compose.override.yaml compose.override.yml docker-compose.override.yaml docker-compose.override.yml; do
+    [ ! -e "$path/$f" ] || echo "override $f"
+  done
 }
-/** Pinned: an image that was never pulled by its digest is not ours to tag or to remove. */
-function isPinned(image) {
-    return image.includes('@sha256:');
+space() { df -Pk "$1" && df -Pi "$1"; }
+containers() {
+  tries=0
+  while :; do
+    ids=$(docker ps -aq --no-trunc --filter "label=com.docker.compose.project=$project") || return
+    [ -n "$ids" ] || return 0
+    # A container that goes away between the two questions makes inspect fail: ask again.
+    if answer=$(docker inspect --type container --format "$format" $ids); then printf '%s\\n' "$answer"; return 0; fi
+    tries=$((tries + 1))
+    [ "$tries" -lt 5 ] || return 1
+  done
 }
-/** @param images as the release names them. */
-function tagImages(project, images) {
-    return render_script(`set -eu
-while [ "$#" -gt 1 ]; do
-  docker image tag "$1" "$2"
-  shift 2
-done`, ...[...new Set(images)].filter(isPinned).flatMap((image) => [image, localTag(project, image)]));
+published() { docker ps --no-trunc --format '{{json .}}'; }
+networks() { docker network ls --filter "label=com.docker.compose.project=$project" --format '{{.Name}}'; }
+images() {
+  ids=$(docker image ls -aq --no-trunc | sort -u) || return
+  [ -n "$ids" ] || return 0
+  docker image inspect --format '{"Id":{{json .Id}},"RepoTags":{{json .RepoTags}},"RepoDigests":{{json .RepoDigests}},"Size":{{json .Size}},"Layers":{{json .RootFS.Layers}}}' $ids
+}
+listening() { cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | awk '$4 == "0A" { print $2 }'; }
+releases() {
+  [ -d "$store/releases" ] || return 0
+  for f in "$store"/releases/*/release.json; do [ ! -e "$f" ] || { cat "$f" && echo; } || return; done
+}
+files() { [ ! -d "$store/files" ] || ls "$store/files"; }
+current() { [ ! -e "$store/current" ] || readlink "$store/current"; }
+rendered() { [ ! -e "$store/current" ] || cat "$store/current/compose.yaml"; }
+journal() { [ ! -e "$store/journal" ] || cat "$store/journal"; }
+format=$4
+section account account
+section tools tools
+section folder folder
+section current current
+section releases releases
+section files files
+section rendered rendered
+section journal journal
+if command -v docker >/dev/null; then
+  section docker docker info --format '{{json .}}'
+  section containers containers
+  section published published
+  section networks networks
+  section images images
+  root=$(docker info --format '{{.DockerRootDir}}' 2>/dev/null)
+  section root-space space "$(nearest "\${root:-/var/lib/docker}")"
+fi
+section space space "$(nearest "$path")"
+section listening listening
+`;
+/** Only what is needed: `docker inspect` as a whole prints the environment, which holds secrets. */
+const CONTAINER_FORMAT = '{"Id":{{json .Id}},"Name":{{json .Name}},"Image":{{json .Image}},"RestartCount":{{json .RestartCount}},' +
+    '"State":{{json .State}},"Config":{"Image":{{json .Config.Image}},"Labels":{{json .Config.Labels}}}}';
+/**
+ * @param token random, not guessable by what the server prints.
+ * @param path of the project; relative to the login's home where it is not absolute.
+ */
+function readServer(token, path, project) {
+    return { ...render_script(QUESTIONS, token, path, project, CONTAINER_FORMAT), secretOutput: true };
+}
+
+;// CONCATENATED MODULE: ./shared/src/probes/verdict.ts
+function passed(reason, detail = '') {
+    return { ok: true, reason, detail };
+}
+function failed(reason, detail = '') {
+    return { ok: false, reason, detail };
+}
+
+;// CONCATENATED MODULE: ./shared/src/probes/container.ts
+
+
+
+
+/** Only what is needed: `docker inspect` as a whole prints the environment, which holds secrets. */
+const FORMAT = '{"Id":{{json .Id}},"Name":{{json .Name}},"Image":{{json .Image}},"RestartCount":{{json .RestartCount}},' +
+    '"State":{{json .State}},"Config":{"Image":{{json .Config.Image}},"Labels":{{json .Config.Labels}}}}';
+/** A container that goes away between the two questions makes `inspect` fail: ask again, at most five times. */
+const INSPECT = `n=0
+while :; do
+  ids=$(docker ps -aq --no-trunc --filter "label=com.docker.compose.project=$1") || exit
+  [ -n "$ids" ] || { echo '[]'; exit 0; }
+  if out=$(docker inspect --type container --format "$2" $ids); then
+    printf '%s\\n' "$out" | sed '1s/^/[/;$!s/$/,/;$s/$/]/'
+    exit 0
+  fi
+  n=$((n + 1))
+  [ "$n" -lt 5 ] || exit 1
+done`;
+/**
+ * Every container of a Compose project, running or not, in one round trip. Prints what {@link parseContainers} reads:
+ * a JSON array, empty if there is none. Exits with docker's code if Docker cannot be asked.
+ */
+function inspectContainers(project) {
+    return render_script(INSPECT, project, FORMAT);
 }
 /**
- * Gives up images that no kept release of this project names: our tag goes, and the image if nothing else names or uses
- * it. What a person or another project has tagged, or a container uses, stays (docker refuses without --force).
+ * Reads the answer to {@link inspectContainers}, or plain `docker inspect` output.
+ *
+ * @throws SyntaxError for text that is not a JSON array: an answer that cannot be read is not "no containers".
  */
-function pruneImages(project, images) {
-    return render_script(`while [ "$#" -gt 1 ]; do
-  id=$(docker image inspect --format '{{.Id}}' "$1" 2>/dev/null) || { shift 2; continue; }
-  docker image rm "$2" >/dev/null 2>&1
-  if left=$(docker image inspect --format '{{len .RepoTags}}' "$id" 2>/dev/null) && [ "$left" = 0 ] &&
-    [ -z "$(docker ps -aq --filter "ancestor=$id")" ]; then
-    docker image rm "$1" >/dev/null 2>&1
-  fi
-  shift 2
-done
-:`, ...images.filter(isPinned).flatMap((image) => [image, localTag(project, image)]));
+function parseContainers(inspectJson) {
+    const parsed = parseJson(inspectJson);
+    if (!Array.isArray(parsed)) {
+        throw new SyntaxError(`docker inspect did not print a JSON array but: ${excerpt(inspectJson, 120) || 'nothing'}`);
+    }
+    return readList(parsed).map(parseContainer);
+}
+function parseContainer(container) {
+    const state = readMember(container, 'State');
+    const label = (name) => readText(container, 'Config', 'Labels', `com.docker.compose.${name}`);
+    return {
+        id: readText(container, 'Id'),
+        name: readText(container, 'Name').replace(/^\//, ''),
+        project: label('project'),
+        service: label('service'),
+        image: readText(container, 'Config', 'Image'),
+        imageId: readText(container, 'Image'),
+        state: readText(state, 'Status'),
+        health: parseHealth(readText(state, 'Health', 'Status')),
+        healthLog: readList(state, 'Health', 'Log').map((entry) => ({
+            exitCode: readNumber(entry, 'ExitCode'),
+            output: readText(entry, 'Output'),
+        })),
+        exitCode: readNumber(state, 'ExitCode'),
+        oomKilled: readMember(state, 'OOMKilled') === true,
+        error: readText(state, 'Error'),
+        restartCount: readNumber(container, 'RestartCount'),
+        startedAt: readText(state, 'StartedAt'),
+        configHash: label('config-hash'),
+        number: Number.parseInt(label('container-number'), 10) || 0,
+        oneoff: label('oneoff').toLowerCase() === 'true',
+    };
+}
+function parseHealth(status) {
+    switch (status) {
+        case 'starting':
+        case 'healthy':
+        case 'unhealthy':
+            return status;
+        default:
+            return 'none';
+    }
+}
+/** One container. Total: every state that Docker knows has an answer. */
+function judgeContainer(container, expected) {
+    const { name } = container;
+    const restarts = container.restartCount === 0 ? '' : `, restarted ${times(container.restartCount)}`;
+    if (container.state !== expected.state) {
+        const instead = container.state === 'running' ? ', and was expected to have exited' : '';
+        return failed(`${name} ${describeStop(container)}${instead}${restarts}`, lastOutput(container));
+    }
+    if (expected.state === 'exited' && (container.exitCode !== 0 || container.oomKilled)) {
+        return failed(`${name} ${describeStop(container)}${restarts}`, lastOutput(container));
+    }
+    if (expected.maxRestarts !== undefined && container.restartCount > expected.maxRestarts) {
+        return failed(`${name} was restarted ${times(container.restartCount)}, more than ${expected.maxRestarts}: it may be in a crash loop`, lastOutput(container));
+    }
+    if (expected.state === 'running' && expected.health !== 'any') {
+        switch (container.health) {
+            case 'healthy':
+                break;
+            case 'none':
+                if (expected.health === 'healthy') {
+                    return failed(`${name} has no health check: give its service a \`healthcheck\` in the Compose file, or its image a HEALTHCHECK, or ask for \`health: any\``);
+                }
+                break;
+            case 'starting':
+                return failed(`${name} is still starting (health: starting)${restarts}`, lastOutput(container));
+            case 'unhealthy':
+                return failed(`${name} is unhealthy${restarts}`, lastOutput(container));
+        }
+    }
+    const health = expected.state === 'running' && container.health !== 'none' ? `, ${container.health}` : '';
+    return passed(`${name} is ${container.state}${health}${restarts}`);
+}
+/** All replicas of one service: every one must hold. Containers of other services, and one-off ones, are left out. */
+function judgeService(service, project, containers, expected) {
+    const replicas = containers.filter((container) => container.service === service && !container.oneoff);
+    if (replicas.length === 0) {
+        const others = [...new Set(containers.filter((c) => !c.oneoff).map((c) => c.service))].sort();
+        return failed(others.length === 0
+            ? `project ${project} has no containers on this server`
+            : `project ${project} has no container of service ${service}, only of: ${excerpt(others.join(', '), 200)}`);
+    }
+    const verdicts = replicas.map((replica) => judgeContainer(replica, expected));
+    const bad = verdicts.filter((verdict) => !verdict.ok);
+    const shown = bad.length > 0 ? bad : verdicts;
+    const reason = shown.map((verdict) => verdict.reason).join('; ');
+    const detail = shown.map((verdict) => verdict.detail).find((text) => text !== '') ?? '';
+    if (bad.length === 0)
+        return passed(reason, detail);
+    return failed(replicas.length === 1 ? reason : `${bad.length} of ${replicas.length} replicas: ${reason}`, detail);
+}
+function describeStop(container) {
+    const error = container.error === '' ? '' : ` (${excerpt(container.error, 200)})`;
+    switch (container.state) {
+        case 'exited':
+        case 'dead':
+            if (container.oomKilled)
+                return `was killed for lack of memory (exit code ${container.exitCode})${error}`;
+            return `has exited with code ${container.exitCode}${error}`;
+        case 'restarting':
+            return `keeps restarting: it ended with exit code ${container.exitCode}${container.oomKilled ? ', killed for lack of memory' : ''}${error}`;
+        case 'created':
+            return `was created but not started${error}`;
+        case '':
+            return 'has no state that can be read';
+        default:
+            return `is ${excerpt(container.state, 40)}${error}`;
+    }
+}
+function lastOutput(container) {
+    const last = container.healthLog.at(-1);
+    if (last === undefined || container.health === 'healthy')
+        return '';
+    return excerpt(`health check exit code ${last.exitCode}: ${last.output}`);
+}
+function times(count) {
+    return count === 1 ? 'once' : `${count} times`;
+}
+/** `, last exit code 3`; nothing while it runs again, since Docker has set the code back to 0 then. */
+function lastExitCode({ state, exitCode }) {
+    return state === 'running' ? '' : `, last exit code ${exitCode}`;
 }
 
-;// CONCATENATED MODULE: ./shared/src/probes/outcome.ts
-/** Joins the results of each check, in order. */
-function groupResults(results) {
-    const byCheck = Map.groupBy(results, (result) => result.check);
-    return [...byCheck].map(([check, own]) => {
-        const server = own.find((result) => result.vantage === 'ssh');
-        const outside = own.find((result) => result.vantage === 'runner');
+;// CONCATENATED MODULE: ./shared/src/server/facts.ts
+/** What is known of a server and a project on it, read from the answers to `readServer`: pure. */
+
+
+
+
+/** @throws SyntaxError when the answer is cut off or not what the question gives. */
+function parseServerFacts(output, token) {
+    const sections = parseSections(output, token);
+    const section = (name) => sections.get(name) ?? { exitCode: 127, stdout: '', stderr: '' };
+    const lines = (name) => section(name)
+        .stdout.split('\n')
+        .filter((line) => line !== '');
+    const [user = '', groups = '', home = '', path = ''] = section('account').stdout.split('\n');
+    // The last question: an answer without it was cut off between two others.
+    if (!sections.has('listening'))
+        throw new SyntaxError("the server's answers are cut off");
+    const folder = lines('folder');
+    const prefixed = (prefix) => folder.filter((line) => line.startsWith(`${prefix} `)).map((line) => line.slice(prefix.length + 1));
+    const current = section('current').stdout.trim();
+    const docker = parseDocker(sections.get('docker'));
+    return {
+        user,
+        groups: groups.split(' ').filter((group) => group !== ''),
+        home,
+        path: path.length > 1 ? path.replace(/\/+$/, '') : path,
+        folder: folder[0] === 'directory' || folder[0] === 'missing' ? folder[0] : 'other',
+        notWritable: prefixed('not-writable')[0] ?? '',
+        storeProblem: prefixed('store-not-writable')[0] ?? findUnreadable(sections),
+        overrides: prefixed('override'),
+        missingTools: lines('tools'),
+        docker,
+        containers: docker.kind === 'ready' ? readContainers(section('containers')) : [],
+        publishedPorts: lines('published').flatMap(parsePublished),
+        networks: docker.kind === 'ready' ? readNetworks(section('networks')) : [],
+        images: lines('images').map(parseImage),
+        listeningPorts: [...new Set(lines('listening'))].flatMap(parseListener),
+        space: parseSpace(section('space').stdout),
+        dataRootSpace: parseSpace(section('root-space').stdout),
+        releases: lines('releases').flatMap(parseRelease),
+        current: current === '' ? undefined : current.split('/').at(-1),
+        currentCompose: section('rendered').stdout,
+        storedFiles: lines('files'),
+        journal: section('journal').stdout.trim(),
+    };
+}
+/** Where a part of the store cannot be read: "no release" would be a wrong answer, and "no journal" a dangerous one. */
+function findUnreadable(sections) {
+    const failed = ['current', 'releases', 'files', 'rendered', 'journal'].find((name) => sections.get(name)?.exitCode !== 0);
+    return failed === undefined
+        ? ''
+        : sections.get(failed)?.stderr.trim().slice(0, 300) || `its ${failed} cannot be read`;
+}
+/** An answer that failed is not "no networks": the undo of a deploy that believed it would take them away. */
+function readNetworks(section) {
+    if (section.exitCode !== 0) {
+        throw new SyntaxError(`docker could not list the project's networks: ${section.stderr.trim().slice(0, 300)}`);
+    }
+    return section.stdout.split('\n').filter((line) => line !== '');
+}
+/** An answer that failed is not "no containers": a deploy that believed it would start a second database. */
+function readContainers(section) {
+    if (section.exitCode !== 0)
+        throw new SyntaxError(`docker could not list the project's containers: ${section.stderr.trim().slice(0, 300)}`);
+    return parseContainers(`[${section.stdout
+        .split('\n')
+        .filter((line) => line !== '')
+        .join(',')}]`);
+}
+function parseDocker(section) {
+    if (section === undefined)
+        return { kind: 'missing' };
+    const info = parseJson(section.stdout);
+    const errors = readList(info, 'ServerErrors').filter((text) => typeof text === 'string');
+    const version = readText(info, 'ServerVersion');
+    if (info === undefined || version === '' || errors.length > 0) {
+        // The daemon's answer and the client's words for it are often the same.
+        const words = [...errors, ...section.stderr.split('\n')].map((text) => text.trim().replace(/^ERROR: /, ''));
         return {
-            check,
-            ok: own.every((result) => result.ok),
-            results: own,
-            explanation: server === undefined || outside === undefined ? '' : explainVantages(server, outside),
+            kind: 'unreachable',
+            problem: [...new Set(words)].filter((text) => text !== '' && text !== 'errors pretty printing info').join(' '),
+        };
+    }
+    const compose = readList(info, 'ClientInfo', 'Plugins').find((plugin) => readText(plugin, 'Name') === 'compose');
+    return {
+        kind: 'ready',
+        version,
+        composeVersion: readText(compose, 'Version').replace(/^v/, ''),
+        architecture: readText(info, 'Architecture'),
+        dataRoot: readText(info, 'DockerRootDir'),
+        info,
+    };
+}
+/** `0.0.0.0:8080->80/tcp, :::8080->80/tcp` */
+function parsePublished(line) {
+    const container = parseJson(line);
+    const project = /(?:^|,)com\.docker\.compose\.project=([^,]*)/.exec(readText(container, 'Labels'))?.[1] ?? '';
+    return [...readText(container, 'Ports').matchAll(/(\S+?):(\d+)(?:-(\d+))?->[\d-]+\/(tcp|udp|sctp)/g)].flatMap(([, address = '', from = '', to = from, protocol = '']) => Array.from({ length: Number(to) - Number(from) + 1 }, (_, index) => ({
+        port: Number(from) + index,
+        address: address.replace(/^\[(.*)\]$/, '$1'),
+        protocol,
+        container: readText(container, 'Names'),
+        project,
+    })));
+}
+function parseImage(line) {
+    const image = parseJson(line);
+    const texts = (...keys) => readList(image, ...keys).filter((text) => typeof text === 'string');
+    return {
+        id: readText(image, 'Id'),
+        tags: texts('RepoTags'),
+        digests: texts('RepoDigests'),
+        bytes: readNumber(image, 'Size'),
+        layerDiffIds: texts('Layers'),
+    };
+}
+/** `0100007F:1F90`: https://www.kernel.org/doc/Documentation/networking/proc_net_tcp.txt, each 32 bits in the server's (little-endian) order. */
+function parseListener(line) {
+    const [, words = '', port = ''] = /^((?:[0-9A-F]{8}){1,4}):([0-9A-F]{4})$/i.exec(line) ?? [];
+    if (port === '')
+        return [];
+    const bytes = (words.match(/.{8}/g) ?? []).flatMap((word) => (word.match(/../g) ?? []).toReversed());
+    const mapped = bytes.length === 16 && /^0{20}ffff/i.test(bytes.join(''));
+    const address = bytes.length === 4 || mapped
+        ? bytes
+            .slice(-4)
+            .map((byte) => Number.parseInt(byte, 16))
+            .join('.')
+        : new URL(`http://[${bytes.join('').replaceAll(/(.{4})(?=.)/g, '$1:')}]`).hostname.slice(1, -1);
+    return [{ address, port: Number.parseInt(port, 16) }];
+}
+/** The output of `df -Pk` and then `df -Pi` for one path. */
+function parseSpace(text) {
+    const rows = text.split('\n').filter((line) => /\s\d+%?\s|\s-\s/.test(line) && !line.startsWith('Filesystem'));
+    const [kilobytes, inodes] = rows.map((row) => row.trim().split(/\s+/));
+    const free = Number(kilobytes?.[3]);
+    if (kilobytes === undefined || !Number.isFinite(free))
+        return undefined;
+    const freeInodes = Number(inodes?.[3]);
+    // A file system that makes inodes as it goes says 0 of 0.
+    const counted = inodes !== undefined && Number(inodes[1]) > 0 && Number.isFinite(freeInodes);
+    return { mountPoint: kilobytes[5] ?? '', freeBytes: free * 1024, freeInodes: counted ? freeInodes : undefined };
+}
+/** A release.json that cannot be read is left out: its folder is not touched, and it cannot be chosen. */
+function parseRelease(line) {
+    const value = parseJson(line);
+    const text = (key) => readText(value, key);
+    if (!isReleaseId(text('id')))
+        return [];
+    const services = readMember(value, 'services') ?? {};
+    return [
+        {
+            id: text('id'),
+            project: text('project'),
+            created: text('created'),
+            commit: text('commit'),
+            ref: text('ref'),
+            actor: text('actor'),
+            runUrl: text('runUrl'),
+            result: text('result') === 'adopted' ? 'adopted' : 'healthy',
+            services: Object.fromEntries(Object.entries(services).map(([name, service]) => [
+                name,
+                {
+                    reference: readText(service, 'reference'),
+                    image: readText(service, 'image'),
+                    configHash: readText(service, 'configHash'),
+                },
+            ])),
+            files: readList(value, 'files').filter((address) => typeof address === 'string'),
+        },
+    ];
+}
+
+;// CONCATENATED MODULE: ./shared/src/server/read.ts
+/** Asking a server for its facts. */
+
+
+
+/** Everything Slipway needs to know of a server and a project on it, in one round trip; changes nothing. */
+async function readServerFacts(session, path, project, signal) {
+    const token = `slipway-${(0,external_node_crypto_.randomBytes)(16).toString('hex')}`;
+    const { stdout } = await session.run(readServer(token, path, project), {
+        purpose: 'look at the server',
+        ...(signal === undefined ? {} : { signal }),
+    });
+    return parseServerFacts(stdout, token);
+}
+
+;// CONCATENATED MODULE: external "node:readline"
+const external_node_readline_namespaceObject = require("node:readline");
+;// CONCATENATED MODULE: ./shared/src/transaction/lock.ts
+
+
+
+
+/** The server lets the lock go when it has not heard of us for so long: a link that was cut says nothing. */
+const LEASE_SECONDS = 30;
+const HEARTBEAT_SECONDS = 5;
+const RETRY_SECONDS = 1;
+/** flock's answer through our script: somebody else has it. */
+const HELD = 75;
+/**
+ * Takes the project's lock for this session. The kernel holds it, so it is free as soon as its holder is gone, however it went.
+ *
+ * @throws LockHeldError that says who has it, after `waitSeconds`; CancelledError.
+ */
+async function takeLock(session, layout, request, clock) {
+    const startedMs = clock.monotonicMs();
+    for (let told = false;; told = true) {
+        const answer = await tryLock(session, layout, request.holder);
+        if (typeof answer !== 'string')
+            return { ...answer, waited: told };
+        if (clock.monotonicMs() - startedMs >= request.waitSeconds * 1000) {
+            throw new LockHeldError(`Another session is at work on this project at ${session.where}: ${answer}.`, 'Nothing was changed. Run this again when that one has ended; a lock never outlives its session by more than half a minute.');
+        }
+        if (!told)
+            request.onWait(answer);
+        await clock.sleep(RETRY_SECONDS, request.signal);
+    }
+}
+/** @returns the lock, or who holds it. */
+async function tryLock(session, layout, holder) {
+    const process = await session.start(holdLock(layout, holder, LEASE_SECONDS));
+    const problems = (0,consumers_namespaceObject.text)(process.stderr);
+    // A lost connection is reported by whoever uses the session next; here it must only not go unhandled.
+    process.exit.catch(() => undefined);
+    problems.catch(() => undefined);
+    process.stdin.on('error', () => undefined);
+    const lines = [];
+    for await (const line of (0,external_node_readline_namespaceObject.createInterface)({ input: process.stdout })) {
+        const current = /^locked (.*)$/.exec(line)?.[1];
+        if (current !== undefined)
+            return keepLock(process, current);
+        lines.push(line);
+    }
+    const exitCode = await process.exit;
+    if (exitCode === HELD)
+        return lines.join(' ').slice(0, 300) || 'it left no name';
+    const problem = (await problems).trim();
+    throw new CommandError(`The project's lock could not be taken at ${session.where}: ${problem.slice(0, 500)}`, 'Nothing was changed.', exitCode, problem);
+}
+function keepLock(process, current) {
+    const heartbeat = setInterval(() => {
+        process.stdin.write('beat\n');
+    }, HEARTBEAT_SECONDS * 1000);
+    heartbeat.unref();
+    return {
+        current: current === 'none' ? undefined : current.split('/').at(-1),
+        release: async () => {
+            clearInterval(heartbeat);
+            process.stdin.end();
+            await process.exit.catch(() => undefined);
+            process.close();
+        },
+    };
+}
+
+;// CONCATENATED MODULE: ./shared/src/commands/render.ts
+/** Rendering the user's Compose files by the server's own `docker compose`: pure. */
+
+
+/** Prints the staging folder on the first line, then the rendered project: as YAML, since Compose leaves `x-` keys out of its JSON. */
+const RENDER = `umask 077
+base=\${XDG_RUNTIME_DIR:-/dev/shm}
+[ -d "$base" ] && [ -w "$base" ] || base=\${TMPDIR:-/tmp}
+root=$(mktemp -d "$base/slipway.XXXXXXXX") || exit
+trap 'rm -rf "$root"' EXIT
+trap 'exit 129' HUP INT TERM PIPE
+# So deep that \`../..\` in a path stays below a folder of ours, where it can be told.
+stage=$root/_/_/_/_/_/_/_/_
+mkdir -p "$stage" && tar -xf - -C "$stage" || exit
+directory=$stage/$1
+project=$2
+shift 2
+mkdir -p "$directory" && cd "$directory" || exit
+printf '%s\\n' "$stage"
+unset COMPOSE_FILE COMPOSE_PROJECT_NAME COMPOSE_ENV_FILES COMPOSE_PROFILES
+docker compose --ansi never --project-name "$project" --project-directory "$directory" "$@" config`;
+/**
+ * Renders in a folder of its own in memory (`XDG_RUNTIME_DIR`, else /dev/shm), readable by nobody else and removed at the
+ * end, also when the connection breaks: what it unpacks holds secrets. Changes nothing else.
+ */
+function renderProject(request) {
+    return {
+        ...render_script(RENDER, request.directory, request.project, ...request.envFiles.flatMap((file) => ['--env-file', file]), ...request.composeFiles.flatMap((file) => ['--file', file])),
+        stdin: request.tar,
+        secretOutput: true,
+    };
+}
+/** @throws SyntaxError when the staging folder's line is missing. */
+function parseRendered(stdout) {
+    const end = stdout.indexOf('\n');
+    const stagingRoot = stdout.slice(0, Math.max(end, 0));
+    if (!stagingRoot.startsWith('/'))
+        throw new SyntaxError('the server did not name the staging folder');
+    return { stagingRoot, rendered: stdout.slice(end + 1) };
+}
+/**
+ * What Compose warns of while rendering: above all a variable that is not set and becomes an empty text, which nobody would
+ * notice otherwise. Its lines look like `time="..." level=warning msg="..."`.
+ */
+function parseComposeWarnings(stderr) {
+    const messages = [...stderr.matchAll(/level=warning msg=("(?:[^"\\]|\\.)*")/g)].map(([, quoted = '']) => {
+        const text = parseJson(quoted);
+        return typeof text === 'string' ? text : quoted;
+    });
+    return [...new Set(messages)];
+}
+
+;// CONCATENATED MODULE: ./shared/src/compose/rewrite.ts
+/** From what Compose rendered in the staging folder to the release's own, self-contained Compose file: pure. */
+
+
+
+const NOT_RELEASED = new Set(['build', 'profiles', 'env_file', 'develop']);
+/**
+ * Points mounts, configs and secrets from the staging folder to their final places, and drops what a release must not
+ * have: `build` (a release runs the image), `profiles` (what was chosen is what is in the release), `env_file` (already in
+ * `environment`) and `develop`.
+ */
+function relocateProject(project, stagingRoot, relocate) {
+    const findings = [];
+    // `../data` leads out of the workspace, and must not become a folder beside the staging one.
+    const outer = /^.*?\/slipway\.[A-Za-z0-9]{8}(?=\/|$)/.exec(stagingRoot)?.[0] ?? stagingRoot;
+    const move = (path) => {
+        if (path !== outer && !path.startsWith(`${outer}/`))
+            return path;
+        // Compose doubles `$` in what it renders, and reads it so again.
+        const moved = relocate(path.replaceAll('$$', '$'));
+        if ('path' in moved)
+            return moved.path.replaceAll('$', '$$$$');
+        findings.push(moved.finding);
+        return path;
+    };
+    const services = mapValues(readMember(project.raw, 'services'), (service) => {
+        const rest = Object.fromEntries(Object.entries(service).filter(([key]) => !NOT_RELEASED.has(key)));
+        const volumes = rest['volumes'];
+        if (!Array.isArray(volumes))
+            return rest;
+        return {
+            ...rest,
+            volumes: volumes.map((mount) => isObject(mount) && mount['type'] === 'bind' ? { ...mount, source: move(readText(mount, 'source')) } : mount),
         };
     });
-}
-/** What it means that a check passed or failed on the server and from outside. */
-function explainVantages(server, outside) {
-    if (server.attempts === 0) {
-        return outside.ok
-            ? 'answers from outside; the server could not be asked'
-            : 'does not answer from outside; the server could not be asked';
-    }
-    if (server.ok && outside.ok)
-        return 'answers on the server and from outside';
-    if (server.ok)
-        return 'answers on the server, not from outside: firewall, DNS or proxy';
-    if (outside.ok)
-        return 'answers from outside, not on the server: another server may be answering, or the server cannot reach its own public address';
-    return server.lastVerdict.reason === outside.lastVerdict.reason
-        ? 'fails on the server and from outside alike: the application itself'
-        : 'fails on the server and from outside: begin with the application, then look at firewall, DNS and proxy';
-}
-/** One line about a check that failed: `api: answers on the server, not from outside: ... (from the runner: ...)`. */
-function describeOutcome(outcome) {
-    const bad = outcome.results.filter((result) => !result.ok);
-    const reasons = bad.map((result) => outcome.results.length === 1 ? describeResult(result) : `${describeVantage(result)}: ${describeResult(result)}`);
-    return [outcome.explanation, ...(outcome.ok ? [] : reasons)].filter((text) => text !== '').join('; ');
-}
-function describeVantage(result) {
-    return result.vantage === 'ssh' ? 'on the server' : 'from the runner';
-}
-function describeResult(result) {
-    const attempts = result.attempts > 1 ? ` (${result.attempts} attempts)` : '';
-    return `${result.lastVerdict.reason}${attempts}`;
-}
-
-;// CONCATENATED MODULE: ./shared/src/probes/check-model.ts
-/** What a check looks at, for people. */
-function describeTarget(check) {
-    switch (check.kind) {
-        case 'http':
-            return check.url;
-        case 'tcp':
-        case 'tls':
-            return `${check.kind}://${joinHostPort(check.host, check.port)}`;
-        case 'container':
-            return `container:${check.service}`;
-        case 'command':
-            return `command: ${check.command}`;
-    }
-}
-/** The places from which a check is made. */
-function listVantages(check) {
-    return check.via === 'both' ? ['ssh', 'runner'] : [check.via];
-}
-function needsSession(checks) {
-    return checks.some((check) => check.via !== 'runner');
-}
-function joinHostPort(host, port) {
-    return `${host.includes(':') ? `[${host}]` : host}:${port}`;
-}
-
-;// CONCATENATED MODULE: ./shared/src/probes/http.ts
-/** HTTP checks: which requests to make, and what to think of the answer. */
-
-
-
-
-const http_MAX_BODY_BYTES = 1024 * 1024;
-/** One attempt: the request, the redirects that may be followed, the verdict. @throws RequestError, CancelledError */
-async function attemptHttp(check, timeoutSeconds, { http, clock, ...connection }) {
-    const startedMs = clock.monotonicMs();
-    let url = check.url;
-    for (let hop = 0;; hop++) {
-        const remaining = timeoutSeconds - (clock.monotonicMs() - startedMs) / 1000;
-        if (remaining <= 0)
-            throw new RequestError('timeout', `no final answer within ${timeoutSeconds} s, after ${hop} redirects`, '');
-        const response = await http.request({
-            ...connection,
-            method: check.method,
-            url,
-            headers: isSameHost(url, check.url) ? check.headers : {},
-            timeoutSeconds: remaining,
-            maxBodyBytes: http_MAX_BODY_BYTES,
-            connectTo: chooseConnectTo(check, url),
-            ca: check.ca,
-        });
-        const next = judgeRedirect(check, url, response, hop);
-        if (next === undefined) {
-            // The limit is for what a visitor waits: all hops.
-            const latencyMs = clock.monotonicMs() - startedMs;
-            return judgeHttp(check, hop === 0 ? response : { ...response, latencyMs: Math.max(latencyMs, response.latencyMs) }, clock.now());
+    const moveFile = (entry) => typeof entry['file'] === 'string' ? { ...entry, file: move(entry['file']) } : entry;
+    const raw = { ...project.raw, services };
+    for (const kind of ['configs', 'secrets']) {
+        if (!isObject(raw[kind]))
+            continue;
+        raw[kind] = mapValues(raw[kind], moveFile);
+        for (const [name, entry] of Object.entries(raw[kind])) {
+            if (readText(entry, 'environment') !== '')
+                findings.push(refuseEnvironment(kind, name));
         }
-        if (typeof next !== 'string')
-            return next;
-        url = next;
     }
-}
-const REDIRECTS = new Set([301, 302, 303, 307, 308]);
-/** Where a redirect leads; a verdict if it must not be followed; undefined if the response is the final one. */
-function judgeRedirect(check, from, response, hop) {
-    const location = response.headers['location'];
-    // Who expects 301 wants to see the 301.
-    if (!REDIRECTS.has(response.status) || location === undefined || includesStatus(check.status, response.status))
-        return undefined;
-    const target = URL.parse(location, from);
-    const shown = excerpt(location, 200);
-    if (target === null || !/^https?:$/.test(target.protocol)) {
-        return failed(`status ${response.status} redirects to something that is not an http or https URL: ${shown}`);
-    }
-    const host = target.hostname.toLowerCase();
-    if (!isSameHost(target.href, check.url) && !check.allowRedirectHosts.includes(host)) {
-        return failed(`status ${response.status} redirects to another host, ${excerpt(host, 100)}; if that is right, say \`allow-redirect-host: ${excerpt(host, 100)}\``, shown);
-    }
-    if (target.protocol === 'http:' && from.startsWith('https:')) {
-        return failed(`status ${response.status} redirects from https to plain http`, shown);
-    }
-    if (hop >= check.maxRedirects) {
-        return failed(`${hop + 1} redirects, more than ${check.maxRedirects}: the last one leads to ${shown}`);
-    }
-    target.hash = '';
-    return target.href;
-}
-/** The answer to the last request. Pure. */
-function judgeHttp(check, response, now) {
-    const detail = response.body === '' ? '' : excerpt(response.body);
-    const took = `${Math.round(response.latencyMs)} ms`;
-    if (!includesStatus(check.status, response.status)) {
-        return failed(`status ${response.status} instead of ${describeStatus(check.status)}`, detail);
-    }
-    const judged = [
-        judgeHeaders(check, response),
-        judgeBody(check, response),
-        judgeReleaseId(check, response),
-        check.maxLatencyMs !== undefined && response.latencyMs > check.maxLatencyMs
-            ? failed(`answered in ${took}, slower than ${check.maxLatencyMs} ms`)
-            : undefined,
-        judgeCertificate(response.certificate, check.minCertificateDays, now),
-    ].filter((verdict) => verdict !== undefined);
-    const faults = judged.filter((verdict) => !verdict.ok).map((verdict) => verdict.reason);
-    if (faults.length > 0)
-        return failed(faults.join('; '), judged.find((verdict) => verdict.detail !== '')?.detail ?? detail);
-    const notes = judged.map((verdict) => verdict.reason).filter((reason) => reason !== '');
-    return passed([`status ${response.status} in ${took}`, ...notes].join(', '), judged.find((verdict) => verdict.detail !== '')?.detail ?? '');
-}
-function includesStatus(ranges, status) {
-    return ranges.some(({ from, to }) => status >= from && status <= to);
-}
-function describeStatus(ranges) {
-    return ranges
-        .map(({ from, to }) => from === to ? `${from}` : from % 100 === 0 && to === from + 99 ? `${from / 100}xx` : `${from}-${to}`)
-        .join(' or ');
-}
-function judgeHeaders(check, response) {
-    const faults = check.header.flatMap(({ name, expected }) => {
-        const found = Object.hasOwn(response.headers, name) ? response.headers[name] : undefined;
-        if (found === undefined)
-            return [`no header ${name}`];
-        return matchesText(expected, found) ? [] : [`header ${name} is ${quote(found)} instead of ${quote(expected)}`];
-    });
-    return faults.length === 0 ? undefined : failed(faults.join('; '));
-}
-function judgeBody(check, response) {
-    if (check.method === 'HEAD')
-        return undefined;
-    if (check.bodyContains.length + check.bodyMatches.length + check.json.length === 0) {
-        return isSuccess(response.status) ? judgeHealthWords(response) : undefined;
-    }
-    const within = response.truncated ? ' within its first MiB' : '';
-    const faults = [
-        ...check.bodyContains
-            .filter((text) => !response.body.includes(text))
-            .map((text) => `the body does not contain ${quote(text)}${within}`),
-        ...check.bodyMatches
-            .filter((source) => !new RegExp(source, 'm').test(response.body))
-            .map((source) => `the body does not match ${quote(source)}${within}`),
-        ...judgeJson(check, response),
-    ];
-    return faults.length === 0 ? undefined : failed(faults.join('; '), excerpt(response.body));
-}
-function judgeJson(check, response) {
-    if (check.json.length === 0)
-        return [];
-    const document = parseJson(response.body);
-    if (document === undefined)
-        return [response.truncated ? 'the body is longer than 1 MiB, so its JSON cannot be read' : 'the body is not JSON'];
-    return check.json.flatMap(({ path, pathText, expected }) => {
-        const found = readPath(document, path);
-        if (found === undefined)
-            return [`JSON has no ${excerpt(pathText, 100)}`];
-        return matchesJson(expected, found)
-            ? []
-            : [
-                `JSON ${excerpt(pathText, 100)} is ${quote(typeof found === 'string' ? found : JSON.stringify(found))} instead of ${quote(expected)}`,
-            ];
-    });
-}
-/** `expected` is text, as it was written: `true` is equal to true and to "true", `1.0` to 1. */
-function matchesJson(expected, found) {
-    if (typeof found === 'string')
-        return matchesText(expected, found);
-    if (expected === '*')
-        return true;
-    if (typeof found === 'number' && /^-?\d+(?:\.\d+)?(?:e[+-]?\d+)?$/i.test(expected))
-        return Number(expected) === found;
-    return JSON.stringify(found) === expected;
-}
-/** Equal, where `*` in the pattern stands for any text. Linear, unlike a regular expression made from the pattern. */
-function matchesText(pattern, text) {
-    const [first = '', ...rest] = pattern.split('*');
-    const last = rest.pop();
-    if (last === undefined)
-        return text === pattern;
-    if (!text.startsWith(first) || text.length < first.length + last.length || !text.endsWith(last))
-        return false;
-    let at = first.length;
-    const end = text.length - last.length;
-    for (const part of rest) {
-        const found = text.indexOf(part, at);
-        if (found < 0 || found + part.length > end)
-            return false;
-        at = found + part.length;
-    }
-    return true;
-}
-// --- health words ------------------------------------------------------------------------------------------------------
-const GOOD = new Set(['healthy', 'ready', 'alive', 'ok', 'okay', 'pass', 'passing', 'passed', 'up', 'true']);
-const WARNING = new Set(['warn', 'warning', 'degraded']);
-const BAD = new Set([
-    'unhealthy',
-    'not ready',
-    'not-ready',
-    'notready',
-    'fail',
-    'failed',
-    'failing',
-    'failure',
-    'down',
-    'error',
-    'critical',
-    'unavailable',
-    'out_of_service',
-    'dead',
-    'ko',
-    'false',
-]);
-/** `pass`, `warn` and `fail` are the draft's (draft-inadarei-api-health-check), with the synonyms that it lists. */
-function judgeHealthWord(word) {
-    const lower = word.trim().toLowerCase();
-    return GOOD.has(lower) ? 'good' : WARNING.has(lower) ? 'warning' : BAD.has(lower) ? 'bad' : 'unknown';
-}
-/** What a body says of itself where nothing was asked of it. Unknown words are no verdict. */
-function judgeHealthWords(response) {
-    const type = (response.headers['content-type'] ?? '').toLowerCase();
-    const json = /^application\/(?:[\w.-]+\+)?json\b/.test(type) ? parseJson(response.body) : undefined;
-    const plain = type === '' || type.startsWith('text/plain');
-    const word = json !== undefined
-        ? readStatus(json)
-        : plain && response.body.length <= 40
-            ? response.body.trim().replace(/[.!]$/, '')
-            : '';
-    const shown = excerpt(word, 40);
-    switch (judgeHealthWord(word)) {
-        case 'good':
-            return passed(shown.toLowerCase());
-        case 'warning':
-            return passed(`with a warning: the body says ${quote(shown)}`, excerpt(response.body));
-        case 'bad':
-            return failed(`status ${response.status}, but the body says ${quote(shown)}${describeBadParts(json)}`, excerpt(response.body));
-        case 'unknown':
-            return undefined;
-    }
-}
-function readStatus(json) {
-    const status = typeof json === 'object' ? readMember(json, 'status') : json;
-    return typeof status === 'string' || typeof status === 'boolean' ? String(status) : '';
-}
-/** The parts that are bad: `checks` of health+json and of many others, `components` of Spring Boot. */
-function describeBadParts(json) {
-    const names = ['checks', 'components', 'details'].flatMap((key) => {
-        const parts = readMember(json, key);
-        if (typeof parts !== 'object' || parts === null)
-            return [];
-        return Object.entries(parts)
-            .filter(([, part]) => (Array.isArray(part) ? part : [part]).some((item) => judgeHealthWord(readStatus(item)) === 'bad'))
-            .map(([position, part]) => (Array.isArray(parts) ? nameOf(part, position) : position));
-    });
-    return names.length === 0 ? '' : ` (${excerpt(names.slice(0, 10).join(', '), 200)})`;
-}
-function nameOf(part, position) {
-    const name = readMember(part, 'name');
-    return typeof name === 'string' ? name : position;
-}
-function isSuccess(status) {
-    return status >= 200 && status < 300;
-}
-// --- release ------------------------------------------------------------------------------------------------------------
-const RELEASE_MEMBERS = ['releaseId', 'release_id', 'release', 'version', 'commit'];
-const RELEASE_HEADERS = ['x-release-id', 'x-release', 'x-version'];
-/** The names under which a response may say which release it comes from: `releaseId` is health+json's. */
-function judgeReleaseId(check, response) {
-    const { releaseId } = check;
-    if (releaseId === undefined)
-        return undefined;
-    const document = parseJson(response.body);
-    const found = [
-        ...RELEASE_HEADERS.flatMap((name) => response.headers[name] ?? []),
-        ...RELEASE_MEMBERS.flatMap((name) => {
-            const value = readMember(document, name);
-            return typeof value === 'string' || typeof value === 'number' ? [String(value)] : [];
-        }),
-    ];
-    if (found.some((id) => isSameRelease(id, releaseId)))
-        return passed(`release ${excerpt(releaseId, 60)}`);
-    return failed(found.length === 0
-        ? `the answer does not say its release: expected ${quote(releaseId)} as \`releaseId\` in JSON or in the header x-release-id`
-        : `release ${[...new Set(found)].map(quote).join(', ')} instead of ${quote(releaseId)}`, excerpt(response.body));
-}
-/** Equal, or one the abbreviation of the other's commit (7 digits at least, as git prints them). */
-function isSameRelease(a, b) {
-    const [short, long] = [a.trim().toLowerCase(), b.trim().toLowerCase()].sort((x, y) => x.length - y.length);
-    return (a.trim() === b.trim() || (/^[0-9a-f]{7,40}$/.test(short) && /^[0-9a-f]{7,40}$/.test(long) && long.startsWith(short)));
-}
-// --- certificates, addresses ---------------------------------------------------------------------------------------------
-const DAY_MS = 86_400_000;
-/** Whether it holds long enough. That it holds now, and for this name, the connection itself has verified. */
-function judgeCertificate(certificate, minDays, now) {
-    if (certificate === undefined)
-        return undefined;
-    const days = Math.floor((certificate.validTo.getTime() - now.getTime()) / DAY_MS);
-    const until = Number.isNaN(days) ? 'an unreadable date' : certificate.validTo.toISOString().slice(0, 10);
-    const left = `the certificate is valid until ${until} (${describeDays(days)})`;
-    if (minDays === undefined)
-        return undefined;
-    return days >= minDays
-        ? passed(left)
-        : failed(`${left}, less than ${minDays} days`, `issued by ${excerpt(certificate.issuer, 100)}`);
-}
-function describeDays(days) {
-    return `${days} ${Math.abs(days) === 1 ? 'day' : 'days'}`;
-}
-function isSameHost(a, b) {
-    return new URL(a).hostname.toLowerCase() === new URL(b).hostname.toLowerCase();
-}
-/** `connect-to` is for the URL's own host. Its port is for the URL's own port: a redirect from http to https keeps the host, not the port. */
-function chooseConnectTo(check, url) {
-    if (check.connectTo === undefined || !isSameHost(url, check.url))
-        return undefined;
-    const port = http_readPort(url);
-    return { host: check.connectTo.host, port: port === http_readPort(check.url) ? (check.connectTo.port ?? port) : port };
-}
-function http_readPort(text) {
-    const url = new URL(text);
-    return Number(url.port) || (url.protocol === 'https:' ? 443 : 80);
-}
-function quote(text) {
-    return `"${excerpt(text, 100)}"`;
-}
-
-;// CONCATENATED MODULE: ./shared/src/probes/endpoint.ts
-
-
-/** @throws RequestError, CancelledError */
-async function attemptEndpoint(check, timeoutSeconds, { http, clock, ...connection }) {
-    const { host, port } = check;
-    const tls = check.kind === 'tls' ? { tls: { serverName: check.serverName }, ca: check.ca } : {};
-    return judgeEndpoint(check, await http.reach({ ...connection, host, port, timeoutSeconds, ...tls }), clock.now());
-}
-/** Pure. That a certificate holds now, and for this name, the connection itself has verified. */
-function judgeEndpoint(check, reached, now) {
-    const connected = `connected in ${Math.round(reached.latencyMs)} ms`;
-    if (check.kind === 'tcp')
-        return passed(connected);
-    const certificate = judgeCertificate(reached.certificate, check.minCertificateDays ?? 0, now);
-    if (certificate === undefined)
-        return passed(connected);
-    return certificate.ok ? passed(`${connected}, ${certificate.reason}`) : certificate;
-}
-
-;// CONCATENATED MODULE: ./shared/src/probes/poll.ts
-/** Attempt after attempt until the verdict stands. */
-
-
-
-/** However long the backoff makes them, pauses end. */
-const MAX_PAUSE_SECONDS = 300;
-/** The pause after an attempt (the first is 1). Pure. */
-function choosePause(pace, attempt) {
-    return Math.min(pace.intervalSeconds * pace.backoff ** (attempt - 1), Math.max(MAX_PAUSE_SECONDS, pace.intervalSeconds));
-}
-/**
- * Makes attempts until enough in a row have passed, or that has become impossible: too few attempts are left, or too
- * little time before the deadline.
- *
- * @throws CancelledError when the signal is aborted
- */
-async function pollCheck(check, vantage, attemptOnce, clock, signal) {
-    const startedMs = clock.monotonicMs();
-    const deadlineMs = check.deadlineSeconds === undefined ? Infinity : startedMs + check.deadlineSeconds * 1000;
-    const latenciesMs = [];
-    let inARow = 0;
-    for (let attempt = 1;; attempt++) {
-        const beganMs = clock.monotonicMs();
-        const verdict = await judgeAttempt(attemptOnce, Math.max(0.001, Math.min(check.timeoutSeconds, (deadlineMs - beganMs) / 1000)), signal);
-        const endedMs = clock.monotonicMs();
-        latenciesMs.push(endedMs - beganMs);
-        inARow = verdict.ok ? inARow + 1 : 0;
-        const finish = (ok, lastVerdict) => ({
-            check,
-            vantage,
-            ok,
-            attempts: attempt,
-            lastVerdict,
-            latenciesMs,
-            durationMs: endedMs - startedMs,
-        });
-        if (inARow >= check.successes)
-            return finish(true, verdict);
-        if (check.attempts - attempt < check.successes - inARow) {
-            return finish(false, explainShortfall(verdict, inARow, check, `${attempt} of ${check.attempts} attempts made`));
+    raw['services'] = mapValues(raw['services'], (service) => labelContent(service, raw));
+    if (findings.length === 0) {
+        for (const place of findStrings(raw, outer)) {
+            findings.push({
+                message: `${place} points to a file of the workspace, and Slipway does not know how to ship that.`,
+                hint: 'Use a bind mount, a config or a secret for it.',
+            });
         }
-        const pauseSeconds = choosePause(check, attempt);
-        if (endedMs + pauseSeconds * 1000 >= deadlineMs) {
-            return finish(false, explainShortfall(verdict, inARow, check, `the deadline of ${check.deadlineSeconds ?? 0} s has come`));
-        }
-        await clock.sleep(pauseSeconds, signal);
     }
+    return { raw, findings };
 }
-async function judgeAttempt(attemptOnce, timeoutSeconds, signal) {
-    try {
-        return await attemptOnce(timeoutSeconds);
-    }
-    catch (error) {
-        // Anything that is not ours is a defect, and no verdict on a server.
-        if (!(error instanceof SlipwayError))
-            throw error;
-        if (signal?.aborted === true)
-            throw new CancelledError('The workflow was cancelled.', '', { cause: error });
-        return failed(excerpt(error.message), excerpt(error.hint));
-    }
-}
-/** A passed attempt that comes too late or too seldom is still a failed check, and has to say why. */
-function explainShortfall(verdict, inARow, check, why) {
-    if (!verdict.ok)
-        return verdict;
-    return failed(`only ${inARow} of ${check.successes} successes in a row (${why}); last: ${verdict.reason}`, verdict.detail);
-}
-
-;// CONCATENATED MODULE: ./shared/src/probes/run-checks.ts
-/** All checks at once, every one to its end. */
-
-
-
-
-
-
-
-
-/** Connections at a time. */
-const MAX_PARALLEL = 16;
-/** sshd's MaxSessions is 10 by default, and a command takes one (a forwarded connection does not): some are left to others. */
-const MAX_PARALLEL_COMMANDS = 6;
-/**
- * Makes every check from each of its vantages, in parallel, and waits for all of them. Results are in the order of the
- * checks, the server's vantage before the runner's.
- *
- * @throws CancelledError
- */
-async function runChecks(checks, ports) {
-    const tasks = checks.flatMap((check) => listVantages(check).map((vantage) => ({ check, vantage })));
-    const isCommand = ({ check }) => check.kind === 'container' || check.kind === 'command';
-    const results = new Map();
-    const work = async (queue) => {
-        for (let task = queue.shift(); task !== undefined; task = queue.shift()) {
-            const result = await runCheck(task.check, task.vantage, ports);
-            results.set(task, result);
-            ports.onResult?.(result);
-        }
-    };
-    const start = (queue, limit) => Array.from({ length: Math.min(limit, queue.length) }, () => work(queue));
-    await Promise.all([
-        ...start(tasks.filter(isCommand), MAX_PARALLEL_COMMANDS),
-        ...start(tasks.filter((task) => !isCommand(task)), MAX_PARALLEL),
-    ]);
-    return tasks.flatMap((task) => results.get(task) ?? []);
-}
-/** One check from one vantage. @throws CancelledError */
-async function runCheck(check, vantage, ports) {
-    const { http, clock, signal, session } = ports;
-    if (vantage === 'ssh' && (session === undefined || session instanceof SlipwayError)) {
-        const lastVerdict = session === undefined
-            ? failed('there is no SSH connection to make it from')
-            : failed(`not made, no SSH connection: ${session.message}`, session.hint);
-        return { check, vantage, ok: false, attempts: 0, lastVerdict, latenciesMs: [], durationMs: 0 };
-    }
-    const server = vantage === 'ssh' && !(session instanceof SlipwayError) ? session : undefined;
-    const dial = server && ((host, port) => server.dial(host, port));
-    const environment = { http, clock, signal, dial };
-    const attemptOnce = async (timeoutSeconds) => {
-        if (signal?.aborted === true)
-            throw new CancelledError('The workflow was cancelled.', '');
-        switch (check.kind) {
-            case 'http':
-                return attemptHttp(check, timeoutSeconds, environment);
-            case 'tcp':
-            case 'tls':
-                return attemptEndpoint(check, timeoutSeconds, environment);
-            case 'container':
-                return server === undefined ? failed(ONLY_SSH) : attemptContainer(check, timeoutSeconds, server, signal);
-            case 'command':
-                return server === undefined ? failed(ONLY_SSH) : attemptCommand(check, timeoutSeconds, server, signal);
-        }
-    };
-    const result = await pollCheck(check, vantage, attemptOnce, clock, signal);
-    return result.ok || vantage !== 'runner'
-        ? result
-        : { ...result, lastVerdict: addLoopbackHint(check, result.lastVerdict) };
-}
-const ONLY_SSH = 'can only be made on the server';
-async function attemptContainer(check, timeoutSeconds, session, signal) {
-    const { exitCode, stdout, stderr } = await session.run(inspectContainers(check.project), {
-        timeoutSeconds,
-        accept: 'any',
-        purpose: `look at the containers of project ${check.project}`,
-        ...(signal === undefined ? {} : { signal }),
-    });
-    if (exitCode !== 0)
-        return failed(`Docker could not be asked (exit code ${exitCode})`, excerptEnd(stderr));
-    try {
-        return judgeService(check.service, check.project, parseContainers(stdout), check);
-    }
-    catch (error) {
-        if (!(error instanceof SyntaxError))
-            throw error;
-        return failed(error.message);
-    }
-}
-async function attemptCommand(check, timeoutSeconds, session, signal) {
-    const completed = await session.run({ words: ['sh', '-c', check.command] }, {
-        timeoutSeconds,
-        accept: 'any',
-        purpose: `run ${describeTarget(check)}`,
-        ...(signal === undefined ? {} : { signal }),
-    });
-    return judgeCommand(completed);
-}
-/** Exit code 0 passes. The end of the output tells more than its beginning. Pure. */
-function judgeCommand(completed) {
-    const output = [excerptEnd(completed.stdout, 240), excerptEnd(completed.stderr, 240)]
-        .filter((text) => text !== '')
-        .join(' ');
-    return completed.exitCode === 0 ? passed('exit code 0', output) : failed(`exit code ${completed.exitCode}`, output);
-}
-const LOOPBACK = /^(?:localhost|127\.\d+\.\d+\.\d+|::1|\[::1\])$/i;
-function addLoopbackHint(check, verdict) {
-    const host = check.kind === 'http' ? (check.connectTo?.host ?? new URL(check.url).hostname) : 'host' in check ? check.host : '';
-    if (!LOOPBACK.test(host))
-        return verdict;
+/** Measured with Compose 2.26 and 2.40: the rendered file keeps the variable's name only, and `up` would need its value again. */
+function refuseEnvironment(kind, name) {
     return {
-        ...verdict,
-        reason: `${verdict.reason} (seen from the runner, ${host} is the runner itself: for a port of the server say \`via: ssh\`)`,
+        message: `${kind}.${name} takes its value from an environment variable, which a release does not keep.`,
+        hint: "Use `file:`, and ship it with the input files, or put the variable into the service's `environment`.",
     };
+}
+/**
+ * Compose's hash of a service leaves out what its configs and secrets hold (measured with Compose 2.26 and 2.40), so a
+ * changed file would recreate nothing. This label changes with it: a file is named by its content.
+ */
+const CONTENT_LABEL = 'io.slipway.content';
+function labelContent(service, raw) {
+    const used = ['configs', 'secrets'].flatMap((kind) => readList(service, kind).map((use) => readMember(readMember(raw, kind), readText(use, 'source')) ?? null));
+    if (used.length === 0)
+        return service;
+    const labels = readMember(service, 'labels');
+    const digest = (0,external_node_crypto_.createHash)('sha256').update(JSON.stringify(used)).digest('hex').slice(0, 16);
+    return { ...service, labels: { ...(isObject(labels) ? labels : {}), [CONTENT_LABEL]: digest } };
+}
+/** Every service's image replaced by the pinned one. */
+function pinImages(raw, images) {
+    return {
+        ...raw,
+        services: mapValues(readMember(raw, 'services'), (service, name) => ({
+            ...service,
+            image: images[name] ?? readText(service, 'image'),
+        })),
+    };
+}
+function mapValues(entries, change) {
+    if (!isObject(entries))
+        return {};
+    return Object.fromEntries(Object.entries(entries).map(([name, entry]) => [name, isObject(entry) ? change(entry, name) : entry]));
+}
+/** The paths (`services.web.label_file`) of every text that still names the staging folder. */
+function findStrings(value, needle, path = '') {
+    if (typeof value === 'string')
+        return value.includes(needle) ? [path] : [];
+    if (typeof value !== 'object' || value === null)
+        return [];
+    return Object.entries(value).flatMap(([key, member]) => findStrings(member, needle, path === '' ? key : `${path}.${key}`));
+}
+
+;// CONCATENATED MODULE: ./shared/src/inputs/values.ts
+
+/**
+ * One input. Where it cannot be used the problem is collected and `instead` returned, so that all inputs are read before
+ * anyone gives up: throw an InputError when `problems` is not empty in the end.
+ */
+function readValue(input, problems, name, parse, instead) {
+    const parsed = parse(input(name));
+    if ('value' in parsed)
+        return parsed.value;
+    problems.push({ input: name, message: parsed.problem });
+    return instead;
+}
+const EMPTY = 'is empty; leave the input out to get its default, or give';
+/** An empty text means "not given"; everything else is up to `parse`. */
+function optional(parse) {
+    return (text) => (text.trim() === '' ? { value: undefined } : parse(text));
+}
+/** Any text but an empty one. `what` completes "is empty: give ...". */
+function required(what) {
+    return (text) => (text.trim() === '' ? { problem: `is empty: give ${what}.` } : { value: text.trim() });
+}
+/** A whole number, bounds included. */
+function integer(least, most) {
+    const accepted = `a whole number from ${least} to ${most}`;
+    return (text) => {
+        const trimmed = text.trim();
+        if (trimmed === '')
+            return { problem: `${EMPTY} ${accepted}.` };
+        const value = /^\d{1,15}$/.test(trimmed) ? Number(trimmed) : Number.NaN;
+        return value >= least && value <= most ? { value } : { problem: `${quoteValue(trimmed)} is not ${accepted}.` };
+    };
+}
+const UNIT_SECONDS = { ms: 0.001, s: 1, m: 60, min: 60, h: 3600, d: 86_400 };
+/** `10`, `10s`, `500ms`, `1.5s`, `2m`, `1h` as seconds, bounds (in seconds) included. */
+function duration(leastSeconds, mostSeconds) {
+    const accepted = `a duration such as 10, 10s, 500ms or 2m, from ${describeSeconds(leastSeconds)} to ${describeSeconds(mostSeconds)}`;
+    return (text) => {
+        const trimmed = text.trim();
+        if (trimmed === '')
+            return { problem: `${EMPTY} ${accepted}.` };
+        const [, digits, unit] = /^(\d{1,9}(?:\.\d{1,6})?) ?(ms|s|m|min|h|d)?$/.exec(trimmed) ?? [];
+        // In milliseconds first, so that 0.3 s is not 0.30000000000000004 s.
+        const value = digits === undefined ? Number.NaN : Math.round(Number(digits) * (UNIT_SECONDS[unit ?? 's'] ?? 1) * 1000) / 1000;
+        return value >= leastSeconds && value <= mostSeconds
+            ? { value }
+            : { problem: `${quoteValue(trimmed)} is not ${accepted}.` };
+    };
+}
+/** `true` or `false`, in any case (the YAML 1.2 core schema, as actions know it). */
+function values_boolean(text) {
+    switch (text.trim().toLowerCase()) {
+        case 'true':
+            return { value: true };
+        case 'false':
+            return { value: false };
+        case '':
+            return { problem: `${EMPTY} true or false.` };
+        default:
+            return { problem: `${quoteValue(text)} is neither true nor false.` };
+    }
+}
+/** One of a few words. */
+function oneOf(...words) {
+    return (text) => {
+        const found = words.find((word) => word === text.trim());
+        if (found !== undefined)
+            return { value: found };
+        if (text.trim() === '')
+            return { problem: `${EMPTY} ${joinOr(words)}.` };
+        return { problem: `${quoteValue(text)} is not ${joinOr(words)}${suggest(text.trim(), words) || '.'}` };
+    };
+}
+/** The lines of a list, trimmed, without empty ones and without comment lines (`# ...`). */
+function parseLines(text) {
+    return text
+        .split(/\r\n|\r|\n/)
+        .map((line) => line.trim())
+        .filter((line) => line !== '' && !line.startsWith('#'));
+}
+/** Seconds as people write them: `500ms`, `10s`, `2m`, `1m 30s`. */
+function describeSeconds(seconds) {
+    if (seconds > 0 && seconds < 1)
+        return `${Math.round(seconds * 1000)}ms`;
+    if (seconds < 60)
+        return `${Math.round(seconds * 10) / 10}s`;
+    const whole = Math.round(seconds);
+    const parts = [
+        [Math.floor(whole / 3600), 'h'],
+        [Math.floor(whole / 60) % 60, 'm'],
+        [whole % 60, 's'],
+    ];
+    return parts
+        .filter(([count]) => count > 0)
+        .map(([count, unit]) => `${count}${unit}`)
+        .join(' ');
+}
+/** A value for a message, in backticks. Never for secret inputs. */
+function quoteValue(text) {
+    return `\`${excerpt(text, 80).replaceAll('`', "'")}\``;
+}
+function joinOr(words) {
+    const last = words.at(-1) ?? '';
+    return words.length < 2 ? last : `${words.slice(0, -1).join(', ')} or ${last}`;
+}
+/** `; did you mean X?` (which ends the sentence) for a word that is nearly one of those known, or nothing. */
+function suggest(word, known) {
+    const lower = word.slice(0, 60).toLowerCase().replaceAll('_', '-');
+    let best;
+    for (const name of known) {
+        const distance = editDistance(lower, name.toLowerCase());
+        if (distance <= Math.max(1, Math.floor(name.length / 3)) && (best === undefined || distance < best.distance)) {
+            best = { name, distance };
+        }
+    }
+    return best === undefined ? '' : `; did you mean ${best.name}?`;
+}
+/** Insertions, deletions and substitutions from one word to the other (Levenshtein). */
+function editDistance(a, b) {
+    let row = Array.from({ length: b.length + 1 }, (_, index) => index);
+    for (const [i, fromA] of Array.from(a).entries()) {
+        const next = [i + 1];
+        for (const [j, fromB] of Array.from(b).entries()) {
+            next.push(Math.min((row[j + 1] ?? 0) + 1, (next[j] ?? 0) + 1, (row[j] ?? 0) + (fromA === fromB ? 0 : 1)));
+        }
+        row = next;
+    }
+    return row.at(-1) ?? 0;
 }
 
 ;// CONCATENATED MODULE: ./shared/src/releases/shipped.ts
@@ -78397,138 +78067,9 @@ function credentialsFor(registry, credentials) {
     return normalizeRegistry(credentials.registry) === normalizeRegistry(registry) ? credentials : undefined;
 }
 
-;// CONCATENATED MODULE: ./shared/src/inputs/values.ts
-
-/**
- * One input. Where it cannot be used the problem is collected and `instead` returned, so that all inputs are read before
- * anyone gives up: throw an InputError when `problems` is not empty in the end.
- */
-function readValue(input, problems, name, parse, instead) {
-    const parsed = parse(input(name));
-    if ('value' in parsed)
-        return parsed.value;
-    problems.push({ input: name, message: parsed.problem });
-    return instead;
-}
-const EMPTY = 'is empty; leave the input out to get its default, or give';
-/** An empty text means "not given"; everything else is up to `parse`. */
-function optional(parse) {
-    return (text) => (text.trim() === '' ? { value: undefined } : parse(text));
-}
-/** Any text but an empty one. `what` completes "is empty: give ...". */
-function required(what) {
-    return (text) => (text.trim() === '' ? { problem: `is empty: give ${what}.` } : { value: text.trim() });
-}
-/** A whole number, bounds included. */
-function integer(least, most) {
-    const accepted = `a whole number from ${least} to ${most}`;
-    return (text) => {
-        const trimmed = text.trim();
-        if (trimmed === '')
-            return { problem: `${EMPTY} ${accepted}.` };
-        const value = /^\d{1,15}$/.test(trimmed) ? Number(trimmed) : Number.NaN;
-        return value >= least && value <= most ? { value } : { problem: `${quoteValue(trimmed)} is not ${accepted}.` };
-    };
-}
-const UNIT_SECONDS = { ms: 0.001, s: 1, m: 60, min: 60, h: 3600, d: 86_400 };
-/** `10`, `10s`, `500ms`, `1.5s`, `2m`, `1h` as seconds, bounds (in seconds) included. */
-function duration(leastSeconds, mostSeconds) {
-    const accepted = `a duration such as 10, 10s, 500ms or 2m, from ${describeSeconds(leastSeconds)} to ${describeSeconds(mostSeconds)}`;
-    return (text) => {
-        const trimmed = text.trim();
-        if (trimmed === '')
-            return { problem: `${EMPTY} ${accepted}.` };
-        const [, digits, unit] = /^(\d{1,9}(?:\.\d{1,6})?) ?(ms|s|m|min|h|d)?$/.exec(trimmed) ?? [];
-        // In milliseconds first, so that 0.3 s is not 0.30000000000000004 s.
-        const value = digits === undefined ? Number.NaN : Math.round(Number(digits) * (UNIT_SECONDS[unit ?? 's'] ?? 1) * 1000) / 1000;
-        return value >= leastSeconds && value <= mostSeconds
-            ? { value }
-            : { problem: `${quoteValue(trimmed)} is not ${accepted}.` };
-    };
-}
-/** `true` or `false`, in any case (the YAML 1.2 core schema, as actions know it). */
-function values_boolean(text) {
-    switch (text.trim().toLowerCase()) {
-        case 'true':
-            return { value: true };
-        case 'false':
-            return { value: false };
-        case '':
-            return { problem: `${EMPTY} true or false.` };
-        default:
-            return { problem: `${quoteValue(text)} is neither true nor false.` };
-    }
-}
-/** One of a few words. */
-function oneOf(...words) {
-    return (text) => {
-        const found = words.find((word) => word === text.trim());
-        if (found !== undefined)
-            return { value: found };
-        if (text.trim() === '')
-            return { problem: `${EMPTY} ${joinOr(words)}.` };
-        return { problem: `${quoteValue(text)} is not ${joinOr(words)}${suggest(text.trim(), words) || '.'}` };
-    };
-}
-/** The lines of a list, trimmed, without empty ones and without comment lines (`# ...`). */
-function parseLines(text) {
-    return text
-        .split(/\r\n|\r|\n/)
-        .map((line) => line.trim())
-        .filter((line) => line !== '' && !line.startsWith('#'));
-}
-/** Seconds as people write them: `500ms`, `10s`, `2m`, `1m 30s`. */
-function describeSeconds(seconds) {
-    if (seconds > 0 && seconds < 1)
-        return `${Math.round(seconds * 1000)}ms`;
-    if (seconds < 60)
-        return `${Math.round(seconds * 10) / 10}s`;
-    const whole = Math.round(seconds);
-    const parts = [
-        [Math.floor(whole / 3600), 'h'],
-        [Math.floor(whole / 60) % 60, 'm'],
-        [whole % 60, 's'],
-    ];
-    return parts
-        .filter(([count]) => count > 0)
-        .map(([count, unit]) => `${count}${unit}`)
-        .join(' ');
-}
-/** A value for a message, in backticks. Never for secret inputs. */
-function quoteValue(text) {
-    return `\`${excerpt(text, 80).replaceAll('`', "'")}\``;
-}
-function joinOr(words) {
-    const last = words.at(-1) ?? '';
-    return words.length < 2 ? last : `${words.slice(0, -1).join(', ')} or ${last}`;
-}
-/** `; did you mean X?` (which ends the sentence) for a word that is nearly one of those known, or nothing. */
-function suggest(word, known) {
-    const lower = word.slice(0, 60).toLowerCase().replaceAll('_', '-');
-    let best;
-    for (const name of known) {
-        const distance = editDistance(lower, name.toLowerCase());
-        if (distance <= Math.max(1, Math.floor(name.length / 3)) && (best === undefined || distance < best.distance)) {
-            best = { name, distance };
-        }
-    }
-    return best === undefined ? '' : `; did you mean ${best.name}?`;
-}
-/** Insertions, deletions and substitutions from one word to the other (Levenshtein). */
-function editDistance(a, b) {
-    let row = Array.from({ length: b.length + 1 }, (_, index) => index);
-    for (const [i, fromA] of Array.from(a).entries()) {
-        const next = [i + 1];
-        for (const [j, fromB] of Array.from(b).entries()) {
-            next.push(Math.min((row[j + 1] ?? 0) + 1, (next[j] ?? 0) + 1, (row[j] ?? 0) + (fromA === fromB ? 0 : 1)));
-        }
-        row = next;
-    }
-    return row.at(-1) ?? 0;
-}
-
 ;// CONCATENATED MODULE: ./shared/src/inputs/connection.ts
 /** The inputs that every action shares: which server, and how to get in. */
+
 
 
 
@@ -78659,6 +78200,47 @@ function collectProblems(problems, parse) {
             throw error;
         problems.push(...error.problems);
     }
+}
+/**
+ * What must not be shown of a login: key, passphrase, and the key as it is decoded (one given in base64 or with escaped line
+ * ends has other lines than its input). A key that cannot be read is reported by the login.
+ */
+function listHostSecrets(host) {
+    if (host?.kind !== 'ssh')
+        return [];
+    const [key, passphrase] = [host.privateKey.reveal(), host.passphrase.reveal()];
+    try {
+        return [key, passphrase, parsePrivateKey(key, passphrase).tidied.reveal()];
+    }
+    catch {
+        return [key, passphrase];
+    }
+}
+
+;// CONCATENATED MODULE: ./shared/src/probes/check-model.ts
+/** What a check looks at, for people. */
+function describeTarget(check) {
+    switch (check.kind) {
+        case 'http':
+            return check.url;
+        case 'tcp':
+        case 'tls':
+            return `${check.kind}://${joinHostPort(check.host, check.port)}`;
+        case 'container':
+            return `container:${check.service}`;
+        case 'command':
+            return `command: ${check.command}`;
+    }
+}
+/** The places from which a check is made. */
+function listVantages(check) {
+    return check.via === 'both' ? ['ssh', 'runner'] : [check.via];
+}
+function needsSession(checks) {
+    return checks.some((check) => check.via !== 'runner');
+}
+function joinHostPort(host, port) {
+    return `${host.includes(':') ? `[${host}]` : host}:${port}`;
 }
 
 ;// CONCATENATED MODULE: ./shared/src/probes/check.ts
@@ -79371,630 +78953,6 @@ function readCredentials(input, problems) {
     return problems.length > before ? undefined : { registry, username, password: new Secret(password) };
 }
 
-;// CONCATENATED MODULE: ./shared/src/probes/readiness.ts
-/** A first start that fails because its database is not there yet is common in Compose files; a third one is a crash loop. */
-const MAX_RESTARTS = 2;
-/** @param nowMs of the same monotonic clock for all looks: the server's clock may be off. */
-function judgeReadiness(targets, containers, sightings, nowMs) {
-    const next = new Map();
-    const reasons = [];
-    for (const target of targets) {
-        const replicas = containers.filter((container) => container.service === target.service && !container.oneoff);
-        const broken = replicas.find((container) => findFault(container, target) !== undefined);
-        if (broken !== undefined) {
-            return { kind: 'failed', service: target.service, reason: findFault(broken, target) ?? '', containers: [broken] };
-        }
-        if (replicas.length < target.replicas) {
-            reasons.push(`${target.service}: ${replicas.length} of ${target.replicas} replicas exist`);
-        }
-        for (const container of replicas) {
-            const seen = sightings.get(container.id);
-            const same = seen?.restartCount === container.restartCount && seen.startedAt === container.startedAt;
-            const sighting = same && container.state === 'running'
-                ? seen
-                : { sinceMs: nowMs, restartCount: container.restartCount, startedAt: container.startedAt };
-            next.set(container.id, sighting);
-            const reason = describeWait(container, target, (nowMs - sighting.sinceMs) / 1000);
-            if (reason !== undefined)
-                reasons.push(reason);
-        }
-    }
-    return reasons.length === 0 ? { kind: 'ready' } : { kind: 'waiting', reasons, sightings: next };
-}
-function findFault(container, target) {
-    const { name } = container;
-    if (container.oomKilled)
-        return `${name} was killed for lack of memory (OOM), exit code ${container.exitCode}`;
-    if (container.error !== '')
-        return `${name} could not be started: ${container.error}`;
-    if (container.restartCount > MAX_RESTARTS) {
-        return `${name} is in a crash loop: restarted ${container.restartCount} times, last exit code ${container.exitCode}`;
-    }
-    switch (container.state) {
-        case 'exited':
-        case 'dead':
-            if (target.oneShot)
-                return container.exitCode === 0 ? undefined : `${name} ended with exit code ${container.exitCode}`;
-            return `${name} ended with exit code ${container.exitCode}${container.exitCode === 0 ? '; if ending is its job, say `x-slipway: { one-shot: true }` in its service' : ''}`;
-        case 'running':
-            return container.health === 'unhealthy' ? `${name} is unhealthy` : undefined;
-        default:
-            return undefined;
-    }
-}
-function describeWait(container, target, runningSeconds) {
-    const { name } = container;
-    if (target.oneShot)
-        return container.state === 'exited' ? undefined : `${name} has not ended yet`;
-    if (container.state !== 'running')
-        return `${name} is ${container.state}`;
-    switch (container.health) {
-        case 'healthy':
-            return undefined;
-        case 'starting':
-            return `${name} is starting`;
-        case 'unhealthy':
-            return `${name} is unhealthy`;
-        case 'none':
-            return runningSeconds >= target.stableSeconds
-                ? undefined
-                : `${name} has no health check: watching it for ${target.stableSeconds} s`;
-    }
-}
-/** What became worse since the containers were ready; empty when nothing did. */
-function findDecline(ready, now, targets) {
-    for (const target of targets) {
-        for (const before of ready.filter((container) => container.service === target.service && !container.oneoff)) {
-            const after = now.find((container) => container.id === before.id);
-            const fail = (reason) => ({
-                service: target.service,
-                reason,
-                containers: after === undefined ? [] : [after],
-            });
-            if (after === undefined)
-                return fail(`${before.name} is gone`);
-            if (after.oomKilled)
-                return fail(`${after.name} was killed for lack of memory (OOM) after it had become ready`);
-            if (after.restartCount > before.restartCount ||
-                (after.state === 'running' && after.startedAt !== before.startedAt)) {
-                return fail(`${after.name} crashed after it had become ready (restarted ${after.restartCount - before.restartCount} times, last exit code ${after.exitCode})`);
-            }
-            if (!target.oneShot && after.state !== 'running')
-                return fail(`${after.name} ended after it had become ready: ${after.state}, exit code ${after.exitCode}`);
-            if (after.health === 'unhealthy')
-                return fail(`${after.name} became unhealthy after it had been ready`);
-        }
-    }
-    return undefined;
-}
-
-;// CONCATENATED MODULE: ./action-deploy/src/verify.ts
-
-
-
-
-
-
-
-
-/** How long a service without a health check is watched, where `update_config.monitor` does not say. */
-const DEFAULT_STABLE_SECONDS = 5;
-const POLL_SECONDS = 0.25;
-/** A release that is not good: what it was, and everything known about why. */
-class BadReleaseError extends ReleaseError {
-    service;
-    evidence;
-    constructor(service, reason, evidence) {
-        super(reason, '');
-        this.service = service;
-        this.evidence = evidence;
-    }
-}
-function createVerifier(context) {
-    const { session, project, ports } = context;
-    let containers = [];
-    let outcomes = [];
-    /** As they were when they had become ready, by id. */
-    const ready = new Map();
-    const readyAtMs = new Map();
-    const look = async (signal) => {
-        const { stdout } = await session.run(inspectContainers(project), { purpose: 'look at the containers', signal });
-        containers = parseContainers(stdout);
-        return containers;
-    };
-    const targetsOf = (names) => context.services
-        .filter((service) => names.includes(service.name))
-        .map((service) => ({
-        service: service.name,
-        replicas: service.replicas,
-        oneShot: service.oneShot,
-        stableSeconds: service.monitorSeconds ?? DEFAULT_STABLE_SECONDS,
-    }));
-    const fail = async (service, reason, broken) => {
-        throw new BadReleaseError(service, reason, await collectEvidence(session, broken));
-    };
-    const waitUntilReady = async (names, timeoutSeconds, signal) => {
-        const targets = targetsOf(names);
-        const startedMs = ports.clock.monotonicMs();
-        let sightings = new Map();
-        let lastLineMs = startedMs;
-        for (;;) {
-            const seen = await look(signal);
-            const nowMs = ports.clock.monotonicMs();
-            const verdict = judgeReadiness(targets, seen, sightings, nowMs);
-            switch (verdict.kind) {
-                case 'ready':
-                    for (const container of seen.filter((one) => names.includes(one.service))) {
-                        ready.set(container.id, container);
-                        readyAtMs.set(container.service, nowMs);
-                    }
-                    return;
-                case 'failed':
-                    return fail(verdict.service, verdict.reason, verdict.containers);
-                case 'waiting':
-                    sightings = verdict.sightings;
-                    if (nowMs - startedMs > timeoutSeconds * 1000) {
-                        const late = seen.filter((container) => names.includes(container.service));
-                        return fail(names.join(', '), `not ready within ${describeSeconds(timeoutSeconds)} (input timeout): ${verdict.reasons.join('; ')}`, late);
-                    }
-                    if (nowMs - lastLineMs > 5000) {
-                        lastLineMs = nowMs;
-                        ports.reporter.line(`  ${describeSeconds((nowMs - startedMs) / 1000)}: ${verdict.reasons.join('; ')}`);
-                    }
-            }
-            await ports.clock.sleep(POLL_SECONDS, signal);
-        }
-    };
-    /** The monitor time, while the health checks run; whichever fails first ends it. */
-    const prove = async (signal) => {
-        const ending = new AbortController();
-        const both = AbortSignal.any([signal, ending.signal]);
-        const work = [monitor(both), checkRelease(both)];
-        try {
-            await Promise.all(work);
-            // What became of the containers while the checks were at work.
-            await assertSteady(signal);
-        }
-        finally {
-            ending.abort();
-            await Promise.allSettled(work);
-        }
-    };
-    const monitor = async (signal) => {
-        const endMs = Math.max(0, ...context.services
-            .filter((service) => context.changed.includes(service.name) && !service.oneShot)
-            .map((service) => (readyAtMs.get(service.name) ?? 0) + (service.monitorSeconds ?? 0) * 1000));
-        for (;;) {
-            await assertSteady(signal);
-            const leftSeconds = (endMs - ports.clock.monotonicMs()) / 1000;
-            if (leftSeconds <= 0)
-                return;
-            await ports.clock.sleep(Math.min(leftSeconds, 1), signal);
-        }
-    };
-    const assertSteady = async (signal) => {
-        const decline = findDecline([...ready.values()], await look(signal), targetsOf(context.changed));
-        if (decline !== undefined)
-            await fail(decline.service, decline.reason, decline.containers);
-    };
-    const checkRelease = async (signal) => {
-        if (context.checks.length === 0)
-            return;
-        outcomes = groupResults(await runChecks(context.checks, { http: ports.http, clock: ports.clock, session, signal }));
-        const bad = outcomes.filter((outcome) => !outcome.ok && !context.baseline.has(outcome.check.name));
-        if (bad.length > 0) {
-            throw new ProbeError(bad.map((outcome) => `health check ${outcome.check.name}: ${describeOutcome(outcome)}`).join('; '), '');
-        }
-    };
-    return {
-        hold: async (step, signal) => {
-            switch (step.gate.gate) {
-                case 'ready':
-                    return waitUntilReady(step.gate.services, step.timeoutSeconds, signal);
-                case 'proven':
-                    return prove(signal);
-            }
-        },
-        outcomes: () => outcomes,
-        containers: () => containers,
-    };
-}
-/** Waits until services that were put back are ready again. @returns why not, or nothing. */
-async function waitForRestored(names, timeoutSeconds, context, signal) {
-    const verifier = createVerifier(context);
-    try {
-        await verifier.hold({
-            kind: 'hold',
-            id: 'restored',
-            title: 'wait for the old release',
-            gate: { gate: 'ready', services: names },
-            timeoutSeconds,
-        }, signal);
-        return undefined;
-    }
-    catch (error) {
-        if (error instanceof ReleaseError || error instanceof TimeoutError)
-            return error.message;
-        throw error;
-    }
-}
-const LOG_LINES = 30;
-/** All replicas of a bad release fail alike. */
-const MAX_CONTAINERS = 3;
-async function collectEvidence(session, containers) {
-    const states = [];
-    const log = [];
-    for (const container of containers.slice(0, MAX_CONTAINERS)) {
-        states.push(describeState(container));
-        const lastHealth = container.healthLog.at(-1);
-        if (lastHealth !== undefined && container.health !== 'healthy') {
-            states.push(`its last health check: exit code ${lastHealth.exitCode}: ${excerpt(lastHealth.output)}`);
-        }
-        const lines = await readLog(session, container);
-        if (typeof lines === 'string')
-            states.push(lines);
-        else if (lines.length === 0)
-            states.push(`${container.name} has logged nothing`);
-        else
-            log.push(...lines);
-    }
-    return { states, log };
-}
-function describeState(container) {
-    const parts = [container.state, `exit code ${container.exitCode}`];
-    if (container.oomKilled)
-        parts.push('killed for lack of memory (OOM)');
-    parts.push(`restarted ${container.restartCount} times`, `health ${container.health}`);
-    return `${container.name}: ${parts.join(', ')}`;
-}
-/** @returns the lines, or why there are none. */
-async function readLog(session, container) {
-    try {
-        const { stdout } = await session.run(render_script('docker logs --tail "$2" "$1" 2>&1', container.id, String(LOG_LINES)), {
-            purpose: 'read the last log lines',
-            accept: 'any',
-            timeoutSeconds: 15,
-        });
-        return stdout
-            .split('\n')
-            .filter((line) => line.trim() !== '')
-            .map((line) => excerpt(line, 1000));
-    }
-    catch (error) {
-        return `the log of ${container.name} could not be read: ${error instanceof Error ? error.message : String(error)}`;
-    }
-}
-
-;// CONCATENATED MODULE: ./action-deploy/src/execute.ts
-/** Carries the plan out, looks at the new release, and says what became of it. */
-
-
-
-
-
-
-
-
-
-
-
-
-
-/** @throws ReleaseError that says what happened, what serves now, and what to do. */
-async function execute(preparation, release, deployment) {
-    const { session, layout, target, ports, report } = deployment;
-    const { plan, project } = preparation;
-    const checks = deployment.inputs.checks.map((check) => check.kind === 'container' && check.project === THIS_PROJECT ? { ...check, project: target.project } : check);
-    report.baseline = await timed(deployment, 'baseline', () => readBaseline(checks, deployment));
-    const context = {
-        session,
-        project: target.project,
-        services: project.services,
-        changed: plan.services
-            .filter((service) => service.action !== 'keep' && service.action !== 'remove')
-            .map((service) => service.service),
-        checks,
-        baseline: new Set(report.baseline),
-        ports,
-    };
-    const verifier = createVerifier(context);
-    const steps = [...(await planStorage(preparation, release, deployment)), ...plan.steps];
-    const { runUrl, actor } = ports.runner.context;
-    const outcome = await timed(deployment, 'switch', () => ports.reporter.group(`Deploy ${plan.release}`, () => executeTransaction({
-        release: plan.release,
-        previous: plan.previous,
-        steps,
-        runUrl,
-        actor,
-        hold: (step, signal) => verifier.hold(step, signal),
-    }, { ...ports, session, target, layout })));
-    report.timeline = outcome.timeline;
-    report.checks = verifier.outcomes();
-    report.containers = verifier.containers();
-    if (outcome.kind === 'undone')
-        throw await explainFailure(outcome, preparation, context, deployment);
-    report.result = 'deployed';
-    report.release = plan.release;
-    warnOfUnchecked(context, deployment);
-}
-/** What answers before the deploy is another release: that is no fault of it. */
-const ONCE = { attempts: 1, successes: 1 };
-/** Names of the checks that fail before anything was changed: one attempt each, it only tells what was broken before. */
-async function readBaseline(checks, deployment) {
-    const { facts, session, ports } = deployment;
-    if (facts.current === undefined || checks.length === 0)
-        return [];
-    const once = checks.map((check) => ({
-        ...check,
-        ...ONCE,
-        ...(check.kind === 'http' ? { releaseId: undefined } : {}),
-    }));
-    const outcomes = groupResults(await runChecks(once, { ...ports, session }));
-    const failing = outcomes.filter((outcome) => !outcome.ok).map((outcome) => outcome.check.name);
-    for (const name of failing) {
-        warn(deployment, `Check ${name} failed before this deploy too: it is reported, and no reason to go back.`);
-    }
-    return failing;
-}
-/** A service without a health check was only seen to run: people should know that this is all that was proven. */
-function warnOfUnchecked({ services, changed }, deployment) {
-    const unchecked = services.filter(({ name, oneShot }) => {
-        const replicas = deployment.report.containers.filter((one) => one.service === name && !one.oneoff);
-        return changed.includes(name) && !oneShot && replicas.some((one) => one.health === 'none');
-    });
-    for (const { name, monitorSeconds = DEFAULT_STABLE_SECONDS } of unchecked) {
-        warn(deployment, `Service ${name} has no health check: it counts as ready since it ran for ${monitorSeconds} s without a restart. Add a \`healthcheck\` to it in the Compose file.`);
-    }
-}
-/** The first steps: the release goes into the store, where nothing that serves knows of it yet. */
-async function planStorage({ project, plan, rendered, images }, release, { inputs, layout, target }) {
-    const folder = `releases/${plan.release}`;
-    const tar = await packTar([
-        { path: `${folder}/compose.yaml`, content: renderYaml(project.raw) },
-        { path: `${folder}/env`, content: inputs.env.reveal() },
-        { path: `${folder}/release.json`, content: JSON.stringify(release) },
-        ...rendered.trees.flatMap(treeEntries),
-    ]);
-    return [
-        {
-            kind: 'run',
-            id: 'store',
-            title: 'write the release into the store',
-            do: storeRelease(layout, plan.release, tar),
-            undo: [],
-            timeoutSeconds: 300,
-        },
-        {
-            kind: 'run',
-            id: 'tag',
-            title: 'tag its images, so that pruning spares them',
-            do: tagImages(target.project, images.map((image) => image.image)),
-            undo: [],
-            timeoutSeconds: 60,
-        },
-    ];
-}
-async function explainFailure(outcome, preparation, context, deployment) {
-    const { plan } = preparation;
-    const { layout, ports, report } = deployment;
-    const { cause, unrestored } = outcome;
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    const what = `The deploy of ${plan.release} ${cause instanceof CancelledError ? 'was cancelled.' : `failed: ${reason}`}`;
-    report.release = '';
-    report.result = 'failed';
-    if (cause instanceof ConnectError || unrestored.length > 0) {
-        const lost = cause instanceof ConnectError;
-        return new ReleaseError(lost
-            ? what
-            : `${what}\nAnd the server could NOT be put back wholly:\n${unrestored.map((line) => `- ${line}`).join('\n')}`, `${lost ? 'This step tries once more at the end of the job' : 'Look at the server now'}; the next deploy, too, first puts back what was under way (journal: ${layout.journal} on the server).`, { cause });
-    }
-    ports.runner.saveState('settled', 'undone');
-    const found = cause instanceof BadReleaseError ? cause.evidence : undefined;
-    await showEvidence(found, deployment);
-    const evidence = summarize(found);
-    if (plan.previous === undefined) {
-        report.result = 'reverted';
-        return new ReleaseError(what, `It was the first deploy: what it had started was removed again; volumes were left.${evidence}`, { cause });
-    }
-    const problem = await awaitPrevious(preparation, context, deployment);
-    if (problem !== undefined) {
-        return new ReleaseError(`${what}\nRelease ${plan.previous} was put back, and is not ready: ${problem}`, `Look at the server now: the old release does not come up as it was.${evidence}`, { cause });
-    }
-    report.result = 'reverted';
-    report.release = plan.previous;
-    return new ReleaseError(what, `Release ${plan.previous} was put back and serves again.${evidence}`, { cause });
-}
-/** @returns why what was put back is not ready, or nothing. */
-async function awaitPrevious({ plan }, context, { facts, inputs }) {
-    const touched = plan.services.filter((service) => service.action !== 'keep').map((service) => service.service);
-    const ran = (name) => facts.containers.some((one) => one.service === name && one.state === 'running');
-    const services = parseProject(facts.currentCompose).services;
-    const restored = services.map((service) => service.name).filter((name) => touched.includes(name) && ran(name));
-    if (restored.length === 0)
-        return undefined;
-    return waitForRestored(restored, inputs.readyTimeoutSeconds, { ...context, services, changed: [], checks: [] }, 
-    // Not the workflow's signal: also after a cancel it is worth a few seconds to know what serves.
-    AbortSignal.timeout(inputs.readyTimeoutSeconds * 1000 + 10_000)).catch((error) => `it could not be looked at: ${error instanceof Error ? error.message : String(error)}`);
-}
-async function showEvidence(evidence, { ports: { reporter } }) {
-    if (evidence === undefined)
-        return;
-    await reporter.group('What the server says of it', () => {
-        for (const line of evidence.states)
-            reporter.remote(line);
-        if (evidence.log.length > 0)
-            reporter.line(`last ${evidence.log.length} log lines:`);
-        for (const line of evidence.log)
-            reporter.remote(`  ${line}`);
-        return Promise.resolve();
-    });
-}
-const SUMMARY_LOG_LINES = 8;
-/** For the annotation and the summary: the states, and the end of the log. */
-function summarize(evidence) {
-    if (evidence === undefined)
-        return '';
-    const log = evidence.log.slice(-SUMMARY_LOG_LINES).map((line) => `  ${line}`);
-    return [
-        '\nWhat the server says of it:',
-        ...evidence.states,
-        ...(log.length > 0 ? ['its last log lines:', ...log] : []),
-    ].join('\n');
-}
-
-;// CONCATENATED MODULE: ./shared/src/commands/render.ts
-/** Rendering the user's Compose files by the server's own `docker compose`: pure. */
-
-
-/** Prints the staging folder on the first line, then the rendered project: as YAML, since Compose leaves `x-` keys out of its JSON. */
-const RENDER = `umask 077
-base=\${XDG_RUNTIME_DIR:-/dev/shm}
-[ -d "$base" ] && [ -w "$base" ] || base=\${TMPDIR:-/tmp}
-root=$(mktemp -d "$base/slipway.XXXXXXXX") || exit
-trap 'rm -rf "$root"' EXIT
-trap 'exit 129' HUP INT TERM PIPE
-# So deep that \`../..\` in a path stays below a folder of ours, where it can be told.
-stage=$root/_/_/_/_/_/_/_/_
-mkdir -p "$stage" && tar -xf - -C "$stage" || exit
-directory=$stage/$1
-project=$2
-shift 2
-mkdir -p "$directory" && cd "$directory" || exit
-printf '%s\\n' "$stage"
-unset COMPOSE_FILE COMPOSE_PROJECT_NAME COMPOSE_ENV_FILES COMPOSE_PROFILES
-docker compose --ansi never --project-name "$project" --project-directory "$directory" "$@" config`;
-/**
- * Renders in a folder of its own in memory (`XDG_RUNTIME_DIR`, else /dev/shm), readable by nobody else and removed at the
- * end, also when the connection breaks: what it unpacks holds secrets. Changes nothing else.
- */
-function renderProject(request) {
-    return {
-        ...render_script(RENDER, request.directory, request.project, ...request.envFiles.flatMap((file) => ['--env-file', file]), ...request.composeFiles.flatMap((file) => ['--file', file])),
-        stdin: request.tar,
-        secretOutput: true,
-    };
-}
-/** @throws SyntaxError when the staging folder's line is missing. */
-function parseRendered(stdout) {
-    const end = stdout.indexOf('\n');
-    const stagingRoot = stdout.slice(0, Math.max(end, 0));
-    if (!stagingRoot.startsWith('/'))
-        throw new SyntaxError('the server did not name the staging folder');
-    return { stagingRoot, rendered: stdout.slice(end + 1) };
-}
-/**
- * What Compose warns of while rendering: above all a variable that is not set and becomes an empty text, which nobody would
- * notice otherwise. Its lines look like `time="..." level=warning msg="..."`.
- */
-function parseComposeWarnings(stderr) {
-    const messages = [...stderr.matchAll(/level=warning msg=("(?:[^"\\]|\\.)*")/g)].map(([, quoted = '']) => {
-        const text = parseJson(quoted);
-        return typeof text === 'string' ? text : quoted;
-    });
-    return [...new Set(messages)];
-}
-
-;// CONCATENATED MODULE: ./shared/src/compose/rewrite.ts
-/** From what Compose rendered in the staging folder to the release's own, self-contained Compose file: pure. */
-
-
-
-const NOT_RELEASED = new Set(['build', 'profiles', 'env_file', 'develop']);
-/**
- * Points mounts, configs and secrets from the staging folder to their final places, and drops what a release must not
- * have: `build` (a release runs the image), `profiles` (what was chosen is what is in the release), `env_file` (already in
- * `environment`) and `develop`.
- */
-function relocateProject(project, stagingRoot, relocate) {
-    const findings = [];
-    // `../data` leads out of the workspace, and must not become a folder beside the staging one.
-    const outer = /^.*?\/slipway\.[A-Za-z0-9]{8}(?=\/|$)/.exec(stagingRoot)?.[0] ?? stagingRoot;
-    const move = (path) => {
-        if (path !== outer && !path.startsWith(`${outer}/`))
-            return path;
-        // Compose doubles `$` in what it renders, and reads it so again.
-        const moved = relocate(path.replaceAll('$$', '$'));
-        if ('path' in moved)
-            return moved.path.replaceAll('$', '$$$$');
-        findings.push(moved.finding);
-        return path;
-    };
-    const services = mapValues(readMember(project.raw, 'services'), (service) => {
-        const rest = Object.fromEntries(Object.entries(service).filter(([key]) => !NOT_RELEASED.has(key)));
-        const volumes = rest['volumes'];
-        if (!Array.isArray(volumes))
-            return rest;
-        return {
-            ...rest,
-            volumes: volumes.map((mount) => isObject(mount) && mount['type'] === 'bind' ? { ...mount, source: move(readText(mount, 'source')) } : mount),
-        };
-    });
-    const moveFile = (entry) => typeof entry['file'] === 'string' ? { ...entry, file: move(entry['file']) } : entry;
-    const raw = { ...project.raw, services };
-    for (const kind of ['configs', 'secrets']) {
-        if (!isObject(raw[kind]))
-            continue;
-        raw[kind] = mapValues(raw[kind], moveFile);
-        for (const [name, entry] of Object.entries(raw[kind])) {
-            if (readText(entry, 'environment') !== '')
-                findings.push(refuseEnvironment(kind, name));
-        }
-    }
-    raw['services'] = mapValues(raw['services'], (service) => labelContent(service, raw));
-    if (findings.length === 0) {
-        for (const place of findStrings(raw, outer)) {
-            findings.push({
-                message: `${place} points to a file of the workspace, and Slipway does not know how to ship that.`,
-                hint: 'Use a bind mount, a config or a secret for it.',
-            });
-        }
-    }
-    return { raw, findings };
-}
-/** Measured with Compose 2.26 and 2.40: the rendered file keeps the variable's name only, and `up` would need its value again. */
-function refuseEnvironment(kind, name) {
-    return {
-        message: `${kind}.${name} takes its value from an environment variable, which a release does not keep.`,
-        hint: "Use `file:`, and ship it with the input files, or put the variable into the service's `environment`.",
-    };
-}
-/**
- * Compose's hash of a service leaves out what its configs and secrets hold (measured with Compose 2.26 and 2.40), so a
- * changed file would recreate nothing. This label changes with it: a file is named by its content.
- */
-const CONTENT_LABEL = 'io.slipway.content';
-function labelContent(service, raw) {
-    const used = ['configs', 'secrets'].flatMap((kind) => readList(service, kind).map((use) => readMember(readMember(raw, kind), readText(use, 'source')) ?? null));
-    if (used.length === 0)
-        return service;
-    const labels = readMember(service, 'labels');
-    const digest = (0,external_node_crypto_.createHash)('sha256').update(JSON.stringify(used)).digest('hex').slice(0, 16);
-    return { ...service, labels: { ...(isObject(labels) ? labels : {}), [CONTENT_LABEL]: digest } };
-}
-/** Every service's image replaced by the pinned one. */
-function pinImages(raw, images) {
-    return {
-        ...raw,
-        services: mapValues(readMember(raw, 'services'), (service, name) => ({
-            ...service,
-            image: images[name] ?? readText(service, 'image'),
-        })),
-    };
-}
-function mapValues(entries, change) {
-    if (!isObject(entries))
-        return {};
-    return Object.fromEntries(Object.entries(entries).map(([name, entry]) => [name, isObject(entry) ? change(entry, name) : entry]));
-}
-/** The paths (`services.web.label_file`) of every text that still names the staging folder. */
-function findStrings(value, needle, path = '') {
-    if (typeof value === 'string')
-        return value.includes(needle) ? [path] : [];
-    if (typeof value !== 'object' || value === null)
-        return [];
-    return Object.entries(value).flatMap(([key, member]) => findStrings(member, needle, path === '' ? key : `${path}.${key}`));
-}
-
 ;// CONCATENATED MODULE: ./action-deploy/src/facts.ts
 /** The read-only questions of a deploy: to the workspace, the server and the registries. */
 
@@ -80257,6 +79215,1261 @@ async function readHashes(session, raw, project, layout, signal) {
 /** The project with its images pinned. */
 function pinProject(rendered, images) {
     return readProject(pinImages(rendered.raw, images));
+}
+
+// EXTERNAL MODULE: external "node:util"
+var external_node_util_ = __nccwpck_require__(7975);
+;// CONCATENATED MODULE: ./action-deploy/src/secrets.ts
+/** Everything of the inputs that must not be seen, told to the reporter before the first line that could show it. */
+
+
+function hideSecrets(inputs, reporter) {
+    for (const value of listSecrets(inputs))
+        reporter.hide(value);
+}
+/** The secrets and what is derived from them: each value of the env, passwords in URLs, the login as registries are sent it. */
+function listSecrets(inputs) {
+    const secrets = listHostSecrets(inputs.host);
+    const env = inputs.env.reveal();
+    if (env !== '') {
+        for (const value of [
+            ...Object.values((0,external_node_util_.parseEnv)(env)).flatMap((text) => [text ?? '', ...unescapeValue(text ?? '')]),
+            ...rawValues(env),
+            ...quotedValues(env),
+        ]) {
+            secrets.push(value, ...passwordsInUrl(value));
+        }
+    }
+    if (inputs.credentials !== undefined) {
+        const { username, password } = inputs.credentials;
+        secrets.push(password.reveal(), `${username}:${password.reveal()}`);
+    }
+    return [...new Set(secrets)].filter((value) => value !== '');
+}
+/** Values as they are written: Compose reads some forms of quoting otherwise than Node does. */
+function rawValues(env) {
+    return env.split('\n').flatMap((line) => {
+        const value = /^\s*(?:export\s+)?[A-Za-z_][\w.-]*\s*=\s*(.*?)\s*$/.exec(line)?.[1];
+        if (value === undefined)
+            return [];
+        const bare = value.replace(/\s+#.*$/, '');
+        return [value, bare].flatMap((text) => {
+            const inner = text.replace(/^(["'])(.*)\1$/s, '$2');
+            return [text, inner, ...unescapeValue(inner)];
+        });
+    });
+}
+/** As Compose reads it: `$$` is a dollar, `\$`, `\"` and `\\` are what they escape, `\n` is a line break. */
+function unescapeValue(text) {
+    const plain = text.replaceAll(/\\(["'\\$])/g, '$1');
+    const broken = text.replaceAll(/\\([\s\S])/g, (_, next) => ESCAPES[next] ?? next);
+    return [plain, broken].flatMap((form) => [form, form.replaceAll('$$', () => '$')]);
+}
+const ESCAPES = { n: '\n', r: '\r', t: '\t' };
+/** Values over several lines, which are quoted: everything between the quotes. */
+function quotedValues(env) {
+    return [...env.matchAll(/=[ \t]*(["'])((?:\\[\s\S]|(?!\1)[^\\])*)\1/g)].flatMap(([, , inner = '']) => [
+        inner,
+        ...unescapeValue(inner),
+    ]);
+}
+function passwordsInUrl(value) {
+    const password = /^[a-z][a-z0-9+.-]*:\/\/[^/?#\s:@]*:([^/?#\s]*)@/i.exec(value)?.[1];
+    if (password === undefined)
+        return [];
+    try {
+        return [password, decodeURIComponent(password)];
+    }
+    catch {
+        return [password];
+    }
+}
+
+;// CONCATENATED MODULE: ./action-deploy/src/request.ts
+
+
+
+
+
+/** What is to be deployed, and where. From here on its secrets are hidden. */
+async function readRequest(ports) {
+    const inputs = readInputs((name) => ports.runner.input(name));
+    hideSecrets(inputs, ports.reporter);
+    return { inputs, source: await readSource(inputs, ports) };
+}
+/** @param signal undefined where a cancel must not stop it */
+function readFacts(session, inputs, source, signal) {
+    return readServerFacts(session, inputs.path === '' ? `apps/${source.project}` : inputs.path, source.project, signal);
+}
+/** Waits longer than the lock of a session that has died can last. */
+function lockProject(session, layout, { runner, reporter, clock, signal }) {
+    const { actor, runUrl } = runner.context;
+    const holder = ['deploy', actor === '' ? '' : `by ${actor}`, runUrl, `since ${clock.now().toISOString()}`]
+        .filter((part) => part !== '')
+        .join(' ');
+    const onWait = (other) => {
+        reporter.remote(`Waiting for another session on this project: ${other}`);
+    };
+    return takeLock(session, layout, { holder: holder.replaceAll(/[\r\n]/g, ' '), waitSeconds: LEASE_SECONDS + 15, onWait, signal }, clock);
+}
+
+;// CONCATENATED MODULE: ./shared/src/probes/outcome.ts
+/** Joins the results of each check, in order. */
+function groupResults(results) {
+    const byCheck = Map.groupBy(results, (result) => result.check);
+    return [...byCheck].map(([check, own]) => {
+        const server = own.find((result) => result.vantage === 'ssh');
+        const outside = own.find((result) => result.vantage === 'runner');
+        return {
+            check,
+            ok: own.every((result) => result.ok),
+            results: own,
+            explanation: server === undefined || outside === undefined ? '' : explainVantages(server, outside),
+        };
+    });
+}
+/** What it means that a check passed or failed on the server and from outside. */
+function explainVantages(server, outside) {
+    if (server.attempts === 0) {
+        return outside.ok
+            ? 'answers from outside; the server could not be asked'
+            : 'does not answer from outside; the server could not be asked';
+    }
+    if (server.ok && outside.ok)
+        return 'answers on the server and from outside';
+    if (server.ok)
+        return 'answers on the server, not from outside: firewall, DNS or proxy';
+    if (outside.ok)
+        return 'answers from outside, not on the server: another server may be answering, or the server cannot reach its own public address';
+    return server.lastVerdict.reason === outside.lastVerdict.reason
+        ? 'fails on the server and from outside alike: the application itself'
+        : 'fails on the server and from outside: begin with the application, then look at firewall, DNS and proxy';
+}
+/** One line about a check that failed: `api: answers on the server, not from outside: ... (from the runner: ...)`. */
+function describeOutcome(outcome) {
+    const bad = outcome.results.filter((result) => !result.ok);
+    const reasons = bad.map((result) => outcome.results.length === 1 ? describeResult(result) : `${describeVantage(result)}: ${describeResult(result)}`);
+    return [outcome.explanation, ...(outcome.ok ? [] : reasons)].filter((text) => text !== '').join('; ');
+}
+function describeVantage(result) {
+    return result.vantage === 'ssh' ? 'on the server' : 'from the runner';
+}
+function describeResult(result) {
+    const attempts = result.attempts > 1 ? ` (${result.attempts} attempts)` : '';
+    return `${result.lastVerdict.reason}${attempts}`;
+}
+
+;// CONCATENATED MODULE: ./shared/src/probes/readiness.ts
+/** Whether what a deploy started is ready, and whether it stays so: pure, over a series of looks at the containers. */
+
+/** A first start that fails because its database is not there yet is common in Compose files; a third one is a crash loop. */
+const MAX_RESTARTS = 2;
+/** @param nowMs of the same monotonic clock for all looks: the server's clock may be off. */
+function judgeReadiness(targets, containers, sightings, nowMs) {
+    const next = new Map();
+    const reasons = [];
+    for (const target of targets) {
+        const replicas = containers.filter((container) => container.service === target.service && !container.oneoff);
+        const broken = replicas.find((container) => findFault(container, target) !== undefined);
+        if (broken !== undefined) {
+            return { kind: 'failed', service: target.service, reason: findFault(broken, target) ?? '', containers: [broken] };
+        }
+        if (replicas.length < target.replicas) {
+            reasons.push(`${target.service}: ${replicas.length} of ${target.replicas} replicas exist`);
+        }
+        for (const container of replicas) {
+            const seen = sightings.get(container.id);
+            const same = seen?.restartCount === container.restartCount && seen.startedAt === container.startedAt;
+            const sighting = same && container.state === 'running'
+                ? seen
+                : { sinceMs: nowMs, restartCount: container.restartCount, startedAt: container.startedAt };
+            next.set(container.id, sighting);
+            const reason = describeWait(container, target, (nowMs - sighting.sinceMs) / 1000);
+            if (reason !== undefined)
+                reasons.push(reason);
+        }
+    }
+    return reasons.length === 0 ? { kind: 'ready' } : { kind: 'waiting', reasons, sightings: next };
+}
+function findFault(container, target) {
+    const { name } = container;
+    if (container.oomKilled)
+        return `${name} was killed for lack of memory (OOM), exit code ${container.exitCode}`;
+    if (container.error !== '')
+        return `${name} could not be started: ${container.error}`;
+    if (container.restartCount > MAX_RESTARTS) {
+        return `${name} is in a crash loop: restarted ${times(container.restartCount)}${lastExitCode(container)}`;
+    }
+    switch (container.state) {
+        case 'exited':
+        case 'dead':
+            if (target.oneShot)
+                return container.exitCode === 0 ? undefined : `${name} ended with exit code ${container.exitCode}`;
+            return `${name} ended with exit code ${container.exitCode}${container.exitCode === 0 ? '; if ending is its job, say `x-slipway: { one-shot: true }` in its service' : ''}`;
+        case 'running':
+            return container.health === 'unhealthy' ? `${name} is unhealthy` : undefined;
+        default:
+            return undefined;
+    }
+}
+function describeWait(container, target, runningSeconds) {
+    const { name } = container;
+    if (target.oneShot)
+        return container.state === 'exited' ? undefined : `${name} has not ended yet`;
+    if (container.state !== 'running')
+        return `${name} is ${container.state}`;
+    switch (container.health) {
+        case 'healthy':
+            return undefined;
+        case 'starting':
+            return `${name} is starting`;
+        case 'unhealthy':
+            return `${name} is unhealthy`;
+        case 'none':
+            return runningSeconds >= target.stableSeconds
+                ? undefined
+                : `${name} has no health check: watching it for ${target.stableSeconds} s`;
+    }
+}
+/** What became worse since the containers were ready; empty when nothing did. */
+function findDecline(ready, now, targets) {
+    for (const target of targets) {
+        for (const before of ready.filter((container) => container.service === target.service && !container.oneoff)) {
+            const after = now.find((container) => container.id === before.id);
+            const fail = (reason) => ({
+                service: target.service,
+                reason,
+                containers: after === undefined ? [] : [after],
+            });
+            if (after === undefined)
+                return fail(`${before.name} is gone`);
+            if (after.oomKilled)
+                return fail(`${after.name} was killed for lack of memory (OOM) after it had become ready`);
+            if (after.restartCount > before.restartCount ||
+                (after.state === 'running' && after.startedAt !== before.startedAt)) {
+                return fail(`${after.name} crashed after it had become ready (restarted ${times(after.restartCount - before.restartCount)}${lastExitCode(after)})`);
+            }
+            if (!target.oneShot && after.state !== 'running')
+                return fail(`${after.name} ended after it had become ready: ${after.state}, exit code ${after.exitCode}`);
+            if (after.health === 'unhealthy')
+                return fail(`${after.name} became unhealthy after it had been ready`);
+        }
+    }
+    return undefined;
+}
+
+;// CONCATENATED MODULE: ./shared/src/probes/http.ts
+/** HTTP checks: which requests to make, and what to think of the answer. */
+
+
+
+
+const http_MAX_BODY_BYTES = 1024 * 1024;
+/** One attempt: the request, the redirects that may be followed, the verdict. @throws RequestError, CancelledError */
+async function attemptHttp(check, timeoutSeconds, { http, clock, ...connection }) {
+    const startedMs = clock.monotonicMs();
+    let url = check.url;
+    for (let hop = 0;; hop++) {
+        const remaining = timeoutSeconds - (clock.monotonicMs() - startedMs) / 1000;
+        if (remaining <= 0)
+            throw new RequestError('timeout', `no final answer within ${timeoutSeconds} s, after ${hop} redirects`, '');
+        const response = await http.request({
+            ...connection,
+            method: check.method,
+            url,
+            headers: isSameHost(url, check.url) ? check.headers : {},
+            timeoutSeconds: remaining,
+            maxBodyBytes: http_MAX_BODY_BYTES,
+            connectTo: chooseConnectTo(check, url),
+            ca: check.ca,
+        });
+        const next = judgeRedirect(check, url, response, hop);
+        if (next === undefined) {
+            // The limit is for what a visitor waits: all hops.
+            const latencyMs = clock.monotonicMs() - startedMs;
+            return judgeHttp(check, hop === 0 ? response : { ...response, latencyMs: Math.max(latencyMs, response.latencyMs) }, clock.now());
+        }
+        if (typeof next !== 'string')
+            return next;
+        url = next;
+    }
+}
+const REDIRECTS = new Set([301, 302, 303, 307, 308]);
+/** Where a redirect leads; a verdict if it must not be followed; undefined if the response is the final one. */
+function judgeRedirect(check, from, response, hop) {
+    const location = response.headers['location'];
+    // Who expects 301 wants to see the 301.
+    if (!REDIRECTS.has(response.status) || location === undefined || includesStatus(check.status, response.status))
+        return undefined;
+    const target = URL.parse(location, from);
+    const shown = excerpt(location, 200);
+    if (target === null || !/^https?:$/.test(target.protocol)) {
+        return failed(`status ${response.status} redirects to something that is not an http or https URL: ${shown}`);
+    }
+    const host = target.hostname.toLowerCase();
+    if (!isSameHost(target.href, check.url) && !check.allowRedirectHosts.includes(host)) {
+        return failed(`status ${response.status} redirects to another host, ${excerpt(host, 100)}; if that is right, say \`allow-redirect-host: ${excerpt(host, 100)}\``, shown);
+    }
+    if (target.protocol === 'http:' && from.startsWith('https:')) {
+        return failed(`status ${response.status} redirects from https to plain http`, shown);
+    }
+    if (hop >= check.maxRedirects) {
+        return failed(`${hop + 1} redirects, more than ${check.maxRedirects}: the last one leads to ${shown}`);
+    }
+    target.hash = '';
+    return target.href;
+}
+/** The answer to the last request. Pure. */
+function judgeHttp(check, response, now) {
+    const detail = response.body === '' ? '' : excerpt(response.body);
+    const took = `${Math.round(response.latencyMs)} ms`;
+    if (!includesStatus(check.status, response.status)) {
+        return failed(`status ${response.status} instead of ${describeStatus(check.status)}`, detail);
+    }
+    const judged = [
+        judgeHeaders(check, response),
+        judgeBody(check, response),
+        judgeReleaseId(check, response),
+        check.maxLatencyMs !== undefined && response.latencyMs > check.maxLatencyMs
+            ? failed(`answered in ${took}, slower than ${check.maxLatencyMs} ms`)
+            : undefined,
+        judgeCertificate(response.certificate, check.minCertificateDays, now),
+    ].filter((verdict) => verdict !== undefined);
+    const faults = judged.filter((verdict) => !verdict.ok).map((verdict) => verdict.reason);
+    if (faults.length > 0)
+        return failed(faults.join('; '), judged.find((verdict) => verdict.detail !== '')?.detail ?? detail);
+    const notes = judged.map((verdict) => verdict.reason).filter((reason) => reason !== '');
+    return passed([`status ${response.status} in ${took}`, ...notes].join(', '), judged.find((verdict) => verdict.detail !== '')?.detail ?? '');
+}
+function includesStatus(ranges, status) {
+    return ranges.some(({ from, to }) => status >= from && status <= to);
+}
+function describeStatus(ranges) {
+    return ranges
+        .map(({ from, to }) => from === to ? `${from}` : from % 100 === 0 && to === from + 99 ? `${from / 100}xx` : `${from}-${to}`)
+        .join(' or ');
+}
+function judgeHeaders(check, response) {
+    const faults = check.header.flatMap(({ name, expected }) => {
+        const found = Object.hasOwn(response.headers, name) ? response.headers[name] : undefined;
+        if (found === undefined)
+            return [`no header ${name}`];
+        return matchesText(expected, found) ? [] : [`header ${name} is ${quote(found)} instead of ${quote(expected)}`];
+    });
+    return faults.length === 0 ? undefined : failed(faults.join('; '));
+}
+function judgeBody(check, response) {
+    if (check.method === 'HEAD')
+        return undefined;
+    if (check.bodyContains.length + check.bodyMatches.length + check.json.length === 0) {
+        return isSuccess(response.status) ? judgeHealthWords(response) : undefined;
+    }
+    const within = response.truncated ? ' within its first MiB' : '';
+    const faults = [
+        ...check.bodyContains
+            .filter((text) => !response.body.includes(text))
+            .map((text) => `the body does not contain ${quote(text)}${within}`),
+        ...check.bodyMatches
+            .filter((source) => !new RegExp(source, 'm').test(response.body))
+            .map((source) => `the body does not match ${quote(source)}${within}`),
+        ...judgeJson(check, response),
+    ];
+    return faults.length === 0 ? undefined : failed(faults.join('; '), excerpt(response.body));
+}
+function judgeJson(check, response) {
+    if (check.json.length === 0)
+        return [];
+    const document = parseJson(response.body);
+    if (document === undefined)
+        return [response.truncated ? 'the body is longer than 1 MiB, so its JSON cannot be read' : 'the body is not JSON'];
+    return check.json.flatMap(({ path, pathText, expected }) => {
+        const found = readPath(document, path);
+        if (found === undefined)
+            return [`JSON has no ${excerpt(pathText, 100)}`];
+        return matchesJson(expected, found)
+            ? []
+            : [
+                `JSON ${excerpt(pathText, 100)} is ${quote(typeof found === 'string' ? found : JSON.stringify(found))} instead of ${quote(expected)}`,
+            ];
+    });
+}
+/** `expected` is text, as it was written: `true` is equal to true and to "true", `1.0` to 1. */
+function matchesJson(expected, found) {
+    if (typeof found === 'string')
+        return matchesText(expected, found);
+    if (expected === '*')
+        return true;
+    if (typeof found === 'number' && /^-?\d+(?:\.\d+)?(?:e[+-]?\d+)?$/i.test(expected))
+        return Number(expected) === found;
+    return JSON.stringify(found) === expected;
+}
+/** Equal, where `*` in the pattern stands for any text. Linear, unlike a regular expression made from the pattern. */
+function matchesText(pattern, text) {
+    const [first = '', ...rest] = pattern.split('*');
+    const last = rest.pop();
+    if (last === undefined)
+        return text === pattern;
+    if (!text.startsWith(first) || text.length < first.length + last.length || !text.endsWith(last))
+        return false;
+    let at = first.length;
+    const end = text.length - last.length;
+    for (const part of rest) {
+        const found = text.indexOf(part, at);
+        if (found < 0 || found + part.length > end)
+            return false;
+        at = found + part.length;
+    }
+    return true;
+}
+// --- health words ------------------------------------------------------------------------------------------------------
+const GOOD = new Set(['healthy', 'ready', 'alive', 'ok', 'okay', 'pass', 'passing', 'passed', 'up', 'true']);
+const WARNING = new Set(['warn', 'warning', 'degraded']);
+const BAD = new Set([
+    'unhealthy',
+    'not ready',
+    'not-ready',
+    'notready',
+    'fail',
+    'failed',
+    'failing',
+    'failure',
+    'down',
+    'error',
+    'critical',
+    'unavailable',
+    'out_of_service',
+    'dead',
+    'ko',
+    'false',
+]);
+/** `pass`, `warn` and `fail` are the draft's (draft-inadarei-api-health-check), with the synonyms that it lists. */
+function judgeHealthWord(word) {
+    const lower = word.trim().toLowerCase();
+    return GOOD.has(lower) ? 'good' : WARNING.has(lower) ? 'warning' : BAD.has(lower) ? 'bad' : 'unknown';
+}
+/** What a body says of itself where nothing was asked of it. Unknown words are no verdict. */
+function judgeHealthWords(response) {
+    const type = (response.headers['content-type'] ?? '').toLowerCase();
+    const json = /^application\/(?:[\w.-]+\+)?json\b/.test(type) ? parseJson(response.body) : undefined;
+    const plain = type === '' || type.startsWith('text/plain');
+    const word = json !== undefined
+        ? readStatus(json)
+        : plain && response.body.length <= 40
+            ? response.body.trim().replace(/[.!]$/, '')
+            : '';
+    const shown = excerpt(word, 40);
+    switch (judgeHealthWord(word)) {
+        case 'good':
+            return passed(shown.toLowerCase());
+        case 'warning':
+            return passed(`with a warning: the body says ${quote(shown)}`, excerpt(response.body));
+        case 'bad':
+            return failed(`status ${response.status}, but the body says ${quote(shown)}${describeBadParts(json)}`, excerpt(response.body));
+        case 'unknown':
+            return undefined;
+    }
+}
+function readStatus(json) {
+    const status = typeof json === 'object' ? readMember(json, 'status') : json;
+    return typeof status === 'string' || typeof status === 'boolean' ? String(status) : '';
+}
+/** The parts that are bad: `checks` of health+json and of many others, `components` of Spring Boot. */
+function describeBadParts(json) {
+    const names = ['checks', 'components', 'details'].flatMap((key) => {
+        const parts = readMember(json, key);
+        if (typeof parts !== 'object' || parts === null)
+            return [];
+        return Object.entries(parts)
+            .filter(([, part]) => (Array.isArray(part) ? part : [part]).some((item) => judgeHealthWord(readStatus(item)) === 'bad'))
+            .map(([position, part]) => (Array.isArray(parts) ? nameOf(part, position) : position));
+    });
+    return names.length === 0 ? '' : ` (${excerpt(names.slice(0, 10).join(', '), 200)})`;
+}
+function nameOf(part, position) {
+    const name = readMember(part, 'name');
+    return typeof name === 'string' ? name : position;
+}
+function isSuccess(status) {
+    return status >= 200 && status < 300;
+}
+// --- release ------------------------------------------------------------------------------------------------------------
+const RELEASE_MEMBERS = ['releaseId', 'release_id', 'release', 'version', 'commit'];
+const RELEASE_HEADERS = ['x-release-id', 'x-release', 'x-version'];
+/** The names under which a response may say which release it comes from: `releaseId` is health+json's. */
+function judgeReleaseId(check, response) {
+    const { releaseId } = check;
+    if (releaseId === undefined)
+        return undefined;
+    const document = parseJson(response.body);
+    const found = [
+        ...RELEASE_HEADERS.flatMap((name) => response.headers[name] ?? []),
+        ...RELEASE_MEMBERS.flatMap((name) => {
+            const value = readMember(document, name);
+            return typeof value === 'string' || typeof value === 'number' ? [String(value)] : [];
+        }),
+    ];
+    if (found.some((id) => isSameRelease(id, releaseId)))
+        return passed(`release ${excerpt(releaseId, 60)}`);
+    return failed(found.length === 0
+        ? `the answer does not say its release: expected ${quote(releaseId)} as \`releaseId\` in JSON or in the header x-release-id`
+        : `release ${[...new Set(found)].map(quote).join(', ')} instead of ${quote(releaseId)}`, excerpt(response.body));
+}
+/** Equal, or one the abbreviation of the other's commit (7 digits at least, as git prints them). */
+function isSameRelease(a, b) {
+    const [short, long] = [a.trim().toLowerCase(), b.trim().toLowerCase()].sort((x, y) => x.length - y.length);
+    return (a.trim() === b.trim() || (/^[0-9a-f]{7,40}$/.test(short) && /^[0-9a-f]{7,40}$/.test(long) && long.startsWith(short)));
+}
+// --- certificates, addresses ---------------------------------------------------------------------------------------------
+const DAY_MS = 86_400_000;
+/** Whether it holds long enough. That it holds now, and for this name, the connection itself has verified. */
+function judgeCertificate(certificate, minDays, now) {
+    if (certificate === undefined)
+        return undefined;
+    const days = Math.floor((certificate.validTo.getTime() - now.getTime()) / DAY_MS);
+    const until = Number.isNaN(days) ? 'an unreadable date' : certificate.validTo.toISOString().slice(0, 10);
+    const left = `the certificate is valid until ${until} (${describeDays(days)})`;
+    if (minDays === undefined)
+        return undefined;
+    return days >= minDays
+        ? passed(left)
+        : failed(`${left}, less than ${minDays} days`, `issued by ${excerpt(certificate.issuer, 100)}`);
+}
+function describeDays(days) {
+    return `${days} ${Math.abs(days) === 1 ? 'day' : 'days'}`;
+}
+function isSameHost(a, b) {
+    return new URL(a).hostname.toLowerCase() === new URL(b).hostname.toLowerCase();
+}
+/** `connect-to` is for the URL's own host. Its port is for the URL's own port: a redirect from http to https keeps the host, not the port. */
+function chooseConnectTo(check, url) {
+    if (check.connectTo === undefined || !isSameHost(url, check.url))
+        return undefined;
+    const port = http_readPort(url);
+    return { host: check.connectTo.host, port: port === http_readPort(check.url) ? (check.connectTo.port ?? port) : port };
+}
+function http_readPort(text) {
+    const url = new URL(text);
+    return Number(url.port) || (url.protocol === 'https:' ? 443 : 80);
+}
+function quote(text) {
+    return `"${excerpt(text, 100)}"`;
+}
+
+;// CONCATENATED MODULE: ./shared/src/probes/endpoint.ts
+
+
+/** @throws RequestError, CancelledError */
+async function attemptEndpoint(check, timeoutSeconds, { http, clock, ...connection }) {
+    const { host, port } = check;
+    const tls = check.kind === 'tls' ? { tls: { serverName: check.serverName }, ca: check.ca } : {};
+    return judgeEndpoint(check, await http.reach({ ...connection, host, port, timeoutSeconds, ...tls }), clock.now());
+}
+/** Pure. That a certificate holds now, and for this name, the connection itself has verified. */
+function judgeEndpoint(check, reached, now) {
+    const connected = `connected in ${Math.round(reached.latencyMs)} ms`;
+    if (check.kind === 'tcp')
+        return passed(connected);
+    const certificate = judgeCertificate(reached.certificate, check.minCertificateDays ?? 0, now);
+    if (certificate === undefined)
+        return passed(connected);
+    return certificate.ok ? passed(`${connected}, ${certificate.reason}`) : certificate;
+}
+
+;// CONCATENATED MODULE: ./shared/src/probes/poll.ts
+/** Attempt after attempt until the verdict stands. */
+
+
+
+/** However long the backoff makes them, pauses end. */
+const MAX_PAUSE_SECONDS = 300;
+/** The pause after an attempt (the first is 1). Pure. */
+function choosePause(pace, attempt) {
+    return Math.min(pace.intervalSeconds * pace.backoff ** (attempt - 1), Math.max(MAX_PAUSE_SECONDS, pace.intervalSeconds));
+}
+/**
+ * Makes attempts until enough in a row have passed, or that has become impossible: too few attempts are left, or too
+ * little time before the deadline.
+ *
+ * @throws CancelledError when the signal is aborted
+ */
+async function pollCheck(check, vantage, attemptOnce, clock, signal) {
+    const startedMs = clock.monotonicMs();
+    const deadlineMs = check.deadlineSeconds === undefined ? Infinity : startedMs + check.deadlineSeconds * 1000;
+    const latenciesMs = [];
+    let inARow = 0;
+    for (let attempt = 1;; attempt++) {
+        const beganMs = clock.monotonicMs();
+        const verdict = await judgeAttempt(attemptOnce, Math.max(0.001, Math.min(check.timeoutSeconds, (deadlineMs - beganMs) / 1000)), signal);
+        const endedMs = clock.monotonicMs();
+        latenciesMs.push(endedMs - beganMs);
+        inARow = verdict.ok ? inARow + 1 : 0;
+        const finish = (ok, lastVerdict) => ({
+            check,
+            vantage,
+            ok,
+            attempts: attempt,
+            lastVerdict,
+            latenciesMs,
+            durationMs: endedMs - startedMs,
+        });
+        if (inARow >= check.successes)
+            return finish(true, verdict);
+        if (check.attempts - attempt < check.successes - inARow) {
+            return finish(false, explainShortfall(verdict, inARow, check, `${attempt} of ${check.attempts} attempts made`));
+        }
+        const pauseSeconds = choosePause(check, attempt);
+        if (endedMs + pauseSeconds * 1000 >= deadlineMs) {
+            return finish(false, explainShortfall(verdict, inARow, check, `the deadline of ${check.deadlineSeconds ?? 0} s has come`));
+        }
+        await clock.sleep(pauseSeconds, signal);
+    }
+}
+async function judgeAttempt(attemptOnce, timeoutSeconds, signal) {
+    try {
+        return await attemptOnce(timeoutSeconds);
+    }
+    catch (error) {
+        // Anything that is not ours is a defect, and no verdict on a server.
+        if (!(error instanceof SlipwayError))
+            throw error;
+        if (signal?.aborted === true)
+            throw new CancelledError('The workflow was cancelled.', '', { cause: error });
+        return failed(excerpt(error.message), excerpt(error.hint));
+    }
+}
+/** A passed attempt that comes too late or too seldom is still a failed check, and has to say why. */
+function explainShortfall(verdict, inARow, check, why) {
+    if (!verdict.ok)
+        return verdict;
+    return failed(`only ${inARow} of ${check.successes} successes in a row (${why}); last: ${verdict.reason}`, verdict.detail);
+}
+
+;// CONCATENATED MODULE: ./shared/src/probes/run-checks.ts
+/** All checks at once, every one to its end. */
+
+
+
+
+
+
+
+
+/** Connections at a time. */
+const MAX_PARALLEL = 16;
+/** sshd's MaxSessions is 10 by default, and a command takes one (a forwarded connection does not): some are left to others. */
+const MAX_PARALLEL_COMMANDS = 6;
+/**
+ * Makes every check from each of its vantages, in parallel, and waits for all of them. Results are in the order of the
+ * checks, the server's vantage before the runner's.
+ *
+ * @throws CancelledError
+ */
+async function runChecks(checks, ports) {
+    const tasks = checks.flatMap((check) => listVantages(check).map((vantage) => ({ check, vantage })));
+    const isCommand = ({ check }) => check.kind === 'container' || check.kind === 'command';
+    const results = new Map();
+    const work = async (queue) => {
+        for (let task = queue.shift(); task !== undefined; task = queue.shift()) {
+            const result = await runCheck(task.check, task.vantage, ports);
+            results.set(task, result);
+            ports.onResult?.(result);
+        }
+    };
+    const start = (queue, limit) => Array.from({ length: Math.min(limit, queue.length) }, () => work(queue));
+    await Promise.all([
+        ...start(tasks.filter(isCommand), MAX_PARALLEL_COMMANDS),
+        ...start(tasks.filter((task) => !isCommand(task)), MAX_PARALLEL),
+    ]);
+    return tasks.flatMap((task) => results.get(task) ?? []);
+}
+/** One check from one vantage. @throws CancelledError */
+async function runCheck(check, vantage, ports) {
+    const { http, clock, signal, session } = ports;
+    if (vantage === 'ssh' && (session === undefined || session instanceof SlipwayError)) {
+        const lastVerdict = session === undefined
+            ? failed('there is no SSH connection to make it from')
+            : failed(`not made, no SSH connection: ${session.message}`, session.hint);
+        return { check, vantage, ok: false, attempts: 0, lastVerdict, latenciesMs: [], durationMs: 0 };
+    }
+    const server = vantage === 'ssh' && !(session instanceof SlipwayError) ? session : undefined;
+    const dial = server && ((host, port) => server.dial(host, port));
+    const environment = { http, clock, signal, dial };
+    const attemptOnce = async (timeoutSeconds) => {
+        if (signal?.aborted === true)
+            throw new CancelledError('The workflow was cancelled.', '');
+        switch (check.kind) {
+            case 'http':
+                return attemptHttp(check, timeoutSeconds, environment);
+            case 'tcp':
+            case 'tls':
+                return attemptEndpoint(check, timeoutSeconds, environment);
+            case 'container':
+                return server === undefined ? failed(ONLY_SSH) : attemptContainer(check, timeoutSeconds, server, signal);
+            case 'command':
+                return server === undefined ? failed(ONLY_SSH) : attemptCommand(check, timeoutSeconds, server, signal);
+        }
+    };
+    const result = await pollCheck(check, vantage, attemptOnce, clock, signal);
+    return result.ok || vantage !== 'runner'
+        ? result
+        : { ...result, lastVerdict: addLoopbackHint(check, result.lastVerdict) };
+}
+const ONLY_SSH = 'can only be made on the server';
+async function attemptContainer(check, timeoutSeconds, session, signal) {
+    const { exitCode, stdout, stderr } = await session.run(inspectContainers(check.project), {
+        timeoutSeconds,
+        accept: 'any',
+        purpose: `look at the containers of project ${check.project}`,
+        ...(signal === undefined ? {} : { signal }),
+    });
+    if (exitCode !== 0)
+        return failed(`Docker could not be asked (exit code ${exitCode})`, excerptEnd(stderr));
+    try {
+        return judgeService(check.service, check.project, parseContainers(stdout), check);
+    }
+    catch (error) {
+        if (!(error instanceof SyntaxError))
+            throw error;
+        return failed(error.message);
+    }
+}
+async function attemptCommand(check, timeoutSeconds, session, signal) {
+    const completed = await session.run({ words: ['sh', '-c', check.command] }, {
+        timeoutSeconds,
+        accept: 'any',
+        purpose: `run ${describeTarget(check)}`,
+        ...(signal === undefined ? {} : { signal }),
+    });
+    return judgeCommand(completed);
+}
+/** Exit code 0 passes. The end of the output tells more than its beginning. Pure. */
+function judgeCommand(completed) {
+    const output = [excerptEnd(completed.stdout, 240), excerptEnd(completed.stderr, 240)]
+        .filter((text) => text !== '')
+        .join(' ');
+    return completed.exitCode === 0 ? passed('exit code 0', output) : failed(`exit code ${completed.exitCode}`, output);
+}
+const LOOPBACK = /^(?:localhost|127\.\d+\.\d+\.\d+|::1|\[::1\])$/i;
+function addLoopbackHint(check, verdict) {
+    const host = check.kind === 'http' ? (check.connectTo?.host ?? new URL(check.url).hostname) : 'host' in check ? check.host : '';
+    if (!LOOPBACK.test(host))
+        return verdict;
+    return {
+        ...verdict,
+        reason: `${verdict.reason} (seen from the runner, ${host} is the runner itself: for a port of the server say \`via: ssh\`)`,
+    };
+}
+
+;// CONCATENATED MODULE: ./action-deploy/src/verify.ts
+
+
+
+
+
+
+
+
+
+/** How long a service without a health check is watched, where `update_config.monitor` does not say. */
+const DEFAULT_STABLE_SECONDS = 5;
+const POLL_SECONDS = 0.25;
+/** A release that is not good: what it was, and everything known about why. */
+class BadReleaseError extends ReleaseError {
+    service;
+    evidence;
+    constructor(service, reason, evidence) {
+        super(reason, '');
+        this.service = service;
+        this.evidence = evidence;
+    }
+}
+function createVerifier(context) {
+    const { session, project, ports } = context;
+    let containers = [];
+    let outcomes = [];
+    /** As they were when they had become ready, by id. */
+    const ready = new Map();
+    const readyAtMs = new Map();
+    const look = async (signal) => {
+        const { stdout } = await session.run(inspectContainers(project), { purpose: 'look at the containers', signal });
+        containers = parseContainers(stdout);
+        return containers;
+    };
+    const targetsOf = (names) => context.services
+        .filter((service) => names.includes(service.name))
+        .map((service) => ({
+        service: service.name,
+        replicas: service.replicas,
+        oneShot: service.oneShot,
+        stableSeconds: service.monitorSeconds ?? DEFAULT_STABLE_SECONDS,
+    }));
+    const fail = async (service, reason, broken) => {
+        throw new BadReleaseError(service, reason, await collectEvidence(session, broken));
+    };
+    const waitUntilReady = async (names, timeoutSeconds, signal) => {
+        const targets = targetsOf(names);
+        const startedMs = ports.clock.monotonicMs();
+        let sightings = new Map();
+        let lastLineMs = startedMs;
+        for (;;) {
+            const seen = await look(signal);
+            const nowMs = ports.clock.monotonicMs();
+            const verdict = judgeReadiness(targets, seen, sightings, nowMs);
+            switch (verdict.kind) {
+                case 'ready':
+                    for (const container of seen.filter((one) => names.includes(one.service))) {
+                        ready.set(container.id, container);
+                        readyAtMs.set(container.service, nowMs);
+                    }
+                    return;
+                case 'failed':
+                    return fail(verdict.service, verdict.reason, verdict.containers);
+                case 'waiting':
+                    sightings = verdict.sightings;
+                    if (nowMs - startedMs > timeoutSeconds * 1000) {
+                        const late = seen.filter((container) => names.includes(container.service));
+                        return fail(names.join(', '), `not ready within ${describeSeconds(timeoutSeconds)} (input timeout): ${verdict.reasons.join('; ')}`, late);
+                    }
+                    if (nowMs - lastLineMs > 5000) {
+                        lastLineMs = nowMs;
+                        ports.reporter.line(`  ${describeSeconds((nowMs - startedMs) / 1000)}: ${verdict.reasons.join('; ')}`);
+                    }
+            }
+            await ports.clock.sleep(POLL_SECONDS, signal);
+        }
+    };
+    /** The monitor time, while the health checks run; whichever fails first ends it. */
+    const prove = async (signal) => {
+        const ending = new AbortController();
+        const both = AbortSignal.any([signal, ending.signal]);
+        const work = [monitor(both), checkRelease(both)];
+        try {
+            await Promise.all(work);
+            // What became of the containers while the checks were at work.
+            await assertSteady(signal);
+        }
+        finally {
+            ending.abort();
+            await Promise.allSettled(work);
+        }
+    };
+    const monitor = async (signal) => {
+        const endMs = Math.max(0, ...context.services
+            .filter((service) => context.changed.includes(service.name) && !service.oneShot)
+            .map((service) => (readyAtMs.get(service.name) ?? 0) + (service.monitorSeconds ?? 0) * 1000));
+        for (;;) {
+            await assertSteady(signal);
+            const leftSeconds = (endMs - ports.clock.monotonicMs()) / 1000;
+            if (leftSeconds <= 0)
+                return;
+            await ports.clock.sleep(Math.min(leftSeconds, 1), signal);
+        }
+    };
+    const assertSteady = async (signal) => {
+        const decline = findDecline([...ready.values()], await look(signal), targetsOf(context.changed));
+        if (decline !== undefined)
+            await fail(decline.service, decline.reason, decline.containers);
+    };
+    const checkRelease = async (signal) => {
+        if (context.checks.length === 0)
+            return;
+        outcomes = groupResults(await runChecks(context.checks, { http: ports.http, clock: ports.clock, session, signal }));
+        const bad = outcomes.filter((outcome) => !outcome.ok && !context.baseline.has(outcome.check.name));
+        if (bad.length > 0) {
+            throw new ProbeError(bad.map((outcome) => `health check ${outcome.check.name}: ${describeOutcome(outcome)}`).join('; '), '');
+        }
+    };
+    return {
+        hold: async (step, signal) => {
+            switch (step.gate.gate) {
+                case 'ready':
+                    return waitUntilReady(step.gate.services, step.timeoutSeconds, signal);
+                case 'proven':
+                    return prove(signal);
+            }
+        },
+        outcomes: () => outcomes,
+        containers: () => containers,
+    };
+}
+/**
+ * Waits until services that were put back are ready again. Not cancellable: also after a cancel it is worth some seconds to
+ * know what serves.
+ *
+ * @param compose the Compose file of the release that was put back
+ * @returns why it is not ready, or nothing
+ */
+async function waitForRestored(names, compose, timeoutSeconds, context) {
+    const { services } = parseProject(compose);
+    const restored = services.map((service) => service.name).filter((name) => names.includes(name));
+    if (restored.length === 0)
+        return undefined;
+    const verifier = createVerifier({ ...context, services, changed: [], checks: [], baseline: new Set() });
+    try {
+        await verifier.hold({
+            kind: 'hold',
+            id: 'restored',
+            title: 'wait for the old release',
+            gate: { gate: 'ready', services: restored },
+            timeoutSeconds,
+        }, AbortSignal.timeout(timeoutSeconds * 1000 + 10_000));
+        return undefined;
+    }
+    catch (error) {
+        return error instanceof Error ? error.message : String(error);
+    }
+}
+const LOG_LINES = 30;
+/** All replicas of a bad release fail alike. */
+const MAX_CONTAINERS = 3;
+async function collectEvidence(session, containers) {
+    const states = [];
+    const log = [];
+    for (const container of containers.slice(0, MAX_CONTAINERS)) {
+        states.push(describeState(container));
+        const lastHealth = container.healthLog.at(-1);
+        if (lastHealth !== undefined && container.health !== 'healthy') {
+            states.push(`its last health check: exit code ${lastHealth.exitCode}: ${excerpt(lastHealth.output)}`);
+        }
+        const lines = await readLog(session, container);
+        if (typeof lines === 'string')
+            states.push(lines);
+        else if (lines.length === 0)
+            states.push(`${container.name} has logged nothing`);
+        else
+            log.push(...lines);
+    }
+    return { states, log };
+}
+function describeState(container) {
+    const oom = container.oomKilled ? ', killed for lack of memory (OOM)' : '';
+    const restarts = container.restartCount === 0 ? '' : `, restarted ${times(container.restartCount)}`;
+    const health = container.health === 'none' ? ', no health check' : `, ${container.health}`;
+    return `${container.name}: ${container.state}${lastExitCode(container)}${oom}${restarts}${health}`;
+}
+/** @returns the lines, or why there are none. */
+async function readLog(session, container) {
+    try {
+        const { stdout } = await session.run(render_script('docker logs --tail "$2" "$1" 2>&1', container.id, String(LOG_LINES)), {
+            purpose: 'read the last log lines',
+            accept: 'any',
+            timeoutSeconds: 15,
+        });
+        return stdout
+            .split('\n')
+            .filter((line) => line.trim() !== '')
+            .map((line) => excerpt(line, 1000));
+    }
+    catch (error) {
+        return `the log of ${container.name} could not be read: ${error instanceof Error ? error.message : String(error)}`;
+    }
+}
+
+;// CONCATENATED MODULE: ./action-deploy/src/clean-up.ts
+/** The post step: when the main step could not put things right itself (killed, or its connection was lost). */
+
+
+
+
+
+/** Looks what became of a deploy that did not settle, and puts back what is left of it. Nothing to do after one that did. */
+async function cleanUp(ports) {
+    const { runner, reporter } = ports;
+    const release = runner.state('release');
+    if (release === '' || runner.state('settled') !== '')
+        return;
+    reporter.line(`The deploy of ${release} was interrupted; looking at the server.`);
+    const { inputs, source } = await readRequest(ports);
+    const session = await reconnect(inputs, ports);
+    let lock;
+    try {
+        const layout = layoutStore((await readFacts(session, inputs, source)).path);
+        lock = await lockProject(session, layout, ports);
+        const facts = await readFacts(session, inputs, source);
+        const verdict = await settle(facts, release, {
+            ...ports,
+            ports,
+            inputs,
+            session,
+            layout,
+            target: { project: source.project, projectDirectory: layout.project },
+        });
+        reporter.notice('Slipway', verdict);
+        await reporter.summary(`### After the interruption\n\n${verdict}\n`);
+    }
+    finally {
+        await lock?.release();
+        await session.close();
+    }
+}
+const RECONNECT_SECONDS = 60;
+/** The connection may have been what was lost: it gets a minute to come back. */
+async function reconnect(inputs, { connect, clock, reporter, signal }) {
+    const startedMs = clock.monotonicMs();
+    for (;;) {
+        try {
+            return await connect(inputs.host, { signal });
+        }
+        catch (error) {
+            const goneSeconds = (clock.monotonicMs() - startedMs) / 1000;
+            const mayReturn = error instanceof ConnectError && MAY_RETURN.has(error.reason);
+            if (!mayReturn || goneSeconds > RECONNECT_SECONDS)
+                throw error;
+            reporter.line(`${error.message} Trying again.`);
+            await clock.sleep(5, signal);
+        }
+    }
+}
+const MAY_RETURN = new Set(['refused', 'timeout', 'unreachable', 'lost', 'handshake']);
+/** @throws ReleaseError when the server is not as it should be. */
+async function settle(facts, release, { inputs, ...context }) {
+    const current = facts.current === undefined ? 'no release serves' : `release ${facts.current} serves`;
+    if (facts.journal === '') {
+        return facts.current === release ? committed(release) : `Nothing was left to put back: ${current}.`;
+    }
+    const recovery = await recover(facts, context);
+    if (recovery.release !== release) {
+        throw new ReleaseError(`The journal on the server was of another deploy, ${recovery.release}, and was carried out: ${current}.`, 'Look at the server.');
+    }
+    if (recovery.verdict === 'committed')
+        return committed(release);
+    const problem = await waitForRestored(recovery.restored, facts.currentCompose, inputs.readyTimeoutSeconds, {
+        ...context,
+        project: context.target.project,
+    });
+    if (problem !== undefined) {
+        throw new ReleaseError(`The interrupted deploy of ${release} was undone, and release ${facts.current ?? ''} is not ready: ${problem}`, 'Look at the server now: the old release does not come up as it was.');
+    }
+    return `The interrupted deploy of ${release} was undone: ${current}.`;
+}
+function committed(release) {
+    return `Release ${release} had been committed: it is live.`;
+}
+
+;// CONCATENATED MODULE: ./action-deploy/src/deployment.ts
+/** Runs a phase and notes how long it took, also when it fails. */
+async function timed({ report, ports }, phase, work) {
+    const startedMs = ports.clock.monotonicMs();
+    try {
+        return await work();
+    }
+    finally {
+        report.durations[phase] = (report.durations[phase] ?? 0) + (ports.clock.monotonicMs() - startedMs) / 1000;
+    }
+}
+/** Something people should know: an annotation now, and a line of the summary. Once each. */
+function warn({ report, ports }, message) {
+    if (report.warnings.includes(message))
+        return;
+    report.warnings.push(message);
+    ports.reporter.warning('Slipway', message);
+}
+
+;// CONCATENATED MODULE: ./shared/src/commands/images.ts
+
+/** Never the name of a registry: nothing is pulled from or pushed to it. */
+const TAG_HOST = 'slipway.local';
+/** `slipway.local/<project>:<first 32 digits of the digest>` */
+function localTag(project, image) {
+    return `${TAG_HOST}/${project}:${image.split('@sha256:').at(-1)?.slice(0, 32) ?? ''}`;
+}
+/** Pinned: an image that was never pulled by its digest is not ours to tag or to remove. */
+function isPinned(image) {
+    return image.includes('@sha256:');
+}
+/** @param images as the release names them. */
+function tagImages(project, images) {
+    return render_script(`set -eu
+while [ "$#" -gt 1 ]; do
+  docker image tag "$1" "$2"
+  shift 2
+done`, ...[...new Set(images)].filter(isPinned).flatMap((image) => [image, localTag(project, image)]));
+}
+/**
+ * Gives up images that no kept release of this project names: our tag goes, and the image if nothing else names or uses
+ * it. What a person or another project has tagged, or a container uses, stays (docker refuses without --force).
+ */
+function pruneImages(project, images) {
+    return render_script(`while [ "$#" -gt 1 ]; do
+  id=$(docker image inspect --format '{{.Id}}' "$1" 2>/dev/null) || { shift 2; continue; }
+  docker image rm "$2" >/dev/null 2>&1
+  if left=$(docker image inspect --format '{{len .RepoTags}}' "$id" 2>/dev/null) && [ "$left" = 0 ] &&
+    [ -z "$(docker ps -aq --filter "ancestor=$id")" ]; then
+    docker image rm "$1" >/dev/null 2>&1
+  fi
+  shift 2
+done
+:`, ...images.filter(isPinned).flatMap((image) => [image, localTag(project, image)]));
+}
+
+;// CONCATENATED MODULE: ./action-deploy/src/execute.ts
+/** Carries the plan out, looks at the new release, and says what became of it. */
+
+
+
+
+
+
+
+
+
+
+
+
+/** @throws ReleaseError that says what happened, what serves now, and what to do. */
+async function execute(preparation, release, deployment) {
+    const { session, layout, target, ports, report } = deployment;
+    const { plan, project } = preparation;
+    const checks = deployment.inputs.checks.map((check) => check.kind === 'container' && check.project === THIS_PROJECT ? { ...check, project: target.project } : check);
+    report.baseline = await timed(deployment, 'baseline', () => readBaseline(checks, deployment));
+    const context = {
+        session,
+        project: target.project,
+        services: project.services,
+        changed: plan.services
+            .filter((service) => service.action !== 'keep' && service.action !== 'remove')
+            .map((service) => service.service),
+        checks,
+        baseline: new Set(report.baseline),
+        ports,
+    };
+    const verifier = createVerifier(context);
+    const steps = [...(await planStorage(preparation, release, deployment)), ...plan.steps];
+    const { runUrl, actor } = ports.runner.context;
+    const outcome = await timed(deployment, 'switch', () => ports.reporter.group(`Deploy ${plan.release}`, () => executeTransaction({
+        release: plan.release,
+        previous: plan.previous,
+        steps,
+        runUrl,
+        actor,
+        hold: (step, signal) => verifier.hold(step, signal),
+    }, { ...ports, session, target, layout })));
+    report.timeline = outcome.timeline;
+    report.checks = verifier.outcomes();
+    report.containers = verifier.containers();
+    if (outcome.kind === 'undone')
+        throw await explainFailure(outcome, preparation, context, deployment);
+    report.result = 'deployed';
+    report.release = plan.release;
+    warnOfUnchecked(context, deployment);
+}
+/** What answers before the deploy is another release: that is no fault of it. */
+const ONCE = { attempts: 1, successes: 1 };
+/** Names of the checks that fail before anything was changed: one attempt each, it only tells what was broken before. */
+async function readBaseline(checks, deployment) {
+    const { facts, session, ports } = deployment;
+    if (facts.current === undefined || checks.length === 0)
+        return [];
+    const once = checks.map((check) => ({
+        ...check,
+        ...ONCE,
+        ...(check.kind === 'http' ? { releaseId: undefined } : {}),
+    }));
+    const outcomes = groupResults(await runChecks(once, { ...ports, session }));
+    const failing = outcomes.filter((outcome) => !outcome.ok).map((outcome) => outcome.check.name);
+    for (const name of failing) {
+        warn(deployment, `Check ${name} failed before this deploy too: it is reported, and no reason to go back.`);
+    }
+    return failing;
+}
+/** A service without a health check was only seen to run: people should know that this is all that was proven. */
+function warnOfUnchecked({ services, changed }, deployment) {
+    const unchecked = services.filter(({ name, oneShot }) => {
+        const replicas = deployment.report.containers.filter((one) => one.service === name && !one.oneoff);
+        return changed.includes(name) && !oneShot && replicas.some((one) => one.health === 'none');
+    });
+    for (const { name, monitorSeconds = DEFAULT_STABLE_SECONDS } of unchecked) {
+        warn(deployment, `Service ${name} has no health check: it counts as ready since it ran for ${monitorSeconds} s without a restart. Add a \`healthcheck\` to it in the Compose file.`);
+    }
+}
+/** The first steps: the release goes into the store, where nothing that serves knows of it yet. */
+async function planStorage({ project, plan, rendered, images }, release, { inputs, layout, target }) {
+    const folder = `releases/${plan.release}`;
+    const tar = await packTar([
+        { path: `${folder}/compose.yaml`, content: renderYaml(project.raw) },
+        { path: `${folder}/env`, content: inputs.env.reveal() },
+        { path: `${folder}/release.json`, content: JSON.stringify(release) },
+        ...rendered.trees.flatMap(treeEntries),
+    ]);
+    return [
+        {
+            kind: 'run',
+            id: 'store',
+            title: 'write the release into the store',
+            do: storeRelease(layout, plan.release, tar),
+            undo: [],
+            timeoutSeconds: 300,
+        },
+        {
+            kind: 'run',
+            id: 'tag',
+            title: 'tag its images, so that pruning spares them',
+            do: tagImages(target.project, images.map((image) => image.image)),
+            undo: [],
+            timeoutSeconds: 60,
+        },
+    ];
+}
+async function explainFailure(outcome, preparation, context, deployment) {
+    const { plan } = preparation;
+    const { layout, ports, report } = deployment;
+    const { cause, unrestored } = outcome;
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    const what = `The deploy of ${plan.release} ${cause instanceof CancelledError ? 'was cancelled.' : `failed: ${reason}`}`;
+    report.release = '';
+    report.result = 'failed';
+    if (cause instanceof ConnectError || unrestored.length > 0) {
+        const lost = cause instanceof ConnectError;
+        return new ReleaseError(lost
+            ? what
+            : `${what}\nAnd the server could NOT be put back wholly:\n${unrestored.map((line) => `- ${line}`).join('\n')}`, `${lost ? 'This step tries once more at the end of the job' : 'Look at the server now'}; the next deploy, too, first puts back what was under way (journal: ${layout.journal} on the server).`, { cause });
+    }
+    ports.runner.saveState('settled', 'undone');
+    const found = cause instanceof BadReleaseError ? cause.evidence : undefined;
+    await showEvidence(found, deployment);
+    const evidence = summarize(found);
+    if (plan.previous === undefined) {
+        report.result = 'reverted';
+        return new ReleaseError(what, `It was the first deploy: what it had started was removed again; volumes were left.${evidence}`, { cause });
+    }
+    const problem = await awaitPrevious(preparation, context, deployment);
+    if (problem !== undefined) {
+        return new ReleaseError(`${what}\nRelease ${plan.previous} was put back, and is not ready: ${problem}`, `Look at the server now: the old release does not come up as it was.${evidence}`, { cause });
+    }
+    report.result = 'reverted';
+    report.release = plan.previous;
+    return new ReleaseError(what, `Release ${plan.previous} was put back and serves again.${evidence}`, { cause });
+}
+/** @returns why what was put back is not ready, or nothing. */
+function awaitPrevious({ plan }, context, { facts, inputs }) {
+    const ran = (name) => facts.containers.some((one) => one.service === name && one.state === 'running');
+    const touched = plan.services.filter((service) => service.action !== 'keep').map((service) => service.service);
+    return waitForRestored(touched.filter(ran), facts.currentCompose, inputs.readyTimeoutSeconds, context);
+}
+async function showEvidence(evidence, { ports: { reporter } }) {
+    if (evidence === undefined)
+        return;
+    await reporter.group('What the server says of it', () => {
+        for (const line of evidence.states)
+            reporter.remote(line);
+        if (evidence.log.length > 0)
+            reporter.line(`last ${evidence.log.length} log lines:`);
+        for (const line of evidence.log)
+            reporter.remote(`  ${line}`);
+        return Promise.resolve();
+    });
+}
+const SUMMARY_LOG_LINES = 8;
+/** For the annotation and the summary: the states, and the end of the log. */
+function summarize(evidence) {
+    if (evidence === undefined)
+        return '';
+    const log = evidence.log.slice(-SUMMARY_LOG_LINES).map((line) => `  ${line}`);
+    return [
+        '\nWhat the server says of it:',
+        ...evidence.states,
+        ...(log.length > 0 ? ['its last log lines:', ...log] : []),
+    ].join('\n');
 }
 
 ;// CONCATENATED MODULE: ./shared/src/releases/retention.ts
@@ -81801,9 +82014,16 @@ function keepImage(service, containers) {
     const running = containers.find((container) => container.service === service.name && !container.oneoff);
     if (running === undefined)
         return undefined;
-    return running.image === service.image || movingName(running.image) === movingName(service.image)
+    if (running.image === service.image)
+        return running.image;
+    // A digest in the Compose file does not move: another one is meant.
+    return !images_isPinned(service.image) && movingName(running.image) === movingName(service.image)
         ? running.image
         : undefined;
+}
+function images_isPinned(text) {
+    const reference = parseReference(text);
+    return !('problem' in reference) && reference.value.digest !== '';
 }
 /** What was asked for before a digest was added: `redis` and `redis:latest@sha256:...` are both `redis:latest`. */
 function movingName(text) {
@@ -81837,6 +82057,10 @@ async function pullImages(images, inputs, session, ports) {
                 ports.reporter.remote(`  ${line}`);
             },
             signal: ports.signal,
+        }).catch((error) => {
+            if (!(error instanceof ImageError))
+                throw error;
+            throw new ImageError(error.message, `${error.hint} Nothing that serves was changed.`.trim(), { cause: error });
         });
         return [image, pulled.pinned];
     });
@@ -82456,92 +82680,8 @@ function describeImages(service) {
     return after === '' ? before : `${before} -> ${after}`;
 }
 
-// EXTERNAL MODULE: external "node:util"
-var external_node_util_ = __nccwpck_require__(7975);
-;// CONCATENATED MODULE: ./action-deploy/src/secrets.ts
-/** Everything of the inputs that must not be seen, told to the reporter before the first line that could show it. */
-
-
-function hideSecrets(inputs, reporter) {
-    for (const value of listSecrets(inputs))
-        reporter.hide(value);
-}
-/** The secrets and what is derived from them: each value of the env, passwords in URLs, the login as registries are sent it. */
-function listSecrets(inputs) {
-    const secrets = [];
-    if (inputs.host.kind === 'ssh') {
-        const { privateKey, passphrase } = inputs.host;
-        secrets.push(privateKey.reveal(), passphrase.reveal(), ...decodedKey(privateKey, passphrase));
-    }
-    const env = inputs.env.reveal();
-    if (env !== '') {
-        for (const value of [
-            ...Object.values((0,external_node_util_.parseEnv)(env)).flatMap((text) => [text ?? '', ...unescapeValue(text ?? '')]),
-            ...rawValues(env),
-            ...quotedValues(env),
-        ]) {
-            secrets.push(value, ...passwordsInUrl(value));
-        }
-    }
-    if (inputs.credentials !== undefined) {
-        const { username, password } = inputs.credentials;
-        secrets.push(password.reveal(), `${username}:${password.reveal()}`);
-    }
-    return [...new Set(secrets)].filter((value) => value !== '');
-}
-/** A key given in base64 or with escaped line ends has other lines than its input. What cannot be read is reported by the login. */
-function decodedKey(privateKey, passphrase) {
-    try {
-        return [parsePrivateKey(privateKey.reveal(), passphrase.reveal()).tidied.reveal()];
-    }
-    catch {
-        return [];
-    }
-}
-/** Values as they are written: Compose reads some forms of quoting otherwise than Node does. */
-function rawValues(env) {
-    return env.split('\n').flatMap((line) => {
-        const value = /^\s*(?:export\s+)?[A-Za-z_][\w.-]*\s*=\s*(.*?)\s*$/.exec(line)?.[1];
-        if (value === undefined)
-            return [];
-        const bare = value.replace(/\s+#.*$/, '');
-        return [value, bare].flatMap((text) => {
-            const inner = text.replace(/^(["'])(.*)\1$/s, '$2');
-            return [text, inner, ...unescapeValue(inner)];
-        });
-    });
-}
-/** As Compose reads it: `$$` is a dollar, `\$`, `\"` and `\\` are what they escape, `\n` is a line break. */
-function unescapeValue(text) {
-    const plain = text.replaceAll(/\\(["'\\$])/g, '$1');
-    const broken = text.replaceAll(/\\([\s\S])/g, (_, next) => ESCAPES[next] ?? next);
-    return [plain, broken].flatMap((form) => [form, form.replaceAll('$$', () => '$')]);
-}
-const ESCAPES = { n: '\n', r: '\r', t: '\t' };
-/** Values over several lines, which are quoted: everything between the quotes. */
-function quotedValues(env) {
-    return [...env.matchAll(/=[ \t]*(["'])((?:\\[\s\S]|(?!\1)[^\\])*)\1/g)].flatMap(([, , inner = '']) => [
-        inner,
-        ...unescapeValue(inner),
-    ]);
-}
-function passwordsInUrl(value) {
-    const password = /^[a-z][a-z0-9+.-]*:\/\/[^/?#\s:@]*:([^/?#\s]*)@/i.exec(value)?.[1];
-    if (password === undefined)
-        return [];
-    try {
-        return [password, decodeURIComponent(password)];
-    }
-    catch {
-        return [password];
-    }
-}
-
 ;// CONCATENATED MODULE: ./action-deploy/src/run.ts
 /** A deploy, readable aloud: inputs -> facts -> plan -> execute -> report. */
-
-
-
 
 
 
@@ -82596,7 +82736,10 @@ async function deploy(ports, report) {
             if (lock.waited || lock.current !== facts.current)
                 facts = await look();
             if (facts.journal !== '') {
+                // Until it has come through, nobody can say what serves.
+                report.result = 'failed';
                 await recover(facts, { ...ports, session, target, layout });
+                report.result = 'refused';
                 facts = await look();
             }
             if (isAdoptable(facts)) {
@@ -82664,89 +82807,6 @@ async function showPlan({ plan }, { report, ports: { reporter } }) {
         reporter.line(renderPlan(plan, reporter.palette));
         return Promise.resolve();
     });
-}
-async function readRequest(ports) {
-    const inputs = readInputs((name) => ports.runner.input(name));
-    hideSecrets(inputs, ports.reporter);
-    return { inputs, source: await readSource(inputs, ports) };
-}
-function readFacts(session, inputs, source, signal) {
-    return readServerFacts(session, inputs.path === '' ? `apps/${source.project}` : inputs.path, source.project, signal);
-}
-/** Waits longer than the lock of a session that has died can last. */
-function lockProject(session, layout, { runner, reporter, clock, signal }) {
-    const { actor, runUrl } = runner.context;
-    const holder = ['deploy', actor === '' ? '' : `by ${actor}`, runUrl, `since ${clock.now().toISOString()}`]
-        .filter((part) => part !== '')
-        .join(' ');
-    const onWait = (other) => {
-        reporter.remote(`Waiting for another session on this project: ${other}`);
-    };
-    return takeLock(session, layout, { holder: holder.replaceAll(/[\r\n]/g, ' '), waitSeconds: LEASE_SECONDS + 15, onWait, signal }, clock);
-}
-/** The post step: when the main step could not put things right itself (killed, or its connection was lost). */
-async function cleanUp(ports) {
-    const { runner, reporter } = ports;
-    const release = runner.state('release');
-    if (release === '' || runner.state('settled') !== '')
-        return;
-    reporter.line(`The deploy of ${release} was interrupted; looking at the server.`);
-    const { inputs, source } = await readRequest(ports);
-    const session = await reconnect(inputs, ports);
-    let lock;
-    try {
-        const layout = layoutStore((await readFacts(session, inputs, source)).path);
-        lock = await lockProject(session, layout, ports);
-        const facts = await readFacts(session, inputs, source);
-        const verdict = await settle(facts, release, {
-            ...ports,
-            session,
-            layout,
-            target: { project: source.project, projectDirectory: layout.project },
-        });
-        reporter.notice('Slipway', verdict);
-        await reporter.summary(`### After the interruption\n\n${verdict}\n`);
-    }
-    finally {
-        await lock?.release();
-        await session.close();
-    }
-}
-const RECONNECT_SECONDS = 60;
-/** The connection may have been what was lost: it gets a minute to come back. */
-async function reconnect(inputs, { connect, clock, reporter, signal }) {
-    const startedMs = clock.monotonicMs();
-    for (;;) {
-        try {
-            return await connect(inputs.host, { signal });
-        }
-        catch (error) {
-            const goneSeconds = (clock.monotonicMs() - startedMs) / 1000;
-            const mayReturn = error instanceof ConnectError && MAY_RETURN.has(error.reason);
-            if (!mayReturn || goneSeconds > RECONNECT_SECONDS)
-                throw error;
-            reporter.line(`${error.message} Trying again.`);
-            await clock.sleep(5, signal);
-        }
-    }
-}
-const MAY_RETURN = new Set(['refused', 'timeout', 'unreachable', 'lost', 'handshake']);
-async function settle(facts, release, context) {
-    const current = facts.current === undefined ? 'no release serves' : `release ${facts.current} serves`;
-    const { verdict, release: found } = facts.journal === ''
-        ? { verdict: facts.current === release ? 'committed' : 'nothing', release }
-        : await recover(facts, context);
-    if (found !== release) {
-        throw new ReleaseError(`The journal on the server was of another deploy, ${found}, and was carried out: ${current}.`, 'Look at the server.');
-    }
-    switch (verdict) {
-        case 'committed':
-            return `Release ${release} had been committed: it is live.`;
-        case 'undone':
-            return `The interrupted deploy of ${release} was undone: ${current}.`;
-        default:
-            return `Nothing was left to put back: ${current}.`;
-    }
 }
 
 ;// CONCATENATED MODULE: ./action-deploy/src/main.ts

@@ -1,7 +1,6 @@
 /** Carries the plan out, looks at the new release, and says what became of it. */
 import { tagImages } from '#shared/commands/images';
 import { storeRelease } from '#shared/commands/store';
-import { parseProject } from '#shared/compose/project';
 import { renderYaml } from '#shared/compose/yaml';
 import { CancelledError, ConnectError, ReleaseError } from '#shared/errors';
 import type { Release } from '#shared/model/release';
@@ -189,24 +188,15 @@ async function explainFailure(
 }
 
 /** @returns why what was put back is not ready, or nothing. */
-async function awaitPrevious(
+function awaitPrevious(
   { plan }: Preparation,
   context: VerifyContext,
   { facts, inputs }: Deployment,
 ): Promise<string | undefined> {
-  const touched = plan.services.filter((service) => service.action !== 'keep').map((service) => service.service);
   const ran = (name: string): boolean =>
     facts.containers.some((one) => one.service === name && one.state === 'running');
-  const services = parseProject(facts.currentCompose).services;
-  const restored = services.map((service) => service.name).filter((name) => touched.includes(name) && ran(name));
-  if (restored.length === 0) return undefined;
-  return waitForRestored(
-    restored,
-    inputs.readyTimeoutSeconds,
-    { ...context, services, changed: [], checks: [] },
-    // Not the workflow's signal: also after a cancel it is worth a few seconds to know what serves.
-    AbortSignal.timeout(inputs.readyTimeoutSeconds * 1000 + 10_000),
-  ).catch((error: unknown) => `it could not be looked at: ${error instanceof Error ? error.message : String(error)}`);
+  const touched = plan.services.filter((service) => service.action !== 'keep').map((service) => service.service);
+  return waitForRestored(touched.filter(ran), facts.currentCompose, inputs.readyTimeoutSeconds, context);
 }
 
 async function showEvidence(evidence: Evidence | undefined, { ports: { reporter } }: Deployment): Promise<void> {

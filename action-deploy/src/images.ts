@@ -105,9 +105,16 @@ function keepImage(service: Service, containers: readonly ContainerState[]): str
   if (!isStateful(service)) return undefined;
   const running = containers.find((container) => container.service === service.name && !container.oneoff);
   if (running === undefined) return undefined;
-  return running.image === service.image || movingName(running.image) === movingName(service.image)
+  if (running.image === service.image) return running.image;
+  // A digest in the Compose file does not move: another one is meant.
+  return !isPinned(service.image) && movingName(running.image) === movingName(service.image)
     ? running.image
     : undefined;
+}
+
+function isPinned(text: string): boolean {
+  const reference = parseReference(text);
+  return !('problem' in reference) && reference.value.digest !== '';
 }
 
 /** What was asked for before a digest was added: `redis` and `redis:latest@sha256:...` are both `redis:latest`. */
@@ -152,6 +159,9 @@ export async function pullImages(
         ports.reporter.remote(`  ${line}`);
       },
       signal: ports.signal,
+    }).catch((error: unknown) => {
+      if (!(error instanceof ImageError)) throw error;
+      throw new ImageError(error.message, `${error.hint} Nothing that serves was changed.`.trim(), { cause: error });
     });
     return [image, pulled.pinned];
   });

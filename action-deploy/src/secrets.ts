@@ -1,8 +1,7 @@
 /** Everything of the inputs that must not be seen, told to the reporter before the first line that could show it. */
 import { parseEnv } from 'node:util';
-import type { Secret } from '#shared/model/secret';
+import { listHostSecrets } from '#shared/inputs/connection';
 import type { Reporter } from '#shared/ports';
-import { parsePrivateKey } from '#shared/shell/private-key';
 import type { Inputs } from './inputs';
 
 export function hideSecrets(inputs: Inputs, reporter: Pick<Reporter, 'hide'>): void {
@@ -11,11 +10,7 @@ export function hideSecrets(inputs: Inputs, reporter: Pick<Reporter, 'hide'>): v
 
 /** The secrets and what is derived from them: each value of the env, passwords in URLs, the login as registries are sent it. */
 export function listSecrets(inputs: Inputs): string[] {
-  const secrets: string[] = [];
-  if (inputs.host.kind === 'ssh') {
-    const { privateKey, passphrase } = inputs.host;
-    secrets.push(privateKey.reveal(), passphrase.reveal(), ...decodedKey(privateKey, passphrase));
-  }
+  const secrets = listHostSecrets(inputs.host);
   const env = inputs.env.reveal();
   if (env !== '') {
     for (const value of [
@@ -31,15 +26,6 @@ export function listSecrets(inputs: Inputs): string[] {
     secrets.push(password.reveal(), `${username}:${password.reveal()}`);
   }
   return [...new Set(secrets)].filter((value) => value !== '');
-}
-
-/** A key given in base64 or with escaped line ends has other lines than its input. What cannot be read is reported by the login. */
-function decodedKey(privateKey: Secret, passphrase: Secret): string[] {
-  try {
-    return [parsePrivateKey(privateKey.reveal(), passphrase.reveal()).tidied.reveal()];
-  } catch {
-    return [];
-  }
 }
 
 /** Values as they are written: Compose reads some forms of quoting otherwise than Node does. */

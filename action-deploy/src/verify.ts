@@ -1,10 +1,10 @@
 /** The gates of a deploy: looks at the new release until it is proven or known to be bad. */
 import type { HoldStep } from '#shared/model/step';
-import type { Service } from '#shared/compose/project';
-import { ProbeError, ReleaseError, TimeoutError } from '#shared/errors';
+import { parseProject, type Service } from '#shared/compose/project';
+import { ProbeError, ReleaseError } from '#shared/errors';
 import type { Ports, Session } from '#shared/ports';
 import type { Check } from '#shared/probes/check-model';
-import { inspectContainers, parseContainers, type ContainerState } from '#shared/probes/container';
+import { type ContainerState, inspectContainers, lastExitCode, parseContainers, times } from '#shared/probes/container';
 import { describeOutcome, groupResults, type CheckOutcome } from '#shared/probes/outcome';
 import { findDecline, judgeReadiness, type ReadinessTarget, type Sightings } from '#shared/probes/readiness';
 import { runChecks } from '#shared/probes/run-checks';
@@ -182,29 +182,37 @@ export function createVerifier(context: VerifyContext): Verifier {
   };
 }
 
-/** Waits until services that were put back are ready again. @returns why not, or nothing. */
+/**
+ * Waits until services that were put back are ready again. Not cancellable: also after a cancel it is worth some seconds to
+ * know what serves.
+ *
+ * @param compose the Compose file of the release that was put back
+ * @returns why it is not ready, or nothing
+ */
 export async function waitForRestored(
   names: readonly string[],
+  compose: string,
   timeoutSeconds: number,
-  context: VerifyContext,
-  signal: AbortSignal,
+  context: Pick<VerifyContext, 'session' | 'project' | 'ports'>,
 ): Promise<string | undefined> {
-  const verifier = createVerifier(context);
+  const { services } = parseProject(compose);
+  const restored = services.map((service) => service.name).filter((name) => names.includes(name));
+  if (restored.length === 0) return undefined;
+  const verifier = createVerifier({ ...context, services, changed: [], checks: [], baseline: new Set() });
   try {
     await verifier.hold(
       {
         kind: 'hold',
         id: 'restored',
         title: 'wait for the old release',
-        gate: { gate: 'ready', services: names },
+        gate: { gate: 'ready', services: restored },
         timeoutSeconds,
       },
-      signal,
+      AbortSignal.timeout(timeoutSeconds * 1000 + 10_000),
     );
     return undefined;
   } catch (error) {
-    if (error instanceof ReleaseError || error instanceof TimeoutError) return error.message;
-    throw error;
+    return error instanceof Error ? error.message : String(error);
   }
 }
 
@@ -231,10 +239,10 @@ async function collectEvidence(session: Session, containers: readonly ContainerS
 }
 
 function describeState(container: ContainerState): string {
-  const parts = [container.state, `exit code ${container.exitCode}`];
-  if (container.oomKilled) parts.push('killed for lack of memory (OOM)');
-  parts.push(`restarted ${container.restartCount} times`, `health ${container.health}`);
-  return `${container.name}: ${parts.join(', ')}`;
+  const oom = container.oomKilled ? ', killed for lack of memory (OOM)' : '';
+  const restarts = container.restartCount === 0 ? '' : `, restarted ${times(container.restartCount)}`;
+  const health = container.health === 'none' ? ', no health check' : `, ${container.health}`;
+  return `${container.name}: ${container.state}${lastExitCode(container)}${oom}${restarts}${health}`;
 }
 
 /** @returns the lines, or why there are none. */

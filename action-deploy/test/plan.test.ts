@@ -73,7 +73,8 @@ function plan({ project, before, containers, networks, remarks = {} }: Case): De
   });
 }
 
-const COMPOSE = 'docker compose --ansi never --project-name shop --project-directory /srv/shop --file /srv/shop/.slipway/releases/';
+const COMPOSE =
+  'docker compose --ansi never --project-name shop --project-directory /srv/shop --file /srv/shop/.slipway/releases/';
 
 function describeStep(step: Step): string {
   if (step.kind === 'hold') {
@@ -91,7 +92,10 @@ function show(made: DeployPlan): unknown {
     undo: made.steps
       .flatMap((step) => (step.kind === 'run' ? step.undo : []))
       .reverse()
-      .map((verb) => `${verb.verb} ${'services' in verb ? verb.services.join(' ') : verb.networks.join(' ')}${'release' in verb ? ` of ${verb.release}` : ''}`),
+      .map(
+        (verb) =>
+          `${verb.verb} ${'services' in verb ? verb.services.join(' ') : verb.networks.join(' ')}${'release' in verb ? ` of ${verb.release}` : ''}`,
+      ),
     removed: made.removed,
   };
 }
@@ -119,7 +123,9 @@ describe.each(names)('%s', (name) => {
 
   test('the services that change are those that are waited for', () => {
     const made = plan(one);
-    const awaited = made.steps.flatMap((step) => (step.kind === 'hold' && step.gate.gate === 'ready' ? step.gate.services : []));
+    const awaited = made.steps.flatMap((step) =>
+      step.kind === 'hold' && step.gate.gate === 'ready' ? step.gate.services : [],
+    );
     expect([...awaited, ...made.removed].sort()).toEqual(changedServices(made).sort());
     expect(isUnchanged(made)).toBe(changedServices(made).length === 0);
     if (awaited.length > 0) expect(made.steps.at(-1)?.id).toBe('prove');
@@ -131,5 +137,10 @@ test('images before and after, and what has data', () => {
     { service: 'web', stateful: false, imageBefore: 'web:1', imageAfter: 'web:2', replicas: 1 },
     { service: 'db', stateful: true, imageBefore: 'postgres:17', imageAfter: 'postgres:17' },
   ]);
-  expect(plan(readCase('remove.json')).services[1]).toMatchObject({ service: 'old', imageBefore: 'old:1', imageAfter: undefined, replicas: 0 });
+  expect(plan(readCase('remove.json')).services[1]).toMatchObject({
+    service: 'old',
+    imageBefore: 'old:1',
+    imageAfter: undefined,
+    replicas: 0,
+  });
 });

@@ -68797,7 +68797,7 @@ class InputError extends SlipwayError {
     constructor(problems) {
         super(problems.length === 1
             ? `Input ${problems.map((p) => `${p.input}: ${p.message}`).join('')}`
-            : `${problems.length} inputs cannot be used:\n${problems.map((p) => `- ${p.input}: ${p.message}`).join('\n')}`, 'Nothing was touched on the server.');
+            : `${problems.length} inputs cannot be used:\n${problems.map((p) => `- ${p.input}: ${p.message}`).join('\n')}`, 'Nothing was done.');
         this.problems = problems;
     }
 }
@@ -68834,7 +68834,7 @@ class PreflightError extends SlipwayError {
     code = 'preflight';
     findings;
     constructor(where, findings) {
-        super(`${where} is not ready for this deploy:\n${findings.map((f) => `- ${f.message} ${f.hint}`).join('\n')}`, 'Nothing was changed on the server.');
+        super(`${where} is not ready for this deploy:\n${findings.map((f) => `- ${endSentence(f.message)} ${f.hint}`).join('\n')}`, 'Nothing was changed on the server.');
         this.findings = findings;
     }
 }
@@ -68862,6 +68862,10 @@ class RequestError extends SlipwayError {
         super(message, hint, options);
         this.reason = reason;
     }
+}
+/** What others say often ends without a full stop, and something of ours follows. */
+function endSentence(text) {
+    return /[.!?:]$/.test(text) ? text : `${text}.`;
 }
 
 ;// CONCATENATED MODULE: ./shared/src/adapters/clock.ts
@@ -69092,7 +69096,8 @@ async function shakeHands(secured, raw, signal) {
     const ended = new AbortController();
     // A peer that closes during the handshake over a foreign stream may give no error event at all.
     const onClose = () => {
-        ended.abort(Object.assign(new Error('closed during the TLS handshake'), { code: 'ECONNRESET' }));
+        // Over SSH the channel closes before the TLS socket tells what it did not like.
+        ended.abort(secured.errored ?? Object.assign(new Error('closed during the TLS handshake'), { code: 'ECONNRESET' }));
     };
     raw.once('close', onClose);
     try {
@@ -69125,7 +69130,7 @@ async function bounded(asked, where, body) {
         if (asked.signal?.aborted === true)
             throw new CancelledError('The workflow was cancelled.', '', { cause: error });
         if (timeout.aborted) {
-            throw new RequestError('timeout', `no complete answer from ${where} within ${asked.timeoutSeconds} s`, '', {
+            throw new RequestError('timeout', `no complete answer from ${where} within ${Math.max(0.1, Math.round(asked.timeoutSeconds * 10) / 10)} s`, '', {
                 cause: error,
             });
         }
@@ -69414,14 +69419,16 @@ function judgeEnding(ending, output, command, options, where, redact) {
     const tail = lastLines(shown);
     const [program] = command.words;
     const what = ending.kind === 'exit' ? `ended with exit code ${ending.code}` : `was killed by signal ${ending.name}`;
-    throw new CommandError(`Could not ${describePurpose(command, options)} on ${where}: ${program} ${what}.${tail === '' ? '' : `\n${tail}`}`, hintFor(ending, program, tail), ending.kind === 'exit' ? ending.code : 128 + signalNumber(ending.name), stderr);
+    throw new CommandError(`Could not ${describePurpose(command, options)} on ${where}: it ${what}.${tail === '' ? '' : `\n${tail}`}`, hintFor(ending, program, tail), ending.kind === 'exit' ? ending.code : 128 + signalNumber(ending.name), stderr);
 }
+/** ` Container shop-web-1  Recreate`: says what went well, above what did not. */
+const COMPOSE_PROGRESS = /^ (Container|Network|Volume) \S+ +[A-Z][a-z]+$/;
 function lastLines(text) {
     return text
         .slice(-8192)
         .split('\n')
         .map((line) => line.trimEnd())
-        .filter((line) => line !== '')
+        .filter((line) => line !== '' && !COMPOSE_PROGRESS.test(line))
         .slice(-5)
         .map((line) => `  ${line.length > 500 ? `${line.slice(0, 500)} ...` : line}`)
         .join('\n');
@@ -73365,6 +73372,10 @@ function lastOutput(container) {
 function times(count) {
     return count === 1 ? 'once' : `${count} times`;
 }
+/** `, last exit code 3`; nothing while it runs again, since Docker has set the code back to 0 then. */
+function lastExitCode({ state, exitCode }) {
+    return state === 'running' ? '' : `, last exit code ${exitCode}`;
+}
 
 ;// CONCATENATED MODULE: ./shared/src/probes/http.ts
 /** HTTP checks: which requests to make, and what to think of the answer. */
@@ -74005,6 +74016,7 @@ function editDistance(a, b) {
 
 
 
+
 /** The names of the inputs that {@link readConnection} reads. */
 const CONNECTION_INPUTS = (/* unused pure expression or super */ null && ([
     'host',
@@ -74129,6 +74141,21 @@ function collectProblems(problems, parse) {
         if (!(error instanceof InputError))
             throw error;
         problems.push(...error.problems);
+    }
+}
+/**
+ * What must not be shown of a login: key, passphrase, and the key as it is decoded (one given in base64 or with escaped line
+ * ends has other lines than its input). A key that cannot be read is reported by the login.
+ */
+function listHostSecrets(host) {
+    if (host?.kind !== 'ssh')
+        return [];
+    const [key, passphrase] = [host.privateKey.reveal(), host.passphrase.reveal()];
+    try {
+        return [key, passphrase, parsePrivateKey(key, passphrase).tidied.reveal()];
+    }
+    catch {
+        return [key, passphrase];
     }
 }
 
@@ -74705,12 +74732,6 @@ function isHeaderName(name) {
 /** @throws InputError with every problem. */
 function readInputs(input) {
     const problems = [];
-    if (input('checks').trim() === '') {
-        problems.push({
-            input: 'checks',
-            message: 'is empty: give at least one check, for example `https://example.com/health`.',
-        });
-    }
     const { checks, problems: checkProblems } = parseChecks(input('checks'), {
         input: 'checks',
         project: input('project'),
@@ -74722,8 +74743,16 @@ function readInputs(input) {
         successes: readValue(input, problems, 'successes', integer(1, 100), 1),
     });
     problems.push(...checkProblems);
+    if (checks.length === 0 && checkProblems.length === 0) {
+        problems.push({
+            input: 'checks',
+            message: 'is empty: give at least one check, for example `https://example.com/health`.',
+        });
+    }
     // Which server it is matters only to those checks: a public address can be checked without any login.
-    const host = needsSession(checks) ? readConnection(input, problems) : undefined;
+    // (One that could not be read may be one of them.)
+    const maybe = checkProblems.length > 0 && input('host').trim() !== '';
+    const host = needsSession(checks) || maybe ? readConnection(input, problems) : undefined;
     if (problems.length > 0)
         throw new InputError(problems);
     return { checks, host };
@@ -74732,7 +74761,7 @@ function readInputs(input) {
 const SECRET_HEADER = /auth|cookie|key|pass|secret|session|signature|token/;
 /** What must not be shown: key, passphrase, and the headers that log in; of `Bearer abc`, also `abc`. */
 function listSecrets({ host, checks }) {
-    const login = host?.kind === 'ssh' ? [host.privateKey.reveal(), host.passphrase.reveal()] : [];
+    const login = listHostSecrets(host);
     const headers = checks.flatMap((check) => (check.kind === 'http' ? Object.entries(check.headers) : []));
     const values = headers.filter(([name]) => SECRET_HEADER.test(name)).map(([, value]) => value.reveal());
     const credentials = values.map((value) => value.replace(/^\w+ +/, ''));

@@ -1,6 +1,6 @@
 /** The inputs as one typed object, or all that is wrong with them at once. Pure. */
 import { InputError, type InputProblem } from '#shared/errors';
-import { readConnection } from '#shared/inputs/connection';
+import { listHostSecrets, readConnection } from '#shared/inputs/connection';
 import { duration, integer, optional, readValue, type ReadInput } from '#shared/inputs/values';
 import type { Host } from '#shared/model/host';
 import { type Check, needsSession } from '#shared/probes/check-model';
@@ -16,12 +16,6 @@ export interface Inputs {
 /** @throws InputError with every problem. */
 export function readInputs(input: ReadInput): Inputs {
   const problems: InputProblem[] = [];
-  if (input('checks').trim() === '') {
-    problems.push({
-      input: 'checks',
-      message: 'is empty: give at least one check, for example `https://example.com/health`.',
-    });
-  }
   const { checks, problems: checkProblems } = parseChecks(input('checks'), {
     input: 'checks',
     project: input('project'),
@@ -39,8 +33,16 @@ export function readInputs(input: ReadInput): Inputs {
     successes: readValue(input, problems, 'successes', integer(1, 100), 1),
   });
   problems.push(...checkProblems);
+  if (checks.length === 0 && checkProblems.length === 0) {
+    problems.push({
+      input: 'checks',
+      message: 'is empty: give at least one check, for example `https://example.com/health`.',
+    });
+  }
   // Which server it is matters only to those checks: a public address can be checked without any login.
-  const host = needsSession(checks) ? readConnection(input, problems) : undefined;
+  // (One that could not be read may be one of them.)
+  const maybe = checkProblems.length > 0 && input('host').trim() !== '';
+  const host = needsSession(checks) || maybe ? readConnection(input, problems) : undefined;
   if (problems.length > 0) throw new InputError(problems);
   return { checks, host };
 }
@@ -50,7 +52,7 @@ const SECRET_HEADER = /auth|cookie|key|pass|secret|session|signature|token/;
 
 /** What must not be shown: key, passphrase, and the headers that log in; of `Bearer abc`, also `abc`. */
 export function listSecrets({ host, checks }: Inputs): string[] {
-  const login = host?.kind === 'ssh' ? [host.privateKey.reveal(), host.passphrase.reveal()] : [];
+  const login = listHostSecrets(host);
   const headers = checks.flatMap((check) => (check.kind === 'http' ? Object.entries(check.headers) : []));
   const values = headers.filter(([name]) => SECRET_HEADER.test(name)).map(([, value]) => value.reveal());
   const credentials = values.map((value) => value.replace(/^\w+ +/, ''));

@@ -33,7 +33,7 @@ export class InputError extends SlipwayError {
       problems.length === 1
         ? `Input ${problems.map((p) => `${p.input}: ${p.message}`).join('')}`
         : `${problems.length} inputs cannot be used:\n${problems.map((p) => `- ${p.input}: ${p.message}`).join('\n')}`,
-      'Nothing was touched on the server.',
+      'Nothing was done.',
     );
     this.problems = problems;
   }
@@ -100,7 +100,7 @@ export class PreflightError extends SlipwayError {
 
   constructor(where: string, findings: readonly PreflightFinding[]) {
     super(
-      `${where} is not ready for this deploy:\n${findings.map((f) => `- ${f.message} ${f.hint}`).join('\n')}`,
+      `${where} is not ready for this deploy:\n${findings.map((f) => `- ${endSentence(f.message)} ${f.hint}`).join('\n')}`,
       'Nothing was changed on the server.',
     );
     this.findings = findings;
@@ -138,4 +138,9 @@ export class RequestError extends SlipwayError {
     super(message, hint, options);
     this.reason = reason;
   }
+}
+
+/** What others say often ends without a full stop, and something of ours follows. */
+function endSentence(text: string): string {
+  return /[.!?:]$/.test(text) ? text : `${text}.`;
 }

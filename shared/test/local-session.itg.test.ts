@@ -112,7 +112,7 @@ describe('run', () => {
     );
     expect(error).toBeInstanceOf(CommandError);
     expect(error).toMatchObject({ exitCode: 3 });
-    expect(String(error)).toContain('Could not try on this machine: sh ended with exit code 3.\n  no ***');
+    expect(String(error)).toContain('Could not try on this machine: it ended with exit code 3.\n  no ***');
     expect(lines.sort()).toEqual(['***', 'no ***']);
     expect((await session.run(sh('exit 3'), { accept: [3] })).exitCode).toBe(3);
   });

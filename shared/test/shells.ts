@@ -12,7 +12,9 @@ export interface Shell {
 }
 
 function find(program: string): string | undefined {
-  return ['/usr/bin', '/bin', '/usr/local/bin'].map((folder) => `${folder}/${program}`).find((path) => existsSync(path));
+  return ['/usr/bin', '/bin', '/usr/local/bin']
+    .map((folder) => `${folder}/${program}`)
+    .find((path) => existsSync(path));
 }
 
 /** Those of dash, bash and busybox ash that this machine has; at least one. */
@@ -67,7 +69,11 @@ export class Machine {
   /** Each call of docker as `<arg><arg>`. */
   get calls(): string[] {
     const log = this.path('docker.log');
-    return existsSync(log) ? readFileSync(log, 'utf8').split('\n').filter((line) => line !== '') : [];
+    return existsSync(log)
+      ? readFileSync(log, 'utf8')
+          .split('\n')
+          .filter((line) => line !== '')
+      : [];
   }
 
   #argv(command: Command): string[] {
@@ -77,13 +83,21 @@ export class Machine {
   }
 
   #env(path?: string): NodeJS.ProcessEnv {
-    return { PATH: path ?? `${this.path('bin')}:/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin`, HOME: this.folder, LC_ALL: 'C.UTF-8' };
+    return {
+      PATH: path ?? `${this.path('bin')}:/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin`,
+      HOME: this.folder,
+      LC_ALL: 'C.UTF-8',
+    };
   }
 
   run(command: Command, options: { readonly path?: string; readonly stdin?: string | Uint8Array } = {}): Ran {
     const [program = '', ...rest] = this.#argv(command);
     const given = options.stdin ?? (command.stdin instanceof Secret ? command.stdin.reveal() : (command.stdin ?? ''));
-    const { status, stdout, stderr } = spawnSync(program, rest, { env: this.#env(options.path), cwd: this.folder, input: Buffer.from(given) });
+    const { status, stdout, stderr } = spawnSync(program, rest, {
+      env: this.#env(options.path),
+      cwd: this.folder,
+      input: Buffer.from(given),
+    });
     return { exitCode: status, stdout: stdout.toString(), stderr: stderr.toString() };
   }
 

@@ -402,7 +402,7 @@ describe('run', () => {
     expect(error).toBeInstanceOf(CommandError);
     expect(error).toMatchObject({ exitCode: 4, stderr: expect.stringContaining('line 1 ***') as unknown });
     expect(error.message).toContain('Could not read the release store on deploy@127.0.0.1');
-    expect(error.message).toContain('sh ended with exit code 4.');
+    expect(error.message).toContain('it ended with exit code 4.');
     expect(error.message).toContain('  line 6 ***');
     expect(error.message).not.toContain('line 1');
     expect(error.message).not.toContain('hunter22');

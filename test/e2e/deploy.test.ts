@@ -521,6 +521,6 @@ describe('registry, lock and health checks', () => {
     expect(
       run.annotations.filter((annotation) => annotation.type === 'warning').map((annotation) => annotation.message),
     ).toEqual([expect.stringMatching(/was-broken failed before this deploy too/)]);
-    expect(run.summary).toMatch(/\| failed \(as before the deploy\) \|/);
+    expect(run.summary).toMatch(/^\| was-broken \| failed \\?\(as before the deploy\\?\) \|/m);
   });
 });

@@ -445,6 +445,17 @@ describe('interrupted', () => {
     await expectRestored();
   });
 
+  test.each([
+    ['while Compose stops the old container', /Container shop-app-1\s+Recreate$/],
+    ['while the new container starts', /Container shop-app-1\s+Starting$/],
+  ])('a workflow that is cancelled %s', async (_when, moment) => {
+    const run = await tryDeploy(endless, {}, { cancelAfter: moment });
+    expect(run.outcome).toBe('cancelled');
+    expect(run.outputs).toMatchObject({ result: 'reverted', release: served });
+    expect(run.signals.map((sent) => sent.signal)).toEqual(['SIGINT']);
+    await expectRestored();
+  });
+
   test('SIGKILL: the post step puts it back, and says so', async () => {
     const run = await tryDeploy(endless, {}, { killAfter: WAITING });
     expect(run.exitCode).toBe(137);

@@ -484,7 +484,7 @@ describeTable('through SSH', VIA_SSH, () => ({ via: 'ssh' }));
 const CONTAINERS: Table = {
   'healthy, all replicas': [
     () => ({ container: 'well', health: 'healthy', 'max-restarts': 0 }),
-    /^passed: shop-well-1 is running, healthy; shop-well-2 is running, healthy$/,
+    /^passed: shop-well-[12] is running, healthy; shop-well-[12] is running, healthy$/,
   ],
   unhealthy: [() => ({ container: 'ill' }), /^failed: shop-ill-1 is unhealthy$/],
   'unhealthy, but not asked': [
@@ -861,9 +861,11 @@ describe('hostile text', () => {
   });
 
   test('has no control characters left', () => {
-    const shown = [done.summary, JSON.parse(JSON.stringify(done.outputs['results'])) as string, ...errorsOf(done)];
+    const found = resultsOf(done).checks.flatMap((one) =>
+      one.vantages.flatMap(({ reason, detail }) => [reason, detail]),
+    );
+    const shown = [done.summary, ...found, ...errorsOf(done)];
     for (const text of shown) expect(text).not.toMatch(/[\u0000-\u0009\u000b-\u001f\u007f-\u009f]/);
-    expect(resultOf(done, 'body').vantages[0]?.detail).not.toContain('\u001b');
   });
 
   test('stays in its cell of the table, as text', () => {

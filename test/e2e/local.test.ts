@@ -4,7 +4,6 @@
  */
 import { spawn } from 'node:child_process';
 import { closeSync, openSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { jest } from '@jest/globals';
@@ -169,8 +168,12 @@ async function writeWorkspace(files: Readonly<Record<string, string>>): Promise<
 }
 
 /** What was left running: guardians, shells of steps, our own Node. */
-const processesOfDeploy = (): Promise<string> =>
-  onServer(`ps -u deploy -o pid=,args= | grep -v 'systemd\\|(sd-pam)' || true`);
+async function processesOfDeploy(): Promise<string[]> {
+  const all = (await onServer('ps -eo user=,args=')).split('\n');
+  // ps is there, and shows what it should.
+  if (!all.some((line) => line.startsWith('root ') && line.includes('sshd'))) throw new Error(all.join('\n'));
+  return all.filter((line) => line.startsWith('deploy ') && !/systemd --user|\(sd-pam\)/.test(line));
+}
 
 beforeAll(async () => {
   await freshServer();
@@ -188,7 +191,7 @@ beforeAll(async () => {
 
 afterEach(async () => {
   // The guardian ends with its deploy: nothing may hold a self-hosted runner's job, or the next deploy.
-  expect((await processesOfDeploy()).trim()).toBe('');
+  expect(await processesOfDeploy()).toEqual([]);
 });
 
 const FILES = { files: 'config' };

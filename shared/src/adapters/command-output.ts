@@ -131,19 +131,22 @@ export function judgeEnding(
   const [program] = command.words;
   const what = ending.kind === 'exit' ? `ended with exit code ${ending.code}` : `was killed by signal ${ending.name}`;
   throw new CommandError(
-    `Could not ${describePurpose(command, options)} on ${where}: ${program} ${what}.${tail === '' ? '' : `\n${tail}`}`,
+    `Could not ${describePurpose(command, options)} on ${where}: it ${what}.${tail === '' ? '' : `\n${tail}`}`,
     hintFor(ending, program, tail),
     ending.kind === 'exit' ? ending.code : 128 + signalNumber(ending.name),
     stderr,
   );
 }
 
+/** ` Container shop-web-1  Recreate`: says what went well, above what did not. */
+const COMPOSE_PROGRESS = /^ (Container|Network|Volume) \S+ +[A-Z][a-z]+$/;
+
 function lastLines(text: string): string {
   return text
     .slice(-8192)
     .split('\n')
     .map((line) => line.trimEnd())
-    .filter((line) => line !== '')
+    .filter((line) => line !== '' && !COMPOSE_PROGRESS.test(line))
     .slice(-5)
     .map((line) => `  ${line.length > 500 ? `${line.slice(0, 500)} ...` : line}`)
     .join('\n');

@@ -160,7 +160,8 @@ async function shakeHands(secured: TLSSocket, raw: Duplex, signal: AbortSignal):
   const ended = new AbortController();
   // A peer that closes during the handshake over a foreign stream may give no error event at all.
   const onClose = (): void => {
-    ended.abort(Object.assign(new Error('closed during the TLS handshake'), { code: 'ECONNRESET' }));
+    // Over SSH the channel closes before the TLS socket tells what it did not like.
+    ended.abort(secured.errored ?? Object.assign(new Error('closed during the TLS handshake'), { code: 'ECONNRESET' }));
   };
   raw.once('close', onClose);
   try {
@@ -196,9 +197,14 @@ async function bounded<T>(
   } catch (error) {
     if (asked.signal?.aborted === true) throw new CancelledError('The workflow was cancelled.', '', { cause: error });
     if (timeout.aborted) {
-      throw new RequestError('timeout', `no complete answer from ${where} within ${asked.timeoutSeconds} s`, '', {
-        cause: error,
-      });
+      throw new RequestError(
+        'timeout',
+        `no complete answer from ${where} within ${Math.max(0.1, Math.round(asked.timeoutSeconds * 10) / 10)} s`,
+        '',
+        {
+          cause: error,
+        },
+      );
     }
     throw explain(error, where);
   }

@@ -1,4 +1,4 @@
-import { lstat as lstatOf, realpath as realpathOf, type stat as statOf } from 'node:fs';
+import { lstat as lstatOf, realpath as realpathOf } from 'node:fs';
 import { lstat, readFile, realpath, stat } from 'node:fs/promises';
 import { isAbsolute, join, relative, resolve, sep } from 'node:path';
 import { escapePath, type FileSystemAdapter, glob } from 'tinyglobby';

@@ -3,6 +3,7 @@ import { isIP, isIPv6 } from 'node:net';
 import { InputError, type InputProblem } from '../errors';
 import type { Host } from '../model/host';
 import { Secret } from '../model/secret';
+import { parsePrivateKey } from '../shell/private-key';
 import { parseFingerprint, parseKnownHosts } from '../shell/known-hosts';
 import { integer, type Parsed, quoteValue, type ReadInput, readValue, required } from './values';
 
@@ -130,5 +131,19 @@ function collectProblems(problems: InputProblem[], parse: () => unknown): void {
   } catch (error) {
     if (!(error instanceof InputError)) throw error;
     problems.push(...error.problems);
+  }
+}
+
+/**
+ * What must not be shown of a login: key, passphrase, and the key as it is decoded (one given in base64 or with escaped line
+ * ends has other lines than its input). A key that cannot be read is reported by the login.
+ */
+export function listHostSecrets(host: Host | undefined): string[] {
+  if (host?.kind !== 'ssh') return [];
+  const [key, passphrase] = [host.privateKey.reveal(), host.passphrase.reveal()];
+  try {
+    return [key, passphrase, parsePrivateKey(key, passphrase).tidied.reveal()];
+  } catch {
+    return [key, passphrase];
   }
 }

@@ -217,6 +217,11 @@ function lastOutput(container: ContainerState): string {
   return excerpt(`health check exit code ${last.exitCode}: ${last.output}`);
 }
 
-function times(count: number): string {
+export function times(count: number): string {
   return count === 1 ? 'once' : `${count} times`;
+}
+
+/** `, last exit code 3`; nothing while it runs again, since Docker has set the code back to 0 then. */
+export function lastExitCode({ state, exitCode }: ContainerState): string {
+  return state === 'running' ? '' : `, last exit code ${exitCode}`;
 }

@@ -1,5 +1,5 @@
 /** Whether what a deploy started is ready, and whether it stays so: pure, over a series of looks at the containers. */
-import type { ContainerState } from './container';
+import { type ContainerState, lastExitCode, times } from './container';
 
 export interface ReadinessTarget {
   readonly service: string;
@@ -71,7 +71,7 @@ function findFault(container: ContainerState, target: ReadinessTarget): string |
   if (container.oomKilled) return `${name} was killed for lack of memory (OOM), exit code ${container.exitCode}`;
   if (container.error !== '') return `${name} could not be started: ${container.error}`;
   if (container.restartCount > MAX_RESTARTS) {
-    return `${name} is in a crash loop: restarted ${container.restartCount} times, last exit code ${container.exitCode}`;
+    return `${name} is in a crash loop: restarted ${times(container.restartCount)}${lastExitCode(container)}`;
   }
   switch (container.state) {
     case 'exited':
@@ -124,8 +124,11 @@ export function findDecline(
         after.restartCount > before.restartCount ||
         (after.state === 'running' && after.startedAt !== before.startedAt)
       ) {
+        const restarts = after.restartCount - before.restartCount;
         return fail(
-          `${after.name} crashed after it had become ready (restarted ${after.restartCount - before.restartCount} times, last exit code ${after.exitCode})`,
+          restarts === 0
+            ? `${after.name} was restarted by hand after it had become ready`
+            : `${after.name} crashed after it had become ready (restarted ${times(restarts)}${lastExitCode(after)})`,
         );
       }
       if (!target.oneShot && after.state !== 'running')

@@ -160,7 +160,12 @@ function parseDocker(section: Section | undefined): DockerFacts {
   const errors = readList(info, 'ServerErrors').filter((text) => typeof text === 'string');
   const version = readText(info, 'ServerVersion');
   if (info === undefined || version === '' || errors.length > 0) {
-    return { kind: 'unreachable', problem: [...errors, section.stderr.trim()].filter((text) => text !== '').join(' ') };
+    // The daemon's answer and the client's words for it are often the same.
+    const words = [...errors, ...section.stderr.split('\n')].map((text) => text.trim().replace(/^ERROR: /, ''));
+    return {
+      kind: 'unreachable',
+      problem: [...new Set(words)].filter((text) => text !== '' && text !== 'errors pretty printing info').join(' '),
+    };
   }
   const compose = readList(info, 'ClientInfo', 'Plugins').find((plugin) => readText(plugin, 'Name') === 'compose');
   return {

@@ -37,7 +37,7 @@ function judgeDocker(facts: ServerFacts): PreflightFinding[] {
       }
       return [
         {
-          message: `Docker does not answer: ${docker.problem.slice(0, 300) || 'no reason given'}.`,
+          message: `Docker does not answer: ${docker.problem.slice(0, 300) || 'it gives no reason.'}`,
           hint: 'On the server: systemctl status docker; journalctl -u docker -n 50',
         },
       ];

@@ -10,6 +10,8 @@ export interface Recovery {
   readonly release: string;
   /** `committed`: it had gone live, only the journal was left. */
   readonly verdict: 'undone' | 'committed';
+  /** Services that were put back: they may need a while to be ready. */
+  readonly restored: readonly string[];
 }
 
 /**
@@ -27,7 +29,7 @@ export async function recover(
   const { release, runUrl } = journal;
   if (current === release) {
     await session.run(closeJournal(layout, release), { purpose: 'close the journal of a release that is live' });
-    return { release, verdict: 'committed' };
+    return { release, verdict: 'committed', restored: [] };
   }
   return reporter.group(`Put back what an interrupted deploy (${release}) left behind`, async () => {
     const unrestored = await undo(journal, context);
@@ -37,6 +39,7 @@ export async function recover(
         `Look at the server. The journal is kept (${layout.journal}), and the next session tries again.`,
       );
     }
-    return { release, verdict: 'undone' };
+    const restored = journal.undo.flatMap((verb) => (verb.verb === 'restore-services' ? verb.services : []));
+    return { release, verdict: 'undone', restored };
   });
 }

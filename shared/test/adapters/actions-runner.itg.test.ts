@@ -99,10 +99,29 @@ test('a summary stays below 1 MiB, and is whole text', async () => {
 test('inputs, outputs, state and context', () => {
   process.env['INPUT_KEEP-RELEASES'] = ' 5 ';
   process.env['STATE_release'] = 'R';
-  const runner = createRunner({ GITHUB_REPOSITORY: 'acme/shop', GITHUB_RUN_ID: '7', GITHUB_SHA: 'abc', GITHUB_REF: 'refs/heads/main', GITHUB_ACTOR: 'alice', GITHUB_WORKSPACE: '/w' });
-  expect(runner.context).toEqual({ workspace: '/w', repository: 'acme/shop', commit: 'abc', ref: 'refs/heads/main', actor: 'alice', runUrl: 'https://github.com/acme/shop/actions/runs/7' });
+  const runner = createRunner({
+    GITHUB_REPOSITORY: 'acme/shop',
+    GITHUB_RUN_ID: '7',
+    GITHUB_SHA: 'abc',
+    GITHUB_REF: 'refs/heads/main',
+    GITHUB_ACTOR: 'alice',
+    GITHUB_WORKSPACE: '/w',
+  });
+  expect(runner.context).toEqual({
+    workspace: '/w',
+    repository: 'acme/shop',
+    commit: 'abc',
+    ref: 'refs/heads/main',
+    actor: 'alice',
+    runUrl: 'https://github.com/acme/shop/actions/runs/7',
+  });
   expect(createRunner({}).context).toMatchObject({ repository: '', runUrl: '', actor: '' });
-  expect([runner.input('keep-releases'), runner.rawInput('keep-releases'), runner.input('missing'), runner.state('release')]).toEqual(['5', ' 5 ', '', 'R']);
+  expect([
+    runner.input('keep-releases'),
+    runner.rawInput('keep-releases'),
+    runner.input('missing'),
+    runner.state('release'),
+  ]).toEqual(['5', ' 5 ', '', 'R']);
   runner.setOutput('plan', 'two\nlines\nresult=forged');
   runner.saveState('phase', 'post');
   const output = readFileSync(join(folder, 'GITHUB_OUTPUT'), 'utf8');

@@ -31,7 +31,10 @@ async function collect(...globs: string[]): Promise<{ paths: string[]; problems:
 test('globs, dotfiles, each file once, sorted', async () => {
   for (const path of ['b.conf', 'a.conf', 'a.txt', 'sub/c.conf', 'sub/.hidden.conf', '.env']) write(path);
   expect(await collect('*.conf')).toEqual({ paths: ['a.conf', 'b.conf'], problems: [] });
-  expect(await collect('**/*.conf', 'a.*')).toEqual({ paths: ['a.conf', 'a.txt', 'b.conf', 'sub/.hidden.conf', 'sub/c.conf'], problems: [] });
+  expect(await collect('**/*.conf', 'a.*')).toEqual({
+    paths: ['a.conf', 'a.txt', 'b.conf', 'sub/.hidden.conf', 'sub/c.conf'],
+    problems: [],
+  });
   expect(await collect('.env')).toEqual({ paths: ['.env'], problems: [] });
   expect(await collect('{a,b}.conf')).toEqual({ paths: ['a.conf', 'b.conf'], problems: [] });
 });
@@ -39,12 +42,15 @@ test('globs, dotfiles, each file once, sorted', async () => {
 test("a folder's name means everything below it", async () => {
   for (const path of ['nginx/site.conf', 'nginx/conf.d/.a', 'nginx/deep/er/x', 'nginx2/y']) write(path);
   const expected = { paths: ['nginx/conf.d/.a', 'nginx/deep/er/x', 'nginx/site.conf'], problems: [] };
-  for (const name of ['nginx', 'nginx/', './nginx', './nginx/', 'nginx/**']) expect(await collect(name)).toEqual(expected);
+  for (const name of ['nginx', 'nginx/', './nginx', './nginx/', 'nginx/**'])
+    expect(await collect(name)).toEqual(expected);
 });
 
 test('the whole workspace, without git', async () => {
-  for (const path of ['a', '.github/x.yaml', '.git/config', '.git/objects/ab', 'sub/.git/HEAD', '.gitignore']) write(path);
-  for (const name of ['.', './', '**']) expect(await collect(name)).toEqual({ paths: ['.github/x.yaml', '.gitignore', 'a'], problems: [] });
+  for (const path of ['a', '.github/x.yaml', '.git/config', '.git/objects/ab', 'sub/.git/HEAD', '.gitignore'])
+    write(path);
+  for (const name of ['.', './', '**'])
+    expect(await collect(name)).toEqual({ paths: ['.github/x.yaml', '.gitignore', 'a'], problems: [] });
   expect((await collect('.git/**')).paths).toEqual([]);
   expect((await collect('.git')).paths).toEqual([]);
 });
@@ -68,7 +74,10 @@ test('a name that is there is meant, also where it could be a glob', async () =>
 
 test.each(['missing.conf', '*.nothing', 'missing/'])('%s matches nothing, which is a problem', async (glob) => {
   write('a');
-  expect(await collect(glob, 'a')).toEqual({ paths: ['a'], problems: [`\`${glob}\` matches no file in the workspace.`] });
+  expect(await collect(glob, 'a')).toEqual({
+    paths: ['a'],
+    problems: [`\`${glob}\` matches no file in the workspace.`],
+  });
 });
 
 test('an empty folder matches nothing either', async () => {
@@ -78,7 +87,10 @@ test('an empty folder matches nothing either', async () => {
 
 test.each(['/etc/passwd', '../outside', 'a/../../outside', '..'])('%s is not below the workspace', async (glob) => {
   writeFileSync(join(outer, 'outside'), 'secret');
-  expect(await collect(glob)).toEqual({ paths: [], problems: [`\`${glob}\` is not below the workspace: give paths and globs relative to it.`] });
+  expect(await collect(glob)).toEqual({
+    paths: [],
+    problems: [`\`${glob}\` is not below the workspace: give paths and globs relative to it.`],
+  });
 });
 
 describe('links', () => {
@@ -88,7 +100,10 @@ describe('links', () => {
     symlinkSync('real', join(root, 'folder'));
     const { files, problems } = await openWorkspace(root).collect(['link', 'folder']);
     expect(problems).toEqual([]);
-    expect(files.map(({ path, content }) => [path, Buffer.from(content).toString()])).toEqual([['folder/a', 'text'], ['link', 'text']]);
+    expect(files.map(({ path, content }) => [path, Buffer.from(content).toString()])).toEqual([
+      ['folder/a', 'text'],
+      ['link', 'text'],
+    ]);
   });
 
   test('that leave it, or lead nowhere, are refused', async () => {
@@ -100,10 +115,15 @@ describe('links', () => {
     symlinkSync('../folder', join(root, 'tree'));
     symlinkSync('nowhere', join(root, 'dangling'));
     write('fine');
-    const refused = (path: string): string => `\`${path}\` is a link that leaves the workspace (or leads nowhere): such files are not shipped.`;
-    expect(await collect('.')).toEqual({ paths: ['fine'], problems: ['absolute', 'dangling', 'relative', 'tree'].map(refused) });
+    const refused = (path: string): string =>
+      `\`${path}\` is a link that leaves the workspace (or leads nowhere): such files are not shipped.`;
+    expect(await collect('.')).toEqual({
+      paths: ['fine'],
+      problems: ['absolute', 'dangling', 'relative', 'tree'].map(refused),
+    });
     expect(await collect('tree')).toEqual({ paths: [], problems: [refused('tree')] });
-    for (const way of ['tree/x', 'tree/*', 'tree/**']) expect(await collect(way)).toEqual({ paths: [], problems: [refused('tree')] });
+    for (const way of ['tree/x', 'tree/*', 'tree/**'])
+      expect(await collect(way)).toEqual({ paths: [], problems: [refused('tree')] });
   });
 
   test('to the root of the machine are not followed: that would read all of it', async () => {
@@ -131,7 +151,9 @@ test('more than the limit is a problem that names the file', async () => {
   write('b', 'x'.repeat(600_000));
   const { files, problems } = await openWorkspace(root, 1024 * 1024).collect(['*']);
   expect(files.map(({ path }) => path)).toEqual(['a']);
-  expect(problems).toEqual(['The files are more than 1 MiB together (at `b`): put large data into an image or a volume.']);
+  expect(problems).toEqual([
+    'The files are more than 1 MiB together (at `b`): put large data into an image or a volume.',
+  ]);
 });
 
 test('read and exists stay in the workspace', async () => {
@@ -140,7 +162,8 @@ test('read and exists stay in the workspace', async () => {
   symlinkSync('../secret', join(root, 'link'));
   const workspace = openWorkspace(root);
   expect(await workspace.read('sub/a')).toBe('text ☃');
-  for (const path of ['sub', 'missing', '../secret', '/etc/passwd', 'link']) expect(await workspace.read(path)).toBeUndefined();
+  for (const path of ['sub', 'missing', '../secret', '/etc/passwd', 'link'])
+    expect(await workspace.read(path)).toBeUndefined();
   expect(await workspace.exists('sub')).toBe(true);
   for (const path of ['missing', '../secret', '/etc/passwd', 'link']) expect(await workspace.exists(path)).toBe(false);
 });

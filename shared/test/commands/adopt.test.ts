@@ -34,7 +34,11 @@ esac`);
     for (const file of ["it's $(x).yaml", '* b.yaml', '.env']) writeFileSync(machine.path(file), '');
     const files = [machine.path("it's $(x).yaml"), machine.path('* b.yaml')];
     withLabels(machine.folder, files.join(','), `${machine.path('.env')},${machine.path('gone.env')}`);
-    expect(machine.run(renderRunning('shop'))).toEqual({ exitCode: 0, stdout: `${machine.folder}\n${machine.folder}\n{}\n`, stderr: '' });
+    expect(machine.run(renderRunning('shop'))).toEqual({
+      exitCode: 0,
+      stdout: `${machine.folder}\n${machine.folder}\n{}\n`,
+      stderr: '',
+    });
     expect(machine.calls.at(-1)).toBe(
       `<compose><--ansi><never><--project-name><shop><--project-directory><${machine.folder}>${files.map((file) => `<--file><${file}>`).join('')}<--env-file><${machine.path('.env')}><config>`,
     );
@@ -43,7 +47,11 @@ esac`);
 
   test('says which file is gone', () => {
     withLabels(machine.folder, machine.path('gone.yaml'));
-    expect(machine.run(renderRunning('shop'))).toEqual({ exitCode: FILES_GONE, stdout: '', stderr: `${machine.path('gone.yaml')}\n` });
+    expect(machine.run(renderRunning('shop'))).toEqual({
+      exitCode: FILES_GONE,
+      stdout: '',
+      stderr: `${machine.path('gone.yaml')}\n`,
+    });
   });
 
   test('containers that name no files count as files that are gone, also when they name an environment', () => {

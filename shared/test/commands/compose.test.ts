@@ -8,7 +8,9 @@ const file = '/home/deploy/apps/shop/.slipway/releases/R/compose.yaml';
 const PREFIX = 'docker compose --ansi never --project-name shop --project-directory /home/deploy/apps/shop --file';
 
 test('brings services up from images that are there', () => {
-  expect(renderCommand(upServices(target, file, ['web', 'db']))).toBe(`${PREFIX} ${file} up --detach --no-build --pull never web db`);
+  expect(renderCommand(upServices(target, file, ['web', 'db']))).toBe(
+    `${PREFIX} ${file} up --detach --no-build --pull never web db`,
+  );
 });
 
 test('stops services', () => {

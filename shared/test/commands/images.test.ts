@@ -10,7 +10,12 @@ test('a local tag is the project and the digest', () => {
 });
 
 test('only pinned images are ours to tag or to remove, each once', () => {
-  expect(tagImages('shop', [web, 'redis:7', web, db]).words.slice(4)).toEqual([web, localTag('shop', web), db, localTag('shop', db)]);
+  expect(tagImages('shop', [web, 'redis:7', web, db]).words.slice(4)).toEqual([
+    web,
+    localTag('shop', web),
+    db,
+    localTag('shop', db),
+  ]);
   expect(pruneImages('shop', ['redis:7', db]).words.slice(4)).toEqual([db, localTag('shop', db)]);
 });
 
@@ -28,7 +33,10 @@ describe.each(SHELLS)('in $name', (shell) => {
   test('tags, and stops where docker refuses', () => {
     machine.withDocker('');
     expect(machine.run(tagImages('shop', [web, db])).exitCode).toBe(0);
-    expect(machine.calls).toEqual([`<image><tag><${web}><${localTag('shop', web)}>`, `<image><tag><${db}><${localTag('shop', db)}>`]);
+    expect(machine.calls).toEqual([
+      `<image><tag><${web}><${localTag('shop', web)}>`,
+      `<image><tag><${db}><${localTag('shop', db)}>`,
+    ]);
     machine.withDocker('exit 1');
     expect(machine.run(tagImages('shop', [web, db])).exitCode).toBe(1);
     expect(machine.run(tagImages('shop', [])).exitCode).toBe(0);
@@ -40,7 +48,10 @@ describe.each(SHELLS)('in $name', (shell) => {
   test('gives up our tag, and the image when nobody else names or uses it', () => {
     machine.withDocker(docker('0', ''));
     expect(machine.run(pruneImages('shop', [web])).exitCode).toBe(0);
-    expect(machine.calls.filter((call) => call.startsWith('<image><rm>'))).toEqual([`<image><rm><${localTag('shop', web)}>`, `<image><rm><${web}>`]);
+    expect(machine.calls.filter((call) => call.startsWith('<image><rm>'))).toEqual([
+      `<image><rm><${localTag('shop', web)}>`,
+      `<image><rm><${web}>`,
+    ]);
   });
 
   test.each([
@@ -49,7 +60,9 @@ describe.each(SHELLS)('in $name', (shell) => {
   ])('leaves an image that %s', (_name, tagsLeft, users) => {
     machine.withDocker(docker(tagsLeft, users));
     expect(machine.run(pruneImages('shop', [web])).exitCode).toBe(0);
-    expect(machine.calls.filter((call) => call.startsWith('<image><rm>'))).toEqual([`<image><rm><${localTag('shop', web)}>`]);
+    expect(machine.calls.filter((call) => call.startsWith('<image><rm>'))).toEqual([
+      `<image><rm><${localTag('shop', web)}>`,
+    ]);
   });
 
   test('what is gone is no problem', () => {

@@ -4,31 +4,52 @@ import { parseRendered, renderProject } from '../../src/commands/render';
 import { packTar } from '../../src/releases/tar';
 import { Machine, SHELLS } from '../shells';
 
-const request = async (over: Partial<Parameters<typeof renderProject>[0]> = {}): Promise<Parameters<typeof renderProject>[0]> => ({
+const request = async (
+  over: Partial<Parameters<typeof renderProject>[0]> = {},
+): Promise<Parameters<typeof renderProject>[0]> => ({
   project: 'shop',
   directory: '',
   composeFiles: ['compose.yaml'],
   envFiles: ['.env', '.slipway-variables'],
-  tar: await packTar([{ path: 'compose.yaml', content: 'services: {}' }, { path: 'deploy/x.yaml', content: 'x' }, { path: '.env', content: 'A=1' }]),
+  tar: await packTar([
+    { path: 'compose.yaml', content: 'services: {}' },
+    { path: 'deploy/x.yaml', content: 'x' },
+    { path: '.env', content: 'A=1' },
+  ]),
   ...over,
 });
 
 test('the command', async () => {
   const { words, secretOutput, stdin } = renderProject(await request());
-  expect(words.slice(3)).toEqual(['slipway', '', 'shop', '--env-file', '.env', '--env-file', '.slipway-variables', '--file', 'compose.yaml']);
+  expect(words.slice(3)).toEqual([
+    'slipway',
+    '',
+    'shop',
+    '--env-file',
+    '.env',
+    '--env-file',
+    '.slipway-variables',
+    '--file',
+    'compose.yaml',
+  ]);
   expect(secretOutput).toBe(true);
   expect(stdin).toBeInstanceOf(Uint8Array);
 });
 
 test('the answer begins with the staging folder', () => {
-  expect(parseRendered('/dev/shm/slipway.abcdefgh\n{}\n')).toEqual({ stagingRoot: '/dev/shm/slipway.abcdefgh', rendered: '{}\n' });
-  for (const text of ['', '\n', '{}', '{}\n', 'warning\n/dev/shm/x\n{}']) expect(() => parseRendered(text)).toThrow(SyntaxError);
+  expect(parseRendered('/dev/shm/slipway.abcdefgh\n{}\n')).toEqual({
+    stagingRoot: '/dev/shm/slipway.abcdefgh',
+    rendered: '{}\n',
+  });
+  for (const text of ['', '\n', '{}', '{}\n', 'warning\n/dev/shm/x\n{}'])
+    expect(() => parseRendered(text)).toThrow(SyntaxError);
 });
 
 describe.each(SHELLS)('in $name', (shell) => {
   let machine: Machine;
   const before = new Set(readdirSync('/dev/shm'));
-  const left = (): string[] => readdirSync('/dev/shm').filter((name) => name.startsWith('slipway.') && !before.has(name));
+  const left = (): string[] =>
+    readdirSync('/dev/shm').filter((name) => name.startsWith('slipway.') && !before.has(name));
 
   beforeEach(() => {
     machine = new Machine(shell);
@@ -39,7 +60,9 @@ describe.each(SHELLS)('in $name', (shell) => {
   });
 
   test('unpacks where nobody else looks, deep enough for paths that lead out, and leaves nothing', async () => {
-    machine.withDocker(`pwd; cat compose.yaml; echo; ls -ld /dev/shm/slipway.*/ | cut -c1-10; echo "COMPOSE_FILE=$COMPOSE_FILE"`);
+    machine.withDocker(
+      `pwd; cat compose.yaml; echo; ls -ld /dev/shm/slipway.*/ | cut -c1-10; echo "COMPOSE_FILE=$COMPOSE_FILE"`,
+    );
     const { exitCode, stdout } = machine.run(renderProject(await request()));
     const { stagingRoot, rendered } = parseRendered(stdout);
     expect(exitCode).toBe(0);
@@ -53,7 +76,11 @@ describe.each(SHELLS)('in $name', (shell) => {
 
   test('works in a folder that the files do not bring, with names that break bad quoting', async () => {
     machine.withDocker('pwd');
-    const { stdout } = machine.run(renderProject(await request({ directory: "it's $(touch pwned)", composeFiles: ['-f', '`x`', '☃ 1.yaml'], project: '$HOME' })));
+    const { stdout } = machine.run(
+      renderProject(
+        await request({ directory: "it's $(touch pwned)", composeFiles: ['-f', '`x`', '☃ 1.yaml'], project: '$HOME' }),
+      ),
+    );
     expect(stdout.trim().endsWith("/it's $(touch pwned)")).toBe(true);
     expect(machine.calls[0]).toContain('<--project-name><$HOME>');
     expect(machine.calls[0]).toContain('<--file><-f><--file><`x`><--file><☃ 1.yaml>');
@@ -62,13 +89,19 @@ describe.each(SHELLS)('in $name', (shell) => {
 
   test('leaves nothing when Compose refuses, and hands its exit code on', async () => {
     machine.withDocker('echo "no configuration file" >&2; exit 14');
-    expect(machine.run(renderProject(await request()))).toMatchObject({ exitCode: 14, stderr: 'no configuration file\n' });
+    expect(machine.run(renderProject(await request()))).toMatchObject({
+      exitCode: 14,
+      stderr: 'no configuration file\n',
+    });
     expect(left()).toEqual([]);
   });
 
   test('leaves nothing when the tar is broken', async () => {
     machine.withDocker('');
-    expect(machine.run(renderProject(await request({ tar: Buffer.from('not a tar, but long enough'.repeat(100)) }))).exitCode).not.toBe(0);
+    expect(
+      machine.run(renderProject(await request({ tar: Buffer.from('not a tar, but long enough'.repeat(100)) })))
+        .exitCode,
+    ).not.toBe(0);
     expect(machine.calls).toEqual([]);
     expect(left()).toEqual([]);
   });
@@ -79,7 +112,8 @@ describe.each(SHELLS)('in $name', (shell) => {
     const closed = once(process, 'close');
     process.stdin.on('error', () => undefined);
     process.stdin.end((await request()).tar);
-    for (let tries = 0; tries < 200 && machine.calls.length === 0; tries++) await new Promise((resolve) => setTimeout(resolve, 10));
+    for (let tries = 0; tries < 200 && machine.calls.length === 0; tries++)
+      await new Promise((resolve) => setTimeout(resolve, 10));
     process.kill('SIGHUP');
     await closed;
     expect(left()).toEqual([]);

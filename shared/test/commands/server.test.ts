@@ -25,7 +25,13 @@ esac`;
 
 test('the command', () => {
   const { words, secretOutput } = readServer(TOKEN, 'apps/shop', 'shop');
-  expect([words[0], words[1], words[3], words.slice(4, 7), secretOutput]).toEqual(['sh', '-c', 'slipway', [TOKEN, 'apps/shop', 'shop'], true]);
+  expect([words[0], words[1], words[3], words.slice(4, 7), secretOutput]).toEqual([
+    'sh',
+    '-c',
+    'slipway',
+    [TOKEN, 'apps/shop', 'shop'],
+    true,
+  ]);
 });
 
 describe.each(SHELLS)('in $name', (shell) => {
@@ -40,7 +46,10 @@ describe.each(SHELLS)('in $name', (shell) => {
   });
 
   const read = (path = 'apps/shop', project = 'shop', environmentPath?: string): ServerFacts => {
-    const { stdout, exitCode } = machine.run(readServer(TOKEN, path, project), environmentPath === undefined ? {} : { path: environmentPath });
+    const { stdout, exitCode } = machine.run(
+      readServer(TOKEN, path, project),
+      environmentPath === undefined ? {} : { path: environmentPath },
+    );
     expect(exitCode).toBe(0);
     return parseServerFacts(stdout, TOKEN);
   };
@@ -50,7 +59,10 @@ describe.each(SHELLS)('in $name', (shell) => {
     const store = machine.path('apps/shop/.slipway');
     mkdirSync(`${store}/releases/20261122T100000Z-aaaaaaa`, { recursive: true });
     mkdirSync(`${store}/files/${'a'.repeat(64)}`, { recursive: true });
-    writeFileSync(`${store}/releases/20261122T100000Z-aaaaaaa/release.json`, '{"id":"20261122T100000Z-aaaaaaa","project":"shop"}');
+    writeFileSync(
+      `${store}/releases/20261122T100000Z-aaaaaaa/release.json`,
+      '{"id":"20261122T100000Z-aaaaaaa","project":"shop"}',
+    );
     writeFileSync(`${store}/releases/20261122T100000Z-aaaaaaa/compose.yaml`, 'services: {}\n');
     writeFileSync(`${store}/journal`, '{"version":1}\n');
     writeFileSync(machine.path('apps/shop/compose.override.yaml'), '');
@@ -82,12 +94,24 @@ describe.each(SHELLS)('in $name', (shell) => {
 
   test('a server where nothing is yet', () => {
     machine.withDocker(DOCKER.replace("printf 'c1\\nc2\\n'", ':').replace("printf 'i2\\ni1\\ni1\\n'", ':'));
-    expect(read()).toMatchObject({ folder: 'missing', notWritable: '', containers: [], images: [], releases: [], current: undefined, journal: '', currentCompose: '' });
+    expect(read()).toMatchObject({
+      folder: 'missing',
+      notWritable: '',
+      containers: [],
+      images: [],
+      releases: [],
+      current: undefined,
+      journal: '',
+      currentCompose: '',
+    });
   });
 
   test('a server without docker', () => {
     machine.withOnly(...TOOLS.filter((tool) => tool !== 'flock'));
-    expect(read('apps/shop', 'shop', machine.path('bin'))).toMatchObject({ docker: { kind: 'missing' }, missingTools: ['flock'] });
+    expect(read('apps/shop', 'shop', machine.path('bin'))).toMatchObject({
+      docker: { kind: 'missing' },
+      missingTools: ['flock'],
+    });
   });
 
   test('containers that cannot be listed are an error, not "no containers"', () => {
@@ -101,7 +125,12 @@ describe.each(SHELLS)('in $name', (shell) => {
   });
 
   test('a container that goes away meanwhile is asked for again, five times at most', () => {
-    machine.withDocker(DOCKER.replace('"inspect --type")', `"inspect --type") [ -e "${machine.path('second')}" ] || { : >"${machine.path('second')}"; exit 1; };`));
+    machine.withDocker(
+      DOCKER.replace(
+        '"inspect --type")',
+        `"inspect --type") [ -e "${machine.path('second')}" ] || { : >"${machine.path('second')}"; exit 1; };`,
+      ),
+    );
     expect(read().containers).toHaveLength(2);
     rmSync(machine.path('docker.log'));
     machine.withDocker(DOCKER.replace('"inspect --type")', '"inspect --type") exit 1;'));

@@ -1,5 +1,15 @@
 import { once } from 'node:events';
-import { chmodSync, existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, readlinkSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { createInterface } from 'node:readline';
 import {
   adoptCurrent,
@@ -67,7 +77,8 @@ describe.each(SHELLS)('the store, in $name', (shell) => {
       await store(FIRST);
       expect(readFileSync(`${layout.releases}/${FIRST}/env`, 'utf8')).toBe('PASSWORD=secret\n');
       expect(mode(`${layout.releases}/${FIRST}`)).toBe('700');
-      for (const file of ['compose.yaml', 'env', 'release.json']) expect(mode(`${layout.releases}/${FIRST}/${file}`)).toBe('600');
+      for (const file of ['compose.yaml', 'env', 'release.json'])
+        expect(mode(`${layout.releases}/${FIRST}/${file}`)).toBe('600');
       expect(mode(`${layout.files}/${ADDRESS}`)).toBe('755');
       expect(mode(`${layout.files}/${ADDRESS}/nginx/site.conf`)).toBe('644');
       expect(mode(`${layout.files}/${ADDRESS}/nginx/bin/start.sh`)).toBe('755');
@@ -93,7 +104,11 @@ describe.each(SHELLS)('the store, in $name', (shell) => {
       for (const length of [0, 100, 512, 1024, 2048, 3072, tar.length - 2048, tar.length - 512, tar.length - 1]) {
         const { exitCode } = machine.run(storeRelease(layout, FIRST, tar), { stdin: tar.subarray(0, length) });
         expect([length, exitCode]).toEqual([length, 74]);
-        expect([readdirSync(layout.releases), readdirSync(layout.files), existsSync(`${layout.store}/incoming`)]).toEqual([[], [], false]);
+        expect([
+          readdirSync(layout.releases),
+          readdirSync(layout.files),
+          existsSync(`${layout.store}/incoming`),
+        ]).toEqual([[], [], false]);
       }
     });
 
@@ -264,7 +279,13 @@ describe.each(SHELLS)('the store, in $name', (shell) => {
 
     test('removes nothing but releases and addresses, whatever it is told', () => {
       mkdirSync(machine.path('apps', 'other'), { recursive: true });
-      succeed(pruneStore(layout, ['', '.', '..', '../..', '../../../other', `${FIRST}/..`, ...HOSTILE], ['', '.', '..', '../releases', ...HOSTILE]));
+      succeed(
+        pruneStore(
+          layout,
+          ['', '.', '..', '../..', '../../../other', `${FIRST}/..`, ...HOSTILE],
+          ['', '.', '..', '../releases', ...HOSTILE],
+        ),
+      );
       expect(readdirSync(layout.releases).sort()).toEqual([FIRST, SECOND]);
       expect(readdirSync(layout.files).sort()).toEqual(['a'.repeat(64), 'b'.repeat(64)]);
       expect(existsSync(machine.path('apps', 'other'))).toBe(true);
@@ -289,9 +310,14 @@ describe.each(SHELLS)('the store, in $name', (shell) => {
       for await (const line of createInterface({ input: process.stdout })) return line;
       return '';
     };
-    const tryLock = (holder = 'deploy by bob'): ReturnType<Machine['run']> => machine.run(holdLock(layout, holder, 30), { stdin: '' });
+    const tryLock = (holder = 'deploy by bob'): ReturnType<Machine['run']> =>
+      machine.run(holdLock(layout, holder, 30), { stdin: '' });
     const untilFree = async (limitMs: number): Promise<boolean> => {
-      for (const end = Date.now() + limitMs; Date.now() < end; await new Promise((resolve) => setTimeout(resolve, 20))) {
+      for (
+        const end = Date.now() + limitMs;
+        Date.now() < end;
+        await new Promise((resolve) => setTimeout(resolve, 20))
+      ) {
         if (tryLock().exitCode !== 75) return true;
       }
       return false;

@@ -8,7 +8,13 @@ const target = { project: 'shop', projectDirectory: layout.project };
 
 test('what each verb is for people, and that services come back from the release', () => {
   expect(
-    renderCommand(renderUndo({ verb: 'restore-services', release: '20261122T100000Z-aaaaaaa', services: ['db', 'web'] }, target, layout)),
+    renderCommand(
+      renderUndo(
+        { verb: 'restore-services', release: '20261122T100000Z-aaaaaaa', services: ['db', 'web'] },
+        target,
+        layout,
+      ),
+    ),
   ).toBe(
     'docker compose --ansi never --project-name shop --project-directory /home/deploy/apps/shop --file /home/deploy/apps/shop/.slipway/releases/20261122T100000Z-aaaaaaa/compose.yaml up --detach --no-build --pull never db web',
   );
@@ -16,7 +22,11 @@ test('what each verb is for people, and that services come back from the release
     describeUndo({ verb: 'restore-services', release: 'R', services: ['db', 'web'] }),
     describeUndo({ verb: 'remove-services', services: ['db', 'web'] }),
     describeUndo({ verb: 'remove-networks', networks: ['shop_default'] }),
-  ]).toEqual(['put back db, web of release R', 'remove db, web, which did not exist before', 'remove the networks shop_default']);
+  ]).toEqual([
+    'put back db, web of release R',
+    'remove db, web, which did not exist before',
+    'remove the networks shop_default',
+  ]);
 });
 
 describe.each(SHELLS)('in $name', (shell) => {
@@ -50,8 +60,11 @@ describe.each(SHELLS)('in $name', (shell) => {
   });
 
   test('networks that are gone are no problem, those that are in use are', () => {
-    machine.withDocker(`case "$1 $2 $3" in "network inspect gone") exit 1 ;; "network rm used") echo "has active endpoints" >&2; exit 1 ;; esac`);
-    const undo = (...networks: string[]): ReturnType<Machine['run']> => machine.run(renderUndo({ verb: 'remove-networks', networks }, target, layout));
+    machine.withDocker(
+      `case "$1 $2 $3" in "network inspect gone") exit 1 ;; "network rm used") echo "has active endpoints" >&2; exit 1 ;; esac`,
+    );
+    const undo = (...networks: string[]): ReturnType<Machine['run']> =>
+      machine.run(renderUndo({ verb: 'remove-networks', networks }, target, layout));
     expect(undo('gone', 'shop_default').exitCode).toBe(0);
     expect(machine.calls.at(-1)).toBe('<network><rm><shop_default>');
     expect(undo('used', 'shop_default')).toMatchObject({ exitCode: 1, stderr: 'has active endpoints\n' });
@@ -61,7 +74,8 @@ describe.each(SHELLS)('in $name', (shell) => {
     machine.withDocker('');
     machine.run(removeServices({ ...target, project: '$(touch pwned)' }, HOSTILE));
     machine.run(renderUndo({ verb: 'remove-networks', networks: HOSTILE }, target, layout));
-    for (const text of HOSTILE) expect(machine.calls.join('\n')).toContain(`<label=com.docker.compose.service=${text}>`);
+    for (const text of HOSTILE)
+      expect(machine.calls.join('\n')).toContain(`<label=com.docker.compose.service=${text}>`);
     expect(machine.run({ words: ['ls', machine.path('pwned')] }).exitCode).not.toBe(0);
   });
 });

@@ -16,7 +16,11 @@ const rendered = {
       stop_grace_period: '1m30s',
       volumes: [{ type: 'volume', source: 'data', target: '/var/lib/postgresql/data', volume: {} }],
     },
-    migrate: { command: ['migrate'], depends_on: { db: { condition: 'service_healthy', required: true } }, image: 'web:1' },
+    migrate: {
+      command: ['migrate'],
+      depends_on: { db: { condition: 'service_healthy', required: true } },
+      image: 'web:1',
+    },
     web: {
       build: { context: '/srv/shop', dockerfile: 'Dockerfile' },
       depends_on: {
@@ -24,7 +28,12 @@ const rendered = {
         migrate: { condition: 'service_completed_successfully', required: true },
         cache: { condition: 'service_started', required: false },
       },
-      deploy: { replicas: 2, resources: {}, placement: {}, update_config: { parallelism: 1, monitor: '15s', order: 'start-first', failure_action: 'rollback' } },
+      deploy: {
+        replicas: 2,
+        resources: {},
+        placement: {},
+        update_config: { parallelism: 1, monitor: '15s', order: 'start-first', failure_action: 'rollback' },
+      },
       image: 'web:1',
       healthcheck: { test: ['NONE'] },
       ports: [
@@ -33,7 +42,15 @@ const rendered = {
         { mode: 'ingress', target: 90, protocol: 'tcp' },
         { mode: 'ingress', target: 91, published: '9000-9010', protocol: 'tcp' },
       ],
-      volumes: [{ type: 'bind', source: '/srv/shop/nginx', target: '/etc/nginx', read_only: true, bind: { create_host_path: true } }],
+      volumes: [
+        {
+          type: 'bind',
+          source: '/srv/shop/nginx',
+          target: '/etc/nginx',
+          read_only: true,
+          bind: { create_host_path: true },
+        },
+      ],
     },
     seed: { image: 'web:1', 'x-slipway': { 'one-shot': true }, healthcheck: { disable: true, test: ['CMD', 'true'] } },
     built: { build: { context: '.' }, scale: 3 },
@@ -80,14 +97,21 @@ test.each([
   expect(service('built')).toMatchObject({ image: '', hasBuild: true, replicas: 3 });
 });
 
-test.each(['', '[]', '"text"', 'null', '{', 'PASSWORD: "hunter2', '\tPASSWORD: hunter2'])('refuses %j and quotes nothing of it', (text) => {
-  expect(() => parseProject(text)).toThrow(SyntaxError);
-  expect(() => parseProject(text)).not.toThrow(/hunter2/);
-});
+test.each(['', '[]', '"text"', 'null', '{', 'PASSWORD: "hunter2', '\tPASSWORD: hunter2'])(
+  'refuses %j and quotes nothing of it',
+  (text) => {
+    expect(() => parseProject(text)).toThrow(SyntaxError);
+    expect(() => parseProject(text)).not.toThrow(/hunter2/);
+  },
+);
 
 test('a project without services has none', () => {
   expect(parseProject('{"name":"x"}').services).toEqual([]);
-  expect(parseProject('{"name":"x","services":{"web":null}}').services[0]).toMatchObject({ name: 'web', image: '', replicas: 1 });
+  expect(parseProject('{"name":"x","services":{"web":null}}').services[0]).toMatchObject({
+    name: 'web',
+    image: '',
+    replicas: 1,
+  });
 });
 
 test.each([
@@ -115,9 +139,14 @@ test.each([
 describe('orderServices', () => {
   const waves = (dependencies: Readonly<Record<string, readonly string[]>>): string[][] => {
     const services = Object.fromEntries(
-      Object.entries(dependencies).map(([name, on]) => [name, { depends_on: Object.fromEntries(on.map((one) => [one, { condition: 'service_started' }])) }]),
+      Object.entries(dependencies).map(([name, on]) => [
+        name,
+        { depends_on: Object.fromEntries(on.map((one) => [one, { condition: 'service_started' }])) },
+      ]),
     );
-    return orderServices(parseProject(JSON.stringify({ services })).services).map((wave) => wave.map((service) => service.name));
+    return orderServices(parseProject(JSON.stringify({ services })).services).map((wave) =>
+      wave.map((service) => service.name),
+    );
   };
 
   test.each([

@@ -5,13 +5,15 @@ const OUTER = '/dev/shm/slipway.abcd1234';
 const ROOT = `${OUTER}/_/_`;
 
 const toStore: Relocate = (path) =>
-  path.startsWith(`${ROOT}/`) ? { path: `/srv/shop/.slipway/files/${'a'.repeat(64)}/${path.slice(ROOT.length + 1)}` } : { finding: { message: `outside: ${path}`, hint: '' } };
+  path.startsWith(`${ROOT}/`)
+    ? { path: `/srv/shop/.slipway/files/${'a'.repeat(64)}/${path.slice(ROOT.length + 1)}` }
+    : { finding: { message: `outside: ${path}`, hint: '' } };
 
 function relocate(project: object, how: Relocate = toStore): ReturnType<typeof relocateProject> {
   return relocateProject(readProject(project as never), ROOT, how);
 }
 
-test('points binds, configs and secrets to their places, and leaves the server\'s own alone', () => {
+test("points binds, configs and secrets to their places, and leaves the server's own alone", () => {
   const { raw, findings } = relocate({
     name: 'shop',
     services: {
@@ -51,17 +53,37 @@ test('points binds, configs and secrets to their places, and leaves the server\'
 });
 
 test('drops what a release must not have', () => {
-  const { raw, findings } = relocate({ services: { web: { image: 'web', build: { context: ROOT }, profiles: ['x'], env_file: [{ path: `${ROOT}/.env` }], develop: { watch: [{ path: `${ROOT}/src` }] } } } });
+  const { raw, findings } = relocate({
+    services: {
+      web: {
+        image: 'web',
+        build: { context: ROOT },
+        profiles: ['x'],
+        env_file: [{ path: `${ROOT}/.env` }],
+        develop: { watch: [{ path: `${ROOT}/src` }] },
+      },
+    },
+  });
   expect(findings).toEqual([]);
   expect(raw['services']).toEqual({ web: { image: 'web' } });
 });
 
-test.each([`${OUTER}/_/data`, `${OUTER}/data`, OUTER])('a path that leads out of the workspace (%s) is a finding, and no folder beside the staging one', (source) => {
-  expect(relocate({ services: { web: { volumes: [{ type: 'bind', source, target: '/data' }] } } }).findings).toEqual([{ message: `outside: ${source}`, hint: '' }]);
-});
+test.each([`${OUTER}/_/data`, `${OUTER}/data`, OUTER])(
+  'a path that leads out of the workspace (%s) is a finding, and no folder beside the staging one',
+  (source) => {
+    expect(relocate({ services: { web: { volumes: [{ type: 'bind', source, target: '/data' }] } } }).findings).toEqual([
+      { message: `outside: ${source}`, hint: '' },
+    ]);
+  },
+);
 
 test('a place that nobody knows how to ship is a finding that names it', () => {
-  expect(relocate({ services: { web: { label_file: `${ROOT}/labels`, environment: { PWD: ROOT } } }, 'x-y': [`${ROOT}/z`] }).findings.map(({ message }) => message)).toEqual([
+  expect(
+    relocate({
+      services: { web: { label_file: `${ROOT}/labels`, environment: { PWD: ROOT } } },
+      'x-y': [`${ROOT}/z`],
+    }).findings.map(({ message }) => message),
+  ).toEqual([
     'services.web.label_file points to a file of the workspace, and Slipway does not know how to ship that.',
     'services.web.environment.PWD points to a file of the workspace, and Slipway does not know how to ship that.',
     'x-y.0 points to a file of the workspace, and Slipway does not know how to ship that.',
@@ -70,22 +92,33 @@ test('a place that nobody knows how to ship is a finding that names it', () => {
 
 test('a `$` in a name is what Compose made two of, and gets them again', () => {
   const asked: string[] = [];
-  const { raw } = relocate({ services: { web: { volumes: [{ type: 'bind', source: `${ROOT}/a$$b`, target: '/a' }] } } }, (path) => {
-    asked.push(path);
-    return { path: '/srv/$x/a$b' };
-  });
+  const { raw } = relocate(
+    { services: { web: { volumes: [{ type: 'bind', source: `${ROOT}/a$$b`, target: '/a' }] } } },
+    (path) => {
+      asked.push(path);
+      return { path: '/srv/$x/a$b' };
+    },
+  );
   expect(asked).toEqual([`${ROOT}/a$b`]);
   expect(readProject(raw).services[0]?.mounts[0]?.source).toBe('/srv/$$x/a$$b');
 });
 
 test.each(['configs', 'secrets'])('%s from an environment variable are refused: a release does not keep it', (kind) => {
-  expect(relocate({ services: {}, [kind]: { x: { name: 'shop_x', environment: 'X' } } }).findings).toMatchObject([{ message: `${kind}.x takes its value from an environment variable, which a release does not keep.` }]);
+  expect(relocate({ services: {}, [kind]: { x: { name: 'shop_x', environment: 'X' } } }).findings).toMatchObject([
+    { message: `${kind}.x takes its value from an environment variable, which a release does not keep.` },
+  ]);
 });
 
 describe('what configs and secrets hold', () => {
-  const label = (project: object, how?: Relocate): unknown => (relocate(project, how).raw['services'] as Record<string, { labels?: Record<string, string> }>)['web']?.labels?.[CONTENT_LABEL];
+  const label = (project: object, how?: Relocate): unknown =>
+    (relocate(project, how).raw['services'] as Record<string, { labels?: Record<string, string> }>)['web']?.labels?.[
+      CONTENT_LABEL
+    ];
   const project = (over: object = {}): object => ({
-    services: { web: { image: 'web', configs: [{ source: 'site', target: '/a' }], labels: { mine: '1' } }, other: { image: 'web' } },
+    services: {
+      web: { image: 'web', configs: [{ source: 'site', target: '/a' }], labels: { mine: '1' } },
+      other: { image: 'web' },
+    },
     configs: { site: { file: `${ROOT}/site.conf` }, unused: { content: 'x' }, ...over },
   });
 
@@ -103,6 +136,11 @@ describe('what configs and secrets hold', () => {
 });
 
 test('pins the images that it is told', () => {
-  const { raw } = parseProject(JSON.stringify({ name: 'x', services: { web: { image: 'web:1', command: 'a' }, db: { image: 'db:1' } } }));
-  expect(pinImages(raw, { web: 'web:1@sha256:aa' })).toEqual({ name: 'x', services: { web: { image: 'web:1@sha256:aa', command: 'a' }, db: { image: 'db:1' } } });
+  const { raw } = parseProject(
+    JSON.stringify({ name: 'x', services: { web: { image: 'web:1', command: 'a' }, db: { image: 'db:1' } } }),
+  );
+  expect(pinImages(raw, { web: 'web:1@sha256:aa' })).toEqual({
+    name: 'x',
+    services: { web: { image: 'web:1@sha256:aa', command: 'a' }, db: { image: 'db:1' } },
+  });
 });

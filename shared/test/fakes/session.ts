@@ -25,7 +25,10 @@ export class FakeSession implements Session {
   readonly #answer: (recorded: RecordedCommand, index: number) => Answer | undefined | Promise<Answer | undefined>;
 
   /** @param answer undefined is success without output. */
-  constructor(answer: (recorded: RecordedCommand, index: number) => Answer | undefined | Promise<Answer | undefined> = () => undefined) {
+  constructor(
+    answer: (recorded: RecordedCommand, index: number) => Answer | undefined | Promise<Answer | undefined> = () =>
+      undefined,
+  ) {
     this.#answer = answer;
   }
 

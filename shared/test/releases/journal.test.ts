@@ -4,7 +4,12 @@ import { parseJournal, renderJournal } from '../../src/releases/journal';
 
 const RELEASE = '20261122T110000Z-bbbbbbb';
 const PREVIOUS = '20261122T100000Z-aaaaaaa';
-const base = { release: RELEASE, previous: PREVIOUS, runUrl: 'https://github.com/acme/shop/actions/runs/1', actor: 'alice' };
+const base = {
+  release: RELEASE,
+  previous: PREVIOUS,
+  runUrl: 'https://github.com/acme/shop/actions/runs/1',
+  actor: 'alice',
+};
 const undo: UndoVerb[] = [
   { verb: 'restore-services', release: PREVIOUS, services: ['web', '_db', 'a.b-c'] },
   { verb: 'remove-services', services: ['new'] },
@@ -19,7 +24,9 @@ test('one line, read back as it was', () => {
 });
 
 test('every journal that a plan can make reads back (property)', () => {
-  const name = fc.string({ unit: fc.constantFrom(...'abcXYZ019._-'), minLength: 1, maxLength: 20 }).filter((text) => !text.startsWith('-'));
+  const name = fc
+    .string({ unit: fc.constantFrom('a', 'b', 'Z', '0', '9', '.', '_', '-'), minLength: 1, maxLength: 20 })
+    .filter((text) => !text.startsWith('-'));
   const names = fc.array(name, { minLength: 1, maxLength: 4 });
   const verb: fc.Arbitrary<UndoVerb> = fc.oneof(
     names.map((services) => ({ verb: 'restore-services', release: PREVIOUS, services }) as const),
@@ -65,13 +72,20 @@ test.each([
 
 test('any JSON is a journal or a SyntaxError (property)', () => {
   fc.assert(
-    fc.property(fc.oneof(fc.json(), fc.string(), fc.json().map((json) => `{"version":1,"release":"${RELEASE}","previous":"","undo":[${json}]}`)), (text) => {
-      try {
-        parseJournal(text);
-      } catch (error) {
-        expect(error).toBeInstanceOf(SyntaxError);
-      }
-    }),
+    fc.property(
+      fc.oneof(
+        fc.json(),
+        fc.string(),
+        fc.json().map((json) => `{"version":1,"release":"${RELEASE}","previous":"","undo":[${json}]}`),
+      ),
+      (text) => {
+        try {
+          parseJournal(text);
+        } catch (error) {
+          expect(error).toBeInstanceOf(SyntaxError);
+        }
+      },
+    ),
     { numRuns: 1000 },
   );
 });

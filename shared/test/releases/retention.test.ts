@@ -3,7 +3,19 @@ import type { Release } from '../../src/model/release';
 import { planRetention, unusedFiles, unusedImages } from '../../src/releases/retention';
 
 function release(id: string, over: Partial<Release> = {}): Release {
-  return { id, project: 'shop', created: '', commit: '', ref: '', actor: '', runUrl: '', result: 'healthy', services: {}, files: [], ...over };
+  return {
+    id,
+    project: 'shop',
+    created: '',
+    commit: '',
+    ref: '',
+    actor: '',
+    runUrl: '',
+    result: 'healthy',
+    services: {},
+    files: [],
+    ...over,
+  };
 }
 
 const ids = (releases: readonly Release[]): string[] => releases.map(({ id }) => id).sort();
@@ -11,13 +23,19 @@ const ids = (releases: readonly Release[]): string[] => releases.map(({ id }) =>
 test('keeps the newest', () => {
   const releases = ['1', '2', '3', '4', '5'].map((id) => release(id));
   const { keep, remove } = planRetention(releases, 3, '5', '4');
-  expect([ids(keep), ids(remove)]).toEqual([['3', '4', '5'], ['1', '2']]);
+  expect([ids(keep), ids(remove)]).toEqual([
+    ['3', '4', '5'],
+    ['1', '2'],
+  ]);
 });
 
 test('keeps what serves and what served before it, however old they are', () => {
   const releases = ['1', '2', '3', '4', '5'].map((id) => release(id));
   const { keep, remove } = planRetention(releases, 2, '1', '2');
-  expect([ids(keep), ids(remove)]).toEqual([['1', '2'], ['3', '4', '5']]);
+  expect([ids(keep), ids(remove)]).toEqual([
+    ['1', '2'],
+    ['3', '4', '5'],
+  ]);
 });
 
 const history = fc
@@ -34,11 +52,24 @@ const history = fc
     const releases = Array.from({ length: size }, (_, index) =>
       release(`20261122T2231${String(index).padStart(2, '0')}Z-a`, {
         files: (files[index] ?? []).map((file) => `f${file}`),
-        services: Object.fromEntries((images[index] ?? []).map((image, at) => [`s${at}`, { reference: '', image: `i${image}@sha256:0`, configHash: '' }])),
+        services: Object.fromEntries(
+          (images[index] ?? []).map((image, at) => [
+            `s${at}`,
+            { reference: '', image: `i${image}@sha256:0`, configHash: '' },
+          ]),
+        ),
       }),
     );
-    const shuffled = releases.map((one, index) => [order[index] ?? 0, one] as const).sort(([a], [b]) => a - b).map(([, one]) => one);
-    return { releases: shuffled, keepReleases, current: releases[current % size]?.id ?? '', previous: previous === undefined ? undefined : releases[previous % size]?.id };
+    const shuffled = releases
+      .map((one, index) => [order[index] ?? 0, one] as const)
+      .sort(([a], [b]) => a - b)
+      .map(([, one]) => one);
+    return {
+      releases: shuffled,
+      keepReleases,
+      current: releases[current % size]?.id ?? '',
+      previous: previous === undefined ? undefined : releases[previous % size]?.id,
+    };
   });
 
 test('over any history: the way back is kept, the number respected, nothing in use named as unused (property)', () => {
@@ -58,7 +89,8 @@ test('over any history: the way back is kept, the number respected, nothing in u
       expect(files.filter((file) => needed.has(file))).toEqual([]);
       expect(new Set([...files, ...needed])).toEqual(new Set([...stored, 'orphan']));
 
-      const imagesOf = (some: readonly Release[]): string[] => some.flatMap((one) => Object.values(one.services).map(({ image }) => image));
+      const imagesOf = (some: readonly Release[]): string[] =>
+        some.flatMap((one) => Object.values(one.services).map(({ image }) => image));
       const images = unusedImages(imagesOf(remove), keep);
       expect(images.filter((image) => imagesOf(keep).includes(image))).toEqual([]);
       expect(new Set(images).size).toBe(images.length);

@@ -19,12 +19,41 @@ test.each(['@octocat', 'mail me@example.com', '@org/team'])('%s notifies nobody'
   expect(escapeMarkdown(text)).not.toMatch(/@\w/);
 });
 
-test.each(['http://evil.example', 'HTTPS://evil.example', 'www.evil.example', 'see https://a.example/x'])('%s is no link', (text) => {
-  expect(escapeMarkdown(text)).not.toMatch(/https?:\/\/|www\.\w/i);
-});
+test.each(['http://evil.example', 'HTTPS://evil.example', 'www.evil.example', 'see https://a.example/x'])(
+  '%s is no link',
+  (text) => {
+    expect(escapeMarkdown(text)).not.toMatch(/https?:\/\/|www\.\w/i);
+  },
+);
 
 test('no text leaves its cell, its line or its place (property)', () => {
-  const hostile = fc.oneof(fc.string({ unit: 'binary', maxLength: 80 }), fc.array(fc.constantFrom('|', '`', '<', '>', '@a', '\n', '\r', '\\', '[x](y)', '<!--', '-->', 'http://', '&#', 'www.', '*', '#', '\u2028'), { maxLength: 20 }).map((parts) => parts.join('')));
+  const hostile = fc.oneof(
+    fc.string({ unit: 'binary', maxLength: 80 }),
+    fc
+      .array(
+        fc.constantFrom(
+          '|',
+          '`',
+          '<',
+          '>',
+          '@a',
+          '\n',
+          '\r',
+          '\\',
+          '[x](y)',
+          '<!--',
+          '-->',
+          'http://',
+          '&#',
+          'www.',
+          '*',
+          '#',
+          '\u2028',
+        ),
+        { maxLength: 20 },
+      )
+      .map((parts) => parts.join('')),
+  );
   fc.assert(
     fc.property(hostile, (text) => {
       const escaped = escapeMarkdown(text);
@@ -45,6 +74,12 @@ test('long texts are cut, before they are escaped', () => {
 });
 
 test('a table has as many columns in every row, whatever is in them', () => {
-  const table = formatTable(['A|B', 'C'], [['x\ny', '|'], ['', '<br>']]);
+  const table = formatTable(
+    ['A|B', 'C'],
+    [
+      ['x\ny', '|'],
+      ['', '<br>'],
+    ],
+  );
   expect(table).toBe('| A\\|B | C |\n| --- | --- |\n| x y | \\| |\n|  | &lt;br&gt; |');
 });

@@ -29,7 +29,13 @@ test('a server with a running project', () => {
     storeProblem: '',
     overrides: [],
     missingTools: [],
-    docker: { kind: 'ready', version: expect.stringMatching(/^26\.1/) as string, composeVersion: '2.26.1-4', architecture: 'x86_64', dataRoot: '/var/lib/docker' },
+    docker: {
+      kind: 'ready',
+      version: expect.stringMatching(/^26\.1/) as string,
+      composeVersion: '2.26.1-4',
+      architecture: 'x86_64',
+      dataRoot: '/var/lib/docker',
+    },
     networks: ['shop_default'],
     releases: [],
     current: undefined,
@@ -43,7 +49,9 @@ test('a server with a running project', () => {
       { service: 'job', state: 'exited', image: 'busybox:1', exitCode: 0 },
     ]) as unknown,
   );
-  expect(facts.publishedPorts.map(({ port, address, container, project }) => [port, address, container, project])).toEqual([
+  expect(
+    facts.publishedPorts.map(({ port, address, container, project }) => [port, address, container, project]),
+  ).toEqual([
     [8080, '127.0.0.1', 'shop-web-1', 'shop'],
     [9090, '0.0.0.0', 'shop-web-1', 'shop'],
     [9090, '::', 'shop-web-1', 'shop'],
@@ -56,7 +64,9 @@ test('a server with a running project', () => {
       { address: '::', port: 22 },
     ]) as unknown,
   );
-  expect(facts.images.some((image) => image.tags.includes('busybox:1') && image.bytes > 0 && image.layerDiffIds.length > 0)).toBe(true);
+  expect(
+    facts.images.some((image) => image.tags.includes('busybox:1') && image.bytes > 0 && image.layerDiffIds.length > 0),
+  ).toBe(true);
   expect(facts.space).toMatchObject({ mountPoint: '/' });
   expect(facts.dataRootSpace?.freeBytes).toBeGreaterThan(1e6);
   expect(facts.dataRootSpace?.freeInodes).toBeGreaterThan(1000);
@@ -65,7 +75,11 @@ test('a server with a running project', () => {
 
 test.each([
   ['denied', { kind: 'unreachable', problem: expect.stringMatching(/permission denied/) as string }, ['deploy']],
-  ['down', { kind: 'unreachable', problem: expect.stringMatching(/^Cannot connect to the Docker daemon/) as string }, ['deploy', 'docker']],
+  [
+    'down',
+    { kind: 'unreachable', problem: expect.stringMatching(/^Cannot connect to the Docker daemon/) as string },
+    ['deploy', 'docker'],
+  ],
   ['missing', { kind: 'missing' }, ['deploy', 'docker']],
 ])('docker is %s', (name, docker, groups) => {
   expect(parse(readAnswer(name))).toMatchObject({ docker, groups, containers: [], networks: [], images: [] });
@@ -78,7 +92,9 @@ test.each(['ready', 'denied', 'down', 'missing'])('an answer (%s) that is cut of
 });
 
 test('what docker could not answer is not "nothing"', () => {
-  expect(() => parse(answer('containers', '', 1, 'daemon hiccup'))).toThrow("docker could not list the project's containers: daemon hiccup");
+  expect(() => parse(answer('containers', '', 1, 'daemon hiccup'))).toThrow(
+    "docker could not list the project's containers: daemon hiccup",
+  );
   expect(() => parse(answer('containers', '{"Id":'))).toThrow(SyntaxError);
   expect(() => parse(answer('networks', '', 1, 'x'))).toThrow("docker could not list the project's networks: x");
 });
@@ -87,7 +103,9 @@ test('a store that cannot be read is a problem, not an empty store', () => {
   for (const section of ['current', 'releases', 'files', 'rendered', 'journal']) {
     expect(parse(answer(section, '', 1, 'Permission denied')).storeProblem).toBe('Permission denied');
   }
-  expect(parse(answer('folder', 'directory\nwritable\nstore-not-writable drwx------ 2 root root')).storeProblem).toBe('drwx------ 2 root root');
+  expect(parse(answer('folder', 'directory\nwritable\nstore-not-writable drwx------ 2 root root')).storeProblem).toBe(
+    'drwx------ 2 root root',
+  );
 });
 
 test.each([
@@ -107,25 +125,59 @@ test('lines of /proc that are none are left out', () => {
 });
 
 test.each([
-  ['0.0.0.0:8080->80/tcp, :::8080->80/tcp', [[8080, '0.0.0.0', 'tcp'], [8080, '::', 'tcp']]],
+  [
+    '0.0.0.0:8080->80/tcp, :::8080->80/tcp',
+    [
+      [8080, '0.0.0.0', 'tcp'],
+      [8080, '::', 'tcp'],
+    ],
+  ],
   ['[::]:53->53/udp', [[53, '::', 'udp']]],
   ['[::1]:53->53/udp', [[53, '::1', 'udp']]],
-  ['10.0.0.1:8000-8002->8000-8002/tcp', [[8000, '10.0.0.1', 'tcp'], [8001, '10.0.0.1', 'tcp'], [8002, '10.0.0.1', 'tcp']]],
+  [
+    '10.0.0.1:8000-8002->8000-8002/tcp',
+    [
+      [8000, '10.0.0.1', 'tcp'],
+      [8001, '10.0.0.1', 'tcp'],
+      [8002, '10.0.0.1', 'tcp'],
+    ],
+  ],
   ['80/tcp, 443/tcp', []],
   ['80/tcp, 0.0.0.0:443->443/tcp', [[443, '0.0.0.0', 'tcp']]],
   ['', []],
 ])('published: %s', (ports, expected) => {
   const line = JSON.stringify({ Names: 'x', Labels: 'a=b,com.docker.compose.project=blog,c=d', Ports: ports });
-  expect(parse(answer('published', line)).publishedPorts.map(({ port, address, protocol, project }) => [port, address, protocol, project])).toEqual(
-    expected.map((one) => [...one, 'blog']),
-  );
+  expect(
+    parse(answer('published', line)).publishedPorts.map(({ port, address, protocol, project }) => [
+      port,
+      address,
+      protocol,
+      project,
+    ]),
+  ).toEqual(expected.map((one) => [...one, 'blog']));
 });
 
 test.each([
-  ['busybox', 'Filesystem     1024-blocks    Used Available Capacity Mounted on\n/dev/vda1      20000 5000 15000  25% /\nFilesystem      Inodes Used Available Capacity Mounted on\n/dev/vda1 1000 100 900 10% /\n', { mountPoint: '/', freeBytes: 15_360_000, freeInodes: 900 }],
-  ['btrfs', 'Filesystem 1024-blocks Used Available Capacity Mounted on\n/dev/sda 20 5 15 25% /data\nFilesystem Inodes IUsed IFree IUse% Mounted on\n/dev/sda 0 0 0 - /data\n', { mountPoint: '/data', freeBytes: 15_360, freeInodes: undefined }],
-  ['German', 'Dateisystem 1024-Blöcke Benutzt Verfügbar Kapazität Eingehängt auf\n/dev/sda 20 5 15 25% /\nDateisystem Inodes IBenutzt IFrei IUse% Eingehängt auf\n/dev/sda 10 1 9 10% /\n', { mountPoint: '/', freeBytes: 15_360, freeInodes: 9 }],
-  ['full', 'Filesystem 1024-blocks Used Available Capacity Mounted on\n/dev/sda 20 20 0 100% /\n', { mountPoint: '/', freeBytes: 0, freeInodes: undefined }],
+  [
+    'busybox',
+    'Filesystem     1024-blocks    Used Available Capacity Mounted on\n/dev/vda1      20000 5000 15000  25% /\nFilesystem      Inodes Used Available Capacity Mounted on\n/dev/vda1 1000 100 900 10% /\n',
+    { mountPoint: '/', freeBytes: 15_360_000, freeInodes: 900 },
+  ],
+  [
+    'btrfs',
+    'Filesystem 1024-blocks Used Available Capacity Mounted on\n/dev/sda 20 5 15 25% /data\nFilesystem Inodes IUsed IFree IUse% Mounted on\n/dev/sda 0 0 0 - /data\n',
+    { mountPoint: '/data', freeBytes: 15_360, freeInodes: undefined },
+  ],
+  [
+    'German',
+    'Dateisystem 1024-Blöcke Benutzt Verfügbar Kapazität Eingehängt auf\n/dev/sda 20 5 15 25% /\nDateisystem Inodes IBenutzt IFrei IUse% Eingehängt auf\n/dev/sda 10 1 9 10% /\n',
+    { mountPoint: '/', freeBytes: 15_360, freeInodes: 9 },
+  ],
+  [
+    'full',
+    'Filesystem 1024-blocks Used Available Capacity Mounted on\n/dev/sda 20 20 0 100% /\n',
+    { mountPoint: '/', freeBytes: 0, freeInodes: undefined },
+  ],
   ['nothing', '', undefined],
 ])('disk space: %s', (_name, text, expected) => {
   expect(parse(answer('space', text)).space).toEqual(expected);
@@ -158,11 +210,16 @@ describe('parseRelease', () => {
     expect(parseRelease(JSON.stringify({ ...release, result: 'adopted' }))[0]?.result).toBe('adopted');
   });
 
-  test.each(['', '{', 'null', '[]', '{}', '{"id":""}', '{"id":"../.."}', '{"id":"20261122T100000Z-aaaaaaa/.."}'])('%j is left out', (line) => {
-    expect(parseRelease(line)).toEqual([]);
-  });
+  test.each(['', '{', 'null', '[]', '{}', '{"id":""}', '{"id":"../.."}', '{"id":"20261122T100000Z-aaaaaaa/.."}'])(
+    '%j is left out',
+    (line) => {
+      expect(parseRelease(line)).toEqual([]);
+    },
+  );
 
   test('members of other types are empty', () => {
-    expect(parseRelease(JSON.stringify({ id: release.id, services: [], files: [1, 'f'], actor: 5 }))).toMatchObject([{ services: {}, files: ['f'], actor: '' }]);
+    expect(parseRelease(JSON.stringify({ id: release.id, services: [], files: [1, 'f'], actor: 5 }))).toMatchObject([
+      { services: {}, files: ['f'], actor: '' },
+    ]);
   });
 });

@@ -46,7 +46,11 @@ afterEach(() => {
   machine.remove();
 });
 
-const request = (holder: string, waitSeconds = 3): Parameters<typeof takeLock>[2] => ({ holder, waitSeconds, onWait: () => undefined });
+const request = (holder: string, waitSeconds = 3): Parameters<typeof takeLock>[2] => ({
+  holder,
+  waitSeconds,
+  onWait: () => undefined,
+});
 
 test('one at a time; whoever waits is told for whom, once', async () => {
   const session = new StartingSession(machine);
@@ -54,7 +58,12 @@ test('one at a time; whoever waits is told for whom, once', async () => {
   expect(first.current).toBeUndefined();
   const told: string[] = [];
   const clock = new FakeClock();
-  const second = takeLock(session, layout, { ...request('deploy by bob'), onWait: (holder) => told.push(holder) }, clock);
+  const second = takeLock(
+    session,
+    layout,
+    { ...request('deploy by bob'), onWait: (holder) => told.push(holder) },
+    clock,
+  );
   await expect(second).rejects.toThrow(LockHeldError);
   await expect(second).rejects.toThrow('Another session is at work on this project at deploy@server: deploy by alice.');
   expect(told).toEqual(['deploy by alice']);
@@ -66,12 +75,18 @@ test('one at a time; whoever waits is told for whom, once', async () => {
 test('a wait can be cancelled', async () => {
   const session = new StartingSession(machine);
   const first = await takeLock(session, layout, request('alice'), new FakeClock());
-  await expect(takeLock(session, layout, { ...request('bob'), signal: AbortSignal.abort() }, new FakeClock())).rejects.toMatchObject({ code: 'cancelled' });
+  await expect(
+    takeLock(session, layout, { ...request('bob'), signal: AbortSignal.abort() }, new FakeClock()),
+  ).rejects.toMatchObject({ code: 'cancelled' });
   await first.release();
 });
 
 test('what cannot be locked says why', async () => {
   layout = layoutStore('/proc/shop');
-  await expect(takeLock(new StartingSession(machine), layout, request('alice'), new FakeClock())).rejects.toThrow(CommandError);
-  await expect(takeLock(new StartingSession(machine), layout, request('alice'), new FakeClock())).rejects.toThrow(/could not be taken at deploy@server: .*\/proc\/shop/s);
+  await expect(takeLock(new StartingSession(machine), layout, request('alice'), new FakeClock())).rejects.toThrow(
+    CommandError,
+  );
+  await expect(takeLock(new StartingSession(machine), layout, request('alice'), new FakeClock())).rejects.toThrow(
+    /could not be taken at deploy@server: .*\/proc\/shop/s,
+  );
 });

@@ -27,13 +27,21 @@ const context = (session: FakeSession): Parameters<typeof recover>[1] => ({
 
 test('what was interrupted is undone', async () => {
   const session = new FakeSession();
-  await expect(recover({ journal, current: PREVIOUS }, context(session))).resolves.toEqual({ release: RELEASE, verdict: 'undone' });
+  await expect(recover({ journal, current: PREVIOUS }, context(session))).resolves.toEqual({
+    release: RELEASE,
+    verdict: 'undone',
+    restored: ['web'],
+  });
   expect(session.purposes).toEqual([`put back web of release ${PREVIOUS}`, 'close the journal']);
 });
 
 test('what had been committed is left alone, but for the journal', async () => {
   const session = new FakeSession();
-  await expect(recover({ journal, current: RELEASE }, context(session))).resolves.toEqual({ release: RELEASE, verdict: 'committed' });
+  await expect(recover({ journal, current: RELEASE }, context(session))).resolves.toEqual({
+    release: RELEASE,
+    verdict: 'committed',
+    restored: [],
+  });
   expect(session.purposes).toEqual(['close the journal of a release that is live']);
 });
 
@@ -41,11 +49,15 @@ test('what cannot be undone is an error that says where it comes from', async ()
   const session = new FakeSession(() => ({ exitCode: 1 }));
   const failure = recover({ journal, current: PREVIOUS }, context(session));
   await expect(failure).rejects.toThrow(ReleaseError);
-  await expect(failure).rejects.toThrow(/actions\/runs\/1\) was interrupted, and could not be put back:\nput back web of release/);
+  await expect(failure).rejects.toThrow(
+    /actions\/runs\/1\) was interrupted, and could not be put back:\nput back web of release/,
+  );
 });
 
 test('a journal that is none is not carried out', async () => {
   const session = new FakeSession();
-  await expect(recover({ journal: '{"version":1,"undo":["rm -rf /"]}', current: PREVIOUS }, context(session))).rejects.toThrow(SyntaxError);
+  await expect(
+    recover({ journal: '{"version":1,"undo":["rm -rf /"]}', current: PREVIOUS }, context(session)),
+  ).rejects.toThrow(SyntaxError);
   expect(session.commands).toEqual([]);
 });

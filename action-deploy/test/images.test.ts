@@ -1,0 +1,146 @@
+import { ImageError, RequestError } from '#shared/errors';
+import { readProject, type Service } from '#shared/compose/project';
+import type { Http } from '#shared/ports';
+import type { ContainerState } from '#shared/probes/container';
+import type { DockerFacts, LocalImage, ServerFacts } from '#shared/server/facts';
+import { FakeClock } from '../../shared/test/fakes/clock';
+import { FakeSession } from '../../shared/test/fakes/session';
+import { chooseImages, type ImageChoice } from '../src/images';
+import type { Inputs } from '../src/inputs';
+
+const digest = (letter: string): string => `sha256:${letter.repeat(64)}`;
+const docker: Extract<DockerFacts, { kind: 'ready' }> = {
+  kind: 'ready',
+  version: '26',
+  composeVersion: '2.26',
+  architecture: 'x86_64',
+  dataRoot: '/',
+  info: { OSType: 'linux', Architecture: 'x86_64' },
+};
+const DATA = { volumes: [{ type: 'volume', source: 'data', target: '/data' }] };
+
+const services = (entries: Readonly<Record<string, object>>): readonly Service[] =>
+  readProject({ services: entries } as never).services;
+const running = (service: string, image: string): ContainerState =>
+  ({ service, image, oneoff: false }) as ContainerState;
+const local = (name: string, letter: string, tags: readonly string[] = []): LocalImage => ({
+  id: letter,
+  tags,
+  digests: [`${name}@${digest(letter)}`],
+  bytes: 1,
+  layerDiffIds: [],
+});
+
+/** Registries that cannot be reached; how often they were asked. */
+async function choose(
+  wanted: readonly Service[],
+  {
+    containers = [],
+    images = [],
+    refresh = [],
+  }: { containers?: readonly ContainerState[]; images?: readonly LocalImage[]; refresh?: readonly string[] } = {},
+): Promise<ImageChoice & { asked: string[] }> {
+  const asked: string[] = [];
+  const http: Http = {
+    request: (request) => {
+      asked.push(new URL(request.url).hostname);
+      return Promise.reject(new RequestError('refused', 'refused', ''));
+    },
+    reach: () => Promise.reject(new RequestError('refused', 'refused', '')),
+  };
+  const facts = { containers, images } as unknown as ServerFacts;
+  const session = new FakeSession(() => new ImageError('not expected', ''));
+  const choice = await chooseImages(
+    wanted,
+    { refresh, credentials: undefined } as unknown as Inputs,
+    facts,
+    docker,
+    session,
+    { http, clock: new FakeClock(), signal: new AbortController().signal },
+  );
+  return { ...choice, asked };
+}
+
+test('a digest that the server has needs no registry', async () => {
+  const image = `ghcr.io/acme/web:1@${digest('a')}`;
+  const { images, findings, asked } = await choose(services({ web: { image } }), {
+    images: [local('ghcr.io/acme/web', 'a')],
+  });
+  expect(images).toMatchObject([{ service: 'web', reference: image, image, present: true, remark: '' }]);
+  expect([findings, asked]).toEqual([[], []]);
+});
+
+describe('a service with data', () => {
+  const pinned = (letter: string): string => `postgres:17@${digest(letter)}`;
+  const there = [local('postgres', 'a'), local('postgres', 'b')];
+
+  test('keeps the image that it runs, though the tag may have moved, and though no registry answers', async () => {
+    const { images, findings } = await choose(services({ db: { image: 'postgres:17', ...DATA } }), {
+      containers: [running('db', pinned('a'))],
+      images: there,
+    });
+    expect(images).toMatchObject([{ image: pinned('a'), reference: 'postgres:17', present: true }]);
+    expect(findings).toEqual([]);
+  });
+
+  test('keeps what was never pinned', async () => {
+    const { images } = await choose(services({ db: { image: 'postgres:17', ...DATA } }), {
+      containers: [running('db', 'postgres:17')],
+      images: [local('postgres', 'a', ['postgres:17'])],
+    });
+    expect(images).toMatchObject([{ image: 'postgres:17', present: true }]);
+  });
+
+  test.each([
+    ['the Compose file names another tag', 'postgres:18', []],
+    ['it is to be refreshed', 'postgres:17', ['db']],
+  ])('does not where %s', async (_name, image, refresh) => {
+    const { images } = await choose(services({ db: { image, ...DATA } }), {
+      containers: [running('db', pinned('a'))],
+      images: there,
+      refresh,
+    });
+    expect(images[0]?.image).not.toBe(pinned('a'));
+  });
+
+  test('does not where the Compose file names another digest', async () => {
+    const { images } = await choose(services({ db: { image: pinned('b'), ...DATA } }), {
+      containers: [running('db', pinned('a'))],
+      images: there,
+    });
+    expect(images).toMatchObject([{ image: pinned('b'), present: true }]);
+  });
+
+  test('does where it is the same digest', async () => {
+    const { images } = await choose(services({ db: { image: pinned('a'), ...DATA } }), {
+      containers: [running('db', pinned('a'))],
+      images: there,
+    });
+    expect(images).toMatchObject([{ image: pinned('a'), present: true, remark: '' }]);
+  });
+
+  test('that has no container yet gets what the file says', async () => {
+    const { images } = await choose(services({ db: { image: pinned('a'), ...DATA } }), { images: there });
+    expect(images).toMatchObject([{ image: pinned('a') }]);
+  });
+});
+
+test('a service without data follows its tag', async () => {
+  const { images } = await choose(services({ web: { image: 'web:1' } }), {
+    containers: [running('web', `web:1@${digest('a')}`)],
+  });
+  expect(images[0]?.image).toBe('web:1');
+});
+
+test('an image that cannot be named is a finding, once for all services that want it', async () => {
+  const { findings } = await choose(
+    services({ a: { image: 'UPPER' }, b: { image: 'UPPER' }, c: { image: 'web:1:2' } }),
+  );
+  expect(findings.map(({ message }) => message.slice(0, 15))).toEqual(['Image `UPPER`: ', 'Image `web:1:2`']);
+});
+
+test('each image is asked for once', async () => {
+  const { asked } = await choose(services({ a: { image: 'ghcr.io/acme/web:1' }, b: { image: 'ghcr.io/acme/web:1' } }));
+  const once = await choose(services({ a: { image: 'ghcr.io/acme/web:1' } }));
+  expect(asked).toEqual(once.asked);
+});

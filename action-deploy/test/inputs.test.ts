@@ -1,0 +1,258 @@
+import fc from 'fast-check';
+import { InputError } from '#shared/errors';
+import { parseProjectName, readInputs, type Inputs } from '../src/inputs';
+
+/** The defaults of action.yml, and what a caller must give. */
+const GOOD: Readonly<Record<string, string>> = {
+  host: 'server.example',
+  user: 'deploy',
+  port: '22',
+  'ssh-key': '-----BEGIN OPENSSH PRIVATE KEY-----\nPRIVATE-KEY-TEXT\n-----END OPENSSH PRIVATE KEY-----',
+  'known-hosts': '',
+  'compose-file': 'compose.yaml',
+  'keep-releases': '5',
+  timeout: '120',
+  'dry-run': 'false',
+};
+
+function read(over: Readonly<Record<string, string>> = {}): Inputs {
+  const given = { ...GOOD, ...over };
+  return readInputs((name) => given[name]?.trim() ?? '');
+}
+
+function problems(over: Readonly<Record<string, string>>): string[] {
+  try {
+    read(over);
+    return [];
+  } catch (error) {
+    if (!(error instanceof InputError)) throw error;
+    return error.problems.map(({ input, message }) => `${input}: ${message}`);
+  }
+}
+
+test('what is not given has its default', () => {
+  expect(read()).toMatchObject({
+    host: { kind: 'ssh', address: 'server.example', port: 22, user: 'deploy' },
+    composeFiles: ['compose.yaml'],
+    project: '',
+    path: '',
+    files: [],
+    variables: {},
+    credentials: undefined,
+    refresh: [],
+    checks: [],
+    keepReleases: 5,
+    readyTimeoutSeconds: 120,
+    dryRun: false,
+  });
+  expect(read().env.isEmpty).toBe(true);
+});
+
+test('everything given', () => {
+  const inputs = read({
+    'compose-file': './deploy/compose.yaml\n# more\ndeploy/compose.prod.yaml\n',
+    project: 'shop',
+    path: '~/apps/shop/',
+    files: 'nginx\n*.conf',
+    env: 'A=1\r\nB="two\r\nlines"\r\n',
+    variables: 'TAG=v1=2\nEMPTY=',
+    registry: 'ghcr.io',
+    'registry-username': 'alice',
+    'registry-password': 'pass word',
+    refresh: 'db\ncache',
+    'keep-releases': '2',
+    timeout: '5m',
+    'dry-run': 'True',
+  });
+  expect(inputs).toMatchObject({
+    composeFiles: ['deploy/compose.yaml', 'deploy/compose.prod.yaml'],
+    project: 'shop',
+    path: 'apps/shop',
+    files: ['nginx', '*.conf'],
+    variables: { TAG: 'v1=2', EMPTY: '' },
+    refresh: ['db', 'cache'],
+    keepReleases: 2,
+    readyTimeoutSeconds: 300,
+    dryRun: true,
+  });
+  expect(inputs.env.reveal()).toBe('A=1\nB="two\nlines"');
+  expect(inputs.credentials).toMatchObject({ registry: 'ghcr.io', username: 'alice' });
+  expect(inputs.credentials?.password.reveal()).toBe('pass word');
+  expect(JSON.stringify(inputs)).not.toMatch(/PRIVATE-KEY-TEXT|pass word|two/);
+});
+
+test.each([
+  ['compose-file', '', 'is empty: give the path of a Compose file in the workspace.'],
+  ['compose-file', '/etc/compose.yaml', '`/etc/compose.yaml` is not below the workspace: give a path relative to it.'],
+  ['compose-file', 'a.yaml\n../b.yaml', '`../b.yaml` is not below the workspace: give a path relative to it.'],
+  [
+    'project',
+    'My Shop',
+    '`My Shop` is not a Compose project name: lower-case letters, digits, - and _, a letter or digit first.',
+  ],
+  [
+    'project',
+    '-shop',
+    '`-shop` is not a Compose project name: lower-case letters, digits, - and _, a letter or digit first.',
+  ],
+  ['path', '/', "`/` is too wide: give a folder of the project's own."],
+  ['path', '~', "`~` is too wide: give a folder of the project's own."],
+  ['path', '~/', "`~/` is too wide: give a folder of the project's own."],
+  ['path', './', "`./` is too wide: give a folder of the project's own."],
+  ['path', '.', "`.` is too wide: give a folder of the project's own."],
+  ['path', '//', "`//` is too wide: give a folder of the project's own."],
+  ['path', '/.', "`/.` is too wide: give a folder of the project's own."],
+  ['path', 'apps/../../etc', '`apps/../../etc` is not a plain path: no line breaks, and no `..`.'],
+  ['path', 'a\nb', '`a b` is not a plain path: no line breaks, and no `..`.'],
+  ['env', 'A=1\nnot a line', 'line 2 is not `NAME=value`. A value of several lines needs quotes around it.'],
+  ['env', '1A=x', 'line 1 is not `NAME=value`. A value of several lines needs quotes around it.'],
+  ['env', '-----BEGIN KEY-----', 'line 1 is not `NAME=value`. A value of several lines needs quotes around it.'],
+  ['env', 'A="open\nB=2', 'a quote (") is opened and never closed.'],
+  ['env', "A='it\\'s", "a quote (') is opened and never closed."],
+  ['variables', 'TAG', '`TAG` is not `NAME=value`.'],
+  ['variables', 'A=1\nA=2', '`A` is given twice.'],
+  ['variables', 'A B=1', '`A B=1` is not `NAME=value`.'],
+  ['keep-releases', '1', '`1` is not a whole number from 2 to 100.'],
+  ['keep-releases', '', 'is empty; leave the input out to get its default, or give a whole number from 2 to 100.'],
+  ['timeout', '0', '`0` is not a duration such as 10, 10s, 500ms or 2m, from 1s to 1h.'],
+  ['timeout', 'soon', '`soon` is not a duration such as 10, 10s, 500ms or 2m, from 1s to 1h.'],
+  ['dry-run', 'yes', '`yes` is neither true nor false.'],
+])('%s: %j', (input, value, message) => {
+  expect(problems({ [input]: value })).toEqual([`${input}: ${message}`]);
+});
+
+test.each([
+  [
+    { 'registry-username': 'a', 'registry-password': 'p' },
+    ['registry: is empty, but a login is given: name the registry that it is for, such as `ghcr.io` or `docker.io`.'],
+  ],
+  [
+    { registry: 'ghcr.io' },
+    [
+      'registry-username: is empty, but registry `ghcr.io` is given.',
+      'registry-password: is empty: the secret is not set in this repository or environment, or it is not handed to this (reusable) workflow.',
+    ],
+  ],
+  [
+    { registry: 'https://ghcr.io', 'registry-username': 'a', 'registry-password': 'p' },
+    ['registry: `https://ghcr.io` is not a registry: give its host name only, with the port if it has one.'],
+  ],
+  [
+    { registry: 'ghcr.io/acme', 'registry-username': 'a', 'registry-password': 'p' },
+    ['registry: `ghcr.io/acme` is not a registry: give its host name only, with the port if it has one.'],
+  ],
+])('a login: %j', (over, expected) => {
+  expect(problems(over)).toEqual(expected);
+});
+
+test('all problems at once', () => {
+  const found = problems({
+    host: '',
+    'ssh-key': '',
+    port: '0',
+    'compose-file': '',
+    project: 'X',
+    path: '/',
+    env: 'x',
+    variables: 'x',
+    registry: 'ghcr.io',
+    'keep-releases': 'x',
+    timeout: 'x',
+    'dry-run': 'x',
+    'health-checks': 'nonsense',
+  });
+  expect(found.map((text) => text.slice(0, text.indexOf(':')))).toEqual(
+    expect.arrayContaining([
+      'host',
+      'ssh-key',
+      'port',
+      'compose-file',
+      'project',
+      'path',
+      'env',
+      'variables',
+      'registry-username',
+      'registry-password',
+      'keep-releases',
+      'timeout',
+      'dry-run',
+      'health-checks',
+    ]) as unknown,
+  );
+});
+
+test.each([
+  'A=1',
+  'export A=1',
+  'A = 1',
+  '# comment\n\nA=1',
+  'A=',
+  'A="q"',
+  "A='q' # c",
+  'A="two\nlines"',
+  "A='two\nlines'",
+  'A="a\\"b"',
+  'A.B-C=1',
+  'A="x\ny=\nz"',
+])('the env %j is fine', (env) => {
+  expect(problems({ env })).toEqual([]);
+  expect(read({ env }).env.reveal()).toBe(env.trim());
+});
+
+test.each(['', 'a', 'shop', 'shop-2_x', '0shop', 'a'.repeat(63)])('%j is a project name', (name) => {
+  expect(parseProjectName(name)).toEqual({ value: name });
+});
+
+test.each(['A', 'a b', '_a', 'a.b', 'a'.repeat(64), 'ä', 'a\n'])('%j is none', (name) => {
+  expect(parseProjectName(name)).toHaveProperty('problem');
+});
+
+test('garbage is a problem, never another error, and no secret is told (property)', () => {
+  const text = fc.oneof(
+    fc.string({ unit: 'binary', maxLength: 40 }),
+    fc
+      .array(
+        fc.constantFrom('=', '"', "'", '\\', '\n', '\r', 'A', ' ', '#', '$', '{', '..', '/', 'export ', '\0', '`', ':'),
+        { maxLength: 15 },
+      )
+      .map((parts) => parts.join('')),
+  );
+  const secret = text.map((value) => `${value}=S3CRET-${value}"S3CRET`);
+  const inputs = fc.record(
+    {
+      host: text,
+      user: text,
+      port: text,
+      'known-hosts': text,
+      'host-fingerprint': text,
+      'compose-file': text,
+      project: text,
+      path: text,
+      files: text,
+      variables: text,
+      registry: text,
+      'registry-username': text,
+      refresh: text,
+      'keep-releases': text,
+      timeout: text,
+      'dry-run': text,
+      env: secret,
+      'ssh-key': secret,
+      'ssh-key-passphrase': secret,
+      'registry-password': secret,
+    },
+    { requiredKeys: [] },
+  );
+  fc.assert(
+    fc.property(inputs, (over) => {
+      try {
+        read(over);
+      } catch (error) {
+        if (!(error instanceof InputError)) throw error;
+        expect(`${error.message} ${error.hint}`).not.toContain('S3CRET');
+        expect(error.problems.length).toBeGreaterThan(0);
+      }
+    }),
+    { numRuns: 2000 },
+  );
+});

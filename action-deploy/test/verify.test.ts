@@ -1,0 +1,263 @@
+import { CancelledError, ProbeError } from '#shared/errors';
+import type { HoldStep } from '#shared/model/step';
+import { readProject, type Service } from '#shared/compose/project';
+import type { Http } from '#shared/ports';
+import { parseChecks } from '#shared/probes/check';
+import type { Check } from '#shared/probes/check-model';
+import { FakeClock } from '../../shared/test/fakes/clock';
+import { FakeReporter } from '../../shared/test/fakes/reporter';
+import { FakeSession } from '../../shared/test/fakes/session';
+import { BadReleaseError, createVerifier, waitForRestored, type Verifier, type VerifyContext } from '../src/verify';
+
+interface Look {
+  readonly service?: string;
+  readonly status?: string;
+  readonly health?: string;
+  readonly restarts?: number;
+  readonly exitCode?: number;
+  readonly startedAt?: string;
+}
+
+function inspected(look: Look): object {
+  const {
+    service = 'web',
+    status = 'running',
+    health,
+    restarts = 0,
+    exitCode = 0,
+    startedAt = '2026-11-22T12:00:00Z',
+  } = look;
+  return {
+    Id: `id-${service}`,
+    Name: `/shop-${service}-1`,
+    RestartCount: restarts,
+    State: {
+      Status: status,
+      ExitCode: exitCode,
+      StartedAt: startedAt,
+      ...(health === undefined
+        ? {}
+        : { Health: { Status: health, Log: [{ ExitCode: 1, Output: 'connection refused' }] } }),
+    },
+    Config: { Image: 'web:1', Labels: { 'com.docker.compose.project': 'shop', 'com.docker.compose.service': service } },
+  };
+}
+
+const services = (over: object = {}): readonly Service[] =>
+  readProject({ services: { web: { image: 'web:1', ...over } } }).services;
+
+interface Scene {
+  readonly services?: readonly Service[];
+  readonly checks?: readonly Check[];
+  readonly baseline?: readonly string[];
+  readonly http?: Http;
+  readonly log?: string | Error;
+}
+
+/** @param looks one a question; the last one stays. */
+function scene(
+  looks: readonly (readonly Look[])[],
+  over: Scene = {},
+): { context: VerifyContext; verifier: Verifier; session: FakeSession; clock: FakeClock; reporter: FakeReporter } {
+  let asked = 0;
+  const session = new FakeSession(({ purpose }) => {
+    if (purpose === 'read the last log lines')
+      return over.log instanceof Error ? over.log : { stdout: over.log ?? 'starting\n\nboom\n' };
+    return { stdout: JSON.stringify((looks[Math.min(asked++, looks.length - 1)] ?? []).map(inspected)) };
+  });
+  const clock = new FakeClock();
+  const reporter = new FakeReporter();
+  const refuse: Http = {
+    request: () => Promise.reject(new Error('no request is expected')),
+    reach: () => Promise.reject(new Error('no request is expected')),
+  };
+  const context: VerifyContext = {
+    session,
+    project: 'shop',
+    services: over.services ?? services(),
+    changed: ['web'],
+    checks: over.checks ?? [],
+    baseline: new Set(over.baseline),
+    ports: { http: over.http ?? refuse, clock, reporter },
+  };
+  return { context, verifier: createVerifier(context), session, clock, reporter };
+}
+
+const ready = (names: readonly string[] = ['web'], timeoutSeconds = 30): HoldStep => ({
+  kind: 'hold',
+  id: 'ready',
+  title: '',
+  gate: { gate: 'ready', services: names },
+  timeoutSeconds,
+});
+const proven: HoldStep = { kind: 'hold', id: 'prove', title: '', gate: { gate: 'proven' }, timeoutSeconds: 30 };
+const signal = new AbortController().signal;
+
+async function failureOf(promise: Promise<unknown>): Promise<BadReleaseError> {
+  const failure: unknown = await promise.catch((error: unknown) => error);
+  if (!(failure instanceof BadReleaseError)) throw new Error(`not a bad release: ${String(failure)}`);
+  return failure;
+}
+
+describe('ready', () => {
+  test('as soon as it is healthy', async () => {
+    const { verifier, clock } = scene([[], [{ health: 'starting' }], [{ health: 'healthy' }]]);
+    await verifier.hold(ready(), signal);
+    expect(clock.sleeps).toEqual([0.25, 0.25]);
+    expect(verifier.containers()).toMatchObject([{ service: 'web', health: 'healthy' }]);
+  });
+
+  test.each([
+    ['5 s', services(), 5],
+    ['what monitor says', services({ deploy: { update_config: { monitor: '2s' } } }), 2],
+  ])('without a health check after %s', async (_name, wanted, seconds) => {
+    const { verifier, clock } = scene([[{}]], { services: wanted });
+    await verifier.hold(ready(), signal);
+    expect(clock.monotonicMs()).toBe(seconds * 1000);
+  });
+
+  test('a bad one brings all that is known of it', async () => {
+    const { verifier, session } = scene([[{ health: 'starting' }], [{ health: 'unhealthy', restarts: 1 }]]);
+    const failure = await failureOf(verifier.hold(ready(), signal));
+    expect(failure).toMatchObject({ service: 'web', message: 'shop-web-1 is unhealthy' });
+    expect(failure.evidence).toEqual({
+      states: [
+        'shop-web-1: running, exit code 0, restarted 1 times, health unhealthy',
+        'its last health check: exit code 1: connection refused',
+      ],
+      log: ['starting', 'boom'],
+    });
+    expect(session.commands.at(-1)?.text).toBe(`sh -c 'docker logs --tail "$2" "$1" 2>&1' slipway id-web 30`);
+  });
+
+  test.each([
+    ['', 'shop-web-1 has logged nothing'],
+    [new Error('gone'), 'the log of shop-web-1 could not be read: gone'],
+  ])('a log that is %p', async (log, expected) => {
+    const failure = await failureOf(
+      scene([[{ status: 'exited', exitCode: 1 }]], { log }).verifier.hold(ready(), signal),
+    );
+    expect(failure.evidence).toMatchObject({ log: [], states: expect.arrayContaining([expected]) as unknown });
+  });
+
+  test('in time, or not', async () => {
+    const { verifier, reporter } = scene([[{ health: 'starting' }]]);
+    const failure = await failureOf(verifier.hold(ready(['web'], 12), signal));
+    expect(failure.message).toBe('not ready within 12s (input timeout): shop-web-1 is starting');
+    expect(reporter.shown.filter((line) => line.includes('is starting'))).toHaveLength(2);
+  });
+
+  test('can be cancelled', async () => {
+    await expect(scene([[{}]]).verifier.hold(ready(), AbortSignal.abort())).rejects.toThrow(CancelledError);
+  });
+
+  test('an answer that cannot be read is an error, not "no containers"', async () => {
+    const { context } = scene([]);
+    const verifier = createVerifier({ ...context, session: new FakeSession(() => ({ stdout: '' })) });
+    await expect(verifier.hold(ready(), signal)).rejects.toThrow(SyntaxError);
+  });
+});
+
+describe('proven', () => {
+  test('at once, where nothing is to be watched', async () => {
+    const { verifier, clock } = scene([[{ health: 'healthy' }]]);
+    await verifier.hold(ready(), signal);
+    await verifier.hold(proven, signal);
+    expect(clock.monotonicMs()).toBe(0);
+  });
+
+  test('after the monitor time, which counts from when it was ready', async () => {
+    const { verifier, clock } = scene([[{ health: 'healthy' }]], {
+      services: services({ deploy: { update_config: { monitor: '10s' } } }),
+    });
+    await verifier.hold(ready(), signal);
+    clock.advance(4);
+    await verifier.hold(proven, signal);
+    expect(clock.monotonicMs()).toBe(10_000);
+  });
+
+  test.each<[string, Look, string]>([
+    [
+      'crashes',
+      { health: 'healthy', restarts: 1, exitCode: 1 },
+      'shop-web-1 crashed after it had become ready (restarted 1 times, last exit code 1)',
+    ],
+    ['becomes unhealthy', { health: 'unhealthy' }, 'shop-web-1 became unhealthy after it had been ready'],
+    ['ends', { status: 'exited', exitCode: 2 }, 'shop-web-1 ended after it had become ready: exited, exit code 2'],
+  ])('what %s meanwhile is not', async (_name, later, message) => {
+    const fine: Look = { health: 'healthy' };
+    const { verifier } = scene([[fine], [fine], [fine], [later]], {
+      services: services({ deploy: { update_config: { monitor: '10s' } } }),
+    });
+    await verifier.hold(ready(), signal);
+    expect((await failureOf(verifier.hold(proven, signal))).message).toBe(message);
+  });
+
+  describe('with checks', () => {
+    const checks = parseChecks('https://shop.example/health', {
+      input: 'health-checks',
+      attempts: 1,
+      intervalSeconds: 1,
+      timeoutSeconds: 5,
+      project: 'shop',
+    }).checks;
+    const answering = (status: number): Http => ({
+      request: () =>
+        Promise.resolve({
+          status,
+          headers: {},
+          body: '',
+          bodyTruncated: false,
+          latencyMs: 5,
+          certificate: undefined,
+          location: undefined,
+        } as never),
+      reach: () => Promise.reject(new Error('not expected')),
+    });
+
+    test('that pass', async () => {
+      const { verifier } = scene([[{ health: 'healthy' }]], { checks, http: answering(200) });
+      await verifier.hold(ready(), signal);
+      await verifier.hold(proven, signal);
+      expect(verifier.outcomes()).toMatchObject([{ ok: true }]);
+    });
+
+    test('that fail', async () => {
+      const { verifier } = scene([[{ health: 'healthy' }]], { checks, http: answering(503) });
+      await verifier.hold(ready(), signal);
+      await expect(verifier.hold(proven, signal)).rejects.toThrow(ProbeError);
+      expect(verifier.outcomes()).toMatchObject([{ ok: false }]);
+    });
+
+    test('that fail end the monitor time early', async () => {
+      const { verifier, clock } = scene([[{ health: 'healthy' }]], {
+        checks,
+        http: answering(503),
+        services: services({ deploy: { update_config: { monitor: '600s' } } }),
+      });
+      await verifier.hold(ready(), signal);
+      await expect(verifier.hold(proven, signal)).rejects.toThrow(ProbeError);
+      expect(clock.monotonicMs()).toBeLessThan(60_000);
+    });
+
+    test('that failed before the deploy too', async () => {
+      const { verifier } = scene([[{ health: 'healthy' }]], {
+        checks,
+        http: answering(503),
+        baseline: checks.map(({ name }) => name),
+      });
+      await verifier.hold(ready(), signal);
+      await verifier.hold(proven, signal);
+      expect(verifier.outcomes()).toMatchObject([{ ok: false }]);
+    });
+  });
+});
+
+test('what was put back is waited for, and its trouble is told', async () => {
+  expect(
+    await waitForRestored(['web'], 30, scene([[{ health: 'starting' }], [{ health: 'healthy' }]]).context, signal),
+  ).toBeUndefined();
+  expect(await waitForRestored(['web'], 30, scene([[{ status: 'exited', exitCode: 1 }]]).context, signal)).toBe(
+    'shop-web-1 ended with exit code 1',
+  );
+});
