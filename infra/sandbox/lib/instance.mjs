@@ -78,7 +78,8 @@ export async function createInstance(cacheKey) {
       routes.includes(` 10.78.${subnet}.`) ||
       routes.startsWith(`10.78.${subnet}.`) ||
       routes.includes(`\n10.78.${subnet}.`) ||
-      links.includes(`slw${subnet}@`)
+      links.includes(`slw${subnet}@`) ||
+      netnsExists(`slipway-${subnet}-lan`)
     ) {
       if (++subnet > 255)
         throw new SandboxError(
@@ -94,6 +95,9 @@ export async function createInstance(cacheKey) {
       stateDir: getStateDir(),
     };
     saveInstance(instance);
+    // At once, since the network itself comes only after the root file system was built: a sandbox with another home on this
+    // machine sees the namespace, and takes another subnet.
+    await run(['ip', 'netns', 'add', describeNetwork(instance).lan]);
     return instance;
   });
 }

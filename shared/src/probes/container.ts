@@ -175,7 +175,9 @@ export function judgeService(
   containers: readonly ContainerState[],
   expected: ContainerExpectation,
 ): Verdict {
-  const replicas = containers.filter((container) => container.service === service && !container.oneoff);
+  const replicas = containers
+    .filter((container) => container.service === service && !container.oneoff)
+    .sort((a, b) => a.number - b.number);
   if (replicas.length === 0) {
     const others = [...new Set(containers.filter((c) => !c.oneoff).map((c) => c.service))].sort();
     return failed(
