@@ -283,10 +283,13 @@ async function main(args) {
   const folder = await mkdtemp(join(tmpdir(), 'slipway-test-'));
   const context = { folder, extra, serversEnv, server: needsServers ? startServer() : undefined, told: false };
   const results = [];
+  let stopped = false;
   const stop = async (signal) => {
+    stopped = true;
     process.stdout.write(`\nStopped by ${signal}.\n`);
     for (const pid of running) end(pid, 'SIGTERM');
     if (needsServers) await removeServers();
+    await rm(folder, { recursive: true, force: true });
     process.exit(signal === 'SIGINT' ? 130 : 143);
   };
   process.once('SIGINT', stop);
@@ -301,6 +304,8 @@ async function main(args) {
       } catch (error) {
         result = { passed: 0, failed: 1, skipped: 0, output: error.stack };
       }
+      // What was stopped has not failed: nothing more is told until `stop` ends this process.
+      if (stopped) await new Promise(() => {});
       const took = formatSeconds(from);
       if (result.failed > 0) process.stdout.write(`${indent(result.output)}\n`);
       const skipped = result.skipped > 0 ? `, ${result.skipped} skipped` : '';

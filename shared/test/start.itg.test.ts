@@ -12,7 +12,7 @@ let program: string;
 /** An action whose run() does what its first argument says. */
 const ACTION = `import { start } from '${root}shared/src/start';
 import { ReleaseError } from '${root}shared/src/errors';
-await start(async ({ reporter, signal, clock, workspace, runner }) => {
+void start(async ({ reporter, signal, clock, workspace, runner }) => {
   reporter.hide('hunter2hunter2');
   switch (process.argv[2]) {
     case 'well': reporter.line('in ' + String(await workspace.exists('here')) + ' ' + runner.context.repository); return;
@@ -29,19 +29,18 @@ beforeAll(() => {
   folder = mkdtempSync(join(tmpdir(), 'slipway-start-'));
   writeFileSync(join(folder, 'action.ts'), ACTION);
   writeFileSync(join(folder, 'here'), '');
-  program = join(folder, 'action.mjs');
-  const banner =
-    "import { createRequire } from 'node:module'; const require = createRequire(import.meta.url); const __dirname = import.meta.dirname;";
+  program = join(folder, 'action.cjs');
   execFileSync(join(root, 'node_modules/.bin/esbuild'), [
     join(folder, 'action.ts'),
     '--bundle',
     '--platform=node',
-    '--format=esm',
+    '--format=cjs',
     `--outfile=${program}`,
     '--log-level=error',
     '--external:cpu-features',
     '--loader:.node=empty',
-    `--banner:js=${banner}`,
+    '--define:import.meta.url=importMetaUrl',
+    "--banner:js=const importMetaUrl = require('node:url').pathToFileURL(__filename).href;",
   ]);
 });
 
@@ -92,7 +91,8 @@ test('what lingers does not hold a finished step', async () => {
 
 test.each(['SIGINT', 'SIGTERM'] as const)('%s cancels', async (name) => {
   const { child, output } = begin('waits');
-  while (!output().includes('waiting')) await new Promise((resolve) => setTimeout(resolve, 20));
+  for (let tries = 0; tries < 200 && !output().includes('waiting'); tries++)
+    await new Promise((resolve) => setTimeout(resolve, 20));
   child.kill(name);
   const [code] = (await once(child, 'close')) as [number | null];
   expect(code).toBe(1);

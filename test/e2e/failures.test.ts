@@ -3,7 +3,6 @@ import { spawn } from 'node:child_process';
 import { generateKeyPairSync } from 'node:crypto';
 import { appendFileSync, createReadStream } from 'node:fs';
 import { once } from 'node:events';
-import { setTimeout as delay } from 'node:timers/promises';
 import { jest } from '@jest/globals';
 import type { ActionRun } from './harness/index.ts';
 import {
@@ -113,25 +112,18 @@ async function expectReverted(run: ActionRun): Promise<string> {
   expect(error).toMatch(/^The deploy of \d{8}T\d{6}Z-1d0c5b0 failed: /);
   expect(error).toContain(`Release ${served} was put back and serves again.`);
   await expectRestored();
+  // What it had pulled is gone again.
+  expect((await serverState()).images).toEqual(before.images);
   return error;
 }
 
 async function expectRestored(): Promise<void> {
-  expect(await getWhenUp(8080)).toBe('v1');
+  expect(await get(8080)).toBe('v1');
   const after = await serverState();
   expect(idsOf(after, 'data')).toEqual(idsOf(before, 'data'));
   expect(restorable(after)).toEqual(restorable(before));
   // The lock is free, and nothing of the deploy still runs.
   expect(await onServer(`pgrep -u deploy -fa 'docker|flock|timeout' || true`)).toBe('');
-}
-
-/** What was put back may have started this moment. */
-async function getWhenUp(port: number): Promise<string> {
-  for (let attempt = 1; ; attempt++) {
-    const text = await get(port);
-    if (!text.startsWith('unreachable') || attempt === 25) return text;
-    await delay(200);
-  }
 }
 
 beforeAll(async () => {
