@@ -256,6 +256,12 @@ function judgeServices(services: readonly Service[], layout: StoreLayout): Prefl
     return [{ message: 'The Compose file has no services.', hint: 'Are they all in profiles that are not active?' }];
   return services.flatMap((service) => {
     const findings: PreflightFinding[] = [];
+    if (service.name.startsWith('-')) {
+      findings.push({
+        message: `Service ${service.name} has a name that \`docker compose\` takes for an option.`,
+        hint: 'Let it begin with a letter or a digit.',
+      });
+    }
     if (service.image === '') {
       findings.push({
         message: `Service ${service.name} has a \`build\` and no \`image\`: Slipway deploys images, and builds nothing on the server.`,

@@ -32,6 +32,7 @@ export async function prepare(deployment: Deployment): Promise<Preparation> {
   const all: PreflightFinding[] = [
     ...rendered.findings,
     ...findings,
+    ...judgePaused(deployment),
     ...judgePorts(rendered.services, facts, source.project),
     ...judgeSpace(images, rendered, deployment),
     ...inputs.refresh
@@ -71,6 +72,13 @@ export async function planWith(
     ),
   });
   return { rendered, images, project, hashes, plan };
+}
+
+/** Compose leaves a paused container as it is, and its service would never become ready. */
+function judgePaused({ facts }: Deployment): PreflightFinding[] {
+  return facts.containers
+    .filter((container) => container.state === 'paused')
+    .map(({ name }) => ({ message: `Container ${name} is paused.`, hint: `On the server: docker unpause ${name}` }));
 }
 
 function warnOfOverrides({ facts, layout }: Deployment): string[] {

@@ -77,6 +77,11 @@ export class CommandError extends SlipwayError {
   }
 }
 
+/** What the server said of itself cannot be read. */
+export class ServerAnswerError extends SlipwayError {
+  readonly code = 'server-answer';
+}
+
 /** Something took longer than it may. */
 export class TimeoutError extends SlipwayError {
   readonly code = 'timeout';

@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { CancelledError } from '../../src/errors';
+import { CancelledError, ServerAnswerError } from '../../src/errors';
 import { readServerFacts } from '../../src/server/read';
 import { FakeSession } from '../fakes/session';
 
@@ -21,7 +21,7 @@ test('asks once, with a token that nobody knows before', async () => {
 
 test('an answer without the token is an error', async () => {
   await expect(readServerFacts(new FakeSession(() => ({ stdout: recorded })), 'apps/shop', 'shop')).rejects.toThrow(
-    SyntaxError,
+    ServerAnswerError,
   );
 });
 
