@@ -153,7 +153,8 @@ const showFiles = (line) => {
 
 async function jest(project, { folder, extra, limitMinutes }, options = []) {
   const file = join(folder, `${project}.json`);
-  const args = [module('jest/bin/jest.js'), '--selectProjects', project, '--json', '--outputFile', file];
+  // Its results are written then: a handle that a test left open must not hold everything up.
+  const args = [module('jest/bin/jest.js'), '--selectProjects', project, '--forceExit', '--json', '--outputFile', file];
   const { code, output } = await start([...args, ...options, ...extra], {
     env: { NODE_OPTIONS: '--experimental-vm-modules --disable-warning=ExperimentalWarning' },
     limitMinutes,

@@ -71872,6 +71872,10 @@ class CommandError extends SlipwayError {
         this.stderr = stderr;
     }
 }
+/** What the server said of itself cannot be read. */
+class ServerAnswerError extends SlipwayError {
+    code = 'server-answer';
+}
 /** Something took longer than it may. */
 class TimeoutError extends SlipwayError {
     code = 'timeout';
@@ -77291,7 +77295,9 @@ function judgeContainer(container, expected) {
 }
 /** All replicas of one service: every one must hold. Containers of other services, and one-off ones, are left out. */
 function judgeService(service, project, containers, expected) {
-    const replicas = containers.filter((container) => container.service === service && !container.oneoff);
+    const replicas = containers
+        .filter((container) => container.service === service && !container.oneoff)
+        .sort((a, b) => a.number - b.number);
     if (replicas.length === 0) {
         const others = [...new Set(containers.filter((c) => !c.oneoff).map((c) => c.service))].sort();
         return failed(others.length === 0
@@ -77517,14 +77523,26 @@ function parseRelease(line) {
 
 
 
-/** Everything Slipway needs to know of a server and a project on it, in one round trip; changes nothing. */
+
+/**
+ * Everything Slipway needs to know of a server and a project on it, in one round trip; changes nothing.
+ *
+ * @throws ServerAnswerError when the answer is cut off or cannot be read: it is never taken for "nothing there".
+ */
 async function readServerFacts(session, path, project, signal) {
     const token = `slipway-${(0,external_node_crypto_.randomBytes)(16).toString('hex')}`;
     const { stdout } = await session.run(readServer(token, path, project), {
         purpose: 'look at the server',
         ...(signal === undefined ? {} : { signal }),
     });
-    return parseServerFacts(stdout, token);
+    try {
+        return parseServerFacts(stdout, token);
+    }
+    catch (cause) {
+        if (!(cause instanceof SyntaxError))
+            throw cause;
+        throw new ServerAnswerError(`${session.where} gave no answer that can be trusted: ${cause.message}.`, 'Nothing was changed. Run this again; if it stays so, look at `docker ps -a` and `docker info` on the server.', { cause });
+    }
 }
 
 ;// CONCATENATED MODULE: external "node:readline"
@@ -79151,6 +79169,12 @@ function judgeServices(services, layout) {
         return [{ message: 'The Compose file has no services.', hint: 'Are they all in profiles that are not active?' }];
     return services.flatMap((service) => {
         const findings = [];
+        if (service.name.startsWith('-')) {
+            findings.push({
+                message: `Service ${service.name} has a name that \`docker compose\` takes for an option.`,
+                hint: 'Let it begin with a letter or a digit.',
+            });
+        }
         if (service.image === '') {
             findings.push({
                 message: `Service ${service.name} has a \`build\` and no \`image\`: Slipway deploys images, and builds nothing on the server.`,
@@ -79447,7 +79471,10 @@ function findDecline(ready, now, targets) {
                 return fail(`${after.name} was killed for lack of memory (OOM) after it had become ready`);
             if (after.restartCount > before.restartCount ||
                 (after.state === 'running' && after.startedAt !== before.startedAt)) {
-                return fail(`${after.name} crashed after it had become ready (restarted ${times(after.restartCount - before.restartCount)}${lastExitCode(after)})`);
+                const restarts = after.restartCount - before.restartCount;
+                return fail(restarts === 0
+                    ? `${after.name} was restarted by hand after it had become ready`
+                    : `${after.name} crashed after it had become ready (restarted ${times(restarts)}${lastExitCode(after)})`);
             }
             if (!target.oneShot && after.state !== 'running')
                 return fail(`${after.name} ended after it had become ready: ${after.state}, exit code ${after.exitCode}`);
@@ -80100,6 +80127,8 @@ function createVerifier(context) {
  * @returns why it is not ready, or nothing
  */
 async function waitForRestored(names, compose, timeoutSeconds, context) {
+    if (names.length === 0 || compose === '')
+        return undefined;
     const { services } = parseProject(compose);
     const restored = services.map((service) => service.name).filter((name) => names.includes(name));
     if (restored.length === 0)
@@ -80272,6 +80301,10 @@ const TAG_HOST = 'slipway.local';
 /** `slipway.local/<project>:<first 32 digits of the digest>` */
 function localTag(project, image) {
     return `${TAG_HOST}/${project}:${image.split('@sha256:').at(-1)?.slice(0, 32) ?? ''}`;
+}
+/** Whether one of an image's tags is ours: a deploy of this project had put it there. */
+function isTagged(project, tags) {
+    return tags.some((tag) => tag.startsWith(`${TAG_HOST}/${project}:`));
 }
 /** Pinned: an image that was never pulled by its digest is not ours to tag or to remove. */
 function isPinned(image) {
@@ -80490,10 +80523,11 @@ function unusedFiles(stored, keep) {
     const used = new Set(keep.flatMap((release) => release.files));
     return stored.filter((address) => !used.has(address));
 }
-/** Pinned images of which a kept release needs none. */
+/** Images of which a kept release needs none; one image may be named by several tags, so its digest counts. */
 function unusedImages(images, keep) {
-    const used = new Set(keep.flatMap((release) => Object.values(release.services).map((service) => service.image)));
-    return [...new Set(images)].filter((image) => !used.has(image));
+    const contentOf = (image) => image.split('@').at(-1) ?? image;
+    const used = new Set(keep.flatMap((release) => Object.values(release.services).map(({ image }) => contentOf(image))));
+    return [...new Set(images)].filter((image) => !used.has(contentOf(image)));
 }
 
 ;// CONCATENATED MODULE: ./action-deploy/src/finish.ts
@@ -80518,7 +80552,9 @@ async function finish({ plan, rendered }, release, deployment) {
         const ids = retention.remove.map((old) => old.id);
         await attempt('removing old releases', deployment, () => session.run(pruneStore(layout, ids, files), { purpose: 'remove old releases' }));
     }
-    await removeImages(namesOf(retention.remove), retention.keep, deployment);
+    // Also what deploys left that were interrupted: their records are gone, our tags on their images are not.
+    const tagged = facts.images.filter((image) => isTagged(target.project, image.tags)).flatMap((image) => image.digests);
+    await removeImages([...namesOf(retention.remove), ...tagged], retention.keep, deployment);
 }
 /** After a deploy was undone: the images that only it needed. */
 async function discard(release, deployment) {
@@ -82443,6 +82479,7 @@ async function prepare(deployment) {
     const all = [
         ...rendered.findings,
         ...findings,
+        ...judgePaused(deployment),
         ...judgePorts(rendered.services, facts, source.project),
         ...judgeSpace(images, rendered, deployment),
         ...inputs.refresh
@@ -82475,6 +82512,12 @@ async function planWith(images, release, rendered, deployment) {
         remarks: Object.fromEntries(images.filter((image) => image.remark !== '').map((image) => [image.service, image.remark])),
     });
     return { rendered, images, project, hashes, plan };
+}
+/** Compose leaves a paused container as it is, and its service would never become ready. */
+function judgePaused({ facts }) {
+    return facts.containers
+        .filter((container) => container.state === 'paused')
+        .map(({ name }) => ({ message: `Container ${name} is paused.`, hint: `On the server: docker unpause ${name}` }));
 }
 function warnOfOverrides({ facts, layout }) {
     return facts.overrides.map((file) => `${layout.project}/${file} is on the server: a plain \`docker compose\` there merges it, Slipway does not.`);

@@ -1,5 +1,5 @@
 /** After the commit: removes what the new release does not need. Nothing here can fail the deploy. */
-import { pruneImages } from '#shared/commands/images';
+import { isTagged, pruneImages } from '#shared/commands/images';
 import { pruneStore } from '#shared/commands/store';
 import { removeServices } from '#shared/commands/undo';
 import type { Release } from '#shared/model/release';
@@ -26,7 +26,9 @@ export async function finish({ plan, rendered }: Preparation, release: Release, 
       session.run(pruneStore(layout, ids, files), { purpose: 'remove old releases' }),
     );
   }
-  await removeImages(namesOf(retention.remove), retention.keep, deployment);
+  // Also what deploys left that were interrupted: their records are gone, our tags on their images are not.
+  const tagged = facts.images.filter((image) => isTagged(target.project, image.tags)).flatMap((image) => image.digests);
+  await removeImages([...namesOf(retention.remove), ...tagged], retention.keep, deployment);
 }
 
 /** After a deploy was undone: the images that only it needed. */

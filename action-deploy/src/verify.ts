@@ -195,6 +195,7 @@ export async function waitForRestored(
   timeoutSeconds: number,
   context: Pick<VerifyContext, 'session' | 'project' | 'ports'>,
 ): Promise<string | undefined> {
+  if (names.length === 0 || compose === '') return undefined;
   const { services } = parseProject(compose);
   const restored = services.map((service) => service.name).filter((name) => names.includes(name));
   if (restored.length === 0) return undefined;

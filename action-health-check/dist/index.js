@@ -68821,6 +68821,10 @@ class CommandError extends SlipwayError {
         this.stderr = stderr;
     }
 }
+/** What the server said of itself cannot be read. */
+class ServerAnswerError extends (/* unused pure expression or super */ null && (SlipwayError)) {
+    code = 'server-answer';
+}
 /** Something took longer than it may. */
 class TimeoutError extends SlipwayError {
     code = 'timeout';
@@ -73329,7 +73333,9 @@ function judgeContainer(container, expected) {
 }
 /** All replicas of one service: every one must hold. Containers of other services, and one-off ones, are left out. */
 function judgeService(service, project, containers, expected) {
-    const replicas = containers.filter((container) => container.service === service && !container.oneoff);
+    const replicas = containers
+        .filter((container) => container.service === service && !container.oneoff)
+        .sort((a, b) => a.number - b.number);
     if (replicas.length === 0) {
         const others = [...new Set(containers.filter((c) => !c.oneoff).map((c) => c.service))].sort();
         return failed(others.length === 0

@@ -10,6 +10,11 @@ export function localTag(project: string, image: string): string {
   return `${TAG_HOST}/${project}:${image.split('@sha256:').at(-1)?.slice(0, 32) ?? ''}`;
 }
 
+/** Whether one of an image's tags is ours: a deploy of this project had put it there. */
+export function isTagged(project: string, tags: readonly string[]): boolean {
+  return tags.some((tag) => tag.startsWith(`${TAG_HOST}/${project}:`));
+}
+
 /** Pinned: an image that was never pulled by its digest is not ours to tag or to remove. */
 function isPinned(image: string): boolean {
   return image.includes('@sha256:');

@@ -29,8 +29,9 @@ export function unusedFiles(stored: readonly string[], keep: readonly Release[])
   return stored.filter((address) => !used.has(address));
 }
 
-/** Pinned images of which a kept release needs none. */
+/** Images of which a kept release needs none; one image may be named by several tags, so its digest counts. */
 export function unusedImages(images: readonly string[], keep: readonly Release[]): string[] {
-  const used = new Set(keep.flatMap((release) => Object.values(release.services).map((service) => service.image)));
-  return [...new Set(images)].filter((image) => !used.has(image));
+  const contentOf = (image: string): string => image.split('@').at(-1) ?? image;
+  const used = new Set(keep.flatMap((release) => Object.values(release.services).map(({ image }) => contentOf(image))));
+  return [...new Set(images)].filter((image) => !used.has(contentOf(image)));
 }

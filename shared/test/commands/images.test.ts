@@ -1,4 +1,4 @@
-import { localTag, pruneImages, tagImages } from '../../src/commands/images';
+import { isTagged, localTag, pruneImages, tagImages } from '../../src/commands/images';
 import { Machine, SHELLS } from '../shells';
 
 const digest = (letter: string): string => `sha256:${letter.repeat(64)}`;
@@ -70,4 +70,9 @@ describe.each(SHELLS)('in $name', (shell) => {
     expect(machine.run(pruneImages('shop', [web, db])).exitCode).toBe(0);
     expect(machine.calls).toHaveLength(2);
   });
+});
+
+test('knows its own tags', () => {
+  expect(isTagged('shop', ['web:1', localTag('shop', `web:1@sha256:${'a'.repeat(64)}`)])).toBe(true);
+  expect(isTagged('shop', ['web:1', localTag('shop2', `web:1@sha256:${'a'.repeat(64)}`)])).toBe(false);
 });

@@ -98,3 +98,9 @@ test('over any history: the way back is kept, the number respected, nothing in u
     { numRuns: 1000 },
   );
 });
+
+test('an image is needed by its content, whatever name it has there', () => {
+  const digest = `sha256:${'a'.repeat(64)}`;
+  const kept = { services: { web: { image: `web:1@${digest}` } } } as unknown as Release;
+  expect(unusedImages([`web@${digest}`, `mirror.test/web:2@${digest}`, 'old:1'], [kept])).toEqual(['old:1']);
+});
