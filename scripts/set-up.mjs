@@ -4,7 +4,7 @@
  */
 import { spawn } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { access, chmod, constants, mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { chmod, mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { delimiter, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -16,8 +16,8 @@ export const node24 = join(root, 'node_modules', '.bin', 'node');
 
 const OLDEST_NODE = [20, 3];
 
-/** Where PostgreSQL and Redis are unpacked for the example's tests. They do not run as root, so it is not below the clone. */
-const SERVERS = '/var/tmp/slipway-test-servers';
+/** Where the tests' programs are unpacked. The servers among them do not run as root, so it is not below the clone. */
+const PROGRAMS = '/var/tmp/slipway-test-programs';
 
 /** Something that the user has to put right. */
 export class SetUpError extends Error {
@@ -157,48 +157,67 @@ const hasPostgres = (base) =>
   existsSync(`${base}/usr/lib/postgresql`) &&
   readdirSync(`${base}/usr/lib/postgresql`).some((one) => existsSync(`${base}/usr/lib/postgresql/${one}/bin/initdb`));
 
+/** What the tests run that a machine may lack, by Debian package: the example's servers, and a third shell for our scripts. */
+const TEST_PACKAGES = {
+  postgresql: () => findProgram('initdb') !== undefined || hasPostgres(''),
+  'redis-server': () => findProgram('redis-server') !== undefined,
+  'busybox-static': () => findProgram('busybox') !== undefined,
+};
+
 /**
- * The environment in which the example's tests find PostgreSQL and Redis. Where this machine has none, they are unpacked
- * from its own packages into a folder in /var/tmp: nothing is installed, and no service is started or enabled.
+ * The environment in which the tests find their programs. What this machine lacks is unpacked from its own packages into a
+ * folder in /var/tmp: nothing is installed, and no service is started or enabled.
  */
-export async function findTestServers() {
-  const postgres = findProgram('initdb') !== undefined || hasPostgres('');
-  const redis = findProgram('redis-server') !== undefined;
-  if (postgres && redis) return {};
-  if (!existsSync(join(SERVERS, 'complete'))) {
+export async function findTestPrograms() {
+  const missing = Object.keys(TEST_PACKAGES).filter((name) => !TEST_PACKAGES[name]());
+  if (missing.length === 0) return { PATH: process.env.PATH };
+  const folder = join(PROGRAMS, missing.join('+'));
+  if (!existsSync(join(folder, 'complete'))) {
     if (findProgram('apt-get') === undefined) {
       throw new SetUpError(
-        "The example's tests need PostgreSQL and Redis, and there is no apt-get to fetch them with.",
-        'Install them, so that `initdb` and `redis-server` are in PATH.',
+        `The tests need programs that are not here (packages ${missing.join(', ')}), and there is no apt-get to fetch them with.`,
+        'Install them, so that initdb, redis-server and busybox are in PATH.',
       );
     }
     checkRoot('npm test');
-    await announce('fetching PostgreSQL and Redis for the tests of infra/example', fetchTestServers);
+    await announce(`fetching programs for the tests: ${missing.join(', ')}`, () => fetchPackages(missing, folder));
   }
-  const usr = join(SERVERS, 'usr');
-  const versions = existsSync(join(usr, 'lib/postgresql')) ? await readdir(join(usr, 'lib/postgresql')) : [];
-  const libraries = (await readdir(join(usr, 'lib'))).filter((name) => name.endsWith('-linux-gnu'));
+  const usr = join(folder, 'usr');
+  const list = async (path) => (existsSync(path) ? await readdir(path) : []);
+  const versions = await list(join(usr, 'lib/postgresql'));
+  const libraries = (await list(join(usr, 'lib'))).filter((name) => name.endsWith('-linux-gnu'));
+  const programs = [
+    ...versions.map((one) => join(usr, 'lib/postgresql', one, 'bin')),
+    join(usr, 'bin'),
+    join(folder, 'bin'),
+  ];
   return {
-    PATH: [...versions.map((one) => join(usr, 'lib/postgresql', one, 'bin')), join(usr, 'bin'), process.env.PATH].join(
-      delimiter,
-    ),
+    PATH: [...programs, process.env.PATH].join(delimiter),
     LD_LIBRARY_PATH: [...libraries.map((one) => join(usr, 'lib', one)), process.env.LD_LIBRARY_PATH]
       .filter(Boolean)
       .join(delimiter),
   };
 }
 
-async function fetchTestServers() {
-  await rm(SERVERS, { recursive: true, force: true });
-  const fresh = `${SERVERS}.new`;
+async function fetchPackages(packages, folder) {
+  const fresh = `${folder}.new`;
+  await rm(folder, { recursive: true, force: true });
   await rm(fresh, { recursive: true, force: true });
   const archives = join(fresh, 'archives');
   await mkdir(join(archives, 'partial'), { recursive: true });
   await chmod(fresh, 0o755);
-  const options = ['-qq', '-y', '--no-install-recommends', '--download-only', '-o', 'DPkg::Lock::Timeout=300'];
+  const options = [
+    '-qq',
+    '-y',
+    '--no-install-recommends',
+    '--download-only',
+    '--reinstall',
+    '-o',
+    'DPkg::Lock::Timeout=300',
+  ];
   const cache = ['-o', `Dir::Cache::archives=${archives}`, '-o', 'APT::Sandbox::User=root'];
-  const download = ['install', ...options, ...cache, 'postgresql', 'redis-server'];
-  const hint = 'Or install them yourself: apt-get install postgresql redis-server';
+  const download = ['install', ...options, ...cache, ...packages];
+  const hint = `Or install them yourself: apt-get install ${packages.join(' ')}`;
   // On a fresh machine the package lists are old, or not there at all.
   if ((await capture('apt-get', download)).code !== 0) {
     await must('apt-get', ['update', '-qq', '-o', 'DPkg::Lock::Timeout=300'], { hint });
@@ -209,8 +228,7 @@ async function fetchTestServers() {
   }
   await rm(archives, { recursive: true });
   await mkdir(join(fresh, 'complete'));
-  await access(join(fresh, 'usr'), constants.R_OK);
-  await rename(fresh, SERVERS);
+  await rename(fresh, folder);
 }
 
 /** What to print for an error, and the exit code. */

@@ -14,7 +14,7 @@ import {
   checkNode,
   checkServerHost,
   example,
-  findTestServers,
+  findTestPrograms,
   formatSeconds,
   installPackages,
   node24,
@@ -151,12 +151,15 @@ const showFiles = (line) => {
   if (/^(PASS|FAIL) /.test(line)) process.stdout.write(`  ${line}\n`);
 };
 
-async function jest(project, { folder, extra, limitMinutes }, options = []) {
+async function jest(project, { folder, extra, limitMinutes, programs }, options = []) {
   const file = join(folder, `${project}.json`);
   // Its results are written then: a handle that a test left open must not hold everything up.
   const args = [module('jest/bin/jest.js'), '--selectProjects', project, '--forceExit', '--json', '--outputFile', file];
   const { code, output } = await start([...args, ...options, ...extra], {
-    env: { NODE_OPTIONS: '--experimental-vm-modules --disable-warning=ExperimentalWarning' },
+    env: {
+      NODE_OPTIONS: '--experimental-vm-modules --disable-warning=ExperimentalWarning',
+      PATH: [dirname(node24), programs.PATH].join(delimiter),
+    },
     limitMinutes,
     onLine: showFiles,
   });
@@ -198,7 +201,7 @@ async function nodeTest(files, { folder, limitMinutes }, options = {}) {
 }
 
 async function testExample(context) {
-  const env = { ...context.serversEnv };
+  const env = { ...context.programs };
   const checked = await capture('npm', ['run', '--silent', 'pretest'], { cwd: example, env: { ...baseEnv, ...env } });
   if (checked.code !== 0) return { passed: 0, failed: 1, skipped: 0, output: checked.output };
   const build = join(example, 'build', 'test');
@@ -277,12 +280,14 @@ async function main(args) {
   process.stdout.write('Set-up\n');
   await installPackages();
   // Before the server is begun: that one, too, may want apt for itself.
-  const serversEnv = stages.some((stage) => stage.name === 'example') ? await findTestServers() : {};
+  const programs = stages.some((stage) => ['unit', 'example'].includes(stage.name))
+    ? await findTestPrograms()
+    : { PATH: process.env.PATH };
   if (needsServers) await buildExample();
   process.stdout.write(`  all is there\n`);
 
   const folder = await mkdtemp(join(tmpdir(), 'slipway-test-'));
-  const context = { folder, extra, serversEnv, server: needsServers ? startServer() : undefined, told: false };
+  const context = { folder, extra, programs, server: needsServers ? startServer() : undefined, told: false };
   const results = [];
   let stopped = false;
   const stop = async (signal) => {

@@ -11,18 +11,20 @@ export interface Shell {
   readonly words: readonly [string, ...string[]];
 }
 
-function find(program: string): string | undefined {
-  return ['/usr/bin', '/bin', '/usr/local/bin']
-    .map((folder) => `${folder}/${program}`)
-    .find((path) => existsSync(path));
+function find(program: string): string {
+  const folders = (process.env['PATH'] ?? '').split(':');
+  const path = folders.map((folder) => join(folder, program)).find((candidate) => existsSync(candidate));
+  if (path === undefined)
+    throw new Error(`${program} is not in PATH: \`npm test -- unit\` fetches it, or apt-get install ${program}`);
+  return path;
 }
 
-/** Those of dash, bash and busybox ash that this machine has; at least one. */
+/** What `sh` is on servers: dash (Debian, Ubuntu), bash (the Red Hat family), busybox ash (Alpine). */
 export const SHELLS: readonly Shell[] = [
-  { name: 'dash', program: find('dash'), rest: [] },
-  { name: 'bash', program: find('bash'), rest: ['--posix'] },
-  { name: 'busybox ash', program: find('busybox'), rest: ['ash'] },
-].flatMap(({ name, program, rest }) => (program === undefined ? [] : [{ name, words: [program, ...rest] }]));
+  { name: 'dash', words: [find('dash')] },
+  { name: 'bash', words: [find('bash'), '--posix'] },
+  { name: 'busybox ash', words: [find('busybox'), 'ash'] },
+];
 
 export interface Ran {
   readonly exitCode: number | null;
@@ -59,10 +61,7 @@ export class Machine {
   withOnly(...programs: readonly string[]): this {
     const bin = this.path('bin');
     spawnSync('mkdir', ['-p', bin]);
-    for (const program of programs) {
-      const found = find(program);
-      if (found !== undefined) symlinkSync(found, join(bin, program));
-    }
+    for (const program of programs) symlinkSync(find(program), join(bin, program));
     return this;
   }
 
