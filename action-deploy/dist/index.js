@@ -71897,6 +71897,10 @@ class PreflightError extends SlipwayError {
 class LockHeldError extends SlipwayError {
     code = 'lock-held';
 }
+/** This session had the lock and lost it: another one may be at work. */
+class LockLostError extends SlipwayError {
+    code = 'lock-lost';
+}
 /** One or more checks did not pass. */
 class ProbeError extends SlipwayError {
     code = 'probe';
@@ -74427,6 +74431,10 @@ const KEEPALIVE_SECONDS = 5;
 const MISSED_KEEPALIVES = 3;
 /** sshd's MaxSessions is 10 by default; what is above it is refused, not queued. */
 const MAX_CHANNELS = 8;
+/** How much of a program's input is under way at once: at first, at least, and at most. */
+const BURST_BYTES = { first: 64 * 1024, least: 16 * 1024, most: 1024 * 1024 };
+/** How long a burst may take until it has arrived: what is quicker is doubled, what is slower halved. */
+const BURST_MS = { quick: 1000, slow: 2000 };
 /**
  * Connects, verifies the host key and logs in.
  *
@@ -74696,6 +74704,7 @@ class SshSession {
         const seconds = options.timeoutSeconds ?? ssh_session_RUN_SECONDS;
         let lastEnding;
         const limit = interruption(seconds, () => timedOut(command, options, this.where, seconds, hintForTimeout(lastEnding)), options.signal, this.#lost.signal);
+        const over = new AbortController();
         let claimed;
         try {
             claimed = await this.#claim(text, limit);
@@ -74718,8 +74727,8 @@ class SshSession {
                 if (!output.add('stderr', chunk))
                     isTooMuch();
             });
-            channel.end(stdinOf(command));
-            const ending = await limit.race(Promise.race([closed, tooMuch]));
+            const fed = feed(this.#client, channel, stdinOf(command), over.signal);
+            const ending = await limit.race(Promise.race([closed, tooMuch, fed.then(async () => closed)]));
             // Where both came at once, the loss counts: the output may be cut.
             limit.signal.throwIfAborted();
             if (ending === undefined)
@@ -74728,6 +74737,7 @@ class SshSession {
         }
         finally {
             limit.dispose();
+            over.abort();
             if (claimed !== undefined) {
                 stop(this.#client, claimed.program.channel);
                 claimed.giveBack();
@@ -74918,6 +74928,59 @@ async function exitedUnread(program) {
 }
 function toEnding(code, name = 'unknown') {
     return code === null ? { kind: 'signal', name } : { kind: 'exit', code };
+}
+/**
+ * Gives a program its input in bursts, each when the one before has arrived. All at once, up to a window's 2 MB would lie
+ * between here and the server, on a slow link for most of a minute, and the heartbeat of another channel behind it. How
+ * full the socket is does not tell: the kernel and the routers on the way have queues of their own.
+ *
+ * @param over ends it: loss, time, cancellation, or the program's end. A program that does not read is no failure.
+ */
+async function feed(client, channel, input, over) {
+    let rest = Buffer.from(input);
+    for (let bytes = BURST_BYTES.first; rest.length > bytes;) {
+        const burst = rest.subarray(0, bytes);
+        rest = rest.subarray(bytes);
+        // ssh2 calls back when the window had room for all of it, and never where the channel was closed.
+        await calledBack(over, (done) => channel.write(burst, done));
+        const sentMs = performance.now();
+        await calledBack(over, (done) => {
+            ask(client, done);
+        });
+        if (over.aborted)
+            return;
+        const tookMs = performance.now() - sentMs;
+        if (tookMs < BURST_MS.quick)
+            bytes = Math.min(bytes * 2, BURST_BYTES.most);
+        else if (tookMs > BURST_MS.slow)
+            bytes = Math.max(bytes / 2, BURST_BYTES.least);
+    }
+    channel.end(rest);
+}
+/**
+ * Asks the server something that changes nothing, to stop a forwarding that there is not: it answers in turn, so when all
+ * that was sent before has arrived.
+ */
+function ask(client, answered) {
+    try {
+        client.unforwardIn('127.0.0.1', 0, answered);
+    }
+    catch {
+        // Not connected any more: whoever waits for the answer hears of the loss.
+    }
+}
+/** Resolves when `begin` calls back, at the latest with the signal. */
+async function calledBack(over, begin) {
+    if (over.aborted)
+        return;
+    await new Promise((resolve) => {
+        const done = () => {
+            over.removeEventListener('abort', done);
+            resolve();
+        };
+        over.addEventListener('abort', done);
+        begin(done);
+    });
 }
 /** Ends what still runs behind a channel, as far as the server lets us: SIGTERM, then no more input, output or channel. */
 function stop(client, channel) {
@@ -76142,6 +76205,7 @@ function layoutStore(projectPath) {
         store,
         lock: `${store}/lock`,
         step: `${store}/step`,
+        session: `${store}/session`,
         journal: `${store}/journal`,
         releases: `${store}/releases`,
         files: `${store}/files`,
@@ -76161,14 +76225,41 @@ function isReleaseId(text) {
     return RELEASE_ID.test(text);
 }
 
+;// CONCATENATED MODULE: ./shared/src/images/size.ts
+/** Sizes as people read them; decimal, like Docker's own output. */
+const UNITS = [
+    ['TB', 1e12],
+    ['GB', 1e9],
+    ['MB', 1e6],
+    ['kB', 1e3],
+];
+function unitFor(bytes) {
+    // 999,950 bytes would be rounded to 1000.0 kB.
+    return UNITS.find(([, size]) => bytes >= size * 0.99995) ?? ['B', 1];
+}
+function inUnit(bytes, [name, size]) {
+    return name === 'B' ? String(Math.round(bytes)) : (bytes / size).toFixed(1);
+}
+/** `41.2 MB`. */
+function formatBytes(bytes) {
+    const unit = unitFor(bytes);
+    return `${inUnit(bytes, unit)} ${unit[0]}`;
+}
+/** `41.2 of 120.4 MB`. */
+function formatBytesOf(done, total) {
+    const unit = unitFor(total);
+    return `${inUnit(done, unit)} of ${inUnit(total, unit)} ${unit[0]}`;
+}
+
 ;// CONCATENATED MODULE: ./shared/src/server/preflight.ts
+
 /**
  * `config --format json`, `--hash`, several `--env-file` and `up --pull never --no-build` work from here on; tested with
  * this version and with the newest.
  */
 const MINIMUM_COMPOSE = '2.20.0';
 function judgeServer(facts) {
-    return [...judgeDocker(facts), ...judgeTools(facts), ...judgeFolder(facts)];
+    return [...judgeDocker(facts), ...judgeTools(facts), ...judgeFolder(facts), ...judgeStoreSpace(facts, 0, 0)];
 }
 function judgeDocker(facts) {
     const { docker } = facts;
@@ -76262,6 +76353,48 @@ function compareVersions(a, b) {
     }
     return 0;
 }
+/** For the rendered Compose file, the record, the journal, and what the containers write meanwhile. */
+const STORE_RESERVE_BYTES = 8 * 1024 * 1024;
+const STORE_RESERVE_INODES = 100;
+/** Room in the project's folder for a release with these shipped files. On a full disk not even the lock can be taken. */
+function judgeStoreSpace({ space, path }, bytes, files) {
+    const neededBytes = STORE_RESERVE_BYTES + bytes;
+    const enough = (free) => free.freeBytes >= neededBytes && (free.freeInodes ?? Infinity) >= STORE_RESERVE_INODES + files;
+    if (space === undefined || enough(space))
+        return [];
+    return [
+        {
+            message: `The release needs ${formatBytes(neededBytes)} in ${path}/.slipway, and ${formatBytes(space.freeBytes)} (${space.freeInodes ?? 'uncounted'} inodes) are free on ${space.mountPoint}.`,
+            hint: 'Free some space there.',
+        },
+    ];
+}
+/** Ports that the project itself gives away twice, be it to two services or to several replicas of one. */
+function judgeSharedPorts(services) {
+    const wanted = services.flatMap((service) => service.ports.map((port) => ({ ...port, service })));
+    return wanted.flatMap((one, index) => {
+        const name = `${one.port}/${one.protocol}`;
+        const other = wanted
+            .slice(0, index)
+            .find((two) => two.port === one.port && two.protocol === one.protocol && overlaps(two.address, one.address));
+        if (other !== undefined) {
+            return [
+                {
+                    message: `Services ${other.service.name} and ${one.service.name} both publish port ${name} of the server.`,
+                    hint: 'Give one of them another port.',
+                },
+            ];
+        }
+        if (one.service.replicas < 2)
+            return [];
+        return [
+            {
+                message: `Service ${one.service.name} has ${one.service.replicas} replicas and publishes the fixed port ${name}, which only one of them can have.`,
+                hint: 'Publish the port of a proxy in front of it, or a range of ports.',
+            },
+        ];
+    });
+}
 /** Host ports that something else has; what this project itself publishes is replaced, and in nobody's way. */
 function judgePorts(services, facts, project) {
     return services.flatMap((service) => service.ports.flatMap((wanted) => {
@@ -76340,25 +76473,35 @@ function splitRunning(stdout) {
  * process ends, however it ends. Prints `locked` and the current release; exits 75 with the holder's note when it is held.
  *
  * @param holder one line that says who we are, for whoever has to wait.
+ * @param token random; written down for {@link guardStep}.
  * @param leaseSeconds without a line for so long, it ends by itself: a link that was cut gives no end of input for hours.
  */
-function holdLock(layout, holder, leaseSeconds) {
+function holdLock(layout, holder, leaseSeconds, token) {
     return render_script(`umask 077
 mkdir -p "$1/releases" "$1/files" && chmod 700 "$1" && : >>"$1/step" || exit
 exec 9>>"$1/lock" || exit
 flock -n 9
 case $? in 0) ;; 1) cat "$1/lock"; exit 75 ;; *) exit 71 ;; esac
 printf '%s\\n' "$2" >"$1/lock"
+printf '%s' "$4" >"$1/session.new" && mv -T "$1/session.new" "$1/session" || exit
 printf 'locked %s\\n' "$(readlink "$1/current" || echo none)"
 # Whoever waits for a line must not keep the lock when this shell is gone: it closes the descriptor.
-while beat=$(exec 9>&-; timeout "$3" head -n 1) && [ -n "$beat" ]; do :; done`, layout.store, holder, String(leaseSeconds));
+while beat=$(exec 9>&-; timeout "$3" head -n 1) && [ -n "$beat" ]; do :; done`, layout.store, holder, String(leaseSeconds), token);
 }
+/** The answer of {@link guardStep} when somebody else has taken the lock meanwhile. */
+const LOCK_LOST = 76;
 /**
- * A step, run only when no other one is at work. A step may outlive its session: when the link is cut, its `docker compose
- * up` goes on, and whoever puts things back must not work against it.
+ * Something that changes the server, run only when nothing else does, and only while the lock is ours. A step may outlive
+ * its session: when the link is cut, its `docker compose` goes on, and whoever puts things back must not work against it.
+ * And a session may outlive its lock: a runner that was suspended does not know that another deploy has taken over.
+ *
+ * @param token as {@link holdLock} was given it. Exits 76 when the store names another one.
  */
-function guardStep(layout, step) {
-    return { ...step, words: ['flock', layout.step, ...step.words] };
+function guardStep(layout, token, step) {
+    const guarded = render_script(`[ "$(cat "$1")" = "$2" ] || { echo 'another session has taken the lock of this project' >&2; exit ${LOCK_LOST}; }
+shift 2
+exec "$@"`, layout.session, token, ...step.words);
+    return { ...step, words: ['flock', layout.step, ...guarded.words] };
 }
 /**
  * Unpacks a tar from standard input (`releases/ID/...`, `files/ADDRESS/...`) into the store. What is addressed by content
@@ -76401,7 +76544,11 @@ ln -s "releases/$2" .current.new
 mv -T .current.new current
 sync . || :
 if [ "$(readlink ../compose.yaml || :)" != .slipway/current/compose.yaml ]; then
-  if [ -e ../compose.yaml ] || [ -L ../compose.yaml ]; then mv ../compose.yaml ../compose.yaml.before-slipway; fi
+  if [ -e ../compose.yaml ] || [ -L ../compose.yaml ]; then
+    kept=../compose.yaml.before-slipway
+    [ ! -e "$kept" ] || kept=$kept.$2
+    mv ../compose.yaml "$kept"
+  fi
   ln -s .slipway/current/compose.yaml ../compose.yaml
 fi
 rm -f journal`, layout.store, releaseId);
@@ -76454,12 +76601,13 @@ function pruneStore(layout, releases, files) {
 cd "$1"
 shift
 current=$(readlink current || :)
-rm -rf .removed
+rm -rf .removed.* 2>/dev/null || :
 for p in "$@"; do
   [ "$p" != "$current" ] && [ -e "$p" ] || continue
   # By a rename first: what is half removed would count as a release, or as files that need not be shipped.
-  mv -T "$p" .removed
-  rm -rf .removed
+  gone=.removed.$$.\${p##*/}
+  mv -T "$p" "$gone"
+  rm -rf "$gone" || echo "$PWD/$gone cannot be removed: a container has put files of another user there" >&2
 done`, layout.store, ...releases.filter(isReleaseId).map((id) => `releases/${id}`), ...files.filter((address) => /^[0-9a-f]{64}$/.test(address)).map((address) => `files/${address}`));
 }
 /** Makes the record of a project that ran before the current release; its Compose file in the project folder stays as it is. */
@@ -76735,6 +76883,7 @@ async function adoptProject(project, facts, layout, session, clock, signal) {
         actor: '',
         runUrl: '',
         result: 'adopted',
+        checks: [],
         services: Object.fromEntries(running.services.map((service) => [
             service.name,
             {
@@ -76789,6 +76938,27 @@ async function renderWhatRuns(project, layout, session, signal) {
 /** The journal of an unfinished transaction: verbs and arguments, never shell text, never a secret. Pure. */
 
 
+/** A deploy may ask its services for a long farewell (`stop_grace_period`); an hour is more than that. */
+const MAX_TIMEOUT_SECONDS = 3600;
+/**
+ * The way back of some steps. First what is new goes, so that its ports and volumes are free; then what was there is put
+ * back, all of it by one verb: made in one go and started in the order of the steps, since a service may need another one.
+ */
+function planUndo(steps) {
+    const verbs = steps.flatMap((step) => (step.kind === 'run' ? step.undo : []));
+    const restores = verbs.filter((verb) => verb.verb === 'restore-services');
+    const merged = [...Map.groupBy(restores, (verb) => verb.release)].map(([release, own]) => ({
+        verb: 'restore-services',
+        release,
+        services: [...new Set(own.flatMap((verb) => verb.services))],
+        awaited: [...new Set(own.flatMap((verb) => verb.awaited))],
+    }));
+    return [
+        ...verbs.filter((verb) => verb.verb === 'remove-services').reverse(),
+        ...merged,
+        ...verbs.filter((verb) => verb.verb === 'remove-networks').reverse(),
+    ];
+}
 function renderJournal(journal) {
     return `${JSON.stringify({ version: 1, ...journal })}\n`;
 }
@@ -76799,16 +76969,20 @@ function parseJournal(text) {
     const previous = readText(value, 'previous');
     const undo = readMember(value, 'undo');
     if (readMember(value, 'version') !== 1 ||
+        !NAME.test(readText(value, 'project')) ||
         !isReleaseId(release) ||
         (previous !== '' && !isReleaseId(previous)) ||
         !Array.isArray(undo)) {
         throw new SyntaxError('not a journal of this version');
     }
+    const timeoutSeconds = readNumber(value, 'timeoutSeconds');
     return {
+        project: readText(value, 'project'),
         release,
         previous,
         runUrl: readText(value, 'runUrl'),
         actor: readText(value, 'actor'),
+        timeoutSeconds: Math.min(Math.max(timeoutSeconds, 60), MAX_TIMEOUT_SECONDS),
         undo: readList(value, 'undo').map(parseVerb),
     };
 }
@@ -76827,7 +77001,14 @@ function parseVerb(value) {
             const release = readText(value, 'release');
             if (!isReleaseId(release))
                 throw new SyntaxError('a verb of the journal names no release');
-            return { verb: 'restore-services', release, services: names('services') };
+            const services = names('services');
+            const awaited = readList(value, 'awaited').filter((name) => typeof name === 'string');
+            return {
+                verb: 'restore-services',
+                release,
+                services,
+                awaited: awaited.filter((name) => services.includes(name)),
+            };
         }
         case 'remove-services':
             return { verb: 'remove-services', services: names('services') };
@@ -76839,37 +77020,66 @@ function parseVerb(value) {
 }
 
 ;// CONCATENATED MODULE: ./shared/src/commands/compose.ts
-function compose(target, file, ...words) {
-    return {
-        words: [
-            'docker',
-            'compose',
-            '--ansi',
-            'never',
-            '--project-name',
-            target.project,
-            '--project-directory',
-            target.projectDirectory,
-            '--file',
-            file,
-            ...words,
-        ],
-    };
+
+function composeWords(target, file, ...words) {
+    const { project, projectDirectory } = target;
+    return [
+        'docker',
+        'compose',
+        '--ansi',
+        'never',
+        '--project-name',
+        project,
+        '--project-directory',
+        projectDirectory,
+        '--file',
+        file,
+        ...words,
+    ];
 }
+/** How long a service that others wait for may take until it is healthy, before they are started all the same. */
+const AWAIT_SECONDS = 60;
 /**
- * Creates or recreates these services. Images are there already and pinned, so nothing is pulled or built. Without
- * `--no-deps`: it strips `depends_on` before the configuration is hashed (measured with Compose 2.26), and the next plain
- * `docker compose up -d` would recreate what is running. What they depend on has been brought up before, and stays as it is.
+ * Creates or recreates these services, then starts them in this order. Images are there already and pinned, so nothing is
+ * pulled or built.
+ *
+ * Not by `up`, for two reasons that were measured with Compose 2.26 and 2.40. `up` starts every ended one-shot service
+ * again that one of these depends on: a migration of the old release would run on the way back. And `up --no-deps` strips
+ * `depends_on` before it hashes the configuration, so that the next plain `docker compose up -d` would recreate what runs.
+ *
+ * @param awaited those of them for which the next ones wait until they are healthy
  */
-function upServices(target, file, services) {
-    return compose(target, file, 'up', '--detach', '--no-build', '--pull', 'never', ...services);
+function startServices(target, file, services, awaited = []) {
+    return render_script(`set -f
+project=$1 limit=$2 count=$3
+shift 3
+services= awaited=' '
+while [ "$count" -gt 0 ]; do services="$services $1"; shift; count=$((count - 1)); done
+count=$1
+shift
+while [ "$count" -gt 0 ]; do awaited="$awaited$1 "; shift; count=$((count - 1)); done
+"$@" $services || exit
+for s in $services; do
+  ids=$(docker ps -aq --filter "label=com.docker.compose.project=$project" --filter "label=com.docker.compose.service=$s" --filter label=com.docker.compose.oneoff=False) || exit
+  [ -n "$ids" ] || continue
+  echo "starting $s"
+  docker start $ids >/dev/null || exit
+  case $awaited in *" $s "*) ;; *) continue ;; esac
+  left=$limit
+  while [ "$left" -gt 0 ]; do
+    unready=$(docker inspect --format '{{if .State.Health}}{{.State.Health.Status}}{{end}}' $ids | grep -v '^healthy$' | grep -c .)
+    [ "$unready" != 0 ] || break
+    sleep 1
+    left=$((left - 1))
+  done
+done`, target.project, String(AWAIT_SECONDS), String(services.length), ...services, String(awaited.length), ...awaited, ...composeWords(target, file, 'create', '--no-build', '--pull', 'never'));
 }
 function stopServices(target, file, services) {
-    return compose(target, file, 'stop', ...services);
+    return { words: composeWords(target, file, 'stop', ...services) };
 }
 /** The configuration hash of each service of a rendered file given on standard input: lines `service hash`. */
 function hashServices(target, rendered) {
-    return { ...compose(target, '-', 'config', '--hash', '*'), stdin: rendered };
+    return { words: composeWords(target, '-', 'config', '--hash', '*'), stdin: rendered };
 }
 
 ;// CONCATENATED MODULE: ./shared/src/commands/undo.ts
@@ -76880,25 +77090,32 @@ function hashServices(target, rendered) {
 function renderUndo(verb, target, layout) {
     switch (verb.verb) {
         case 'restore-services':
-            return upServices(target, releaseComposeFile(layout, verb.release), verb.services);
+            return startServices(target, releaseComposeFile(layout, verb.release), verb.services, verb.awaited);
         case 'remove-services':
             return removeServices(target, verb.services);
         case 'remove-networks':
-            return render_script(`for n in "$@"; do
-  docker network inspect "$n" >/dev/null 2>&1 || continue
-  docker network rm "$n" || exit
-done`, ...verb.networks);
+            return removeNetworks(target, verb.networks);
     }
 }
-/** Stops (as each asked to be stopped) and removes the containers of services; volumes stay. */
+/** Stops (as each asked to be stopped) and removes the replicas of services; volumes stay, and what `compose run` made. */
 function removeServices(target, services) {
     return render_script(`project=$1
 shift
 for s in "$@"; do
-  ids=$(docker ps -aq --filter "label=com.docker.compose.project=$project" --filter "label=com.docker.compose.service=$s") || exit
+  ids=$(docker ps -aq --filter "label=com.docker.compose.project=$project" --filter "label=com.docker.compose.service=$s" --filter label=com.docker.compose.oneoff=False) || exit
   [ -n "$ids" ] || continue
   docker stop $ids && docker rm -f $ids || exit
 done`, target.project, ...services);
+}
+/** Removes networks of this project that nothing is connected to. One of somebody else may have the same name. */
+function removeNetworks(target, networks) {
+    return render_script(`project=$1
+shift
+for n in "$@"; do
+  facts=$(docker network inspect --format '{{index .Labels "com.docker.compose.project"}} {{len .Containers}}' "$n" 2>/dev/null) || continue
+  [ "$facts" = "$project 0" ] || continue
+  docker network rm "$n" || exit
+done`, target.project, ...networks);
 }
 /** Why an undo verb is there, for people. */
 function describeUndo(verb) {
@@ -76918,17 +77135,19 @@ function describeUndo(verb) {
 
 
 async function executeTransaction(transaction, context) {
-    const { session, reporter, clock, layout, signal } = context;
+    const { reporter, clock, layout, target, signal } = context;
     const timeline = [];
     const journal = {
+        project: target.project,
         release: transaction.release,
         previous: transaction.previous ?? '',
         runUrl: transaction.runUrl,
         actor: transaction.actor,
-        undo: transaction.steps.flatMap((step) => (step.kind === 'run' ? step.undo : [])).reverse(),
+        timeoutSeconds: Math.max(180, ...transaction.steps.map((step) => step.timeoutSeconds)),
+        undo: planUndo(transaction.steps),
     };
     // Every verb may be carried out on what was never done, so the whole way back is written before the first change.
-    await session.run(writeJournal(layout, renderJournal(journal)), { purpose: 'write the journal', signal });
+    await runGuarded(writeJournal(layout, renderJournal(journal)), { purpose: 'write the journal', signal }, context);
     let pointing = false;
     try {
         for (const step of transaction.steps) {
@@ -76941,14 +77160,15 @@ async function executeTransaction(transaction, context) {
                 if (step.kind === 'hold')
                     await transaction.hold(step, signal);
                 else {
-                    await session.run(guardStep(layout, step.do), {
-                        purpose: step.title,
-                        timeoutSeconds: step.timeoutSeconds,
+                    const { title: purpose, timeoutSeconds } = step;
+                    await runGuarded(step.do, {
+                        purpose,
+                        timeoutSeconds,
                         signal,
                         onLine: (line) => {
-                            reporter.remote(`  ${line}`);
+                            showProgress(line, reporter);
                         },
-                    });
+                    }, context);
                 }
                 record(true);
                 reporter.line(reporter.palette.quiet(`  ${((clock.monotonicMs() - started) / 1000).toFixed(1)} s`));
@@ -76961,24 +77181,54 @@ async function executeTransaction(transaction, context) {
         if (signal.aborted)
             throw new CancelledError('The workflow was cancelled.', '');
         pointing = true;
-        await session.run(pointCurrent(layout, transaction.release), { purpose: 'make the release the current one' });
+        await runGuarded(pointCurrent(layout, transaction.release), { purpose: 'make the release the current one' }, context);
         return { kind: 'committed', timeline };
     }
     catch (cause) {
-        const withdrawn = pointing ? await withdraw(transaction, context) : [];
-        // What is current stays as it is then: a release must not lose its containers while the store says that it serves.
-        if (withdrawn.length > 0)
-            return { kind: 'undone', cause, timeline, unrestored: withdrawn };
-        return { kind: 'undone', cause, timeline, unrestored: await undo(journal, context) };
+        try {
+            const withdrawn = pointing ? await withdraw(transaction, context) : [];
+            // What is current stays as it is then: a release must not lose its containers while the store says that it serves.
+            if (withdrawn.length > 0)
+                return { kind: 'undone', cause, timeline, unrestored: withdrawn };
+            return { kind: 'undone', cause, timeline, unrestored: await undo(journal, context) };
+        }
+        catch (error) {
+            if (error instanceof LockLostError)
+                return { kind: 'overtaken', cause: error, timeline };
+            throw error;
+        }
     }
 }
-/** The last command failed, or its answer was lost: the release may be the current one already. */
-async function withdraw({ release, previous }, { session, layout }) {
+/**
+ * Changes the server, under the guard of the lock.
+ *
+ * @throws LockLostError when another session has it; whatever Session.run throws.
+ */
+async function runGuarded(command, options, { session, layout, token }) {
     try {
-        await session.run(withdrawCurrent(layout, release, previous), { purpose: 'make the old release the current one' });
+        await session.run(guardStep(layout, token, command), options);
+    }
+    catch (error) {
+        if (!(error instanceof CommandError && error.exitCode === LOCK_LOST))
+            throw error;
+        throw new LockLostError(`This session has lost the project's lock at ${session.where}: it was not heard of for a while, and another one took over.`, 'That one first puts back what was under way here; its log says what serves. Run this again when it has ended.', { cause: error });
+    }
+}
+/** Compose's advice on orphans is not for here: Slipway removes what leaves the project itself, after the commit. */
+function showProgress(line, reporter) {
+    if (!line.includes('Found orphan containers'))
+        reporter.remote(`  ${line}`);
+}
+/** The last command failed, or its answer was lost: the release may be the current one already. */
+async function withdraw({ release, previous }, context) {
+    try {
+        const command = withdrawCurrent(context.layout, release, previous);
+        await runGuarded(command, { purpose: 'make the old release the current one' }, context);
         return [];
     }
     catch (error) {
+        if (error instanceof LockLostError)
+            throw error;
         return [`make ${previous ?? 'no release'} the current one: ${describeError(error)}`];
     }
 }
@@ -76991,42 +77241,50 @@ const UNDO_TRIES = 3;
  * Carries out a journal and closes it. Also for what a killed session left behind. Not cancellable: it is the way back.
  *
  * @returns what could not be undone. The journal stays then, for the next session.
+ * @throws LockLostError
  */
 async function undo(journal, context) {
-    const { session, reporter, clock, target, layout } = context;
+    const { reporter, target, layout } = context;
     const unrestored = [];
     for (const verb of journal.undo) {
         const title = describeUndo(verb);
         reporter.line(`- ${title}`);
-        for (let attempt = 1;; attempt++) {
-            try {
-                await session.run(guardStep(layout, renderUndo(verb, target, layout)), {
-                    purpose: title,
-                    timeoutSeconds: 180,
-                    onLine: (line) => {
-                        reporter.remote(`  ${line}`);
-                    },
-                });
-                break;
-            }
-            catch (error) {
-                if (!(error instanceof CommandError || error instanceof TimeoutError) || attempt === UNDO_TRIES) {
-                    unrestored.push(`${title}: ${describeError(error)}`);
-                    break;
-                }
-                await clock.sleep(attempt);
-            }
-        }
+        const problem = await undoOne(renderUndo(verb, target, layout), title, journal.timeoutSeconds, context);
+        if (problem !== undefined)
+            unrestored.push(`${title}: ${problem}`);
     }
-    if (unrestored.length === 0) {
+    if (unrestored.length > 0)
+        return unrestored;
+    try {
+        await runGuarded(closeJournal(layout, journal.release), { purpose: 'close the journal' }, context);
+        return [];
+    }
+    catch (error) {
+        if (error instanceof LockLostError)
+            throw error;
+        return [`close the journal: ${describeError(error)}`];
+    }
+}
+/** @returns why it did not work, after all tries. */
+async function undoOne(command, purpose, timeoutSeconds, context) {
+    const { reporter, clock } = context;
+    for (let attempt = 1;; attempt++) {
         try {
-            await session.run(closeJournal(layout, journal.release), { purpose: 'close the journal' });
+            const onLine = (line) => {
+                showProgress(line, reporter);
+            };
+            await runGuarded(command, { purpose, timeoutSeconds, onLine }, context);
+            return undefined;
         }
         catch (error) {
-            unrestored.push(`close the journal: ${describeError(error)}`);
+            if (error instanceof LockLostError)
+                throw error;
+            const mayWork = error instanceof CommandError || error instanceof TimeoutError;
+            if (!mayWork || attempt === UNDO_TRIES)
+                return describeError(error);
+            await clock.sleep(attempt);
         }
     }
-    return unrestored;
 }
 
 ;// CONCATENATED MODULE: ./shared/src/transaction/recover.ts
@@ -77042,21 +77300,38 @@ async function undo(journal, context) {
  * @throws ReleaseError when something could not be undone; SyntaxError when the journal cannot be read.
  */
 async function recover({ journal: text, current }, context) {
-    const { session, reporter, layout } = context;
-    const journal = parseJournal(text);
+    const { session, reporter, layout, target, token } = context;
+    const journal = readJournal(text, context);
     const { release, runUrl } = journal;
+    if (journal.project !== target.project) {
+        throw new ReleaseError(`An interrupted deploy of another project, ${journal.project}, left its journal in ${layout.project}.`, `Deploy ${journal.project} again first; and give each project a folder of its own (input path).`);
+    }
     if (current === release) {
-        await session.run(closeJournal(layout, release), { purpose: 'close the journal of a release that is live' });
+        await session.run(guardStep(layout, token, closeJournal(layout, release)), {
+            purpose: 'close the journal of a release that is live',
+        });
         return { release, verdict: 'committed', restored: [] };
     }
     return reporter.group(`Put back what an interrupted deploy (${release}) left behind`, async () => {
         const unrestored = await undo(journal, context);
         if (unrestored.length > 0) {
-            throw new ReleaseError(`The deploy of ${release}${runUrl === '' ? '' : ` (${runUrl})`} was interrupted, and could not be put back:\n${unrestored.join('\n')}`, `Look at the server. The journal is kept (${layout.journal}), and the next session tries again.`);
+            throw new ReleaseError(`The deploy of ${release}${runUrl === '' ? '' : ` (${runUrl})`} was interrupted, and could not be put back:\n${unrestored.join('\n')}`, `Look at the server. The next session tries again. If all is well there, or you have put it right by hand, make an end of it: ${forget(layout)}`);
         }
         const restored = journal.undo.flatMap((verb) => (verb.verb === 'restore-services' ? verb.services : []));
         return { release, verdict: 'undone', restored };
     });
+}
+function readJournal(text, { session, layout }) {
+    try {
+        return parseJournal(text);
+    }
+    catch (cause) {
+        throw new ReleaseError(`A deploy was interrupted at ${session.where}, and its journal ${layout.journal} cannot be read: ${cause instanceof Error ? cause.message : ''}.`, `Compare \`docker compose ps\` in ${layout.project} with the release in ${layout.current}. If all is well, make an end of it: ${forget(layout)}`, { cause });
+    }
+}
+/** What a person types when nothing is left to be undone. */
+function forget({ journal }) {
+    return `mv ${journal} ${journal}.ended`;
 }
 
 ;// CONCATENATED MODULE: ./shared/src/commands/sections.ts
@@ -77132,6 +77407,7 @@ containers() {
 }
 published() { docker ps --no-trunc --format '{{json .}}'; }
 networks() { docker network ls --filter "label=com.docker.compose.project=$project" --format '{{.Name}}'; }
+volumes() { docker volume ls --filter "label=com.docker.compose.project=$project" --format '{{.Name}}'; }
 images() {
   ids=$(docker image ls -aq --no-trunc | sort -u) || return
   [ -n "$ids" ] || return 0
@@ -77160,6 +77436,7 @@ if command -v docker >/dev/null; then
   section containers containers
   section published published
   section networks networks
+  section volumes volumes
   section images images
   root=$(docker info --format '{{.DockerRootDir}}' 2>/dev/null)
   section root-space space "$(nearest "\${root:-/var/lib/docker}")"
@@ -77167,9 +77444,10 @@ fi
 section space space "$(nearest "$path")"
 section listening listening
 `;
-/** Only what is needed: `docker inspect` as a whole prints the environment, which holds secrets. */
+/** What is asked of every container. Only what is needed: `docker inspect` as a whole prints the environment, which holds secrets. */
 const CONTAINER_FORMAT = '{"Id":{{json .Id}},"Name":{{json .Name}},"Image":{{json .Image}},"RestartCount":{{json .RestartCount}},' +
-    '"State":{{json .State}},"Config":{"Image":{{json .Config.Image}},"Labels":{{json .Config.Labels}}}}';
+    '"State":{{json .State}},"Mounts":{{json .Mounts}},' +
+    '"Config":{"Image":{{json .Config.Image}},"Labels":{{json .Config.Labels}}}}';
 /**
  * @param token random, not guessable by what the server prints.
  * @param path of the project; relative to the login's home where it is not absolute.
@@ -77187,13 +77465,12 @@ function failed(reason, detail = '') {
 }
 
 ;// CONCATENATED MODULE: ./shared/src/probes/container.ts
+/** Containers of a Compose project: the question, the answer, and what to think of it. */
 
 
 
 
-/** Only what is needed: `docker inspect` as a whole prints the environment, which holds secrets. */
-const FORMAT = '{"Id":{{json .Id}},"Name":{{json .Name}},"Image":{{json .Image}},"RestartCount":{{json .RestartCount}},' +
-    '"State":{{json .State}},"Config":{"Image":{{json .Config.Image}},"Labels":{{json .Config.Labels}}}}';
+
 /** A container that goes away between the two questions makes `inspect` fail: ask again, at most five times. */
 const INSPECT = `n=0
 while :; do
@@ -77211,7 +77488,7 @@ done`;
  * a JSON array, empty if there is none. Exits with docker's code if Docker cannot be asked.
  */
 function inspectContainers(project) {
-    return render_script(INSPECT, project, FORMAT);
+    return render_script(INSPECT, project, CONTAINER_FORMAT);
 }
 /**
  * Reads the answer to {@link inspectContainers}, or plain `docker inspect` output.
@@ -77249,6 +77526,11 @@ function parseContainer(container) {
         configHash: label('config-hash'),
         number: Number.parseInt(label('container-number'), 10) || 0,
         oneoff: label('oneoff').toLowerCase() === 'true',
+        mounts: readList(container, 'Mounts').map((mount) => ({
+            type: readText(mount, 'Type'),
+            name: readText(mount, 'Name'),
+            destination: readText(mount, 'Destination'),
+        })),
     };
 }
 function parseHealth(status) {
@@ -77379,7 +77661,8 @@ function parseServerFacts(output, token) {
         docker,
         containers: docker.kind === 'ready' ? readContainers(section('containers')) : [],
         publishedPorts: lines('published').flatMap(parsePublished),
-        networks: docker.kind === 'ready' ? readNetworks(section('networks')) : [],
+        networks: docker.kind === 'ready' ? readNames('networks', section('networks')) : [],
+        volumes: docker.kind === 'ready' ? readNames('volumes', section('volumes')) : [],
         images: lines('images').map(parseImage),
         listeningPorts: [...new Set(lines('listening'))].flatMap(parseListener),
         space: parseSpace(section('space').stdout),
@@ -77398,10 +77681,10 @@ function findUnreadable(sections) {
         ? ''
         : sections.get(failed)?.stderr.trim().slice(0, 300) || `its ${failed} cannot be read`;
 }
-/** An answer that failed is not "no networks": the undo of a deploy that believed it would take them away. */
-function readNetworks(section) {
+/** An answer that failed is not "none": the undo of a deploy that believed it would take the networks away. */
+function readNames(kind, section) {
     if (section.exitCode !== 0) {
-        throw new SyntaxError(`docker could not list the project's networks: ${section.stderr.trim().slice(0, 300)}`);
+        throw new SyntaxError(`docker could not list the project's ${kind}: ${section.stderr.trim().slice(0, 300)}`);
     }
     return section.stdout.split('\n').filter((line) => line !== '');
 }
@@ -77505,6 +77788,7 @@ function parseRelease(line) {
             actor: text('actor'),
             runUrl: text('runUrl'),
             result: text('result') === 'adopted' ? 'adopted' : 'healthy',
+            checks: readList(value, 'checks').filter((name) => typeof name === 'string'),
             services: Object.fromEntries(Object.entries(services).map(([name, service]) => [
                 name,
                 {
@@ -77552,6 +77836,7 @@ const external_node_readline_namespaceObject = require("node:readline");
 
 
 
+
 /** The server lets the lock go when it has not heard of us for so long: a link that was cut says nothing. */
 const LEASE_SECONDS = 30;
 const HEARTBEAT_SECONDS = 5;
@@ -77579,7 +77864,8 @@ async function takeLock(session, layout, request, clock) {
 }
 /** @returns the lock, or who holds it. */
 async function tryLock(session, layout, holder) {
-    const process = await session.start(holdLock(layout, holder, LEASE_SECONDS));
+    const token = (0,external_node_crypto_.randomUUID)();
+    const process = await session.start(holdLock(layout, holder, LEASE_SECONDS, token));
     const problems = (0,consumers_namespaceObject.text)(process.stderr);
     // A lost connection is reported by whoever uses the session next; here it must only not go unhandled.
     process.exit.catch(() => undefined);
@@ -77589,7 +77875,7 @@ async function tryLock(session, layout, holder) {
     for await (const line of (0,external_node_readline_namespaceObject.createInterface)({ input: process.stdout })) {
         const current = /^locked (.*)$/.exec(line)?.[1];
         if (current !== undefined)
-            return keepLock(process, current);
+            return { ...keepLock(process, current), token };
         lines.push(line);
     }
     const exitCode = await process.exit;
@@ -77681,15 +77967,19 @@ function relocateProject(project, stagingRoot, relocate) {
     const findings = [];
     // `../data` leads out of the workspace, and must not become a folder beside the staging one.
     const outer = /^.*?\/slipway\.[A-Za-z0-9]{8}(?=\/|$)/.exec(stagingRoot)?.[0] ?? stagingRoot;
-    const move = (path) => {
+    const move = (path, isWritable) => {
         if (path !== outer && !path.startsWith(`${outer}/`))
-            return path;
+            return { path, shipped: false };
         // Compose doubles `$` in what it renders, and reads it so again.
-        const moved = relocate(path.replaceAll('$$', '$'));
+        const moved = relocate(path.replaceAll('$$', '$'), isWritable);
         if ('path' in moved)
-            return moved.path.replaceAll('$', '$$$$');
+            return { ...moved, path: moved.path.replaceAll('$', '$$$$') };
         findings.push(moved.finding);
-        return path;
+        return { path, shipped: false };
+    };
+    const moveMount = (mount) => {
+        const { path: source, shipped } = move(readText(mount, 'source'), readMember(mount, 'read_only') !== true);
+        return { ...mount, source, ...(shipped ? { read_only: true } : {}) };
     };
     const services = mapValues(readMember(project.raw, 'services'), (service) => {
         const rest = Object.fromEntries(Object.entries(service).filter(([key]) => !NOT_RELEASED.has(key)));
@@ -77698,10 +77988,10 @@ function relocateProject(project, stagingRoot, relocate) {
             return rest;
         return {
             ...rest,
-            volumes: volumes.map((mount) => isObject(mount) && mount['type'] === 'bind' ? { ...mount, source: move(readText(mount, 'source')) } : mount),
+            volumes: volumes.map((mount) => isObject(mount) && mount['type'] === 'bind' ? moveMount(mount) : mount),
         };
     });
-    const moveFile = (entry) => typeof entry['file'] === 'string' ? { ...entry, file: move(entry['file']) } : entry;
+    const moveFile = (entry) => typeof entry['file'] === 'string' ? { ...entry, file: move(entry['file'], false).path } : entry;
     const raw = { ...project.raw, services };
     for (const kind of ['configs', 'secrets']) {
         if (!isObject(raw[kind]))
@@ -79100,9 +79390,8 @@ function renderVariables(variables) {
 }
 async function relocate(project, stagingRoot, source, layout, session, ports) {
     const trees = new Map();
-    /** Paths that stay on the server, by where they are there. */
-    const unshipped = new Map();
-    const { raw, findings } = relocateProject(project, stagingRoot, (stagedPath) => {
+    const mounted = [];
+    const { raw, findings } = relocateProject(project, stagingRoot, (stagedPath, isWritable) => {
         const workspacePath = external_node_path_namespaceObject.posix.relative(stagingRoot, stagedPath);
         const projectPath = external_node_path_namespaceObject.posix.relative(external_node_path_namespaceObject.posix.join(stagingRoot, source.directory), stagedPath);
         if (projectPath === '') {
@@ -79113,10 +79402,12 @@ async function relocate(project, stagingRoot, source, layout, session, ports) {
                 },
             };
         }
+        const onServer = `${layout.project}/${projectPath}`;
         const tree = findTree(source.files, workspacePath);
         if (tree !== undefined) {
             trees.set(tree.address, tree);
-            return { path: `${layout.files}/${tree.address}/${tree.name}` };
+            mounted.push({ path: workspacePath, onServer, isShipped: true, isWritable });
+            return { path: `${layout.files}/${tree.address}/${tree.name}`, shipped: true };
         }
         if (projectPath.startsWith('..')) {
             return {
@@ -79126,39 +79417,55 @@ async function relocate(project, stagingRoot, source, layout, session, ports) {
                 },
             };
         }
-        const onServer = `${layout.project}/${projectPath}`;
-        unshipped.set(workspacePath, onServer);
-        return { path: onServer };
+        mounted.push({ path: workspacePath, onServer, isShipped: false, isWritable });
+        return { path: onServer, shipped: false };
     });
     const services = readProject(raw).services;
-    const unshippedFindings = await judgeUnshipped(unshipped, session, ports);
+    const judged = await judgeMounts(mounted, session, ports);
     return {
         raw,
         services,
         trees: [...trees.values()],
-        findings: [...findings, ...judgeServices(services, layout), ...unshippedFindings.findings],
-        warnings: [...unshippedFindings.warnings, ...warnOfServices(services)],
+        findings: [...findings, ...judgeServices(services, layout), ...judged.findings],
+        warnings: [...judged.warnings, ...warnOfServices(services)],
     };
 }
-async function judgeUnshipped(unshipped, session, ports) {
+/** Mounts that would not be what people mean by them: Docker makes an empty folder of whatever is not there. */
+async function judgeMounts(mounted, session, ports) {
     const findings = [];
     const warnings = [];
-    const inWorkspace = [];
-    for (const entry of unshipped)
-        if (await ports.workspace.exists(entry[0]))
-            inWorkspace.push(entry);
-    if (inWorkspace.length === 0)
+    const doubtful = mounted.filter((one) => !one.isShipped || one.isWritable);
+    if (doubtful.length === 0)
         return { findings, warnings };
-    const { stdout } = await session.run(render_script('for p; do if [ -e "$p" ]; then echo 1; else echo 0; fi; done', ...inWorkspace.map(([, onServer]) => onServer)), { purpose: 'look for mounted folders', signal: ports.signal });
+    const { stdout } = await session.run(render_script('for p; do if [ -e "$p" ]; then echo 1; else echo 0; fi; done', ...doubtful.map(({ onServer }) => onServer)), { purpose: 'look for mounted folders', signal: ports.signal });
     const there = stdout.split('\n');
-    for (const [index, [path]] of inWorkspace.entries()) {
-        if (there[index] === '1') {
-            warnings.push(`The Compose file mounts \`${path}\` from the server's project folder. The workspace has one too, which is not shipped: add it to the input files if that is the one you mean.`);
-        }
-        else {
+    for (const [index, { path, onServer, isShipped, isWritable }] of doubtful.entries()) {
+        const onServerToo = there[index] === '1';
+        const shown = quoteValue(path);
+        if (isShipped && onServerToo) {
             findings.push({
-                message: `The Compose file mounts \`${path}\`, which is in the workspace but is not shipped, and the server has none.`,
-                hint: `Add it to the input files: \`files: ${path}\`.`,
+                message: `The Compose file mounts ${shown} writable, it is shipped, and the server has one of its own (${onServer}), which may hold data.`,
+                hint: 'Leave it out of the input files, if what is on the server is meant; or mount it read-only (`:ro`), if what is in the repository is.',
+            });
+        }
+        else if (isShipped) {
+            warnings.push(`The Compose file mounts ${shown} writable. It is shipped, and what was shipped does not change: it is mounted read-only. Write \`:ro\` there, or leave it out of the input files.`);
+        }
+        else if (await ports.workspace.exists(path)) {
+            if (onServerToo) {
+                warnings.push(`The Compose file mounts ${shown} from the server's project folder. The workspace has one too, which is not shipped: add it to the input files if that is the one you mean.`);
+            }
+            else {
+                findings.push({
+                    message: `The Compose file mounts ${shown}, which is in the workspace but is not shipped, and the server has none.`,
+                    hint: `Add it to the input files: \`files: ${path}\`.`,
+                });
+            }
+        }
+        else if (!onServerToo && !isWritable) {
+            findings.push({
+                message: `The Compose file mounts ${shown} read-only, and it is neither in the workspace nor on the server: Docker would make an empty folder of it.`,
+                hint: `Is it misspelled, or not committed? If it is to be on the server only, make it there first: ${onServer}`,
             });
         }
     }
@@ -80096,6 +80403,9 @@ function createVerifier(context) {
         const decline = findDecline([...ready.values()], await look(signal), targetsOf(context.changed));
         if (decline !== undefined)
             await fail(decline.service, decline.reason, decline.containers);
+        const lost = context.kept.find((before) => containers.every((now) => now.id !== before.id));
+        if (lost !== undefined)
+            await fail(lost.service, `${lost.name} was to be left alone, and is gone or was replaced`, []);
     };
     const checkRelease = async (signal) => {
         if (context.checks.length === 0)
@@ -80133,7 +80443,7 @@ async function waitForRestored(names, compose, timeoutSeconds, context) {
     const restored = services.map((service) => service.name).filter((name) => names.includes(name));
     if (restored.length === 0)
         return undefined;
-    const verifier = createVerifier({ ...context, services, changed: [], checks: [], baseline: new Set() });
+    const verifier = createVerifier({ ...context, services, changed: [], kept: [], checks: [], baseline: new Set() });
     try {
         await verifier.hold({
             kind: 'hold',
@@ -80221,6 +80531,7 @@ async function cleanUp(ports) {
             inputs,
             session,
             layout,
+            token: lock.token,
             target: { project: source.project, projectDirectory: layout.project },
         });
         reporter.notice('Slipway', verdict);
@@ -80318,6 +80629,13 @@ while [ "$#" -gt 1 ]; do
   shift 2
 done`, ...[...new Set(images)].filter(isPinned).flatMap((image) => [image, localTag(project, image)]));
 }
+/** Lets tags name these images again. */
+function setTags(images) {
+    return render_script(`while [ "$#" -gt 1 ]; do
+  docker image tag "$1" "$2" || exit
+  shift 2
+done`, ...images.flatMap(({ imageId, tag }) => [imageId, tag]));
+}
 /**
  * Gives up images that no kept release of this project names: our tag goes, and the image if nothing else names or uses
  * it. What a person or another project has tagged, or a container uses, stays (docker refuses without --force).
@@ -80351,7 +80669,7 @@ done
 
 /** @throws ReleaseError that says what happened, what serves now, and what to do. */
 async function execute(preparation, release, deployment) {
-    const { session, layout, target, ports, report } = deployment;
+    const { session, facts, layout, target, token, ports, report } = deployment;
     const { plan, project } = preparation;
     const checks = deployment.inputs.checks.map((check) => check.kind === 'container' && check.project === THIS_PROJECT ? { ...check, project: target.project } : check);
     report.baseline = await timed(deployment, 'baseline', () => readBaseline(checks, deployment));
@@ -80362,6 +80680,7 @@ async function execute(preparation, release, deployment) {
         changed: plan.services
             .filter((service) => service.action !== 'keep' && service.action !== 'remove')
             .map((service) => service.service),
+        kept: facts.containers.filter((one) => isKept(one.service, plan) && !one.oneoff),
         checks,
         baseline: new Set(report.baseline),
         ports,
@@ -80376,10 +80695,15 @@ async function execute(preparation, release, deployment) {
         runUrl,
         actor,
         hold: (step, signal) => verifier.hold(step, signal),
-    }, { ...ports, session, target, layout })));
+    }, { ...ports, session, target, layout, token })));
     report.timeline = outcome.timeline;
     report.checks = verifier.outcomes();
     report.containers = verifier.containers();
+    if (outcome.kind === 'overtaken') {
+        report.result = 'failed';
+        report.release = '';
+        throw outcome.cause;
+    }
     if (outcome.kind === 'undone')
         throw await explainFailure(outcome, preparation, context, deployment);
     report.result = 'deployed';
@@ -80398,8 +80722,14 @@ async function readBaseline(checks, deployment) {
         ...ONCE,
         ...(check.kind === 'http' ? { releaseId: undefined } : {}),
     }));
+    // A check that is new with this release, as what it looks at may be, must pass now.
+    const before = facts.releases.find((release) => release.id === facts.current);
+    const hadToPass = (name) => before?.result === 'adopted' || before?.checks.includes(name) === true;
     const outcomes = groupResults(await runChecks(once, { ...ports, session }));
-    const failing = outcomes.filter((outcome) => !outcome.ok).map((outcome) => outcome.check.name);
+    const failing = outcomes
+        .filter((outcome) => !outcome.ok)
+        .map((outcome) => outcome.check.name)
+        .filter(hadToPass);
     for (const name of failing) {
         warn(deployment, `Check ${name} failed before this deploy too: it is reported, and no reason to go back.`);
     }
@@ -80416,7 +80746,7 @@ function warnOfUnchecked({ services, changed }, deployment) {
     }
 }
 /** The first steps: the release goes into the store, where nothing that serves knows of it yet. */
-async function planStorage({ project, plan, rendered, images }, release, { inputs, layout, target }) {
+async function planStorage({ project, plan, rendered, images }, release, { inputs, facts, layout, target }) {
     const folder = `releases/${plan.release}`;
     const tar = await packTar([
         { path: `${folder}/compose.yaml`, content: renderYaml(project.raw) },
@@ -80424,7 +80754,20 @@ async function planStorage({ project, plan, rendered, images }, release, { input
         { path: `${folder}/release.json`, content: JSON.stringify(release) },
         ...rendered.trees.flatMap(treeEntries),
     ]);
+    const strayed = findStrayedTags(facts);
     return [
+        ...(strayed.length === 0
+            ? []
+            : [
+                {
+                    kind: 'run',
+                    id: 'hold-tags',
+                    title: 'let the tags of what stays name what runs',
+                    do: setTags(strayed),
+                    undo: [],
+                    timeoutSeconds: 60,
+                },
+            ]),
         {
             kind: 'run',
             id: 'store',
@@ -80442,6 +80785,21 @@ async function planStorage({ project, plan, rendered, images }, release, { input
             timeoutSeconds: 60,
         },
     ];
+}
+function isKept(service, plan) {
+    return plan.services.some((one) => one.service === service && one.action === 'keep');
+}
+/**
+ * An image without a digest (of a project that was adopted) is named by its tag alone. Where that tag has moved on the server
+ * since, Compose would recreate the service on the other image, though it is to stay; and on the way back, too.
+ */
+function findStrayedTags({ containers, images }) {
+    const unpinned = containers.filter((one) => !one.oneoff && !one.image.includes('@') && one.imageId !== '');
+    return unpinned.flatMap(({ image, imageId }) => {
+        const tag = /:[^/]+$/.test(image) ? image : `${image}:latest`;
+        const named = images.find((local) => local.tags.includes(tag));
+        return named === undefined || named.id === imageId ? [] : [{ imageId, tag }];
+    });
 }
 async function explainFailure(outcome, preparation, context, deployment) {
     const { plan } = preparation;
@@ -80492,7 +80850,7 @@ async function showEvidence(evidence, { ports: { reporter } }) {
         return Promise.resolve();
     });
 }
-const SUMMARY_LOG_LINES = 8;
+const SUMMARY_LOG_LINES = 20;
 /** For the annotation and the summary: the states, and the end of the log. */
 function summarize(evidence) {
     if (evidence === undefined)
@@ -81030,32 +81388,6 @@ function explainPullFailure(text, reference, where, username) {
         return fail(`${where} cannot find ${registry}: ${said}`, 'Check the registry in the image name, and the DNS settings of the server.', !is(/no such host/i));
     }
     return fail(`${image} could not be pulled on ${where}: ${said}`, "Try `docker pull` on the server; `journalctl -u docker` there has the daemon's view.", PASSING.some(is));
-}
-
-;// CONCATENATED MODULE: ./shared/src/images/size.ts
-/** Sizes as people read them; decimal, like Docker's own output. */
-const UNITS = [
-    ['TB', 1e12],
-    ['GB', 1e9],
-    ['MB', 1e6],
-    ['kB', 1e3],
-];
-function unitFor(bytes) {
-    // 999,950 bytes would be rounded to 1000.0 kB.
-    return UNITS.find(([, size]) => bytes >= size * 0.99995) ?? ['B', 1];
-}
-function inUnit(bytes, [name, size]) {
-    return name === 'B' ? String(Math.round(bytes)) : (bytes / size).toFixed(1);
-}
-/** `41.2 MB`. */
-function formatBytes(bytes) {
-    const unit = unitFor(bytes);
-    return `${inUnit(bytes, unit)} ${unit[0]}`;
-}
-/** `41.2 of 120.4 MB`. */
-function formatBytesOf(done, total) {
-    const unit = unitFor(total);
-    return `${inUnit(done, unit)} of ${inUnit(total, unit)} ${unit[0]}`;
 }
 
 ;// CONCATENATED MODULE: ./shared/src/images/progress.ts
@@ -82185,11 +82517,21 @@ function planDeploy(request) {
         services,
         steps: planSteps(services, request),
         removed: named(services, 'remove'),
+        unknown: listLeavers(request).filter((name) => !request.released.has(name)),
     };
 }
 /** Nothing would change on the server. */
 function isUnchanged(plan) {
     return plan.services.every((service) => service.action === 'keep');
+}
+/** `created db, replaced api, removed web`. */
+function describeChanges(plan) {
+    const done = { create: 'created', replace: 'replaced', start: 'started', remove: 'removed' };
+    return ['create', 'replace', 'start', 'remove']
+        .map((action) => ({ words: done[action], names: named(plan.services, action) }))
+        .filter(({ names }) => names.length > 0)
+        .map(({ words, names }) => `${words} ${names.join(', ')}`)
+        .join('; ');
 }
 function changedServices(plan) {
     return plan.services.filter((service) => service.action !== 'keep').map((service) => service.service);
@@ -82209,9 +82551,9 @@ function planService(service, request) {
             ? { ...common, action: 'keep', reasons: ['no replicas wanted'] }
             : { ...common, action: 'create', reasons: ['has no container yet'] };
     }
-    if (replicas.some((container) => container.configHash !== request.hashes[service.name])) {
-        return { ...common, action: 'replace', reasons: explainReplacement(service, replicas, request) };
-    }
+    const reasons = explainReplacement(service, replicas, request);
+    if (reasons.length > 0)
+        return { ...common, action: 'replace', reasons };
     if (replicas.length !== service.replicas) {
         return { ...common, action: 'replace', reasons: [`replicas ${replicas.length} -> ${service.replicas}`] };
     }
@@ -82221,116 +82563,160 @@ function planService(service, request) {
     }
     return { ...common, action: 'keep', reasons: remark === undefined ? [] : [remark] };
 }
+/** A one-shot service of a release that was put back is there and has not run again: that is as it should be. */
 function isUp(container, oneShot) {
-    return container.state === 'running' || (oneShot && container.state === 'exited' && container.exitCode === 0);
+    if (container.state === 'running')
+        return true;
+    return oneShot && (container.state === 'created' || (container.state === 'exited' && container.exitCode === 0));
 }
+/** Why its containers cannot stay; empty when they can. */
 function explainReplacement(service, replicas, request) {
     const before = readMember(readMember(request.before, 'services'), service.name);
-    const reasons = before === undefined ? [] : explainDifference(before, service.raw);
-    if (reasons.length > 0)
-        return reasons;
+    const differences = before === undefined ? [] : explainDifference(before, service.raw);
+    const joined = findJoined(service);
+    if (joined.length > 0 && before !== undefined) {
+        // Compose puts the other container's ID in the place of its name, so the hash of the file is never that of the container.
+        const replaced = joined.filter((name) => {
+            const other = request.project.services.find((one) => one.name === name);
+            return other !== undefined && !['keep', 'start'].includes(planService(other, request).action);
+        });
+        return [...differences, ...replaced.map((name) => `${name}, whose namespace it shares, is replaced`)];
+    }
+    if (replicas.every((container) => container.configHash === request.hashes[service.name]))
+        return [];
+    if (differences.length > 0)
+        return differences;
     if (replicas.some((container) => container.image !== service.image))
         return ['image'];
     // The container is not what the store says of it: changed by hand, or another version of Compose hashes differently.
     return ['the running container differs from its release'];
 }
+/** Services in whose containers this one lives (`network_mode: service:web` and the like). Compose refuses circles. */
+function findJoined(service) {
+    const modes = ['network_mode', 'pid', 'ipc'].map((key) => readText(service.raw, key));
+    const volumes = readList(service.raw, 'volumes_from').map((from) => (typeof from === 'string' ? from : ''));
+    return [
+        ...modes.flatMap((mode) => /^service:(.+)$/.exec(mode)?.[1] ?? []),
+        ...volumes.filter((from) => from !== '' && !from.startsWith('container:')).map((from) => from.split(':')[0] ?? ''),
+    ];
+}
+/** What leaves the project. Containers that no release knows are not ours to remove. */
 function planRemovals(request) {
-    const wanted = new Set(request.project.services.map((service) => service.name));
-    const there = [...new Set(request.facts.containers.filter((c) => !c.oneoff).map((c) => c.service))].sort();
-    return there
-        .filter((name) => !wanted.has(name))
-        .map((name) => {
-        const replicas = replicasOf(request.facts.containers, name);
-        return {
-            service: name,
-            action: 'remove',
-            reasons: ['no longer in the Compose file'],
-            stateful: false,
-            imageBefore: replicas[0]?.image,
-            imageAfter: undefined,
-            replicas: 0,
-        };
-    });
+    return listLeavers(request)
+        .filter((name) => request.released.has(name))
+        .map((name) => ({
+        service: name,
+        action: 'remove',
+        reasons: ['no longer in the Compose file'],
+        stateful: false,
+        imageBefore: replicasOf(request.facts.containers, name)[0]?.image,
+        imageAfter: undefined,
+        replicas: 0,
+    }));
+}
+/** Services with containers that the Compose file does not have. */
+function listLeavers({ project, facts }) {
+    const wanted = new Set(project.services.map((service) => service.name));
+    const there = new Set(facts.containers.filter((container) => !container.oneoff).map((container) => container.service));
+    return [...there].filter((name) => !wanted.has(name)).sort();
 }
 function planSteps(services, request) {
-    const { project, target, layout, release, previous, readyTimeoutSeconds } = request;
-    const file = releaseComposeFile(layout, release);
-    const steps = [];
-    const released = readMember(request.before, 'services');
-    /** The release before can only bring back what it has: others were left by a deploy or a person before it. */
-    const isReleased = (name) => readMember(released, name) !== undefined;
-    const removed = named(services, 'remove').filter(isReleased);
-    if (removed.length > 0 && previous !== undefined) {
-        // Before the others start: a service that was renamed must not hold its port or its volume against its successor.
-        steps.push({
-            kind: 'run',
-            id: 'stop-removed',
-            title: `stop ${removed.join(', ')}`,
-            do: stopServices(target, releaseComposeFile(layout, previous), removed),
-            undo: [{ verb: 'restore-services', release: previous, services: removed }],
-            timeoutSeconds: 60 + readyTimeoutSeconds,
-        });
-    }
-    const newNetworks = listNetworks(project).filter((name) => !request.facts.networks.includes(name));
-    let networksUndone = newNetworks.length === 0;
-    for (const [index, wave] of orderServices(project.services).entries()) {
-        const plans = wave.flatMap((service) => services.filter((plan) => plan.service === service.name && plan.action !== 'keep'));
-        const created = named(plans, 'create');
-        const changed = plans
-            .filter((plan) => plan.action === 'replace' || plan.action === 'start')
-            .map((plan) => plan.service);
-        const longestStop = Math.max(0, ...wave.map((service) => service.stopGraceSeconds));
-        for (const [verb, names] of [
-            ['create', created],
-            ['replace', changed],
-        ]) {
-            if (names.length === 0)
-                continue;
-            const undo = [];
-            if (!networksUndone)
-                undo.push({ verb: 'remove-networks', networks: newNetworks });
-            networksUndone = true;
-            if (verb === 'create')
-                undo.push({ verb: 'remove-services', services: names });
-            else if (previous !== undefined)
-                undo.push(...undoReplacement(previous, names, isReleased));
-            steps.push({
-                kind: 'run',
-                id: `${verb}-${index + 1}`,
-                title: `${verb} ${names.join(', ')}`,
-                do: upServices(target, file, names),
-                undo,
-                timeoutSeconds: 60 + longestStop + readyTimeoutSeconds,
-            });
-        }
-        if (plans.length > 0) {
-            const names = [...created, ...changed];
-            steps.push({
-                kind: 'hold',
-                id: `ready-${index + 1}`,
-                title: `wait until ${names.join(', ')} ${names.length === 1 ? 'is' : 'are'} ready`,
-                gate: { gate: 'ready', services: names },
-                timeoutSeconds: readyTimeoutSeconds,
-            });
-        }
-    }
-    if (steps.length > 0) {
-        steps.push({
+    const undo = createUndo(request);
+    const networks = listNetworks(request.project).filter((name) => !request.facts.networks.includes(name));
+    const steps = [
+        ...planLeave(services, undo, request),
+        ...orderServices(request.project.services).flatMap((wave, index) => {
+            const names = new Set(wave.map((service) => service.name));
+            const plans = services.filter((plan) => names.has(plan.service) && plan.action !== 'keep');
+            const longestStop = Math.max(0, ...wave.map((service) => service.stopGraceSeconds));
+            return plans.length === 0 ? [] : planWave(index + 1, plans, longestStop, undo, request);
+        }),
+    ];
+    if (steps.length === 0)
+        return [];
+    // Compose makes them with the first service; the verb leaves alone what is not there.
+    const [first, ...rest] = steps;
+    const withNetworks = first?.kind === 'run' && networks.length > 0
+        ? [{ ...first, undo: [{ verb: 'remove-networks', networks }, ...first.undo] }, ...rest]
+        : steps;
+    return [
+        ...withNetworks,
+        {
             kind: 'hold',
             id: 'prove',
             title: 'prove the release',
             gate: { gate: 'proven' },
-            timeoutSeconds: readyTimeoutSeconds,
-        });
-    }
-    return steps;
-}
-function undoReplacement(previous, names, isReleased) {
-    const [back, away] = [names.filter(isReleased), names.filter((name) => !isReleased(name))];
-    return [
-        ...(away.length > 0 ? [{ verb: 'remove-services', services: away }] : []),
-        ...(back.length > 0 ? [{ verb: 'restore-services', release: previous, services: back }] : []),
+            timeoutSeconds: request.readyTimeoutSeconds,
+        },
     ];
+}
+/** Stops what leaves before the others start: a service that was renamed must not hold its port or volume against its successor. */
+function planLeave(services, undo, request) {
+    const { previous, target, layout, readyTimeoutSeconds } = request;
+    // Compose can only stop, and only bring back, what the release before has.
+    const leaving = named(services, 'remove').filter((name) => undo.isReleased(name));
+    if (leaving.length === 0 || previous === undefined)
+        return [];
+    return [
+        {
+            kind: 'run',
+            id: 'stop-removed',
+            title: `stop ${leaving.join(', ')}`,
+            do: stopServices(target, releaseComposeFile(layout, previous), leaving),
+            undo: undo.replacement(leaving),
+            timeoutSeconds: 60 + readyTimeoutSeconds,
+        },
+    ];
+}
+/** Services that do not depend on each other: made, replaced, and waited for together. */
+function planWave(number, plans, longestStopSeconds, undo, { target, layout, release, readyTimeoutSeconds }) {
+    const created = named(plans, 'create');
+    const changed = plans.filter((plan) => plan.action !== 'create').map((plan) => plan.service);
+    const run = (verb, names, way) => names.length === 0
+        ? []
+        : [
+            {
+                kind: 'run',
+                id: `${verb}-${number}`,
+                title: `${verb} ${names.join(', ')}`,
+                do: startServices(target, releaseComposeFile(layout, release), names),
+                undo: way,
+                timeoutSeconds: 60 + longestStopSeconds + readyTimeoutSeconds,
+            },
+        ];
+    const names = [...created, ...changed];
+    return [
+        ...run('create', created, [{ verb: 'remove-services', services: created }]),
+        ...run('replace', changed, undo.replacement(changed)),
+        {
+            kind: 'hold',
+            id: `ready-${number}`,
+            title: `wait until ${names.join(', ')} ${names.length === 1 ? 'is' : 'are'} ready`,
+            gate: { gate: 'ready', services: names },
+            timeoutSeconds: readyTimeoutSeconds,
+        },
+    ];
+}
+function createUndo({ before, previous }) {
+    const services = isObject(before) ? readProject(before).services : [];
+    const released = new Map(services.map((service) => [service.name, service]));
+    const awaited = new Set(services.flatMap((service) => Object.entries(service.dependsOn).flatMap(([name, how]) => (how === 'service_healthy' ? [name] : []))));
+    return {
+        isReleased: (name) => released.has(name),
+        replacement: (names) => {
+            // Left by somebody before that release: there is nothing to bring back.
+            const away = names.filter((name) => !released.has(name));
+            // What has run to its end is not put back: an old migration must not run on a new schema.
+            const back = names.filter((name) => released.get(name)?.oneShot === false);
+            const restored = back.filter((name) => awaited.has(name));
+            return [
+                ...(away.length > 0 ? [{ verb: 'remove-services', services: away }] : []),
+                ...(back.length > 0 && previous !== undefined
+                    ? [{ verb: 'restore-services', release: previous, services: back, awaited: restored }]
+                    : []),
+            ];
+        },
+    };
 }
 /** Names on the server of the networks that Compose will make. */
 function listNetworks(project) {
@@ -82455,6 +82841,128 @@ function judgeDisk(estimate, disk) {
     return findings;
 }
 
+;// CONCATENATED MODULE: ./shared/src/server/hazards.ts
+/** What Compose would do to a running project without asking: cut it off from its data or its network. Pure. */
+
+
+
+
+/**
+ * Networks and volumes that are on the server and that the new Compose file defines otherwise. Compose cannot change one:
+ * it takes it away and makes it anew, with every container on it cut off, or leaves it as it is without a word.
+ *
+ * @param before the current release's Compose file; undefined without one.
+ * @param existing names of what is on the server: what is not there is made as it is wanted.
+ */
+function judgeDefinitions(before, after, existing) {
+    const networks = listChanged('networks', before, after, existing.networks).map(({ name, keys }) => ({
+        message: `Network ${name} is defined otherwise than in the running release (${keys.join(', ')}): Compose would have to make it anew, and cut off every container on it.`,
+        hint: `Give it a new name (\`name:\`), or take the project down first: \`docker compose -p ${readText(after, 'name')} down\`.`,
+    }));
+    const volumes = listChanged('volumes', before, after, existing.volumes).map(({ name, keys }) => ({
+        message: `Volume ${name} is defined otherwise than in the running release (${keys.join(', ')}): Compose would have to make it anew, and its data is in the old one.`,
+        hint: 'Give the new one another name (`name:`), and copy the data.',
+    }));
+    return [...networks, ...volumes];
+}
+function listChanged(kind, before, after, existing) {
+    const old = readDefinitions(before, kind);
+    return [...readDefinitions(after, kind)].flatMap(([name, definition]) => {
+        const was = old.get(name);
+        if (was === undefined || !existing.includes(name))
+            return [];
+        const keys = [...new Set([...Object.keys(was), ...Object.keys(definition)])]
+            .filter((key) => canonical(hazards_settle(key, was[key])) !== canonical(hazards_settle(key, definition[key])))
+            .sort();
+        return keys.length === 0 ? [] : [{ name, keys }];
+    });
+}
+/** By the name on the server; without those that are made elsewhere (`external`), and without what Compose does not read. */
+function readDefinitions(project, kind) {
+    const entries = readMember(project, kind);
+    if (!isObject(entries))
+        return new Map();
+    return new Map(Object.entries(entries)
+        .filter(([, entry]) => (readMember(entry, 'external') ?? false) === false)
+        .map(([key, entry]) => [
+        nameOnServer(project, kind, key),
+        isObject(entry)
+            ? Object.fromEntries(Object.entries(entry).filter(([member]) => member !== 'name' && !member.startsWith('x-')))
+            : {},
+    ]));
+}
+function nameOnServer(project, kind, key) {
+    return readText(project, kind, key, 'name') || `${readText(project, 'name')}_${key}`;
+}
+/** Where "no" is another answer than none: none is then the daemon's own setting. */
+const THREE_STATES = new Set(['enable_ipv4', 'enable_ipv6']);
+/** What says nothing becomes undefined: versions of Compose differ in whether they render it. */
+function hazards_settle(key, value) {
+    if (value === '' || (value === false && !THREE_STATES.has(key)))
+        return undefined;
+    return dropEmpty(value);
+}
+function dropEmpty(value) {
+    if (value === undefined || value === null)
+        return undefined;
+    if (Array.isArray(value)) {
+        // Its items keep their places.
+        return value.length === 0 ? undefined : value.map((item) => dropEmpty(item) ?? null);
+    }
+    if (!isObject(value))
+        return value;
+    const members = Object.entries(value).flatMap(([key, member]) => {
+        const kept = dropEmpty(member);
+        return kept === undefined ? [] : [[key, kept]];
+    });
+    return members.length === 0 ? undefined : Object.fromEntries(members);
+}
+/**
+ * Data in a volume without a name (an image's VOLUME) that the new Compose file covers with another mount. Compose hands
+ * such a volume on to the next container only where nothing else is mounted.
+ *
+ * @param after the new Compose file, which `services` were read from.
+ */
+function judgeAnonymousVolumes(containers, services, after) {
+    return containers
+        .filter((container) => !container.oneoff)
+        .flatMap((container) => {
+        const wanted = services.find((service) => service.name === container.service)?.mounts ?? [];
+        return container.mounts.filter(isAnonymous).flatMap(({ name: volume, destination }) => {
+            const next = wanted.find((mount) => plainPath(mount.target) === plainPath(destination));
+            if (next === undefined || next.source === '' || !['volume', 'bind'].includes(next.type))
+                return [];
+            // Compose doubles `$` in what it renders.
+            const source = next.type === 'volume' ? nameOnServer(after, 'volumes', next.source) : next.source.replaceAll('$$', '$');
+            const { name, image } = container;
+            return [
+                {
+                    message: `Container ${name} keeps data in an anonymous volume at ${destination}, and the new Compose file mounts ${next.type === 'volume' ? `volume ${source} there, which would start empty` : `${source} there, which does not hold it`}.`,
+                    hint: `Keep the mount as it is, or copy the data first, and remove the container (its volume stays): docker stop ${name} && docker run --rm --user 0 --entrypoint cp -v ${volume}:/from:ro -v ${source}:/to ${image} -a /from/. /to/ && docker rm ${name}`,
+                },
+            ];
+        });
+    });
+}
+function isAnonymous({ type, name }) {
+    return type === 'volume' && /^[0-9a-f]{64}$/.test(name);
+}
+function plainPath(path) {
+    return external_node_path_namespaceObject.posix.normalize(path).replace(/(?<=.)\/+$/, '');
+}
+/** A folder is one project's: its relative mounts are there, and its store's `current` is one release of one project. */
+function judgeOwner(releases, project, path) {
+    const other = releases.findLast((release) => release.project !== '' && release.project !== project);
+    if (other === undefined)
+        return [];
+    return [
+        {
+            message: `The folder ${path} belongs to project ${other.project} (release ${other.id}): two projects in one folder would share its data.`,
+            hint: `Choose another folder with the input path, or deploy as project ${other.project} (input project).`,
+        },
+    ];
+}
+
 ;// CONCATENATED MODULE: ./action-deploy/src/prepare.ts
 
 
@@ -82479,7 +82987,11 @@ async function prepare(deployment) {
     const all = [
         ...rendered.findings,
         ...findings,
+        ...judgeOwner(facts.releases, source.project, facts.path),
         ...judgePaused(deployment),
+        ...judgeDefinitions(parseCurrent(deployment), rendered.raw, facts),
+        ...judgeAnonymousVolumes(facts.containers, rendered.services, rendered.raw),
+        ...judgeSharedPorts(rendered.services),
         ...judgePorts(rendered.services, facts, source.project),
         ...judgeSpace(images, rendered, deployment),
         ...inputs.refresh
@@ -82503,15 +83015,22 @@ async function planWith(images, release, rendered, deployment) {
         project,
         hashes,
         facts,
-        before: facts.currentCompose === '' ? undefined : parseYaml(facts.currentCompose),
+        before: parseCurrent(deployment),
         previous: facts.current,
+        released: new Set(facts.releases.flatMap((one) => Object.keys(one.services))),
         release,
         target,
         layout,
         readyTimeoutSeconds: inputs.readyTimeoutSeconds,
         remarks: Object.fromEntries(images.filter((image) => image.remark !== '').map((image) => [image.service, image.remark])),
     });
+    for (const name of plan.unknown)
+        warn(deployment, describeUnknown(name, deployment));
     return { rendered, images, project, hashes, plan };
+}
+/** The current release's Compose file; undefined for a first deploy. */
+function parseCurrent({ facts }) {
+    return facts.currentCompose === '' ? undefined : parseYaml(facts.currentCompose);
 }
 /** Compose leaves a paused container as it is, and its service would never become ready. */
 function judgePaused({ facts }) {
@@ -82519,11 +83038,15 @@ function judgePaused({ facts }) {
         .filter((container) => container.state === 'paused')
         .map(({ name }) => ({ message: `Container ${name} is paused.`, hint: `On the server: docker unpause ${name}` }));
 }
+function describeUnknown(service, { facts, target }) {
+    const names = facts.containers.filter((one) => one.service === service && !one.oneoff).map((one) => one.name);
+    return `${names.join(', ')} (service ${service}) is of project ${target.project} and of no release: it is left alone. If nobody needs it: docker rm -f ${names.join(' ')}`;
+}
 function warnOfOverrides({ facts, layout }) {
     return facts.overrides.map((file) => `${layout.project}/${file} is on the server: a plain \`docker compose\` there merges it, Slipway does not.`);
 }
 /** Room for what is not on the server yet: images in Docker's data root, the release in the project's folder. */
-function judgeSpace(images, rendered, { facts, layout }) {
+function judgeSpace(images, rendered, { facts }) {
     const findings = [];
     if (facts.dataRootSpace !== undefined && facts.docker.kind === 'ready') {
         const missing = images.flatMap(({ present, resolution }) => !present && resolution?.kind === 'resolved' ? [resolution] : []);
@@ -82531,22 +83054,12 @@ function judgeSpace(images, rendered, { facts, layout }) {
         findings.push(...judgeDisk(estimateDisk(missing, local), { ...facts.dataRootSpace, path: facts.docker.dataRoot }));
     }
     const files = rendered.trees.flatMap((tree) => tree.files);
-    const neededBytes = STORE_RESERVE_BYTES + files.reduce((sum, file) => sum + file.content.byteLength, 0);
-    const { space } = facts;
-    if (space !== undefined &&
-        (space.freeBytes < neededBytes || (space.freeInodes ?? Infinity) < files.length + STORE_RESERVE_INODES)) {
-        findings.push({
-            message: `The release needs ${formatBytes(neededBytes)} in ${layout.store}, and ${formatBytes(space.freeBytes)} (${space.freeInodes ?? 'uncounted'} inodes) are free on ${space.mountPoint}.`,
-            hint: 'Free some space there.',
-        });
-    }
+    const bytes = files.reduce((sum, file) => sum + file.content.byteLength, 0);
+    findings.push(...judgeStoreSpace(facts, bytes, files.length));
     return findings;
 }
-/** For the rendered Compose file, the record, the journal, and what the containers write meanwhile. */
-const STORE_RESERVE_BYTES = 8 * 1024 * 1024;
-const STORE_RESERVE_INODES = 100;
 /** The release as the store keeps it. */
-function describeRelease({ rendered, images, project, hashes, plan }, { ports }) {
+function describeRelease({ rendered, images, project, hashes, plan }, { inputs, ports }) {
     const { commit, ref, actor, runUrl } = ports.runner.context;
     return {
         id: plan.release,
@@ -82557,6 +83070,7 @@ function describeRelease({ rendered, images, project, hashes, plan }, { ports })
         actor,
         runUrl,
         result: 'healthy',
+        checks: inputs.checks.map((check) => check.name),
         services: Object.fromEntries(images.map(({ service, reference, image }) => [service, { reference, image, configHash: hashes[service] ?? '' }])),
         files: rendered.trees.map((tree) => tree.address),
     };
@@ -82609,7 +83123,8 @@ function setOutputs(report, runner, redact) {
     runner.setOutput('release', report.release);
     runner.setOutput('previous-release', report.previous);
     runner.setOutput('result', report.result);
-    runner.setOutput('changed-services', JSON.stringify(report.plan === undefined ? [] : changedServices(report.plan)));
+    const touched = report.result !== 'refused' && report.result !== 'planned';
+    runner.setOutput('changed-services', JSON.stringify(touched && report.plan !== undefined ? changedServices(report.plan) : []));
     runner.setOutput('plan', report.plan === undefined ? '' : redact(JSON.stringify(describePlan(report.plan))));
     runner.setOutput('durations', JSON.stringify(roundAll(report.durations)));
 }
@@ -82781,7 +83296,7 @@ async function deploy(ports, report) {
             if (facts.journal !== '') {
                 // Until it has come through, nobody can say what serves.
                 report.result = 'failed';
-                await recover(facts, { ...ports, session, target, layout });
+                await recover(facts, { ...ports, session, target, layout, token: lock.token });
                 report.result = 'refused';
                 facts = await look();
             }
@@ -82793,7 +83308,7 @@ async function deploy(ports, report) {
         else if (facts.journal !== '') {
             warn({ ports, report }, 'An earlier deploy was interrupted on this server; the next one first puts that right.');
         }
-        await deployTo({ inputs, source, session, facts, layout, target, ports, report });
+        await deployTo({ inputs, source, session, facts, layout, target, token: lock?.token ?? '', ports, report });
     }
     finally {
         await lock?.release();
@@ -82838,7 +83353,7 @@ async function deployTo(deployment) {
     }
     ports.runner.saveState('settled', 'committed');
     await timed(deployment, 'finish', () => finish(preparation, release, deployment));
-    reporter.line(`Release ${release.id} is live on ${session.where}: ${changedServices(preparation.plan).join(', ')}.`);
+    reporter.line(`Release ${release.id} is live on ${session.where}: ${describeChanges(preparation.plan)}.`);
 }
 /** Also a server that runs everything as wanted gets a release, if it has none yet. */
 function isLive({ plan }, { facts }) {

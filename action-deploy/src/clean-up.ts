@@ -28,6 +28,7 @@ export async function cleanUp(ports: Ports): Promise<void> {
       inputs,
       session,
       layout,
+      token: lock.token,
       target: { project: source.project, projectDirectory: layout.project },
     });
     reporter.notice('Slipway', verdict);

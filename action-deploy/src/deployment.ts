@@ -14,6 +14,8 @@ export interface Deployment {
   readonly facts: ServerFacts;
   readonly layout: StoreLayout;
   readonly target: ComposeTarget;
+  /** Of the lock; empty in a dry run, which changes nothing. */
+  readonly token: string;
   readonly ports: Ports;
   readonly report: DeployReport;
 }

@@ -1,5 +1,5 @@
 /** Carries the plan out, looks at the new release, and says what became of it. */
-import { tagImages } from '#shared/commands/images';
+import { setTags, tagImages } from '#shared/commands/images';
 import { storeRelease } from '#shared/commands/store';
 import { renderYaml } from '#shared/compose/yaml';
 import { CancelledError, ConnectError, ReleaseError } from '#shared/errors';
@@ -10,9 +10,11 @@ import { groupResults } from '#shared/probes/outcome';
 import { runChecks } from '#shared/probes/run-checks';
 import { treeEntries } from '#shared/releases/shipped';
 import { packTar } from '#shared/releases/tar';
+import type { ServerFacts } from '#shared/server/facts';
 import { executeTransaction, type Outcome } from '#shared/transaction/execute';
 import { type Deployment, timed, warn } from './deployment';
 import { THIS_PROJECT } from './inputs';
+import type { DeployPlan } from './plan';
 import type { Preparation } from './prepare';
 import {
   BadReleaseError,
@@ -25,7 +27,7 @@ import {
 
 /** @throws ReleaseError that says what happened, what serves now, and what to do. */
 export async function execute(preparation: Preparation, release: Release, deployment: Deployment): Promise<void> {
-  const { session, layout, target, ports, report } = deployment;
+  const { session, facts, layout, target, token, ports, report } = deployment;
   const { plan, project } = preparation;
   const checks = deployment.inputs.checks.map((check) =>
     check.kind === 'container' && check.project === THIS_PROJECT ? { ...check, project: target.project } : check,
@@ -38,6 +40,7 @@ export async function execute(preparation: Preparation, release: Release, deploy
     changed: plan.services
       .filter((service) => service.action !== 'keep' && service.action !== 'remove')
       .map((service) => service.service),
+    kept: facts.containers.filter((one) => isKept(one.service, plan) && !one.oneoff),
     checks,
     baseline: new Set(report.baseline),
     ports,
@@ -56,13 +59,18 @@ export async function execute(preparation: Preparation, release: Release, deploy
           actor,
           hold: (step, signal) => verifier.hold(step, signal),
         },
-        { ...ports, session, target, layout },
+        { ...ports, session, target, layout, token },
       ),
     ),
   );
   report.timeline = outcome.timeline;
   report.checks = verifier.outcomes();
   report.containers = verifier.containers();
+  if (outcome.kind === 'overtaken') {
+    report.result = 'failed';
+    report.release = '';
+    throw outcome.cause;
+  }
   if (outcome.kind === 'undone') throw await explainFailure(outcome, preparation, context, deployment);
   report.result = 'deployed';
   report.release = plan.release;
@@ -81,8 +89,14 @@ async function readBaseline(checks: readonly Check[], deployment: Deployment): P
     ...ONCE,
     ...(check.kind === 'http' ? { releaseId: undefined } : {}),
   }));
+  // A check that is new with this release, as what it looks at may be, must pass now.
+  const before = facts.releases.find((release) => release.id === facts.current);
+  const hadToPass = (name: string): boolean => before?.result === 'adopted' || before?.checks.includes(name) === true;
   const outcomes = groupResults(await runChecks(once, { ...ports, session }));
-  const failing = outcomes.filter((outcome) => !outcome.ok).map((outcome) => outcome.check.name);
+  const failing = outcomes
+    .filter((outcome) => !outcome.ok)
+    .map((outcome) => outcome.check.name)
+    .filter(hadToPass);
   for (const name of failing) {
     warn(deployment, `Check ${name} failed before this deploy too: it is reported, and no reason to go back.`);
   }
@@ -107,7 +121,7 @@ function warnOfUnchecked({ services, changed }: VerifyContext, deployment: Deplo
 async function planStorage(
   { project, plan, rendered, images }: Preparation,
   release: Release,
-  { inputs, layout, target }: Deployment,
+  { inputs, facts, layout, target }: Deployment,
 ): Promise<Step[]> {
   const folder = `releases/${plan.release}`;
   const tar = await packTar([
@@ -116,7 +130,20 @@ async function planStorage(
     { path: `${folder}/release.json`, content: JSON.stringify(release) },
     ...rendered.trees.flatMap(treeEntries),
   ]);
+  const strayed = findStrayedTags(facts);
   return [
+    ...(strayed.length === 0
+      ? []
+      : [
+          {
+            kind: 'run',
+            id: 'hold-tags',
+            title: 'let the tags of what stays name what runs',
+            do: setTags(strayed),
+            undo: [],
+            timeoutSeconds: 60,
+          } as const,
+        ]),
     {
       kind: 'run',
       id: 'store',
@@ -137,6 +164,23 @@ async function planStorage(
       timeoutSeconds: 60,
     },
   ];
+}
+
+function isKept(service: string, plan: DeployPlan): boolean {
+  return plan.services.some((one) => one.service === service && one.action === 'keep');
+}
+
+/**
+ * An image without a digest (of a project that was adopted) is named by its tag alone. Where that tag has moved on the server
+ * since, Compose would recreate the service on the other image, though it is to stay; and on the way back, too.
+ */
+function findStrayedTags({ containers, images }: ServerFacts): { imageId: string; tag: string }[] {
+  const unpinned = containers.filter((one) => !one.oneoff && !one.image.includes('@') && one.imageId !== '');
+  return unpinned.flatMap(({ image, imageId }) => {
+    const tag = /:[^/]+$/.test(image) ? image : `${image}:latest`;
+    const named = images.find((local) => local.tags.includes(tag));
+    return named === undefined || named.id === imageId ? [] : [{ imageId, tag }];
+  });
 }
 
 async function explainFailure(
@@ -209,7 +253,7 @@ async function showEvidence(evidence: Evidence | undefined, { ports: { reporter 
   });
 }
 
-const SUMMARY_LOG_LINES = 8;
+const SUMMARY_LOG_LINES = 20;
 
 /** For the annotation and the summary: the states, and the end of the log. */
 function summarize(evidence: Evidence | undefined): string {

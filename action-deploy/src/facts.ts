@@ -177,9 +177,8 @@ async function relocate(
   ports: Pick<Ports, 'workspace' | 'signal'>,
 ): Promise<RenderedProject> {
   const trees = new Map<string, ShippedTree>();
-  /** Paths that stay on the server, by where they are there. */
-  const unshipped = new Map<string, string>();
-  const { raw, findings } = relocateProject(project, stagingRoot, (stagedPath) => {
+  const mounted: MountedPath[] = [];
+  const { raw, findings } = relocateProject(project, stagingRoot, (stagedPath, isWritable) => {
     const workspacePath = posix.relative(stagingRoot, stagedPath);
     const projectPath = posix.relative(posix.join(stagingRoot, source.directory), stagedPath);
     if (projectPath === '') {
@@ -190,10 +189,12 @@ async function relocate(
         },
       };
     }
+    const onServer = `${layout.project}/${projectPath}`;
     const tree = findTree(source.files, workspacePath);
     if (tree !== undefined) {
       trees.set(tree.address, tree);
-      return { path: `${layout.files}/${tree.address}/${tree.name}` };
+      mounted.push({ path: workspacePath, onServer, isShipped: true, isWritable });
+      return { path: `${layout.files}/${tree.address}/${tree.name}`, shipped: true };
     }
     if (projectPath.startsWith('..')) {
       return {
@@ -203,48 +204,72 @@ async function relocate(
         },
       };
     }
-    const onServer = `${layout.project}/${projectPath}`;
-    unshipped.set(workspacePath, onServer);
-    return { path: onServer };
+    mounted.push({ path: workspacePath, onServer, isShipped: false, isWritable });
+    return { path: onServer, shipped: false };
   });
   const services = readProject(raw).services;
-  const unshippedFindings = await judgeUnshipped(unshipped, session, ports);
+  const judged = await judgeMounts(mounted, session, ports);
   return {
     raw,
     services,
     trees: [...trees.values()],
-    findings: [...findings, ...judgeServices(services, layout), ...unshippedFindings.findings],
-    warnings: [...unshippedFindings.warnings, ...warnOfServices(services)],
+    findings: [...findings, ...judgeServices(services, layout), ...judged.findings],
+    warnings: [...judged.warnings, ...warnOfServices(services)],
   };
 }
 
-async function judgeUnshipped(
-  unshipped: ReadonlyMap<string, string>,
+/** A path of the project that a service mounts. */
+interface MountedPath {
+  /** In the workspace. */
+  readonly path: string;
+  /** Where it is, or would be, in the project's folder on the server. */
+  readonly onServer: string;
+  readonly isShipped: boolean;
+  readonly isWritable: boolean;
+}
+
+/** Mounts that would not be what people mean by them: Docker makes an empty folder of whatever is not there. */
+async function judgeMounts(
+  mounted: readonly MountedPath[],
   session: Session,
   ports: Pick<Ports, 'workspace' | 'signal'>,
 ): Promise<{ findings: PreflightFinding[]; warnings: string[] }> {
   const findings: PreflightFinding[] = [];
   const warnings: string[] = [];
-  const inWorkspace: [string, string][] = [];
-  for (const entry of unshipped) if (await ports.workspace.exists(entry[0])) inWorkspace.push(entry);
-  if (inWorkspace.length === 0) return { findings, warnings };
+  const doubtful = mounted.filter((one) => !one.isShipped || one.isWritable);
+  if (doubtful.length === 0) return { findings, warnings };
   const { stdout } = await session.run(
-    script(
-      'for p; do if [ -e "$p" ]; then echo 1; else echo 0; fi; done',
-      ...inWorkspace.map(([, onServer]) => onServer),
-    ),
+    script('for p; do if [ -e "$p" ]; then echo 1; else echo 0; fi; done', ...doubtful.map(({ onServer }) => onServer)),
     { purpose: 'look for mounted folders', signal: ports.signal },
   );
   const there = stdout.split('\n');
-  for (const [index, [path]] of inWorkspace.entries()) {
-    if (there[index] === '1') {
-      warnings.push(
-        `The Compose file mounts \`${path}\` from the server's project folder. The workspace has one too, which is not shipped: add it to the input files if that is the one you mean.`,
-      );
-    } else {
+  for (const [index, { path, onServer, isShipped, isWritable }] of doubtful.entries()) {
+    const onServerToo = there[index] === '1';
+    const shown = quoteValue(path);
+    if (isShipped && onServerToo) {
       findings.push({
-        message: `The Compose file mounts \`${path}\`, which is in the workspace but is not shipped, and the server has none.`,
-        hint: `Add it to the input files: \`files: ${path}\`.`,
+        message: `The Compose file mounts ${shown} writable, it is shipped, and the server has one of its own (${onServer}), which may hold data.`,
+        hint: 'Leave it out of the input files, if what is on the server is meant; or mount it read-only (`:ro`), if what is in the repository is.',
+      });
+    } else if (isShipped) {
+      warnings.push(
+        `The Compose file mounts ${shown} writable. It is shipped, and what was shipped does not change: it is mounted read-only. Write \`:ro\` there, or leave it out of the input files.`,
+      );
+    } else if (await ports.workspace.exists(path)) {
+      if (onServerToo) {
+        warnings.push(
+          `The Compose file mounts ${shown} from the server's project folder. The workspace has one too, which is not shipped: add it to the input files if that is the one you mean.`,
+        );
+      } else {
+        findings.push({
+          message: `The Compose file mounts ${shown}, which is in the workspace but is not shipped, and the server has none.`,
+          hint: `Add it to the input files: \`files: ${path}\`.`,
+        });
+      }
+    } else if (!onServerToo && !isWritable) {
+      findings.push({
+        message: `The Compose file mounts ${shown} read-only, and it is neither in the workspace nor on the server: Docker would make an empty folder of it.`,
+        hint: `Is it misspelled, or not committed? If it is to be on the server only, make it there first: ${onServer}`,
       });
     }
   }

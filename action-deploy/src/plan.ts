@@ -1,10 +1,10 @@
 /** From what is wanted and what is there to what is to be done, and why. Pure. */
-import { stopServices, upServices, type ComposeTarget } from '#shared/commands/compose';
+import { type ComposeTarget, startServices, stopServices } from '#shared/commands/compose';
 import { explainDifference } from '#shared/compose/difference';
-import { isObject, orderServices, type Project, type Service } from '#shared/compose/project';
+import { isObject, orderServices, type Project, readProject, type Service } from '#shared/compose/project';
 import type { Step, UndoVerb } from '#shared/model/step';
 import type { ContainerState } from '#shared/probes/container';
-import { type Json, readMember, readText } from '#shared/json';
+import { type Json, readList, readMember, readText } from '#shared/json';
 import { releaseComposeFile, type StoreLayout } from '#shared/releases/layout';
 import type { ServerFacts } from '#shared/server/facts';
 import { isStateful } from '#shared/strategies/stateful';
@@ -30,6 +30,8 @@ export interface DeployPlan {
   readonly steps: readonly Step[];
   /** Services that leave the project; removed after the commit. */
   readonly removed: readonly string[];
+  /** Services with containers of this project that no release knows: they are left alone. */
+  readonly unknown: readonly string[];
 }
 
 export interface PlanRequest {
@@ -40,6 +42,8 @@ export interface PlanRequest {
   /** The current release's Compose file as JSON; undefined for a first deploy. */
   readonly before: Json | undefined;
   readonly previous: string | undefined;
+  /** Names of all services that any release of the store has. */
+  readonly released: ReadonlySet<string>;
   readonly release: string;
   readonly target: ComposeTarget;
   readonly layout: StoreLayout;
@@ -59,12 +63,23 @@ export function planDeploy(request: PlanRequest): DeployPlan {
     services,
     steps: planSteps(services, request),
     removed: named(services, 'remove'),
+    unknown: listLeavers(request).filter((name) => !request.released.has(name)),
   };
 }
 
 /** Nothing would change on the server. */
 export function isUnchanged(plan: DeployPlan): boolean {
   return plan.services.every((service) => service.action === 'keep');
+}
+
+/** `created db, replaced api, removed web`. */
+export function describeChanges(plan: DeployPlan): string {
+  const done = { create: 'created', replace: 'replaced', start: 'started', remove: 'removed' } as const;
+  return (['create', 'replace', 'start', 'remove'] as const)
+    .map((action) => ({ words: done[action], names: named(plan.services, action) }))
+    .filter(({ names }) => names.length > 0)
+    .map(({ words, names }) => `${words} ${names.join(', ')}`)
+    .join('; ');
 }
 
 export function changedServices(plan: DeployPlan): string[] {
@@ -86,9 +101,8 @@ function planService(service: Service, request: PlanRequest): ServicePlan {
       ? { ...common, action: 'keep', reasons: ['no replicas wanted'] }
       : { ...common, action: 'create', reasons: ['has no container yet'] };
   }
-  if (replicas.some((container) => container.configHash !== request.hashes[service.name])) {
-    return { ...common, action: 'replace', reasons: explainReplacement(service, replicas, request) };
-  }
+  const reasons = explainReplacement(service, replicas, request);
+  if (reasons.length > 0) return { ...common, action: 'replace', reasons };
   if (replicas.length !== service.replicas) {
     return { ...common, action: 'replace', reasons: [`replicas ${replicas.length} -> ${service.replicas}`] };
   }
@@ -99,120 +113,183 @@ function planService(service: Service, request: PlanRequest): ServicePlan {
   return { ...common, action: 'keep', reasons: remark === undefined ? [] : [remark] };
 }
 
+/** A one-shot service of a release that was put back is there and has not run again: that is as it should be. */
 function isUp(container: ContainerState, oneShot: boolean): boolean {
-  return container.state === 'running' || (oneShot && container.state === 'exited' && container.exitCode === 0);
+  if (container.state === 'running') return true;
+  return oneShot && (container.state === 'created' || (container.state === 'exited' && container.exitCode === 0));
 }
 
+/** Why its containers cannot stay; empty when they can. */
 function explainReplacement(service: Service, replicas: readonly ContainerState[], request: PlanRequest): string[] {
   const before = readMember(readMember(request.before, 'services'), service.name);
-  const reasons = before === undefined ? [] : explainDifference(before, service.raw);
-  if (reasons.length > 0) return reasons;
+  const differences = before === undefined ? [] : explainDifference(before, service.raw);
+  const joined = findJoined(service);
+  if (joined.length > 0 && before !== undefined) {
+    // Compose puts the other container's ID in the place of its name, so the hash of the file is never that of the container.
+    const replaced = joined.filter((name) => {
+      const other = request.project.services.find((one) => one.name === name);
+      return other !== undefined && !['keep', 'start'].includes(planService(other, request).action);
+    });
+    return [...differences, ...replaced.map((name) => `${name}, whose namespace it shares, is replaced`)];
+  }
+  if (replicas.every((container) => container.configHash === request.hashes[service.name])) return [];
+  if (differences.length > 0) return differences;
   if (replicas.some((container) => container.image !== service.image)) return ['image'];
   // The container is not what the store says of it: changed by hand, or another version of Compose hashes differently.
   return ['the running container differs from its release'];
 }
 
+/** Services in whose containers this one lives (`network_mode: service:web` and the like). Compose refuses circles. */
+function findJoined(service: Service): string[] {
+  const modes = ['network_mode', 'pid', 'ipc'].map((key) => readText(service.raw, key));
+  const volumes = readList(service.raw, 'volumes_from').map((from) => (typeof from === 'string' ? from : ''));
+  return [
+    ...modes.flatMap((mode) => /^service:(.+)$/.exec(mode)?.[1] ?? []),
+    ...volumes.filter((from) => from !== '' && !from.startsWith('container:')).map((from) => from.split(':')[0] ?? ''),
+  ];
+}
+
+/** What leaves the project. Containers that no release knows are not ours to remove. */
 function planRemovals(request: PlanRequest): ServicePlan[] {
-  const wanted = new Set(request.project.services.map((service) => service.name));
-  const there = [...new Set(request.facts.containers.filter((c) => !c.oneoff).map((c) => c.service))].sort();
-  return there
-    .filter((name) => !wanted.has(name))
-    .map((name) => {
-      const replicas = replicasOf(request.facts.containers, name);
-      return {
-        service: name,
-        action: 'remove',
-        reasons: ['no longer in the Compose file'],
-        stateful: false,
-        imageBefore: replicas[0]?.image,
-        imageAfter: undefined,
-        replicas: 0,
-      };
-    });
+  return listLeavers(request)
+    .filter((name) => request.released.has(name))
+    .map((name) => ({
+      service: name,
+      action: 'remove',
+      reasons: ['no longer in the Compose file'],
+      stateful: false,
+      imageBefore: replicasOf(request.facts.containers, name)[0]?.image,
+      imageAfter: undefined,
+      replicas: 0,
+    }));
+}
+
+/** Services with containers that the Compose file does not have. */
+function listLeavers({ project, facts }: PlanRequest): string[] {
+  const wanted = new Set(project.services.map((service) => service.name));
+  const there = new Set(
+    facts.containers.filter((container) => !container.oneoff).map((container) => container.service),
+  );
+  return [...there].filter((name) => !wanted.has(name)).sort();
 }
 
 function planSteps(services: readonly ServicePlan[], request: PlanRequest): Step[] {
-  const { project, target, layout, release, previous, readyTimeoutSeconds } = request;
-  const file = releaseComposeFile(layout, release);
-  const steps: Step[] = [];
-  const released = readMember(request.before, 'services');
-  /** The release before can only bring back what it has: others were left by a deploy or a person before it. */
-  const isReleased = (name: string): boolean => readMember(released, name) !== undefined;
-  const removed = named(services, 'remove').filter(isReleased);
-  if (removed.length > 0 && previous !== undefined) {
-    // Before the others start: a service that was renamed must not hold its port or its volume against its successor.
-    steps.push({
-      kind: 'run',
-      id: 'stop-removed',
-      title: `stop ${removed.join(', ')}`,
-      do: stopServices(target, releaseComposeFile(layout, previous), removed),
-      undo: [{ verb: 'restore-services', release: previous, services: removed }],
-      timeoutSeconds: 60 + readyTimeoutSeconds,
-    });
-  }
-  const newNetworks = listNetworks(project).filter((name) => !request.facts.networks.includes(name));
-  let networksUndone = newNetworks.length === 0;
-  for (const [index, wave] of orderServices(project.services).entries()) {
-    const plans = wave.flatMap((service) =>
-      services.filter((plan) => plan.service === service.name && plan.action !== 'keep'),
-    );
-    const created = named(plans, 'create');
-    const changed = plans
-      .filter((plan) => plan.action === 'replace' || plan.action === 'start')
-      .map((plan) => plan.service);
-    const longestStop = Math.max(0, ...wave.map((service) => service.stopGraceSeconds));
-    for (const [verb, names] of [
-      ['create', created],
-      ['replace', changed],
-    ] as const) {
-      if (names.length === 0) continue;
-      const undo: UndoVerb[] = [];
-      if (!networksUndone) undo.push({ verb: 'remove-networks', networks: newNetworks });
-      networksUndone = true;
-      if (verb === 'create') undo.push({ verb: 'remove-services', services: names });
-      else if (previous !== undefined) undo.push(...undoReplacement(previous, names, isReleased));
-      steps.push({
-        kind: 'run',
-        id: `${verb}-${index + 1}`,
-        title: `${verb} ${names.join(', ')}`,
-        do: upServices(target, file, names),
-        undo,
-        timeoutSeconds: 60 + longestStop + readyTimeoutSeconds,
-      });
-    }
-    if (plans.length > 0) {
-      const names = [...created, ...changed];
-      steps.push({
-        kind: 'hold',
-        id: `ready-${index + 1}`,
-        title: `wait until ${names.join(', ')} ${names.length === 1 ? 'is' : 'are'} ready`,
-        gate: { gate: 'ready', services: names },
-        timeoutSeconds: readyTimeoutSeconds,
-      });
-    }
-  }
-  if (steps.length > 0) {
-    steps.push({
+  const undo = createUndo(request);
+  const networks = listNetworks(request.project).filter((name) => !request.facts.networks.includes(name));
+  const steps = [
+    ...planLeave(services, undo, request),
+    ...orderServices(request.project.services).flatMap((wave, index) => {
+      const names = new Set(wave.map((service) => service.name));
+      const plans = services.filter((plan) => names.has(plan.service) && plan.action !== 'keep');
+      const longestStop = Math.max(0, ...wave.map((service) => service.stopGraceSeconds));
+      return plans.length === 0 ? [] : planWave(index + 1, plans, longestStop, undo, request);
+    }),
+  ];
+  if (steps.length === 0) return [];
+  // Compose makes them with the first service; the verb leaves alone what is not there.
+  const [first, ...rest] = steps;
+  const withNetworks =
+    first?.kind === 'run' && networks.length > 0
+      ? [{ ...first, undo: [{ verb: 'remove-networks', networks } as const, ...first.undo] }, ...rest]
+      : steps;
+  return [
+    ...withNetworks,
+    {
       kind: 'hold',
       id: 'prove',
       title: 'prove the release',
       gate: { gate: 'proven' },
-      timeoutSeconds: readyTimeoutSeconds,
-    });
-  }
-  return steps;
+      timeoutSeconds: request.readyTimeoutSeconds,
+    },
+  ];
 }
 
-function undoReplacement(
-  previous: string,
-  names: readonly string[],
-  isReleased: (name: string) => boolean,
-): UndoVerb[] {
-  const [back, away] = [names.filter(isReleased), names.filter((name) => !isReleased(name))];
+/** Stops what leaves before the others start: a service that was renamed must not hold its port or volume against its successor. */
+function planLeave(services: readonly ServicePlan[], undo: Undo, request: PlanRequest): Step[] {
+  const { previous, target, layout, readyTimeoutSeconds } = request;
+  // Compose can only stop, and only bring back, what the release before has.
+  const leaving = named(services, 'remove').filter((name) => undo.isReleased(name));
+  if (leaving.length === 0 || previous === undefined) return [];
   return [
-    ...(away.length > 0 ? [{ verb: 'remove-services', services: away } as const] : []),
-    ...(back.length > 0 ? [{ verb: 'restore-services', release: previous, services: back } as const] : []),
+    {
+      kind: 'run',
+      id: 'stop-removed',
+      title: `stop ${leaving.join(', ')}`,
+      do: stopServices(target, releaseComposeFile(layout, previous), leaving),
+      undo: undo.replacement(leaving),
+      timeoutSeconds: 60 + readyTimeoutSeconds,
+    },
   ];
+}
+
+/** Services that do not depend on each other: made, replaced, and waited for together. */
+function planWave(
+  number: number,
+  plans: readonly ServicePlan[],
+  longestStopSeconds: number,
+  undo: Undo,
+  { target, layout, release, readyTimeoutSeconds }: PlanRequest,
+): Step[] {
+  const created = named(plans, 'create');
+  const changed = plans.filter((plan) => plan.action !== 'create').map((plan) => plan.service);
+  const run = (verb: 'create' | 'replace', names: readonly string[], way: readonly UndoVerb[]): Step[] =>
+    names.length === 0
+      ? []
+      : [
+          {
+            kind: 'run',
+            id: `${verb}-${number}`,
+            title: `${verb} ${names.join(', ')}`,
+            do: startServices(target, releaseComposeFile(layout, release), names),
+            undo: way,
+            timeoutSeconds: 60 + longestStopSeconds + readyTimeoutSeconds,
+          },
+        ];
+  const names = [...created, ...changed];
+  return [
+    ...run('create', created, [{ verb: 'remove-services', services: created }]),
+    ...run('replace', changed, undo.replacement(changed)),
+    {
+      kind: 'hold',
+      id: `ready-${number}`,
+      title: `wait until ${names.join(', ')} ${names.length === 1 ? 'is' : 'are'} ready`,
+      gate: { gate: 'ready', services: names },
+      timeoutSeconds: readyTimeoutSeconds,
+    },
+  ];
+}
+
+interface Undo {
+  /** Whether the release before has this service. */
+  isReleased(name: string): boolean;
+  /** The way back of services that are stopped or replaced. */
+  replacement(names: readonly string[]): UndoVerb[];
+}
+
+function createUndo({ before, previous }: PlanRequest): Undo {
+  const services = isObject(before) ? readProject(before).services : [];
+  const released = new Map(services.map((service) => [service.name, service]));
+  const awaited = new Set(
+    services.flatMap((service) =>
+      Object.entries(service.dependsOn).flatMap(([name, how]) => (how === 'service_healthy' ? [name] : [])),
+    ),
+  );
+  return {
+    isReleased: (name) => released.has(name),
+    replacement: (names) => {
+      // Left by somebody before that release: there is nothing to bring back.
+      const away = names.filter((name) => !released.has(name));
+      // What has run to its end is not put back: an old migration must not run on a new schema.
+      const back = names.filter((name) => released.get(name)?.oneShot === false);
+      const restored = back.filter((name) => awaited.has(name));
+      return [
+        ...(away.length > 0 ? [{ verb: 'remove-services', services: away } as const] : []),
+        ...(back.length > 0 && previous !== undefined
+          ? [{ verb: 'restore-services', release: previous, services: back, awaited: restored } as const]
+          : []),
+      ];
+    },
+  };
 }
 
 /** Names on the server of the networks that Compose will make. */

@@ -2,11 +2,12 @@
 import type { Project } from '#shared/compose/project';
 import { parseYaml } from '#shared/compose/yaml';
 import { type PreflightFinding, PreflightError } from '#shared/errors';
+import type { Json } from '#shared/json';
 import { estimateDisk, judgeDisk } from '#shared/images/disk';
-import { formatBytes } from '#shared/images/size';
 import type { Release } from '#shared/model/release';
 import { makeReleaseId } from '#shared/releases/layout';
-import { judgePorts, judgeServer } from '#shared/server/preflight';
+import { judgeAnonymousVolumes, judgeDefinitions, judgeOwner } from '#shared/server/hazards';
+import { judgePorts, judgeServer, judgeSharedPorts, judgeStoreSpace } from '#shared/server/preflight';
 import { type Deployment, warn } from './deployment';
 import { pinProject, readHashes, type RenderedProject, renderOnServer } from './facts';
 import { type ChosenImage, chooseImages } from './images';
@@ -32,7 +33,11 @@ export async function prepare(deployment: Deployment): Promise<Preparation> {
   const all: PreflightFinding[] = [
     ...rendered.findings,
     ...findings,
+    ...judgeOwner(facts.releases, source.project, facts.path),
     ...judgePaused(deployment),
+    ...judgeDefinitions(parseCurrent(deployment), rendered.raw, facts),
+    ...judgeAnonymousVolumes(facts.containers, rendered.services, rendered.raw),
+    ...judgeSharedPorts(rendered.services),
     ...judgePorts(rendered.services, facts, source.project),
     ...judgeSpace(images, rendered, deployment),
     ...inputs.refresh
@@ -61,8 +66,9 @@ export async function planWith(
     project,
     hashes,
     facts,
-    before: facts.currentCompose === '' ? undefined : parseYaml(facts.currentCompose),
+    before: parseCurrent(deployment),
     previous: facts.current,
+    released: new Set(facts.releases.flatMap((one) => Object.keys(one.services))),
     release,
     target,
     layout,
@@ -71,7 +77,13 @@ export async function planWith(
       images.filter((image) => image.remark !== '').map((image) => [image.service, image.remark]),
     ),
   });
+  for (const name of plan.unknown) warn(deployment, describeUnknown(name, deployment));
   return { rendered, images, project, hashes, plan };
+}
+
+/** The current release's Compose file; undefined for a first deploy. */
+function parseCurrent({ facts }: Deployment): Json | undefined {
+  return facts.currentCompose === '' ? undefined : parseYaml(facts.currentCompose);
 }
 
 /** Compose leaves a paused container as it is, and its service would never become ready. */
@@ -79,6 +91,11 @@ function judgePaused({ facts }: Deployment): PreflightFinding[] {
   return facts.containers
     .filter((container) => container.state === 'paused')
     .map(({ name }) => ({ message: `Container ${name} is paused.`, hint: `On the server: docker unpause ${name}` }));
+}
+
+function describeUnknown(service: string, { facts, target }: Deployment): string {
+  const names = facts.containers.filter((one) => one.service === service && !one.oneoff).map((one) => one.name);
+  return `${names.join(', ')} (service ${service}) is of project ${target.project} and of no release: it is left alone. If nobody needs it: docker rm -f ${names.join(' ')}`;
 }
 
 function warnOfOverrides({ facts, layout }: Deployment): string[] {
@@ -92,7 +109,7 @@ function warnOfOverrides({ facts, layout }: Deployment): string[] {
 function judgeSpace(
   images: readonly ChosenImage[],
   rendered: RenderedProject,
-  { facts, layout }: Deployment,
+  { facts }: Deployment,
 ): PreflightFinding[] {
   const findings: PreflightFinding[] = [];
   if (facts.dataRootSpace !== undefined && facts.docker.kind === 'ready') {
@@ -103,28 +120,15 @@ function judgeSpace(
     findings.push(...judgeDisk(estimateDisk(missing, local), { ...facts.dataRootSpace, path: facts.docker.dataRoot }));
   }
   const files = rendered.trees.flatMap((tree) => tree.files);
-  const neededBytes = STORE_RESERVE_BYTES + files.reduce((sum, file) => sum + file.content.byteLength, 0);
-  const { space } = facts;
-  if (
-    space !== undefined &&
-    (space.freeBytes < neededBytes || (space.freeInodes ?? Infinity) < files.length + STORE_RESERVE_INODES)
-  ) {
-    findings.push({
-      message: `The release needs ${formatBytes(neededBytes)} in ${layout.store}, and ${formatBytes(space.freeBytes)} (${space.freeInodes ?? 'uncounted'} inodes) are free on ${space.mountPoint}.`,
-      hint: 'Free some space there.',
-    });
-  }
+  const bytes = files.reduce((sum, file) => sum + file.content.byteLength, 0);
+  findings.push(...judgeStoreSpace(facts, bytes, files.length));
   return findings;
 }
-
-/** For the rendered Compose file, the record, the journal, and what the containers write meanwhile. */
-const STORE_RESERVE_BYTES = 8 * 1024 * 1024;
-const STORE_RESERVE_INODES = 100;
 
 /** The release as the store keeps it. */
 export function describeRelease(
   { rendered, images, project, hashes, plan }: Preparation,
-  { ports }: Deployment,
+  { inputs, ports }: Deployment,
 ): Release {
   const { commit, ref, actor, runUrl } = ports.runner.context;
   return {
@@ -136,6 +140,7 @@ export function describeRelease(
     actor,
     runUrl,
     result: 'healthy',
+    checks: inputs.checks.map((check) => check.name),
     services: Object.fromEntries(
       images.map(({ service, reference, image }) => [service, { reference, image, configHash: hashes[service] ?? '' }]),
     ),

@@ -54,7 +54,11 @@ export function setOutputs(
   runner.setOutput('release', report.release);
   runner.setOutput('previous-release', report.previous);
   runner.setOutput('result', report.result);
-  runner.setOutput('changed-services', JSON.stringify(report.plan === undefined ? [] : changedServices(report.plan)));
+  const touched = report.result !== 'refused' && report.result !== 'planned';
+  runner.setOutput(
+    'changed-services',
+    JSON.stringify(touched && report.plan !== undefined ? changedServices(report.plan) : []),
+  );
   runner.setOutput('plan', report.plan === undefined ? '' : redact(JSON.stringify(describePlan(report.plan))));
   runner.setOutput('durations', JSON.stringify(roundAll(report.durations)));
 }

@@ -12,7 +12,7 @@ import { type Deployment, timed, warn } from './deployment';
 import { execute } from './execute';
 import { discard, finish } from './finish';
 import { pullImages } from './images';
-import { changedServices, isUnchanged } from './plan';
+import { describeChanges, isUnchanged } from './plan';
 import { describeRelease, planWith, prepare, type Preparation } from './prepare';
 import { createReport, type DeployReport, renderPlan, renderSummary, setOutputs } from './report';
 import { lockProject, readFacts, readRequest } from './request';
@@ -55,7 +55,7 @@ async function deploy(ports: Ports, report: DeployReport): Promise<void> {
       if (facts.journal !== '') {
         // Until it has come through, nobody can say what serves.
         report.result = 'failed';
-        await recover(facts, { ...ports, session, target, layout });
+        await recover(facts, { ...ports, session, target, layout, token: lock.token });
         report.result = 'refused';
         facts = await look();
       }
@@ -69,7 +69,7 @@ async function deploy(ports: Ports, report: DeployReport): Promise<void> {
     } else if (facts.journal !== '') {
       warn({ ports, report }, 'An earlier deploy was interrupted on this server; the next one first puts that right.');
     }
-    await deployTo({ inputs, source, session, facts, layout, target, ports, report });
+    await deployTo({ inputs, source, session, facts, layout, target, token: lock?.token ?? '', ports, report });
   } finally {
     await lock?.release();
     await session.close();
@@ -114,7 +114,7 @@ async function deployTo(deployment: Deployment): Promise<void> {
   }
   ports.runner.saveState('settled', 'committed');
   await timed(deployment, 'finish', () => finish(preparation, release, deployment));
-  reporter.line(`Release ${release.id} is live on ${session.where}: ${changedServices(preparation.plan).join(', ')}.`);
+  reporter.line(`Release ${release.id} is live on ${session.where}: ${describeChanges(preparation.plan)}.`);
 }
 
 /** Also a server that runs everything as wanted gets a release, if it has none yet. */

@@ -23,6 +23,8 @@ export interface VerifyContext {
   readonly services: readonly Service[];
   /** Services that this deploy changes. */
   readonly changed: readonly string[];
+  /** Containers that the plan leaves alone, as they were before. */
+  readonly kept: readonly ContainerState[];
   readonly checks: readonly Check[];
   /** Names of checks that failed before the deploy too. */
   readonly baseline: ReadonlySet<string>;
@@ -155,6 +157,9 @@ export function createVerifier(context: VerifyContext): Verifier {
   const assertSteady = async (signal: AbortSignal): Promise<void> => {
     const decline = findDecline([...ready.values()], await look(signal), targetsOf(context.changed));
     if (decline !== undefined) await fail(decline.service, decline.reason, decline.containers);
+    const lost = context.kept.find((before) => containers.every((now) => now.id !== before.id));
+    if (lost !== undefined)
+      await fail(lost.service, `${lost.name} was to be left alone, and is gone or was replaced`, []);
   };
   const checkRelease = async (signal: AbortSignal): Promise<void> => {
     if (context.checks.length === 0) return;
@@ -199,7 +204,7 @@ export async function waitForRestored(
   const { services } = parseProject(compose);
   const restored = services.map((service) => service.name).filter((name) => names.includes(name));
   if (restored.length === 0) return undefined;
-  const verifier = createVerifier({ ...context, services, changed: [], checks: [], baseline: new Set() });
+  const verifier = createVerifier({ ...context, services, changed: [], kept: [], checks: [], baseline: new Set() });
   try {
     await verifier.hold(
       {

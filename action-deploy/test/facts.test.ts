@@ -229,7 +229,87 @@ describe('renderOnServer', () => {
   test("the server's own folder is mounted from there", async () => {
     const { rendered, session } = await render({ services: bind(`${STAGE}/data`) });
     expect(rendered.services[0]?.mounts[0]?.source).toBe('/srv/shop/data');
-    expect([rendered.findings, rendered.warnings, session.commands.length]).toEqual([[], [], 1]);
+    expect([rendered.findings, rendered.warnings, session.commands.length]).toEqual([[], [], 2]);
+    expect(session.commands[1]?.command.words.slice(4)).toEqual(['/srv/shop/data']);
+    expect(rendered.services[0]?.mounts[0]?.readOnly).toBe(false);
+  });
+
+  describe('a mount of the project', () => {
+    const judge = async (
+      there: string,
+      mount: object = {},
+      shipped = false,
+    ): Promise<{ findings: { message: string; hint: string }[]; warnings: readonly string[]; readOnly: unknown }> => {
+      const { rendered } = await render({
+        ...(shipped ? { files: { 'data/x': 'x' }, over: { files: 'data' } } : {}),
+        services: bind(`${STAGE}/data`, mount),
+        there,
+      });
+      return {
+        findings: [...rendered.findings],
+        warnings: rendered.warnings,
+        readOnly: rendered.services[0]?.mounts[0]?.readOnly,
+      };
+    };
+
+    test('shipped, to read: nobody needs to ask', async () => {
+      const { rendered, session } = await render({
+        files: { 'data/x': 'x' },
+        over: { files: 'data' },
+        services: bind(`${STAGE}/data`, { read_only: true }),
+      });
+      expect([rendered.findings, rendered.warnings, session.commands.length]).toEqual([[], [], 1]);
+    });
+
+    test('shipped, to write, and the server has data of its own there: refused', async () => {
+      const { findings, warnings } = await judge('1\n', {}, true);
+      expect(findings).toEqual([
+        {
+          message:
+            'The Compose file mounts `data` writable, it is shipped, and the server has one of its own (/srv/shop/data), which may hold data.',
+          hint: expect.stringContaining(':ro') as string,
+        },
+      ]);
+      expect(warnings).toEqual([]);
+    });
+
+    test('shipped, to write, and the server has none: a warning, and it is mounted to read', async () => {
+      const { findings, warnings, readOnly } = await judge('0\n', {}, true);
+      expect(findings).toEqual([]);
+      expect(warnings).toEqual([expect.stringContaining('`data` writable. It is shipped') as string]);
+      expect(readOnly).toBe(true);
+    });
+
+    test('to read, and it is nowhere: refused, Docker would make an empty folder of it', async () => {
+      const { findings } = await judge('0\n', { read_only: true });
+      expect(findings).toEqual([
+        {
+          message: expect.stringContaining(
+            '`data` read-only, and it is neither in the workspace nor on the server',
+          ) as string,
+          hint: expect.stringContaining('/srv/shop/data') as string,
+        },
+      ]);
+    });
+
+    test('to read, and the server has it; to write, and it is nowhere: fine', async () => {
+      expect(await judge('1\n', { read_only: true })).toMatchObject({ findings: [], warnings: [] });
+      expect(await judge('0\n')).toMatchObject({ findings: [], warnings: [], readOnly: false });
+    });
+
+    test('each is asked about in its turn', async () => {
+      const mounts = ['kept', 'lost', 'made'].map((name) => ({
+        type: 'bind',
+        source: `${STAGE}/${name}`,
+        target: `/${name}`,
+        read_only: name !== 'made',
+      }));
+      const { rendered } = await render({
+        services: { web: { image: 'web:1', volumes: mounts } },
+        there: '1\n0\n0\n',
+      });
+      expect(rendered.findings.map(({ message }) => /`(\w+)`/.exec(message)?.[1])).toEqual(['lost']);
+    });
   });
 
   test.each([

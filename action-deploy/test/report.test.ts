@@ -44,6 +44,7 @@ const plan: DeployPlan = {
   ],
   steps: [{ kind: 'hold', id: 'prove', title: 'prove the release', gate: { gate: 'proven' }, timeoutSeconds: 1 }],
   removed: ['old'],
+  unknown: [],
 };
 
 const report = (over: Partial<DeployReport> = {}): DeployReport => ({
@@ -70,7 +71,8 @@ test.each<DeployResult>(['deployed', 'unchanged', 'planned', 'reverted', 'refuse
       const set = outputs(one);
       expect(Object.keys(set).sort()).toEqual(NAMES);
       expect(set['result']).toBe(result);
-      expect(JSON.parse(set['changed-services'] ?? '')).toEqual(one.plan === undefined ? [] : ['web', 'old']);
+      const touched = one.plan !== undefined && result !== 'refused' && result !== 'planned';
+      expect(JSON.parse(set['changed-services'] ?? '')).toEqual(touched ? ['web', 'old'] : []);
       expect(() => JSON.parse(set['durations'] ?? '') as unknown).not.toThrow();
       expect(renderSummary(one)).toMatch(/^### \S/);
     }

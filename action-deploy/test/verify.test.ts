@@ -2,6 +2,7 @@ import { CancelledError, ProbeError } from '#shared/errors';
 import type { HoldStep } from '#shared/model/step';
 import { readProject, type Service } from '#shared/compose/project';
 import type { Http } from '#shared/ports';
+import { parseContainers } from '#shared/probes/container';
 import { parseChecks } from '#shared/probes/check';
 import type { Check } from '#shared/probes/check-model';
 import { FakeClock } from '../../shared/test/fakes/clock';
@@ -10,6 +11,7 @@ import { FakeSession } from '../../shared/test/fakes/session';
 import { BadReleaseError, createVerifier, waitForRestored, type Verifier, type VerifyContext } from '../src/verify';
 
 interface Look {
+  readonly id?: string;
   readonly service?: string;
   readonly status?: string;
   readonly health?: string;
@@ -21,6 +23,7 @@ interface Look {
 function inspected(look: Look): object {
   const {
     service = 'web',
+    id = `id-${service}`,
     status = 'running',
     health,
     restarts = 0,
@@ -28,7 +31,7 @@ function inspected(look: Look): object {
     startedAt = '2026-11-22T12:00:00Z',
   } = look;
   return {
-    Id: `id-${service}`,
+    Id: id,
     Name: `/shop-${service}-1`,
     RestartCount: restarts,
     State: {
@@ -50,6 +53,7 @@ interface Scene {
   readonly services?: readonly Service[];
   readonly checks?: readonly Check[];
   readonly baseline?: readonly string[];
+  readonly kept?: VerifyContext['kept'];
   readonly http?: Http;
   readonly log?: string | Error;
 }
@@ -76,6 +80,7 @@ function scene(
     project: 'shop',
     services: over.services ?? services(),
     changed: ['web'],
+    kept: over.kept ?? [],
     checks: over.checks ?? [],
     baseline: new Set(over.baseline),
     ports: { http: over.http ?? refuse, clock, reporter },
@@ -250,6 +255,43 @@ describe('proven', () => {
       await verifier.hold(proven, signal);
       expect(verifier.outcomes()).toMatchObject([{ ok: false }]);
     });
+  });
+});
+
+describe('what was to be left alone', () => {
+  const [db] = parseContainers(JSON.stringify([inspected({ service: 'db', id: 'db-before' })]));
+  if (db === undefined) throw new Error('no container was read');
+  const fine: Look = { health: 'healthy' };
+  const prove = async (later: readonly Look[], services?: readonly Service[]): Promise<unknown> => {
+    const { verifier } = scene([[fine, { service: 'db', id: 'db-before' }], later], {
+      kept: [db],
+      ...(services === undefined ? {} : { services }),
+    });
+    await verifier.hold(ready(), signal);
+    return verifier.hold(proven, signal);
+  };
+
+  test('and is still there is fine, whatever it does', async () => {
+    await expect(prove([fine, { service: 'db', id: 'db-before' }])).resolves.toBeUndefined();
+    await expect(
+      prove([fine, { service: 'db', id: 'db-before', status: 'exited', exitCode: 1 }]),
+    ).resolves.toBeUndefined();
+  });
+
+  test.each<[string, readonly Look[]]>([
+    ['is gone', [fine]],
+    ['is another container now', [fine, { service: 'db', id: 'db-after' }]],
+  ])('and %s fails the release, and names it', async (_name, later) => {
+    const failure = await failureOf(prove(later));
+    expect(failure).toMatchObject({
+      service: 'db',
+      message: 'shop-db-1 was to be left alone, and is gone or was replaced',
+    });
+  });
+
+  test('is looked for until the monitor time is over', async () => {
+    const watched = services({ deploy: { update_config: { monitor: '10s' } } });
+    await expect(prove([fine], watched)).rejects.toThrow('shop-db-1 was to be left alone');
   });
 });
 

@@ -68846,6 +68846,10 @@ class PreflightError extends SlipwayError {
 class LockHeldError extends (/* unused pure expression or super */ null && (SlipwayError)) {
     code = 'lock-held';
 }
+/** This session had the lock and lost it: another one may be at work. */
+class LockLostError extends (/* unused pure expression or super */ null && (SlipwayError)) {
+    code = 'lock-lost';
+}
 /** One or more checks did not pass. */
 class ProbeError extends SlipwayError {
     code = 'probe';
@@ -71207,7 +71211,7 @@ const RESERVED = new Set([
  * A POSIX sh script with parameters. The script's text is a constant of ours; whatever varies comes in as `$1`, `$2`, ...
  * and is never part of the text.
  */
-function script(text, ...parameters) {
+function render_script(text, ...parameters) {
     return { words: ['sh', '-c', text, 'slipway', ...parameters] };
 }
 
@@ -71376,6 +71380,10 @@ const KEEPALIVE_SECONDS = 5;
 const MISSED_KEEPALIVES = 3;
 /** sshd's MaxSessions is 10 by default; what is above it is refused, not queued. */
 const MAX_CHANNELS = 8;
+/** How much of a program's input is under way at once: at first, at least, and at most. */
+const BURST_BYTES = { first: 64 * 1024, least: 16 * 1024, most: 1024 * 1024 };
+/** How long a burst may take until it has arrived: what is quicker is doubled, what is slower halved. */
+const BURST_MS = { quick: 1000, slow: 2000 };
 /**
  * Connects, verifies the host key and logs in.
  *
@@ -71645,6 +71653,7 @@ class SshSession {
         const seconds = options.timeoutSeconds ?? ssh_session_RUN_SECONDS;
         let lastEnding;
         const limit = interruption(seconds, () => timedOut(command, options, this.where, seconds, hintForTimeout(lastEnding)), options.signal, this.#lost.signal);
+        const over = new AbortController();
         let claimed;
         try {
             claimed = await this.#claim(text, limit);
@@ -71667,8 +71676,8 @@ class SshSession {
                 if (!output.add('stderr', chunk))
                     isTooMuch();
             });
-            channel.end(stdinOf(command));
-            const ending = await limit.race(Promise.race([closed, tooMuch]));
+            const fed = feed(this.#client, channel, stdinOf(command), over.signal);
+            const ending = await limit.race(Promise.race([closed, tooMuch, fed.then(async () => closed)]));
             // Where both came at once, the loss counts: the output may be cut.
             limit.signal.throwIfAborted();
             if (ending === undefined)
@@ -71677,6 +71686,7 @@ class SshSession {
         }
         finally {
             limit.dispose();
+            over.abort();
             if (claimed !== undefined) {
                 stop(this.#client, claimed.program.channel);
                 claimed.giveBack();
@@ -71867,6 +71877,59 @@ async function exitedUnread(program) {
 }
 function toEnding(code, name = 'unknown') {
     return code === null ? { kind: 'signal', name } : { kind: 'exit', code };
+}
+/**
+ * Gives a program its input in bursts, each when the one before has arrived. All at once, up to a window's 2 MB would lie
+ * between here and the server, on a slow link for most of a minute, and the heartbeat of another channel behind it. How
+ * full the socket is does not tell: the kernel and the routers on the way have queues of their own.
+ *
+ * @param over ends it: loss, time, cancellation, or the program's end. A program that does not read is no failure.
+ */
+async function feed(client, channel, input, over) {
+    let rest = Buffer.from(input);
+    for (let bytes = BURST_BYTES.first; rest.length > bytes;) {
+        const burst = rest.subarray(0, bytes);
+        rest = rest.subarray(bytes);
+        // ssh2 calls back when the window had room for all of it, and never where the channel was closed.
+        await calledBack(over, (done) => channel.write(burst, done));
+        const sentMs = performance.now();
+        await calledBack(over, (done) => {
+            ask(client, done);
+        });
+        if (over.aborted)
+            return;
+        const tookMs = performance.now() - sentMs;
+        if (tookMs < BURST_MS.quick)
+            bytes = Math.min(bytes * 2, BURST_BYTES.most);
+        else if (tookMs > BURST_MS.slow)
+            bytes = Math.max(bytes / 2, BURST_BYTES.least);
+    }
+    channel.end(rest);
+}
+/**
+ * Asks the server something that changes nothing, to stop a forwarding that there is not: it answers in turn, so when all
+ * that was sent before has arrived.
+ */
+function ask(client, answered) {
+    try {
+        client.unforwardIn('127.0.0.1', 0, answered);
+    }
+    catch {
+        // Not connected any more: whoever waits for the answer hears of the loss.
+    }
+}
+/** Resolves when `begin` calls back, at the latest with the signal. */
+async function calledBack(over, begin) {
+    if (over.aborted)
+        return;
+    await new Promise((resolve) => {
+        const done = () => {
+            over.removeEventListener('abort', done);
+            resolve();
+        };
+        over.addEventListener('abort', done);
+        begin(done);
+    });
 }
 /** Ends what still runs behind a channel, as far as the server lets us: SIGTERM, then no more input, output or channel. */
 function stop(client, channel) {
@@ -73152,6 +73215,88 @@ function joinHostPort(host, port) {
     return `${host.includes(':') ? `[${host}]` : host}:${port}`;
 }
 
+;// CONCATENATED MODULE: ./shared/src/commands/server.ts
+
+
+const QUESTIONS = (/* unused pure expression or super */ null && (`${SECTION_FUNCTION}
+project=$3
+case $2 in /*) path=$2 ;; *) path=$HOME/$2 ;; esac
+store=$path/.slipway
+nearest() { n=$1; while [ ! -e "$n" ]; do n=\${n%/*}; n=\${n:-/}; done; printf '%s' "$n"; }
+account() { id -un; id -Gn; printf '%s\\n%s\\n' "$HOME" "$path"; }
+tools() { for t in flock tar timeout mktemp readlink; do command -v "$t" >/dev/null || echo "$t"; done; }
+folder() {
+  if [ -d "$path" ]; then echo directory; elif [ -e "$path" ]; then echo other; else echo missing; fi
+  n=$(nearest "$path")
+  if [ -d "$n" ] && [ -w "$n" ]; then echo writable; else echo "not-writable $n"; fi
+  [ ! -e "$store" ] || [ -w "$store" ] || echo "store-not-writable $(ls -ld "$store")"
+  for f in compose.override.yaml compose.override.yml docker-compose.override.yaml docker-compose.override.yml; do
+    [ ! -e "$path/$f" ] || echo "override $f"
+  done
+}
+space() { df -Pk "$1" && df -Pi "$1"; }
+containers() {
+  tries=0
+  while :; do
+    ids=$(docker ps -aq --no-trunc --filter "label=com.docker.compose.project=$project") || return
+    [ -n "$ids" ] || return 0
+    # A container that goes away between the two questions makes inspect fail: ask again.
+    if answer=$(docker inspect --type container --format "$format" $ids); then printf '%s\\n' "$answer"; return 0; fi
+    tries=$((tries + 1))
+    [ "$tries" -lt 5 ] || return 1
+  done
+}
+published() { docker ps --no-trunc --format '{{json .}}'; }
+networks() { docker network ls --filter "label=com.docker.compose.project=$project" --format '{{.Name}}'; }
+volumes() { docker volume ls --filter "label=com.docker.compose.project=$project" --format '{{.Name}}'; }
+images() {
+  ids=$(docker image ls -aq --no-trunc | sort -u) || return
+  [ -n "$ids" ] || return 0
+  docker image inspect --format '{"Id":{{json .Id}},"RepoTags":{{json .RepoTags}},"RepoDigests":{{json .RepoDigests}},"Size":{{json .Size}},"Layers":{{json .RootFS.Layers}}}' $ids
+}
+listening() { cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | awk '$4 == "0A" { print $2 }'; }
+releases() {
+  [ -d "$store/releases" ] || return 0
+  for f in "$store"/releases/*/release.json; do [ ! -e "$f" ] || { cat "$f" && echo; } || return; done
+}
+files() { [ ! -d "$store/files" ] || ls "$store/files"; }
+current() { [ ! -e "$store/current" ] || readlink "$store/current"; }
+rendered() { [ ! -e "$store/current" ] || cat "$store/current/compose.yaml"; }
+journal() { [ ! -e "$store/journal" ] || cat "$store/journal"; }
+format=$4
+section account account
+section tools tools
+section folder folder
+section current current
+section releases releases
+section files files
+section rendered rendered
+section journal journal
+if command -v docker >/dev/null; then
+  section docker docker info --format '{{json .}}'
+  section containers containers
+  section published published
+  section networks networks
+  section volumes volumes
+  section images images
+  root=$(docker info --format '{{.DockerRootDir}}' 2>/dev/null)
+  section root-space space "$(nearest "\${root:-/var/lib/docker}")"
+fi
+section space space "$(nearest "$path")"
+section listening listening
+`));
+/** What is asked of every container. Only what is needed: `docker inspect` as a whole prints the environment, which holds secrets. */
+const CONTAINER_FORMAT = '{"Id":{{json .Id}},"Name":{{json .Name}},"Image":{{json .Image}},"RestartCount":{{json .RestartCount}},' +
+    '"State":{{json .State}},"Mounts":{{json .Mounts}},' +
+    '"Config":{"Image":{{json .Config.Image}},"Labels":{{json .Config.Labels}}}}';
+/**
+ * @param token random, not guessable by what the server prints.
+ * @param path of the project; relative to the login's home where it is not absolute.
+ */
+function readServer(token, path, project) {
+    return { ...script(QUESTIONS, token, path, project, CONTAINER_FORMAT), secretOutput: true };
+}
+
 ;// CONCATENATED MODULE: ./shared/src/json.ts
 /** @returns undefined for text that is not JSON. */
 function parseJson(text) {
@@ -73225,13 +73370,12 @@ function failed(reason, detail = '') {
 }
 
 ;// CONCATENATED MODULE: ./shared/src/probes/container.ts
+/** Containers of a Compose project: the question, the answer, and what to think of it. */
 
 
 
 
-/** Only what is needed: `docker inspect` as a whole prints the environment, which holds secrets. */
-const FORMAT = '{"Id":{{json .Id}},"Name":{{json .Name}},"Image":{{json .Image}},"RestartCount":{{json .RestartCount}},' +
-    '"State":{{json .State}},"Config":{"Image":{{json .Config.Image}},"Labels":{{json .Config.Labels}}}}';
+
 /** A container that goes away between the two questions makes `inspect` fail: ask again, at most five times. */
 const INSPECT = `n=0
 while :; do
@@ -73249,7 +73393,7 @@ done`;
  * a JSON array, empty if there is none. Exits with docker's code if Docker cannot be asked.
  */
 function inspectContainers(project) {
-    return script(INSPECT, project, FORMAT);
+    return render_script(INSPECT, project, CONTAINER_FORMAT);
 }
 /**
  * Reads the answer to {@link inspectContainers}, or plain `docker inspect` output.
@@ -73287,6 +73431,11 @@ function parseContainer(container) {
         configHash: label('config-hash'),
         number: Number.parseInt(label('container-number'), 10) || 0,
         oneoff: label('oneoff').toLowerCase() === 'true',
+        mounts: readList(container, 'Mounts').map((mount) => ({
+            type: readText(mount, 'Type'),
+            name: readText(mount, 'Name'),
+            destination: readText(mount, 'Destination'),
+        })),
     };
 }
 function parseHealth(status) {

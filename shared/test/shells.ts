@@ -77,8 +77,12 @@ export class Machine {
 
   #argv(command: Command): string[] {
     const [program, ...rest] = command.words;
-    // `sh -c TEXT slipway ...` with the shell under test in the place of `sh`.
-    return program === 'sh' ? [...this.#shell.words, ...rest] : [program, ...rest];
+    // `sh -c TEXT slipway ...` with the shell under test in the place of `sh`, also behind `flock FILE`.
+    if (program === 'sh') return [...this.#shell.words, ...rest];
+    const [file, inner, ...words] = rest;
+    if (program === 'flock' && file !== undefined && inner === 'sh')
+      return [program, file, ...this.#shell.words, ...words];
+    return [program, ...rest];
   }
 
   #env(path?: string): NodeJS.ProcessEnv {

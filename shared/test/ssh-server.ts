@@ -46,6 +46,8 @@ export interface SshServerOptions {
   readonly algorithms?: Algorithms;
   /** The relay resets the connection when it has passed on this many bytes to the client. */
   readonly dropAfterBytes?: number;
+  /** The relay passes on no more than this from the client. */
+  readonly bytesPerSecond?: number;
 }
 
 export interface SshServer {
@@ -106,7 +108,12 @@ export async function startSshServer(options: SshServerOptions = {}): Promise<Ss
     const pair = [client, server] as const;
     pairs.add(pair);
     let passed = 0;
-    client.on('data', (chunk: Buffer) => server.write(chunk));
+    client.on('data', (chunk: Buffer) => {
+      server.write(chunk);
+      if (options.bytesPerSecond === undefined) return;
+      client.pause();
+      setTimeout(() => client.resume(), (chunk.length / options.bytesPerSecond) * 1000);
+    });
     server.on('data', (chunk: Buffer) => {
       passed += chunk.length;
       if (options.dropAfterBytes !== undefined && passed > options.dropAfterBytes) client.resetAndDestroy();

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { afterEach, describe, expect, test } from '@jest/globals';
 import { utils } from 'ssh2';
 import { connectSsh, type SshOptions } from '../src/adapters/ssh-session';
@@ -337,6 +338,41 @@ describe('run', () => {
     expect((await session.run({ words: ['wc', '-c'], stdin: bytes })).stdout.trim()).toBe('3000000');
     // Who does not read its input is no failure.
     expect((await session.run({ words: ['true'], stdin: bytes })).exitCode).toBe(0);
+  });
+
+  test('a heartbeat gets through between the pieces of a long input on a slow link', async () => {
+    const server = await serve({ bytesPerSecond: 600_000 });
+    const session = await connect(server.host());
+    const heart = await session.start({ words: ['cat'] });
+    let sentMs = performance.now();
+    let longestMs = 0;
+    const beat = (): void => {
+      sentMs = performance.now();
+      heart.stdin.write('beat\n');
+    };
+    heart.stdout.on('data', () => {
+      longestMs = Math.max(longestMs, performance.now() - sentMs);
+      beat();
+    });
+    const stdin = Buffer.alloc(2_400_000, 'ab\n');
+    const running = session.run({ words: ['sha256sum'], stdin });
+    await waitFor(() => server.commands.length === 2);
+    beat();
+    const { stdout } = await running;
+    // All of the input takes 4 s, the 2 MB of ssh2's window more than 3 s.
+    expect(Math.max(longestMs, performance.now() - sentMs)).toBeLessThan(2700);
+    expect(stdout).toContain(createHash('sha256').update(stdin).digest('hex'));
+    heart.close();
+  }, 20_000);
+
+  test.each(['reset', 'hangUp'] as const)('a long input on its way, then a %s', async (way) => {
+    const server = await serve({ bytesPerSecond: 500_000 });
+    const session = await connect(server.host());
+    const running = refusal(session.run({ words: ['cat'], stdin: Buffer.alloc(8_000_000) }));
+    await waitFor(() => server.commands.length === 1);
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    server[way]();
+    expect((await running).reason).toBe('lost');
   });
 
   test('8 MB of output', async () => {

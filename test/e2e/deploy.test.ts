@@ -512,15 +512,112 @@ describe('registry, lock and health checks', () => {
     expect(restorable(await serverState())).toEqual(restorable(before));
   });
 
-  test('a check that failed before the deploy is told, and is no reason to go back', async () => {
-    const run = await mustDeploy(checkout, {
-      'health-checks': `http://${theServer().address}:8080/broken 200 name:was-broken attempts:1\nssh+http://127.0.0.1:8080/ 200`,
-    });
+  test('a check of the release before that fails already is told, and is no reason to go back', async () => {
+    const checks = {
+      'health-checks':
+        '- name: outside\n  command: test ! -e outside-is-down\n- url: http://127.0.0.1:8080/\n  via: ssh',
+    };
+    await checkout.write({ 'compose.yaml': compose(appImage('v3')) });
+    await mustDeploy(checkout, checks);
+    await asDeploy('touch outside-is-down');
+    await checkout.write({ 'compose.yaml': compose(appImage('v1')) });
+    const run = await mustDeploy(checkout, checks);
+    await asDeploy('rm outside-is-down');
     expect(await get(8080)).toBe('v1');
     expect(run.outputs['result']).toBe('deployed');
     expect(
       run.annotations.filter((annotation) => annotation.type === 'warning').map((annotation) => annotation.message),
-    ).toEqual([expect.stringMatching(/was-broken failed before this deploy too/)]);
-    expect(run.summary).toMatch(/^\| was-broken \| failed \\?\(as before the deploy\\?\) \|/m);
+    ).toEqual([expect.stringMatching(/outside failed before this deploy too/)]);
+    expect(run.summary).toMatch(/^\| outside \| failed \\?\(as before the deploy\\?\) \|/m);
+  });
+
+  test('a check that is new, and failed before as well, still guards its own release', async () => {
+    await checkout.write({ 'compose.yaml': compose(appImage('v2')) });
+    const run = await deploy(checkout, {
+      'health-checks': `http://${theServer().address}:8080/new-page 200 name:new-page attempts:1`,
+    });
+    expect(run.outputs['result']).toBe('reverted');
+    expect(await get(8080)).toBe('v1');
+  });
+});
+
+describe('what a deploy must not do', () => {
+  let checkout: Checkout;
+  /** An application that waits for its migration, which refuses a schema that is newer than itself. */
+  const project = (version: number, health: string, tag = 'v1', more: object = {}): string =>
+    JSON.stringify({
+      name: 'web',
+      services: {
+        migrate: {
+          image: 'busybox:1',
+          volumes: ['schema:/data'],
+          environment: { WANTED: String(version) },
+          command: [
+            'sh',
+            '-c',
+            'echo run $$WANTED >>/data/log; is=$$(cat /data/is || echo 0); [ $$is -le $$WANTED ] && echo $$WANTED >/data/is',
+          ],
+        },
+        app: {
+          image: appImage(tag),
+          ports: ['8080:3000'],
+          environment: { SCHEMA: String(version) },
+          healthcheck: { test: ['CMD-SHELL', health], interval: '1s', retries: 2 },
+          depends_on: { migrate: { condition: 'service_completed_successfully' } },
+        },
+      },
+      volumes: { schema: {} },
+      ...more,
+    });
+  const runs = async (): Promise<string> => onServer('cat /var/lib/docker/volumes/web_schema/_data/log');
+
+  beforeAll(async () => {
+    await freshServer();
+    checkout = await projectFiles({ 'compose.yaml': project(1, 'true') });
+    await mustDeploy(checkout);
+  });
+
+  test('an old migration never runs on the way back, and none runs that did not change', async () => {
+    expect(await runs()).toBe('run 1\n');
+    await checkout.write({ 'compose.yaml': project(2, 'false') });
+    const failed = await deploy(checkout);
+    expect(failed.outputs['result']).toBe('reverted');
+    expect(await get(8080)).toBe('v1');
+    expect(await runs()).toBe('run 1\nrun 2\n');
+    await checkout.write({ 'compose.yaml': project(2, 'true') });
+    await mustDeploy(checkout);
+    expect((await deploy(checkout)).outputs['result']).toBe('unchanged');
+    await checkout.write({ 'compose.yaml': project(2, 'true', 'v2') });
+    await mustDeploy(checkout);
+    expect(await get(8080)).toBe('v2');
+    expect(await runs()).toBe('run 1\nrun 2\nrun 2\n');
+  });
+
+  test('containers of the project that no release knows are left alone, and named', async () => {
+    await asDeploy(
+      'docker run -d --name stranger --label com.docker.compose.project=web --label com.docker.compose.service=stranger --label com.docker.compose.oneoff=False busybox:1 sleep 600',
+    );
+    await checkout.write({ 'compose.yaml': project(2, 'true', 'v3') });
+    const run = await mustDeploy(checkout);
+    expect(run.summary).toContain('stranger');
+    expect(await asDeploy('docker inspect -f {{.State.Status}} stranger')).toBe('running\n');
+    await asDeploy('docker rm -f stranger');
+  });
+
+  test('a network of somebody else with the same name survives a deploy that is undone', async () => {
+    await asDeploy('docker network create shared');
+    await checkout.write({
+      'compose.yaml': project(3, 'false', 'v3', { networks: { default: { name: 'shared' } } }),
+    });
+    const run = await deploy(checkout);
+    expect(run.outcome).toBe('failure');
+    expect(await asDeploy('docker network ls -q --filter name=^shared$')).not.toBe('');
+    await asDeploy('docker network rm shared');
+  });
+
+  test('a folder belongs to one project', async () => {
+    const run = await deploy(checkout, { project: 'other', path: 'apps/web' });
+    expect(run.outputs['result']).toBe('refused');
+    expect(errorsOf(run)).toEqual([expect.stringContaining('belongs to project web')]);
   });
 });

@@ -437,7 +437,7 @@ ids=$(docker image ls -aq --no-trunc | sort -u)
 section files
 cd /home
 find . -printf '%M %u:%g %p %l\\n'
-find . -type f ! -path '*/.slipway/lock' -exec sha256sum {} +`;
+find . -type f ! -path '*/.slipway/lock' ! -path '*/.slipway/session' -exec sha256sum {} +`;
 
 export async function serverState(): Promise<ServerState> {
   const sections: Record<string, string[]> = {};

@@ -61,6 +61,10 @@ const KEEPALIVE_SECONDS = 5;
 const MISSED_KEEPALIVES = 3;
 /** sshd's MaxSessions is 10 by default; what is above it is refused, not queued. */
 const MAX_CHANNELS = 8;
+/** How much of a program's input is under way at once: at first, at least, and at most. */
+const BURST_BYTES = { first: 64 * 1024, least: 16 * 1024, most: 1024 * 1024 };
+/** How long a burst may take until it has arrived: what is quicker is doubled, what is slower halved. */
+const BURST_MS = { quick: 1000, slow: 2000 };
 
 /**
  * Connects, verifies the host key and logs in.
@@ -368,6 +372,7 @@ class SshSession implements Session {
       options.signal,
       this.#lost.signal,
     );
+    const over = new AbortController();
     let claimed: { program: Program; giveBack: () => void } | undefined;
     try {
       claimed = await this.#claim(text, limit);
@@ -388,14 +393,15 @@ class SshSession implements Session {
       channel.stderr.on('data', (chunk: Buffer) => {
         if (!output.add('stderr', chunk)) isTooMuch();
       });
-      channel.end(stdinOf(command));
-      const ending = await limit.race(Promise.race([closed, tooMuch]));
+      const fed = feed(this.#client, channel, stdinOf(command), over.signal);
+      const ending = await limit.race(Promise.race([closed, tooMuch, fed.then(async () => closed)]));
       // Where both came at once, the loss counts: the output may be cut.
       limit.signal.throwIfAborted();
       if (ending === undefined) throw this.#withoutExitCode(describePurpose(command, options));
       return judgeEnding(ending, output.end(), command, options, this.where, this.#redact);
     } finally {
       limit.dispose();
+      over.abort();
       if (claimed !== undefined) {
         stop(this.#client, claimed.program.channel);
         claimed.giveBack();
@@ -614,6 +620,57 @@ async function exitedUnread(program: Program): Promise<Ending> {
 
 function toEnding(code: number | null, name = 'unknown'): Ending {
   return code === null ? { kind: 'signal', name } : { kind: 'exit', code };
+}
+
+/**
+ * Gives a program its input in bursts, each when the one before has arrived. All at once, up to a window's 2 MB would lie
+ * between here and the server, on a slow link for most of a minute, and the heartbeat of another channel behind it. How
+ * full the socket is does not tell: the kernel and the routers on the way have queues of their own.
+ *
+ * @param over ends it: loss, time, cancellation, or the program's end. A program that does not read is no failure.
+ */
+async function feed(client: Client, channel: Channel, input: string | Uint8Array, over: AbortSignal): Promise<void> {
+  let rest = Buffer.from(input);
+  for (let bytes = BURST_BYTES.first; rest.length > bytes;) {
+    const burst = rest.subarray(0, bytes);
+    rest = rest.subarray(bytes);
+    // ssh2 calls back when the window had room for all of it, and never where the channel was closed.
+    await calledBack(over, (done) => channel.write(burst, done));
+    const sentMs = performance.now();
+    await calledBack(over, (done) => {
+      ask(client, done);
+    });
+    if (over.aborted) return;
+    const tookMs = performance.now() - sentMs;
+    if (tookMs < BURST_MS.quick) bytes = Math.min(bytes * 2, BURST_BYTES.most);
+    else if (tookMs > BURST_MS.slow) bytes = Math.max(bytes / 2, BURST_BYTES.least);
+  }
+  channel.end(rest);
+}
+
+/**
+ * Asks the server something that changes nothing, to stop a forwarding that there is not: it answers in turn, so when all
+ * that was sent before has arrived.
+ */
+function ask(client: Client, answered: () => void): void {
+  try {
+    client.unforwardIn('127.0.0.1', 0, answered);
+  } catch {
+    // Not connected any more: whoever waits for the answer hears of the loss.
+  }
+}
+
+/** Resolves when `begin` calls back, at the latest with the signal. */
+async function calledBack(over: AbortSignal, begin: (done: () => void) => void): Promise<void> {
+  if (over.aborted) return;
+  await new Promise<void>((resolve) => {
+    const done = (): void => {
+      over.removeEventListener('abort', done);
+      resolve();
+    };
+    over.addEventListener('abort', done);
+    begin(done);
+  });
 }
 
 /** Ends what still runs behind a channel, as far as the server lets us: SIGTERM, then no more input, output or channel. */

@@ -32,6 +32,17 @@ done`,
   );
 }
 
+/** Lets tags name these images again. */
+export function setTags(images: readonly { readonly imageId: string; readonly tag: string }[]): Command {
+  return script(
+    `while [ "$#" -gt 1 ]; do
+  docker image tag "$1" "$2" || exit
+  shift 2
+done`,
+    ...images.flatMap(({ imageId, tag }) => [imageId, tag]),
+  );
+}
+
 /**
  * Gives up images that no kept release of this project names: our tag goes, and the image if nothing else names or uses
  * it. What a person or another project has tagged, or a container uses, stays (docker refuses without --force).

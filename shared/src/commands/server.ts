@@ -33,6 +33,7 @@ containers() {
 }
 published() { docker ps --no-trunc --format '{{json .}}'; }
 networks() { docker network ls --filter "label=com.docker.compose.project=$project" --format '{{.Name}}'; }
+volumes() { docker volume ls --filter "label=com.docker.compose.project=$project" --format '{{.Name}}'; }
 images() {
   ids=$(docker image ls -aq --no-trunc | sort -u) || return
   [ -n "$ids" ] || return 0
@@ -61,6 +62,7 @@ if command -v docker >/dev/null; then
   section containers containers
   section published published
   section networks networks
+  section volumes volumes
   section images images
   root=$(docker info --format '{{.DockerRootDir}}' 2>/dev/null)
   section root-space space "$(nearest "\${root:-/var/lib/docker}")"
@@ -69,10 +71,11 @@ section space space "$(nearest "$path")"
 section listening listening
 `;
 
-/** Only what is needed: `docker inspect` as a whole prints the environment, which holds secrets. */
+/** What is asked of every container. Only what is needed: `docker inspect` as a whole prints the environment, which holds secrets. */
 export const CONTAINER_FORMAT =
   '{"Id":{{json .Id}},"Name":{{json .Name}},"Image":{{json .Image}},"RestartCount":{{json .RestartCount}},' +
-  '"State":{{json .State}},"Config":{"Image":{{json .Config.Image}},"Labels":{{json .Config.Labels}}}}';
+  '"State":{{json .State}},"Mounts":{{json .Mounts}},' +
+  '"Config":{"Image":{{json .Config.Image}},"Labels":{{json .Config.Labels}}}}';
 
 /**
  * @param token random, not guessable by what the server prints.

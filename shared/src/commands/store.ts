@@ -8,9 +8,10 @@ import { isReleaseId, type StoreLayout } from '../releases/layout';
  * process ends, however it ends. Prints `locked` and the current release; exits 75 with the holder's note when it is held.
  *
  * @param holder one line that says who we are, for whoever has to wait.
+ * @param token random; written down for {@link guardStep}.
  * @param leaseSeconds without a line for so long, it ends by itself: a link that was cut gives no end of input for hours.
  */
-export function holdLock(layout: StoreLayout, holder: string, leaseSeconds: number): Command {
+export function holdLock(layout: StoreLayout, holder: string, leaseSeconds: number, token: string): Command {
   return script(
     `umask 077
 mkdir -p "$1/releases" "$1/files" && chmod 700 "$1" && : >>"$1/step" || exit
@@ -18,21 +19,37 @@ exec 9>>"$1/lock" || exit
 flock -n 9
 case $? in 0) ;; 1) cat "$1/lock"; exit 75 ;; *) exit 71 ;; esac
 printf '%s\\n' "$2" >"$1/lock"
+printf '%s' "$4" >"$1/session.new" && mv -T "$1/session.new" "$1/session" || exit
 printf 'locked %s\\n' "$(readlink "$1/current" || echo none)"
 # Whoever waits for a line must not keep the lock when this shell is gone: it closes the descriptor.
 while beat=$(exec 9>&-; timeout "$3" head -n 1) && [ -n "$beat" ]; do :; done`,
     layout.store,
     holder,
     String(leaseSeconds),
+    token,
   );
 }
 
+/** The answer of {@link guardStep} when somebody else has taken the lock meanwhile. */
+export const LOCK_LOST = 76;
+
 /**
- * A step, run only when no other one is at work. A step may outlive its session: when the link is cut, its `docker compose
- * up` goes on, and whoever puts things back must not work against it.
+ * Something that changes the server, run only when nothing else does, and only while the lock is ours. A step may outlive
+ * its session: when the link is cut, its `docker compose` goes on, and whoever puts things back must not work against it.
+ * And a session may outlive its lock: a runner that was suspended does not know that another deploy has taken over.
+ *
+ * @param token as {@link holdLock} was given it. Exits 76 when the store names another one.
  */
-export function guardStep(layout: StoreLayout, step: Command): Command {
-  return { ...step, words: ['flock', layout.step, ...step.words] };
+export function guardStep(layout: StoreLayout, token: string, step: Command): Command {
+  const guarded = script(
+    `[ "$(cat "$1")" = "$2" ] || { echo 'another session has taken the lock of this project' >&2; exit ${LOCK_LOST}; }
+shift 2
+exec "$@"`,
+    layout.session,
+    token,
+    ...step.words,
+  );
+  return { ...step, words: ['flock', layout.step, ...guarded.words] };
 }
 
 /**
@@ -83,7 +100,11 @@ ln -s "releases/$2" .current.new
 mv -T .current.new current
 sync . || :
 if [ "$(readlink ../compose.yaml || :)" != .slipway/current/compose.yaml ]; then
-  if [ -e ../compose.yaml ] || [ -L ../compose.yaml ]; then mv ../compose.yaml ../compose.yaml.before-slipway; fi
+  if [ -e ../compose.yaml ] || [ -L ../compose.yaml ]; then
+    kept=../compose.yaml.before-slipway
+    [ ! -e "$kept" ] || kept=$kept.$2
+    mv ../compose.yaml "$kept"
+  fi
   ln -s .slipway/current/compose.yaml ../compose.yaml
 fi
 rm -f journal`,
@@ -157,12 +178,13 @@ export function pruneStore(layout: StoreLayout, releases: readonly string[], fil
 cd "$1"
 shift
 current=$(readlink current || :)
-rm -rf .removed
+rm -rf .removed.* 2>/dev/null || :
 for p in "$@"; do
   [ "$p" != "$current" ] && [ -e "$p" ] || continue
   # By a rename first: what is half removed would count as a release, or as files that need not be shipped.
-  mv -T "$p" .removed
-  rm -rf .removed
+  gone=.removed.$$.\${p##*/}
+  mv -T "$p" "$gone"
+  rm -rf "$gone" || echo "$PWD/$gone cannot be removed: a container has put files of another user there" >&2
 done`,
     layout.store,
     ...releases.filter(isReleaseId).map((id) => `releases/${id}`),

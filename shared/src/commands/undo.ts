@@ -2,38 +2,47 @@ import type { Command } from '../model/command';
 import type { UndoVerb } from '../model/step';
 import { releaseComposeFile, type StoreLayout } from '../releases/layout';
 import { script } from '../shell/render';
-import { type ComposeTarget, upServices } from './compose';
+import { type ComposeTarget, startServices } from './compose';
 
 /** What a verb of the journal does. Every one may be carried out again, and on what was never done. */
 export function renderUndo(verb: UndoVerb, target: ComposeTarget, layout: StoreLayout): Command {
   switch (verb.verb) {
     case 'restore-services':
-      return upServices(target, releaseComposeFile(layout, verb.release), verb.services);
+      return startServices(target, releaseComposeFile(layout, verb.release), verb.services, verb.awaited);
     case 'remove-services':
       return removeServices(target, verb.services);
     case 'remove-networks':
-      return script(
-        `for n in "$@"; do
-  docker network inspect "$n" >/dev/null 2>&1 || continue
-  docker network rm "$n" || exit
-done`,
-        ...verb.networks,
-      );
+      return removeNetworks(target, verb.networks);
   }
 }
 
-/** Stops (as each asked to be stopped) and removes the containers of services; volumes stay. */
+/** Stops (as each asked to be stopped) and removes the replicas of services; volumes stay, and what `compose run` made. */
 export function removeServices(target: ComposeTarget, services: readonly string[]): Command {
   return script(
     `project=$1
 shift
 for s in "$@"; do
-  ids=$(docker ps -aq --filter "label=com.docker.compose.project=$project" --filter "label=com.docker.compose.service=$s") || exit
+  ids=$(docker ps -aq --filter "label=com.docker.compose.project=$project" --filter "label=com.docker.compose.service=$s" --filter label=com.docker.compose.oneoff=False) || exit
   [ -n "$ids" ] || continue
   docker stop $ids && docker rm -f $ids || exit
 done`,
     target.project,
     ...services,
+  );
+}
+
+/** Removes networks of this project that nothing is connected to. One of somebody else may have the same name. */
+function removeNetworks(target: ComposeTarget, networks: readonly string[]): Command {
+  return script(
+    `project=$1
+shift
+for n in "$@"; do
+  facts=$(docker network inspect --format '{{index .Labels "com.docker.compose.project"}} {{len .Containers}}' "$n" 2>/dev/null) || continue
+  [ "$facts" = "$project 0" ] || continue
+  docker network rm "$n" || exit
+done`,
+    target.project,
+    ...networks,
   );
 }
 

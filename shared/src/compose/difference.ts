@@ -58,7 +58,7 @@ function mountsByTarget(mounts: Json | undefined): Map<string, JsonObject> {
 }
 
 /** Equal for equal values, whatever the order of their keys. */
-function canonical(value: Json | undefined): string {
+export function canonical(value: Json | undefined): string {
   if (value === undefined) return '';
   return JSON.stringify(value, (_key, member: Json) =>
     isObject(member) ? Object.fromEntries(Object.entries(member).sort(([a], [b]) => (a < b ? -1 : 1))) : member,

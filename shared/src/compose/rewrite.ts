@@ -5,9 +5,11 @@ import { type Json, readList, readMember, readText } from '../json';
 import { isObject, type JsonObject, type Project } from './project';
 
 /** Where a staged path belongs: a shipped tree in the store, or the server's own project folder. */
-export type Relocate = (stagedPath: string) => Relocated;
+export type Relocate = (stagedPath: string, isWritable: boolean) => Relocated;
 
-export type Relocated = { readonly path: string } | { readonly finding: PreflightFinding };
+export type Relocated =
+  /** `shipped`: mounted read-only, whatever the file says: what a release has shipped does not change. */
+  { readonly path: string; readonly shipped: boolean } | { readonly finding: PreflightFinding };
 
 export interface RewriteResult {
   readonly raw: JsonObject;
@@ -25,13 +27,17 @@ export function relocateProject(project: Project, stagingRoot: string, relocate:
   const findings: PreflightFinding[] = [];
   // `../data` leads out of the workspace, and must not become a folder beside the staging one.
   const outer = /^.*?\/slipway\.[A-Za-z0-9]{8}(?=\/|$)/.exec(stagingRoot)?.[0] ?? stagingRoot;
-  const move = (path: string): string => {
-    if (path !== outer && !path.startsWith(`${outer}/`)) return path;
+  const move = (path: string, isWritable: boolean): { path: string; shipped: boolean } => {
+    if (path !== outer && !path.startsWith(`${outer}/`)) return { path, shipped: false };
     // Compose doubles `$` in what it renders, and reads it so again.
-    const moved = relocate(path.replaceAll('$$', '$'));
-    if ('path' in moved) return moved.path.replaceAll('$', '$$$$');
+    const moved = relocate(path.replaceAll('$$', '$'), isWritable);
+    if ('path' in moved) return { ...moved, path: moved.path.replaceAll('$', '$$$$') };
     findings.push(moved.finding);
-    return path;
+    return { path, shipped: false };
+  };
+  const moveMount = (mount: JsonObject): JsonObject => {
+    const { path: source, shipped } = move(readText(mount, 'source'), readMember(mount, 'read_only') !== true);
+    return { ...mount, source, ...(shipped ? { read_only: true } : {}) };
   };
   const services = mapValues(readMember(project.raw, 'services'), (service) => {
     const rest = Object.fromEntries(Object.entries(service).filter(([key]) => !NOT_RELEASED.has(key)));
@@ -40,12 +46,12 @@ export function relocateProject(project: Project, stagingRoot: string, relocate:
     return {
       ...rest,
       volumes: (volumes as readonly Json[]).map((mount) =>
-        isObject(mount) && mount['type'] === 'bind' ? { ...mount, source: move(readText(mount, 'source')) } : mount,
+        isObject(mount) && mount['type'] === 'bind' ? moveMount(mount) : mount,
       ),
     };
   });
   const moveFile = (entry: JsonObject): JsonObject =>
-    typeof entry['file'] === 'string' ? { ...entry, file: move(entry['file']) } : entry;
+    typeof entry['file'] === 'string' ? { ...entry, file: move(entry['file'], false).path } : entry;
   const raw: Record<string, Json> = { ...project.raw, services };
   for (const kind of ['configs', 'secrets']) {
     if (!isObject(raw[kind])) continue;

@@ -11,6 +11,8 @@ export interface Release {
   readonly runUrl: string;
   /** `adopted`: what ran before the first deploy, recorded as it was found. */
   readonly result: 'healthy' | 'adopted';
+  /** Names of the health checks that it had to pass. */
+  readonly checks: readonly string[];
   readonly services: Readonly<Record<string, ReleasedService>>;
   /** SHA-256 addresses below `files/` that the release's mounts point to. */
   readonly files: readonly string[];

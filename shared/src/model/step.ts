@@ -6,7 +6,14 @@ import type { Command } from './command';
  */
 export type UndoVerb =
   /** Brings services to what a kept release says of them: starts, recreates or leaves them alone. */
-  | { readonly verb: 'restore-services'; readonly release: string; readonly services: readonly string[] }
+  | {
+      readonly verb: 'restore-services';
+      readonly release: string;
+      /** In the order in which they are started. */
+      readonly services: readonly string[];
+      /** Those that others of that release wait for until they are healthy. */
+      readonly awaited: readonly string[];
+    }
   /** Removes containers of services that did not exist before. Their volumes stay: data is never removed. */
   | { readonly verb: 'remove-services'; readonly services: readonly string[] }
   /** Removes networks that did not exist before, where nothing is connected to them. */

@@ -1,4 +1,5 @@
 /** Containers of a Compose project: the question, the answer, and what to think of it. */
+import { CONTAINER_FORMAT } from '../commands/server';
 import type { Command } from '../model/command';
 import { excerpt } from '../shell/excerpt';
 import { script } from '../shell/render';
@@ -10,6 +11,15 @@ export interface HealthLogEntry {
   readonly exitCode: number;
   /** The health command's output, at most 4 KiB (Docker's limit). Remote text. */
   readonly output: string;
+}
+
+/** One thing mounted into a container. */
+export interface ContainerMount {
+  /** `volume`, `bind` or `tmpfs`. */
+  readonly type: string;
+  /** The volume's; 64 hex digits where nobody gave it one. Empty for what is no volume. */
+  readonly name: string;
+  readonly destination: string;
 }
 
 /** What Docker says of one container. */
@@ -42,12 +52,8 @@ export interface ContainerState {
   readonly number: number;
   /** Made by `docker compose run`, so not a replica. */
   readonly oneoff: boolean;
+  readonly mounts: readonly ContainerMount[];
 }
-
-/** Only what is needed: `docker inspect` as a whole prints the environment, which holds secrets. */
-const FORMAT =
-  '{"Id":{{json .Id}},"Name":{{json .Name}},"Image":{{json .Image}},"RestartCount":{{json .RestartCount}},' +
-  '"State":{{json .State}},"Config":{"Image":{{json .Config.Image}},"Labels":{{json .Config.Labels}}}}';
 
 /** A container that goes away between the two questions makes `inspect` fail: ask again, at most five times. */
 const INSPECT = `n=0
@@ -67,7 +73,7 @@ done`;
  * a JSON array, empty if there is none. Exits with docker's code if Docker cannot be asked.
  */
 export function inspectContainers(project: string): Command {
-  return script(INSPECT, project, FORMAT);
+  return script(INSPECT, project, CONTAINER_FORMAT);
 }
 
 /**
@@ -107,6 +113,11 @@ function parseContainer(container: Json): ContainerState {
     configHash: label('config-hash'),
     number: Number.parseInt(label('container-number'), 10) || 0,
     oneoff: label('oneoff').toLowerCase() === 'true',
+    mounts: readList(container, 'Mounts').map((mount) => ({
+      type: readText(mount, 'Type'),
+      name: readText(mount, 'Name'),
+      destination: readText(mount, 'Destination'),
+    })),
   };
 }
 

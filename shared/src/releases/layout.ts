@@ -10,6 +10,8 @@ export interface StoreLayout {
   readonly lock: string;
   /** Held by the step under way, also when its session is gone. */
   readonly step: string;
+  /** Token of the session that has the lock, or had it last. */
+  readonly session: string;
   readonly journal: string;
   readonly releases: string;
   readonly files: string;
@@ -25,6 +27,7 @@ export function layoutStore(projectPath: string): StoreLayout {
     store,
     lock: `${store}/lock`,
     step: `${store}/step`,
+    session: `${store}/session`,
     journal: `${store}/journal`,
     releases: `${store}/releases`,
     files: `${store}/files`,

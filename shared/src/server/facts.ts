@@ -67,6 +67,8 @@ export interface ServerFacts {
   readonly containers: readonly ContainerState[];
   readonly publishedPorts: readonly PortOwner[];
   readonly networks: readonly string[];
+  /** The project's own, as Compose labels them. */
+  readonly volumes: readonly string[];
   readonly images: readonly LocalImage[];
   /** TCP sockets of any program. */
   readonly listeningPorts: readonly Listener[];
@@ -111,7 +113,8 @@ export function parseServerFacts(output: string, token: string): ServerFacts {
     docker,
     containers: docker.kind === 'ready' ? readContainers(section('containers')) : [],
     publishedPorts: lines('published').flatMap(parsePublished),
-    networks: docker.kind === 'ready' ? readNetworks(section('networks')) : [],
+    networks: docker.kind === 'ready' ? readNames('networks', section('networks')) : [],
+    volumes: docker.kind === 'ready' ? readNames('volumes', section('volumes')) : [],
     images: lines('images').map(parseImage),
     listeningPorts: [...new Set(lines('listening'))].flatMap(parseListener),
     space: parseSpace(section('space').stdout),
@@ -134,10 +137,10 @@ function findUnreadable(sections: ReadonlyMap<string, Section>): string {
     : sections.get(failed)?.stderr.trim().slice(0, 300) || `its ${failed} cannot be read`;
 }
 
-/** An answer that failed is not "no networks": the undo of a deploy that believed it would take them away. */
-function readNetworks(section: Section): string[] {
+/** An answer that failed is not "none": the undo of a deploy that believed it would take the networks away. */
+function readNames(kind: 'networks' | 'volumes', section: Section): string[] {
   if (section.exitCode !== 0) {
-    throw new SyntaxError(`docker could not list the project's networks: ${section.stderr.trim().slice(0, 300)}`);
+    throw new SyntaxError(`docker could not list the project's ${kind}: ${section.stderr.trim().slice(0, 300)}`);
   }
   return section.stdout.split('\n').filter((line) => line !== '');
 }
@@ -250,6 +253,7 @@ export function parseRelease(line: string): Release[] {
       actor: text('actor'),
       runUrl: text('runUrl'),
       result: text('result') === 'adopted' ? 'adopted' : 'healthy',
+      checks: readList(value, 'checks').filter((name) => typeof name === 'string'),
       services: Object.fromEntries(
         Object.entries(services).map(([name, service]: [string, Json]) => [
           name,

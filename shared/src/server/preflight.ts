@@ -1,6 +1,7 @@
 /** Whether the server is ready: all findings at once, pure. */
 import type { Service } from '../compose/project';
 import type { PreflightFinding } from '../errors';
+import { formatBytes } from '../images/size';
 import type { ServerFacts } from './facts';
 
 /**
@@ -10,7 +11,7 @@ import type { ServerFacts } from './facts';
 export const MINIMUM_COMPOSE = '2.20.0';
 
 export function judgeServer(facts: ServerFacts): PreflightFinding[] {
-  return [...judgeDocker(facts), ...judgeTools(facts), ...judgeFolder(facts)];
+  return [...judgeDocker(facts), ...judgeTools(facts), ...judgeFolder(facts), ...judgeStoreSpace(facts, 0, 0)];
 }
 
 function judgeDocker(facts: ServerFacts): PreflightFinding[] {
@@ -103,6 +104,50 @@ export function compareVersions(a: string, b: string): number {
     if (difference !== 0) return Math.sign(difference);
   }
   return 0;
+}
+
+/** For the rendered Compose file, the record, the journal, and what the containers write meanwhile. */
+const STORE_RESERVE_BYTES = 8 * 1024 * 1024;
+const STORE_RESERVE_INODES = 100;
+
+/** Room in the project's folder for a release with these shipped files. On a full disk not even the lock can be taken. */
+export function judgeStoreSpace({ space, path }: ServerFacts, bytes: number, files: number): PreflightFinding[] {
+  const neededBytes = STORE_RESERVE_BYTES + bytes;
+  const enough = (free: { readonly freeBytes: number; readonly freeInodes: number | undefined }): boolean =>
+    free.freeBytes >= neededBytes && (free.freeInodes ?? Infinity) >= STORE_RESERVE_INODES + files;
+  if (space === undefined || enough(space)) return [];
+  return [
+    {
+      message: `The release needs ${formatBytes(neededBytes)} in ${path}/.slipway, and ${formatBytes(space.freeBytes)} (${space.freeInodes ?? 'uncounted'} inodes) are free on ${space.mountPoint}.`,
+      hint: 'Free some space there.',
+    },
+  ];
+}
+
+/** Ports that the project itself gives away twice, be it to two services or to several replicas of one. */
+export function judgeSharedPorts(services: readonly Service[]): PreflightFinding[] {
+  const wanted = services.flatMap((service) => service.ports.map((port) => ({ ...port, service })));
+  return wanted.flatMap((one, index) => {
+    const name = `${one.port}/${one.protocol}`;
+    const other = wanted
+      .slice(0, index)
+      .find((two) => two.port === one.port && two.protocol === one.protocol && overlaps(two.address, one.address));
+    if (other !== undefined) {
+      return [
+        {
+          message: `Services ${other.service.name} and ${one.service.name} both publish port ${name} of the server.`,
+          hint: 'Give one of them another port.',
+        },
+      ];
+    }
+    if (one.service.replicas < 2) return [];
+    return [
+      {
+        message: `Service ${one.service.name} has ${one.service.replicas} replicas and publishes the fixed port ${name}, which only one of them can have.`,
+        hint: 'Publish the port of a proxy in front of it, or a range of ports.',
+      },
+    ];
+  });
 }
 
 /** Host ports that something else has; what this project itself publishes is replaced, and in nobody's way. */

@@ -39,6 +39,7 @@ export async function adoptProject(
     actor: '',
     runUrl: '',
     result: 'adopted',
+    checks: [],
     services: Object.fromEntries(
       running.services.map((service) => [
         service.name,

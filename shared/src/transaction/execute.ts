@@ -1,11 +1,12 @@
 /** Carries a plan out as a transaction: journal first, then the steps, and on any failure everything back in reverse. */
 import type { ComposeTarget } from '../commands/compose';
-import { closeJournal, guardStep, pointCurrent, withdrawCurrent, writeJournal } from '../commands/store';
+import { closeJournal, guardStep, LOCK_LOST, pointCurrent, withdrawCurrent, writeJournal } from '../commands/store';
 import { describeUndo, renderUndo } from '../commands/undo';
-import { CancelledError, CommandError, TimeoutError } from '../errors';
+import { CancelledError, CommandError, LockLostError, TimeoutError } from '../errors';
+import type { Command } from '../model/command';
 import type { HoldStep, Step } from '../model/step';
-import type { Clock, Reporter, Session } from '../ports';
-import { type Journal, renderJournal } from '../releases/journal';
+import type { Clock, Reporter, RunOptions, Session } from '../ports';
+import { type Journal, planUndo, renderJournal } from '../releases/journal';
 import type { StoreLayout } from '../releases/layout';
 
 export interface StepRecord {
@@ -23,7 +24,9 @@ export type Outcome =
       readonly cause: unknown;
       readonly timeline: readonly StepRecord[];
       readonly unrestored: readonly string[];
-    };
+    }
+  /** Another session has taken over, and ends what this one began: nothing more was done by this one. */
+  | { readonly kind: 'overtaken'; readonly cause: LockLostError; readonly timeline: readonly StepRecord[] };
 
 export interface TransactionContext {
   readonly session: Session;
@@ -31,6 +34,8 @@ export interface TransactionContext {
   readonly clock: Clock;
   readonly target: ComposeTarget;
   readonly layout: StoreLayout;
+  /** Of the lock, see guardStep. */
+  readonly token: string;
   readonly signal: AbortSignal;
 }
 
@@ -45,17 +50,19 @@ export interface Transaction {
 }
 
 export async function executeTransaction(transaction: Transaction, context: TransactionContext): Promise<Outcome> {
-  const { session, reporter, clock, layout, signal } = context;
+  const { reporter, clock, layout, target, signal } = context;
   const timeline: StepRecord[] = [];
   const journal: Journal = {
+    project: target.project,
     release: transaction.release,
     previous: transaction.previous ?? '',
     runUrl: transaction.runUrl,
     actor: transaction.actor,
-    undo: transaction.steps.flatMap((step) => (step.kind === 'run' ? step.undo : [])).reverse(),
+    timeoutSeconds: Math.max(180, ...transaction.steps.map((step) => step.timeoutSeconds)),
+    undo: planUndo(transaction.steps),
   };
   // Every verb may be carried out on what was never done, so the whole way back is written before the first change.
-  await session.run(writeJournal(layout, renderJournal(journal)), { purpose: 'write the journal', signal });
+  await runGuarded(writeJournal(layout, renderJournal(journal)), { purpose: 'write the journal', signal }, context);
   let pointing = false;
   try {
     for (const step of transaction.steps) {
@@ -67,14 +74,19 @@ export async function executeTransaction(transaction: Transaction, context: Tran
       try {
         if (step.kind === 'hold') await transaction.hold(step, signal);
         else {
-          await session.run(guardStep(layout, step.do), {
-            purpose: step.title,
-            timeoutSeconds: step.timeoutSeconds,
-            signal,
-            onLine: (line) => {
-              reporter.remote(`  ${line}`);
+          const { title: purpose, timeoutSeconds } = step;
+          await runGuarded(
+            step.do,
+            {
+              purpose,
+              timeoutSeconds,
+              signal,
+              onLine: (line) => {
+                showProgress(line, reporter);
+              },
             },
-          });
+            context,
+          );
         }
         record(true);
         reporter.line(reporter.palette.quiet(`  ${((clock.monotonicMs() - started) / 1000).toFixed(1)} s`));
@@ -85,25 +97,60 @@ export async function executeTransaction(transaction: Transaction, context: Tran
     }
     if (signal.aborted) throw new CancelledError('The workflow was cancelled.', '');
     pointing = true;
-    await session.run(pointCurrent(layout, transaction.release), { purpose: 'make the release the current one' });
+    await runGuarded(
+      pointCurrent(layout, transaction.release),
+      { purpose: 'make the release the current one' },
+      context,
+    );
     return { kind: 'committed', timeline };
   } catch (cause) {
-    const withdrawn = pointing ? await withdraw(transaction, context) : [];
-    // What is current stays as it is then: a release must not lose its containers while the store says that it serves.
-    if (withdrawn.length > 0) return { kind: 'undone', cause, timeline, unrestored: withdrawn };
-    return { kind: 'undone', cause, timeline, unrestored: await undo(journal, context) };
+    try {
+      const withdrawn = pointing ? await withdraw(transaction, context) : [];
+      // What is current stays as it is then: a release must not lose its containers while the store says that it serves.
+      if (withdrawn.length > 0) return { kind: 'undone', cause, timeline, unrestored: withdrawn };
+      return { kind: 'undone', cause, timeline, unrestored: await undo(journal, context) };
+    } catch (error) {
+      if (error instanceof LockLostError) return { kind: 'overtaken', cause: error, timeline };
+      throw error;
+    }
   }
 }
 
-/** The last command failed, or its answer was lost: the release may be the current one already. */
-async function withdraw(
-  { release, previous }: Transaction,
-  { session, layout }: TransactionContext,
-): Promise<string[]> {
+/**
+ * Changes the server, under the guard of the lock.
+ *
+ * @throws LockLostError when another session has it; whatever Session.run throws.
+ */
+async function runGuarded(
+  command: Command,
+  options: RunOptions,
+  { session, layout, token }: Pick<TransactionContext, 'session' | 'layout' | 'token'>,
+): Promise<void> {
   try {
-    await session.run(withdrawCurrent(layout, release, previous), { purpose: 'make the old release the current one' });
+    await session.run(guardStep(layout, token, command), options);
+  } catch (error) {
+    if (!(error instanceof CommandError && error.exitCode === LOCK_LOST)) throw error;
+    throw new LockLostError(
+      `This session has lost the project's lock at ${session.where}: it was not heard of for a while, and another one took over.`,
+      'That one first puts back what was under way here; its log says what serves. Run this again when it has ended.',
+      { cause: error },
+    );
+  }
+}
+
+/** Compose's advice on orphans is not for here: Slipway removes what leaves the project itself, after the commit. */
+function showProgress(line: string, reporter: Reporter): void {
+  if (!line.includes('Found orphan containers')) reporter.remote(`  ${line}`);
+}
+
+/** The last command failed, or its answer was lost: the release may be the current one already. */
+async function withdraw({ release, previous }: Transaction, context: TransactionContext): Promise<string[]> {
+  try {
+    const command = withdrawCurrent(context.layout, release, previous);
+    await runGuarded(command, { purpose: 'make the old release the current one' }, context);
     return [];
   } catch (error) {
+    if (error instanceof LockLostError) throw error;
     return [`make ${previous ?? 'no release'} the current one: ${describeError(error)}`];
   }
 }
@@ -119,38 +166,47 @@ const UNDO_TRIES = 3;
  * Carries out a journal and closes it. Also for what a killed session left behind. Not cancellable: it is the way back.
  *
  * @returns what could not be undone. The journal stays then, for the next session.
+ * @throws LockLostError
  */
 export async function undo(journal: Journal, context: Omit<TransactionContext, 'signal'>): Promise<string[]> {
-  const { session, reporter, clock, target, layout } = context;
+  const { reporter, target, layout } = context;
   const unrestored: string[] = [];
   for (const verb of journal.undo) {
     const title = describeUndo(verb);
     reporter.line(`- ${title}`);
-    for (let attempt = 1; ; attempt++) {
-      try {
-        await session.run(guardStep(layout, renderUndo(verb, target, layout)), {
-          purpose: title,
-          timeoutSeconds: 180,
-          onLine: (line) => {
-            reporter.remote(`  ${line}`);
-          },
-        });
-        break;
-      } catch (error) {
-        if (!(error instanceof CommandError || error instanceof TimeoutError) || attempt === UNDO_TRIES) {
-          unrestored.push(`${title}: ${describeError(error)}`);
-          break;
-        }
-        await clock.sleep(attempt);
-      }
-    }
+    const problem = await undoOne(renderUndo(verb, target, layout), title, journal.timeoutSeconds, context);
+    if (problem !== undefined) unrestored.push(`${title}: ${problem}`);
   }
-  if (unrestored.length === 0) {
+  if (unrestored.length > 0) return unrestored;
+  try {
+    await runGuarded(closeJournal(layout, journal.release), { purpose: 'close the journal' }, context);
+    return [];
+  } catch (error) {
+    if (error instanceof LockLostError) throw error;
+    return [`close the journal: ${describeError(error)}`];
+  }
+}
+
+/** @returns why it did not work, after all tries. */
+async function undoOne(
+  command: Command,
+  purpose: string,
+  timeoutSeconds: number,
+  context: Omit<TransactionContext, 'signal'>,
+): Promise<string | undefined> {
+  const { reporter, clock } = context;
+  for (let attempt = 1; ; attempt++) {
     try {
-      await session.run(closeJournal(layout, journal.release), { purpose: 'close the journal' });
+      const onLine = (line: string): void => {
+        showProgress(line, reporter);
+      };
+      await runGuarded(command, { purpose, timeoutSeconds, onLine }, context);
+      return undefined;
     } catch (error) {
-      unrestored.push(`close the journal: ${describeError(error)}`);
+      if (error instanceof LockLostError) throw error;
+      const mayWork = error instanceof CommandError || error instanceof TimeoutError;
+      if (!mayWork || attempt === UNDO_TRIES) return describeError(error);
+      await clock.sleep(attempt);
     }
   }
-  return unrestored;
 }

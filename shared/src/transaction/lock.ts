@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { createInterface } from 'node:readline';
 import { text } from 'node:stream/consumers';
 import { holdLock } from '../commands/store';
@@ -6,6 +7,8 @@ import type { Clock, ServerProcess, Session } from '../ports';
 import type { StoreLayout } from '../releases/layout';
 
 export interface Lock {
+  /** Proves to the server that a step is of the session that has the lock. */
+  readonly token: string;
   /** Another session had it first: what was read before is stale. */
   readonly waited: boolean;
   /** The current release at the moment the lock was taken; undefined before the first one. */
@@ -61,7 +64,8 @@ export async function takeLock(
 
 /** @returns the lock, or who holds it. */
 async function tryLock(session: Session, layout: StoreLayout, holder: string): Promise<Omit<Lock, 'waited'> | string> {
-  const process = await session.start(holdLock(layout, holder, LEASE_SECONDS));
+  const token = randomUUID();
+  const process = await session.start(holdLock(layout, holder, LEASE_SECONDS, token));
   const problems = text(process.stderr);
   // A lost connection is reported by whoever uses the session next; here it must only not go unhandled.
   process.exit.catch(() => undefined);
@@ -70,7 +74,7 @@ async function tryLock(session: Session, layout: StoreLayout, holder: string): P
   const lines: string[] = [];
   for await (const line of createInterface({ input: process.stdout })) {
     const current = /^locked (.*)$/.exec(line)?.[1];
-    if (current !== undefined) return keepLock(process, current);
+    if (current !== undefined) return { ...keepLock(process, current), token };
     lines.push(line);
   }
   const exitCode = await process.exit;
@@ -84,7 +88,7 @@ async function tryLock(session: Session, layout: StoreLayout, holder: string): P
   );
 }
 
-function keepLock(process: ServerProcess, current: string): Omit<Lock, 'waited'> {
+function keepLock(process: ServerProcess, current: string): Omit<Lock, 'waited' | 'token'> {
   const heartbeat = setInterval(() => {
     process.stdin.write('beat\n');
   }, HEARTBEAT_SECONDS * 1000);

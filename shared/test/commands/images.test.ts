@@ -1,4 +1,4 @@
-import { isTagged, localTag, pruneImages, tagImages } from '../../src/commands/images';
+import { isTagged, localTag, pruneImages, setTags, tagImages } from '../../src/commands/images';
 import { Machine, SHELLS } from '../shells';
 
 const digest = (letter: string): string => `sha256:${letter.repeat(64)}`;
@@ -40,6 +40,23 @@ describe.each(SHELLS)('in $name', (shell) => {
     machine.withDocker('exit 1');
     expect(machine.run(tagImages('shop', [web, db])).exitCode).toBe(1);
     expect(machine.run(tagImages('shop', [])).exitCode).toBe(0);
+  });
+
+  test('lets tags name these images again, and stops where docker refuses', () => {
+    const tags = [
+      { imageId: digest('a'), tag: 'web:1' },
+      { imageId: digest('b'), tag: 'registry:5000/db:latest' },
+    ];
+    machine.withDocker('');
+    expect(machine.run(setTags(tags)).exitCode).toBe(0);
+    expect(machine.calls).toEqual([
+      `<image><tag><${digest('a')}><web:1>`,
+      `<image><tag><${digest('b')}><registry:5000/db:latest>`,
+    ]);
+    expect(machine.run(setTags([])).exitCode).toBe(0);
+    machine.withDocker('exit 4');
+    expect(machine.run(setTags(tags)).exitCode).toBe(4);
+    expect(machine.calls).toHaveLength(3);
   });
 
   const docker = (tagsLeft: string, users: string): string =>

@@ -18,6 +18,7 @@ const DOCKER = `case "$1 $2" in
 "ps --no-trunc") echo '{"Names":"shop-web-1","Labels":"com.docker.compose.project=shop","Ports":"127.0.0.1:8080->80/tcp"}' ;;
 "inspect --type") printf '%s\\n' '{"Id":"c1","Name":"/shop-web-1"}' '{"Id":"c2","Name":"/shop-db-1"}'; echo warning >&2 ;;
 "network ls") echo shop_default ;;
+"volume ls") echo shop_data ;;
 "image ls") printf 'i2\\ni1\\ni1\\n' ;;
 "image inspect") shift 4; for i; do echo "{\\"Id\\":\\"$i\\",\\"Size\\":5}"; done ;;
 *) exit 64 ;;
@@ -81,6 +82,7 @@ describe.each(SHELLS)('in $name', (shell) => {
       containers: [{ name: 'shop-web-1' }, { name: 'shop-db-1' }],
       publishedPorts: [{ port: 8080, address: '127.0.0.1', project: 'shop' }],
       networks: ['shop_default'],
+      volumes: ['shop_data'],
       images: [{ id: 'i1' }, { id: 'i2' }],
       releases: [{ id: '20261122T100000Z-aaaaaaa' }],
       current: '20261122T100000Z-aaaaaaa',
@@ -119,9 +121,12 @@ describe.each(SHELLS)('in $name', (shell) => {
     expect(() => read()).toThrow(/could not list the project's containers: daemon hiccup/);
   });
 
-  test('networks that cannot be listed are an error too', () => {
-    machine.withDocker(DOCKER.replace('echo shop_default', 'exit 1'));
-    expect(() => read()).toThrow(/could not list the project's networks/);
+  test.each([
+    ['networks', 'shop_default'],
+    ['volumes', 'shop_data'],
+  ])('%s that cannot be listed are an error too', (kind, name) => {
+    machine.withDocker(DOCKER.replace(`echo ${name}`, 'exit 1'));
+    expect(() => read()).toThrow(`could not list the project's ${kind}`);
   });
 
   test('a container that goes away meanwhile is asked for again, five times at most', () => {

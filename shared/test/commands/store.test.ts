@@ -7,6 +7,7 @@ import {
   readdirSync,
   readFileSync,
   readlinkSync,
+  rmSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
@@ -14,13 +15,16 @@ import { createInterface } from 'node:readline';
 import {
   adoptCurrent,
   closeJournal,
+  guardStep,
   holdLock,
+  LOCK_LOST,
   pointCurrent,
   pruneStore,
   storeRelease,
   withdrawCurrent,
   writeJournal,
 } from '../../src/commands/store';
+import type { Command } from '../../src/model/command';
 import { layoutStore, type StoreLayout } from '../../src/releases/layout';
 import { packTar } from '../../src/releases/tar';
 import { HOSTILE, Machine, SHELLS } from '../shells';
@@ -154,6 +158,22 @@ describe.each(SHELLS)('the store, in $name', (shell) => {
       succeed(pointCurrent(layout, SECOND));
       expect(readFileSync(layout.composeLink, 'utf8')).toBe(`# ${SECOND}\n`);
       expect(readFileSync(`${layout.composeLink}.before-slipway`, 'utf8')).toBe('services: {}\n');
+    });
+
+    test('a file that was kept before is kept, and the one that is there now is, too', () => {
+      const kept = `${layout.composeLink}.before-slipway`;
+      writeFileSync(kept, '# oldest\n');
+      writeFileSync(layout.composeLink, '# by hand\n');
+      succeed(pointCurrent(layout, FIRST));
+      expect(readFileSync(kept, 'utf8')).toBe('# oldest\n');
+      expect(readFileSync(`${kept}.${FIRST}`, 'utf8')).toBe('# by hand\n');
+      expect(readFileSync(layout.composeLink, 'utf8')).toBe(`# ${FIRST}\n`);
+      rmSync(layout.composeLink);
+      writeFileSync(layout.composeLink, '# by hand again\n');
+      succeed(pointCurrent(layout, SECOND));
+      expect(readFileSync(kept, 'utf8')).toBe('# oldest\n');
+      expect(readFileSync(`${kept}.${FIRST}`, 'utf8')).toBe('# by hand\n');
+      expect(readFileSync(`${kept}.${SECOND}`, 'utf8')).toBe('# by hand again\n');
     });
 
     test('what a killed session left half-way does not lead it to another release', () => {
@@ -293,16 +313,132 @@ describe.each(SHELLS)('the store, in $name', (shell) => {
     });
 
     test('finishes what a killed session began', () => {
-      mkdirSync(`${layout.store}/.removed/x`, { recursive: true });
+      mkdirSync(`${layout.store}/.removed.1.x/x`, { recursive: true });
       succeed(pruneStore(layout, [FIRST], []));
-      expect(existsSync(`${layout.store}/.removed`)).toBe(false);
+      expect(existsSync(`${layout.store}/.removed.1.x`)).toBe(false);
       expect(readdirSync(layout.releases)).toEqual([SECOND]);
+    });
+
+    test('what cannot be removed is told, and does not stop the rest', async () => {
+      const [stuck, gone] = ['a'.repeat(64), 'c'.repeat(64)];
+      succeed(closeJournal(layout, FIRST));
+      await store(FIRST, gone);
+      const {
+        words: [sh, c, text = '', ...words],
+      } = pruneStore(layout, [FIRST], [stuck, gone]);
+      // A stand-in for `rm` that refuses one tree, as the kernel refuses it to all but root: the tests may run as root.
+      const refusing = `rm() { case "$*" in *${stuck}*) return 1 ;; esac; command rm "$@"; }\n${text}`;
+      const { exitCode, stderr } = machine.run({ words: [sh, c ?? '', refusing, ...words] });
+      expect([exitCode, stderr]).toEqual([
+        0,
+        expect.stringMatching(
+          new RegExp(
+            `/\\.removed\\.\\d+\\.${stuck} cannot be removed: a container has put files of another user there\\n$`,
+          ),
+        ),
+      ]);
+      expect(readdirSync(layout.releases)).toEqual([SECOND]);
+      expect(readdirSync(layout.files)).toEqual(['b'.repeat(64)]);
+      // The next one tries again.
+      succeed(pruneStore(layout, [], []));
+      expect(readdirSync(layout.store).sort()).toEqual(['current', 'files', 'releases']);
+    });
+  });
+
+  describe('guardStep', () => {
+    const take = (token: string): void => {
+      machine.run(holdLock(layout, 'deploy by alice', 30, token), { stdin: '' });
+    };
+
+    test('runs a step of the session that has the lock: input, output and exit code are its own', () => {
+      take('token-1');
+      const step = guardStep(layout, 'token-1', {
+        words: ['sh', '-c', 'cat; echo "$1"; exit 7', 'x', "it's $(x)"],
+        stdin: 'in ',
+      });
+      expect(machine.run(step, { stdin: 'in ' })).toEqual({ exitCode: 7, stdout: "in it's $(x)\n", stderr: '' });
+    });
+
+    test('and none of a session that has lost it', () => {
+      take('token-1');
+      take('token-2');
+      const mark = machine.path('ran');
+      const refused = machine.run(guardStep(layout, 'token-1', { words: ['touch', mark] }));
+      expect(refused).toMatchObject({ exitCode: LOCK_LOST, stdout: '' });
+      expect(refused.stderr).toContain('another session has taken the lock');
+      expect(existsSync(mark)).toBe(false);
+      expect(machine.run(guardStep(layout, 'token-2', { words: ['touch', mark] })).exitCode).toBe(0);
+      expect(existsSync(mark)).toBe(true);
+      expect(mode(layout.session)).toBe('600');
+    });
+  });
+
+  describe('guardStep, closely', () => {
+    const step = (text: string, ...words: string[]): Command => ({ words: ['sh', '-c', text, 'slipway', ...words] });
+    const guard = (command: Command, token = 'our-token', stdin = ''): ReturnType<Machine['run']> =>
+      machine.run(guardStep(layout, token, command), { stdin });
+
+    beforeEach(() => {
+      prepare();
+      writeFileSync(layout.session, 'our-token');
+    });
+
+    test('the step gets its words and its input as they are, and its answer comes through', () => {
+      expect(guard(step('printf "<%s>" "$@"; cat; echo problem >&2', ...HOSTILE), 'our-token', 'in\0put ☃')).toEqual({
+        exitCode: 0,
+        stdout: `${HOSTILE.map((text) => `<${text}>`).join('')}in\0put ☃`,
+        stderr: 'problem\n',
+      });
+      expect(existsSync(machine.path('pwned'))).toBe(false);
+    });
+
+    test('input that belongs to the step goes with it', async () => {
+      const tar = await release(FIRST);
+      succeed(guardStep(layout, 'our-token', storeRelease(layout, FIRST, tar)));
+      expect(readFileSync(`${layout.releases}/${FIRST}/env`, 'utf8')).toBe('PASSWORD=secret\n');
+    });
+
+    test.each([0, 1, 75, 77, 125, 130])('exit code %i passes through', (code) => {
+      expect(guard(step(`exit ${code}`)).exitCode).toBe(code);
+    });
+
+    test.each(['other-token', 'our-token2', 'our', '', '*', '\n'])(
+      'where the store names another session than %j the step is not run',
+      (token) => {
+        expect(guard(step('touch "$HOME/ran"'), token)).toEqual({
+          exitCode: LOCK_LOST,
+          stdout: '',
+          stderr: 'another session has taken the lock of this project\n',
+        });
+        expect(existsSync(machine.path('ran'))).toBe(false);
+      },
+    );
+
+    test('where the store names nobody the step is not run', () => {
+      rmSync(layout.session);
+      expect(guard(step('touch "$HOME/ran"')).exitCode).toBe(LOCK_LOST);
+      expect(existsSync(machine.path('ran'))).toBe(false);
+    });
+
+    test('waits for the step that is at work, and looks at the token only then', async () => {
+      const first = machine.start(guardStep(layout, 'our-token', step('echo here; read -r x')));
+      const ended = once(first, 'close');
+      await once(first.stdout, 'data');
+      const second = machine.start(guardStep(layout, 'our-token', step('touch "$HOME/ran"')));
+      const answer = once(second, 'close');
+      await new Promise((resolve) => setTimeout(resolve, 200));
+      expect(second.exitCode).toBeNull();
+      writeFileSync(layout.session, 'other-token');
+      first.stdin.end('go\n');
+      expect(await ended).toEqual([0, null]);
+      expect(await answer).toEqual([LOCK_LOST, null]);
+      expect(existsSync(machine.path('ran'))).toBe(false);
     });
   });
 
   describe('holdLock', () => {
     const hold = (leaseSeconds = 30, holder = 'deploy by alice'): ReturnType<Machine['start']> => {
-      const process = machine.start(holdLock(layout, holder, leaseSeconds));
+      const process = machine.start(holdLock(layout, holder, leaseSeconds, 'token-1'));
       process.stdin.on('error', () => undefined);
       return process;
     };
@@ -311,7 +447,7 @@ describe.each(SHELLS)('the store, in $name', (shell) => {
       return '';
     };
     const tryLock = (holder = 'deploy by bob'): ReturnType<Machine['run']> =>
-      machine.run(holdLock(layout, holder, 30), { stdin: '' });
+      machine.run(holdLock(layout, holder, 30, 'token-2'), { stdin: '' });
     const untilFree = async (limitMs: number): Promise<boolean> => {
       for (
         const end = Date.now() + limitMs;
@@ -375,6 +511,20 @@ describe.each(SHELLS)('the store, in $name', (shell) => {
       expect(tryLock().exitCode).toBe(75);
       await ended;
       expect(tryLock().exitCode).not.toBe(75);
+    });
+
+    test('writes down whose it is; whoever does not get it changes nothing there', async () => {
+      const process = hold();
+      await firstLine(process);
+      expect(readFileSync(layout.session, 'utf8')).toBe('token-1');
+      expect(mode(layout.session)).toBe('600');
+      expect(tryLock().exitCode).toBe(75);
+      expect(readFileSync(layout.session, 'utf8')).toBe('token-1');
+      process.stdin.end();
+      await once(process, 'close');
+      expect(tryLock().exitCode).not.toBe(75);
+      expect(readFileSync(layout.session, 'utf8')).toBe('token-2');
+      expect(readdirSync(layout.store).sort()).toEqual(['files', 'lock', 'releases', 'session', 'step']);
     });
 
     test('a folder that cannot be made is not "held"', () => {

@@ -6,7 +6,7 @@ const ROOT = `${OUTER}/_/_`;
 
 const toStore: Relocate = (path) =>
   path.startsWith(`${ROOT}/`)
-    ? { path: `/srv/shop/.slipway/files/${'a'.repeat(64)}/${path.slice(ROOT.length + 1)}` }
+    ? { path: `/srv/shop/.slipway/files/${'a'.repeat(64)}/${path.slice(ROOT.length + 1)}`, shipped: true }
     : { finding: { message: `outside: ${path}`, hint: '' } };
 
 function relocate(project: object, how: Relocate = toStore): ReturnType<typeof relocateProject> {
@@ -39,7 +39,7 @@ test("points binds, configs and secrets to their places, and leaves the server's
       web: {
         image: 'web',
         volumes: [
-          { type: 'bind', source: `${files}/nginx`, target: '/etc/nginx' },
+          { type: 'bind', source: `${files}/nginx`, target: '/etc/nginx', read_only: true },
           { type: 'bind', source: '/etc/localtime', target: '/etc/localtime' },
           { type: 'bind', source: '/dev/shm', target: '/shm' },
           { type: 'volume', source: 'data', target: '/data' },
@@ -50,6 +50,59 @@ test("points binds, configs and secrets to their places, and leaves the server's
     secrets: { key: { file: `${files}/key` }, outer: { external: true, name: 'outer' } },
     volumes: { data: { name: 'shop_data' } },
   });
+});
+
+describe('a mount', () => {
+  const mounted = (mount: object, shipped: boolean): { asked: [string, boolean][]; volumes: unknown } => {
+    const asked: [string, boolean][] = [];
+    const { raw } = relocate(
+      { services: { web: { volumes: [{ type: 'bind', source: `${ROOT}/a`, target: '/a', ...mount }] } } },
+      (path, isWritable) => {
+        asked.push([path, isWritable]);
+        return { path: '/srv/a', shipped };
+      },
+    );
+    return { asked, volumes: (raw['services'] as Record<string, { volumes: unknown }>)['web']?.volumes };
+  };
+
+  test.each([
+    [{}, true],
+    [{ read_only: false }, true],
+    [{ read_only: true }, false],
+  ])('that is %j is asked about as writable: %s', (mount, isWritable) => {
+    expect(mounted(mount, false).asked).toEqual([[`${ROOT}/a`, isWritable]]);
+  });
+
+  test('of what is shipped is read-only, whatever the file says', () => {
+    for (const mount of [{}, { read_only: false }, { read_only: true }]) {
+      expect(mounted(mount, true).volumes).toEqual([{ type: 'bind', source: '/srv/a', target: '/a', read_only: true }]);
+    }
+  });
+
+  test("of the server's own stays as the file says", () => {
+    for (const mount of [{}, { read_only: false }, { read_only: true }]) {
+      expect(mounted(mount, false).volumes).toEqual([{ type: 'bind', source: '/srv/a', target: '/a', ...mount }]);
+    }
+  });
+
+  test('of anything else is left alone', () => {
+    expect(mounted({ source: '/etc/localtime' }, true)).toEqual({
+      asked: [],
+      volumes: [{ type: 'bind', source: '/etc/localtime', target: '/a' }],
+    });
+  });
+});
+
+test('a file of a config or a secret is only read', () => {
+  const asked: boolean[] = [];
+  relocate(
+    { services: {}, configs: { a: { file: `${ROOT}/a` } }, secrets: { b: { file: `${ROOT}/b` } } },
+    (_path, isWritable) => {
+      asked.push(isWritable);
+      return { path: '/srv/x', shipped: true };
+    },
+  );
+  expect(asked).toEqual([false, false]);
 });
 
 test('drops what a release must not have', () => {
@@ -96,7 +149,7 @@ test('a `$` in a name is what Compose made two of, and gets them again', () => {
     { services: { web: { volumes: [{ type: 'bind', source: `${ROOT}/a$$b`, target: '/a' }] } } },
     (path) => {
       asked.push(path);
-      return { path: '/srv/$x/a$b' };
+      return { path: '/srv/$x/a$b', shipped: false };
     },
   );
   expect(asked).toEqual([`${ROOT}/a$b`]);
@@ -127,7 +180,7 @@ describe('what configs and secrets hold', () => {
     expect(first).toMatch(/^[0-9a-f]{16}$/);
     expect(label(project())).toBe(first);
     expect(label(project({ unused: { content: 'y' } }))).toBe(first);
-    expect(label(project(), () => ({ path: '/srv/shop/.slipway/files/b/site.conf' }))).not.toBe(first);
+    expect(label(project(), () => ({ path: '/srv/shop/.slipway/files/b/site.conf', shipped: true }))).not.toBe(first);
     expect(label(project({ site: { content: 'inline' } }))).not.toBe(first);
     const { raw } = relocate(project());
     expect(raw['services']).toMatchObject({ web: { labels: { mine: '1' } }, other: { image: 'web' } });

@@ -32,6 +32,10 @@ const inspected = {
       ],
     },
   },
+  Mounts: [
+    { Type: 'volume', Name: 'shop_files', Source: '/var/lib/docker/volumes/shop_files/_data', Destination: '/files' },
+    { Type: 'bind', Source: '/home/deploy/app', Destination: '/etc/app', RW: false },
+  ],
   Config: {
     Image: 'ghcr.io/acme/web@sha256:abcd',
     Env: ['PASSWORD=secret'],
@@ -63,6 +67,10 @@ const web: ContainerState = {
   configHash: 'c0ffee',
   number: 1,
   oneoff: false,
+  mounts: [
+    { type: 'volume', name: 'shop_files', destination: '/files' },
+    { type: 'bind', name: '', destination: '/etc/app' },
+  ],
 };
 
 describe('parseContainers', () => {
@@ -98,10 +106,15 @@ describe('parseContainers', () => {
         healthLog: [],
         number: 0,
         oneoff: false,
+        mounts: [],
       },
     ]);
     expect(parseContainers('[]')).toEqual([]);
     expect(parseContainers('[null, 7]')).toHaveLength(2);
+    for (const mounts of ['null', '{}', '7']) {
+      expect(parseContainers(`[{"Mounts":${mounts}}]`)[0]?.mounts).toEqual([]);
+    }
+    expect(parseContainers('[{"Mounts":[null]}]')[0]?.mounts).toEqual([{ type: '', name: '', destination: '' }]);
   });
 
   test.each(['', '{}', 'null', '[', 'Cannot connect to the Docker daemon'])(

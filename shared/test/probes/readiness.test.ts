@@ -20,6 +20,7 @@ function container(over: Partial<ContainerState> = {}): ContainerState {
     configHash: 'h',
     number: 1,
     oneoff: false,
+    mounts: [],
     ...over,
   };
 }

@@ -12,6 +12,7 @@ function release(id: string, over: Partial<Release> = {}): Release {
     actor: '',
     runUrl: '',
     result: 'healthy',
+    checks: [],
     services: {},
     files: [],
     ...over,

@@ -1,7 +1,10 @@
 import { readFileSync } from 'node:fs';
 import { parseRelease, parseServerFacts, type ServerFacts } from '../../src/server/facts';
 
-/** Recorded from a Debian 12 server with Docker 26.1 and Compose 2.26: `readServer('TOKEN0123', 'apps/shop', 'shop')`. */
+/**
+ * Recorded from a Debian 12 server with Docker 26.1 and Compose 2.26: `readServer('TOKEN0123', 'apps/shop', 'shop')`. The
+ * empty section `volumes` was added later, when it became a question; the containers are without `Mounts` still.
+ */
 function readAnswer(name: string): string {
   return readFileSync(new URL(`./answers/docker-${name}.txt`, import.meta.url), 'utf8');
 }
@@ -37,6 +40,7 @@ test('a server with a running project', () => {
       dataRoot: '/var/lib/docker',
     },
     networks: ['shop_default'],
+    volumes: [],
     releases: [],
     current: undefined,
     currentCompose: '',
@@ -82,7 +86,14 @@ test.each([
   ],
   ['missing', { kind: 'missing' }, ['deploy', 'docker']],
 ])('docker is %s', (name, docker, groups) => {
-  expect(parse(readAnswer(name))).toMatchObject({ docker, groups, containers: [], networks: [], images: [] });
+  expect(parse(readAnswer(name))).toMatchObject({
+    docker,
+    groups,
+    containers: [],
+    networks: [],
+    volumes: [],
+    images: [],
+  });
 });
 
 test.each(['ready', 'denied', 'down', 'missing'])('an answer (%s) that is cut off anywhere is an error', (name) => {
@@ -97,6 +108,7 @@ test('what docker could not answer is not "nothing"', () => {
   );
   expect(() => parse(answer('containers', '{"Id":'))).toThrow(SyntaxError);
   expect(() => parse(answer('networks', '', 1, 'x'))).toThrow("docker could not list the project's networks: x");
+  expect(() => parse(answer('volumes', '', 1, 'x'))).toThrow("docker could not list the project's volumes: x");
 });
 
 test('a store that cannot be read is a problem, not an empty store', () => {
@@ -186,6 +198,7 @@ test.each([
 test('the store', () => {
   const facts = parse(answer('current', 'releases/20261122T100000Z-aaaaaaa'));
   expect(facts.current).toBe('20261122T100000Z-aaaaaaa');
+  expect(parse(answer('volumes', 'shop_data\nshop_files')).volumes).toEqual(['shop_data', 'shop_files']);
   expect(parse(answer('files', 'aa\nbb')).storedFiles).toEqual(['aa', 'bb']);
   expect(parse(answer('rendered', 'services: {}\n')).currentCompose).toBe('services: {}\n');
   expect(parse(answer('tools', 'flock\ntimeout')).missingTools).toEqual(['flock', 'timeout']);
@@ -201,6 +214,7 @@ describe('parseRelease', () => {
     actor: 'alice',
     runUrl: 'https://x',
     result: 'healthy',
+    checks: ['web'],
     services: { web: { reference: 'web:1', image: 'web:1@sha256:a', configHash: 'h' } },
     files: ['f'],
   };
@@ -208,6 +222,11 @@ describe('parseRelease', () => {
   test('reads what was written', () => {
     expect(parseRelease(JSON.stringify(release))).toEqual([release]);
     expect(parseRelease(JSON.stringify({ ...release, result: 'adopted' }))[0]?.result).toBe('adopted');
+  });
+
+  test('one that names no checks had none to pass', () => {
+    expect(parseRelease(JSON.stringify({ ...release, checks: undefined }))).toEqual([{ ...release, checks: [] }]);
+    expect(parseRelease(JSON.stringify({ ...release, checks: ['web', 5, null] }))[0]?.checks).toEqual(['web']);
   });
 
   test.each(['', '{', 'null', '[]', '{}', '{"id":""}', '{"id":"../.."}', '{"id":"20261122T100000Z-aaaaaaa/.."}'])(

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { parseProject, type Service } from '../../src/compose/project';
 import type { PortOwner, ServerFacts } from '../../src/server/facts';
-import { compareVersions, judgePorts, judgeServer } from '../../src/server/preflight';
+import { compareVersions, judgePorts, judgeServer, judgeSharedPorts } from '../../src/server/preflight';
 
 const ready: ServerFacts['docker'] = {
   kind: 'ready',
@@ -27,6 +27,7 @@ function facts(over: Partial<ServerFacts> = {}): ServerFacts {
     containers: [],
     publishedPorts: [],
     networks: [],
+    volumes: [],
     images: [],
     listeningPorts: [],
     space: undefined,
@@ -210,5 +211,37 @@ describe('judgePorts', () => {
         listeningPorts: [{ address: '0.0.0.0', port: 53 }],
       }),
     ).toEqual([]);
+  });
+});
+
+describe('ports that the project gives away twice', () => {
+  const judge = (services: object): string[] =>
+    judgeSharedPorts(parseProject(JSON.stringify({ services })).services).map(({ message }) => message);
+  const port = (published: string, over: object = {}): object => ({ target: 80, published, protocol: 'tcp', ...over });
+
+  test('by two services', () => {
+    expect(judge({ a: { ports: [port('80')] }, b: { ports: [port('80')] } })).toEqual([
+      'Services a and b both publish port 80/tcp of the server.',
+    ]);
+    expect(judge({ a: { ports: [port('80', { host_ip: '127.0.0.1' })] }, b: { ports: [port('80')] } })).toHaveLength(1);
+  });
+
+  test('not where the port, the protocol or the address is another', () => {
+    expect(judge({ a: { ports: [port('80')] }, b: { ports: [port('81')] } })).toEqual([]);
+    expect(judge({ a: { ports: [port('53')] }, b: { ports: [port('53', { protocol: 'udp' })] } })).toEqual([]);
+    expect(
+      judge({
+        a: { ports: [port('80', { host_ip: '127.0.0.1' })] },
+        b: { ports: [port('80', { host_ip: '10.0.0.1' })] },
+      }),
+    ).toEqual([]);
+  });
+
+  test('by several replicas of one', () => {
+    expect(judge({ web: { deploy: { replicas: 3 }, ports: [port('443')] } })).toEqual([
+      'Service web has 3 replicas and publishes the fixed port 443/tcp, which only one of them can have.',
+    ]);
+    expect(judge({ web: { deploy: { replicas: 1 }, ports: [port('443')] } })).toEqual([]);
+    expect(judge({ web: { deploy: { replicas: 3 }, ports: [{ target: 80, protocol: 'tcp' }] } })).toEqual([]);
   });
 });

@@ -1,4 +1,5 @@
-import { CommandError, ConnectError, TimeoutError } from '../../src/errors';
+import { guardStep, LOCK_LOST, pointCurrent } from '../../src/commands/store';
+import { CommandError, ConnectError, LockLostError, TimeoutError } from '../../src/errors';
 import type { Step, UndoVerb } from '../../src/model/step';
 import { parseJournal } from '../../src/releases/journal';
 import { layoutStore } from '../../src/releases/layout';
@@ -14,6 +15,7 @@ import { FakeSession, type Answer, type RecordedCommand } from '../fakes/session
 
 const RELEASE = '20261122T110000Z-bbbbbbb';
 const PREVIOUS = '20261122T100000Z-aaaaaaa';
+const TOKEN = 'token-1';
 const layout = layoutStore('/srv/shop');
 
 const run = (id: string, ...undo: UndoVerb[]): Step => ({
@@ -33,22 +35,22 @@ const hold = (id: string): Step => ({
 });
 
 const STEPS: readonly Step[] = [
-  run('stop-removed', { verb: 'restore-services', release: PREVIOUS, services: ['old'] }),
+  run('stop-removed', { verb: 'restore-services', release: PREVIOUS, services: ['old'], awaited: ['old'] }),
   run(
     'create-1',
     { verb: 'remove-networks', networks: ['shop_default'] },
     { verb: 'remove-services', services: ['db'] },
   ),
   hold('ready-1'),
-  run('replace-2', { verb: 'restore-services', release: PREVIOUS, services: ['web'] }),
+  run('replace-2', { verb: 'restore-services', release: PREVIOUS, services: ['web'], awaited: [] }),
   hold('prove'),
 ];
 
+/** What is new goes first; what was there comes back as one, in the order of the steps. */
 const UNDO = [
-  `put back web of release ${PREVIOUS}`,
   'remove db, which did not exist before',
+  `put back old, web of release ${PREVIOUS}`,
   'remove the networks shop_default',
-  `put back old of release ${PREVIOUS}`,
 ];
 
 interface Scene {
@@ -75,6 +77,7 @@ async function play({ answer, transaction = {}, signal = new AbortController().s
     clock,
     target: { project: 'shop', projectDirectory: layout.project },
     layout,
+    token: 'token-1',
     signal,
   };
   const outcome = await executeTransaction(
@@ -116,20 +119,117 @@ test('journal, steps in order, commit', async () => {
   );
 });
 
-test('the journal holds the whole way back, last things first, before the first change', async () => {
+test('the journal holds the whole way back before the first change', async () => {
   const { session } = await play();
   expect(parseJournal(session.commands[0]?.stdin ?? '')).toEqual({
+    project: 'shop',
     release: RELEASE,
     previous: PREVIOUS,
     runUrl: 'https://github.com/acme/shop/actions/runs/1',
     actor: 'alice',
+    timeoutSeconds: 180,
     undo: [
-      { verb: 'restore-services', release: PREVIOUS, services: ['web'] },
       { verb: 'remove-services', services: ['db'] },
+      { verb: 'restore-services', release: PREVIOUS, services: ['old', 'web'], awaited: ['old'] },
       { verb: 'remove-networks', networks: ['shop_default'] },
-      { verb: 'restore-services', release: PREVIOUS, services: ['old'] },
     ],
   });
+});
+
+test('every change goes through the guard of the lock', async () => {
+  for (const { session } of [await play(), await play({ answer: failing('do replace-2') })]) {
+    for (const { command, purpose } of session.commands) {
+      // `flock FILE sh -c TEXT slipway SESSION TOKEN` come before the words of the change itself.
+      const [program = '', ...words] = command.words.slice(8);
+      expect([purpose, command.words]).toEqual([
+        purpose,
+        guardStep(layout, TOKEN, { words: [program, ...words] }).words,
+      ]);
+    }
+  }
+  const { session } = await play();
+  expect(session.commands[1]?.command).toEqual(guardStep(layout, TOKEN, { words: ['docker', 'stop-removed'] }));
+  expect(session.commands.at(-1)?.command).toEqual(guardStep(layout, TOKEN, pointCurrent(layout, RELEASE)));
+});
+
+test('each way back has as long as the longest step, and three minutes at least', async () => {
+  const times = async (timeoutSeconds: number): Promise<(number | undefined)[]> => {
+    const steps = [
+      { ...run('create-1', { verb: 'remove-services', services: ['web'] }), timeoutSeconds },
+      hold('prove'),
+    ];
+    const { session } = await play({ transaction: { steps }, answer: failing('do create-1') });
+    expect(parseJournal(session.commands[0]?.stdin ?? '').timeoutSeconds).toBe(Math.max(180, timeoutSeconds));
+    return session.commands
+      .filter(({ purpose }) => purpose.startsWith('remove'))
+      .map((recorded) => recorded.timeoutSeconds);
+  };
+  expect(await times(20)).toEqual([180]);
+  expect(await times(900)).toEqual([900]);
+});
+
+describe('when another session has taken the lock', () => {
+  const COMMIT = 'make the release the current one';
+  const overtakenAt = (name: string): Scene['answer'] => {
+    let overtaken = false;
+    return ({ purpose }) => {
+      overtaken ||= purpose === name;
+      return overtaken ? { exitCode: LOCK_LOST } : undefined;
+    };
+  };
+
+  test.each(['do stop-removed', 'do replace-2', COMMIT])('at "%s" nothing is undone by this one', async (purpose) => {
+    const { outcome, session, clock } = await play({ answer: overtakenAt(purpose) });
+    expect(outcome).toMatchObject({ kind: 'overtaken', cause: { code: 'lock-lost' } });
+    // Whatever this session still asks for, the guard refuses, and it asks for no more.
+    expect(session.purposes.slice(session.purposes.indexOf(purpose) + 1).length).toBeLessThan(2);
+    expect(session.purposes).not.toContain('close the journal');
+    expect(clock.sleeps).toEqual([]);
+    expect(outcome.timeline.at(-1)?.ok).toBe(purpose === COMMIT);
+  });
+
+  test('on the way back, the rest of the way is not ours either', async () => {
+    const { outcome, session, clock } = await play({
+      answer: overtakenAt(UNDO[1] ?? ''),
+      transaction: {
+        hold: (step) => (step.id === 'prove' ? Promise.reject(new Error('db is unhealthy')) : Promise.resolve()),
+      },
+    });
+    expect(outcome).toMatchObject({ kind: 'overtaken', cause: { code: 'lock-lost' } });
+    expect(session.purposes.slice(-2)).toEqual(UNDO.slice(0, 2));
+    expect(clock.sleeps).toEqual([]);
+  });
+
+  test('before the journal, nothing was begun', async () => {
+    await expect(play({ answer: overtakenAt('write the journal') })).rejects.toThrow(LockLostError);
+  });
+
+  test('while the commit is withdrawn, the rest is left to it', async () => {
+    const WITHDRAW = 'make the old release the current one';
+    const { outcome, session } = await play({
+      answer: ({ purpose }) => {
+        if (purpose === COMMIT) return { exitCode: 1 };
+        return purpose === WITHDRAW ? { exitCode: LOCK_LOST } : undefined;
+      },
+    });
+    expect(outcome.kind).toBe('overtaken');
+    expect(session.purposes.at(-1)).toBe(WITHDRAW);
+  });
+});
+
+test("Compose's advice on orphans is not shown: they are removed after the commit", async () => {
+  const orphans = 'level=warning msg="Found orphan containers ([shop-old-1]) for this project."';
+  const { reporter } = await play({
+    answer: ({ purpose }) => {
+      if (purpose === 'do replace-2') return { exitCode: 1 };
+      const shown = purpose === 'do create-1' || purpose.startsWith('put back');
+      return shown ? { stderr: `${orphans}\nof ${purpose}` } : undefined;
+    },
+  });
+  expect(reporter.shown).toEqual(
+    expect.arrayContaining(['remote   of do create-1', `remote   of ${UNDO[1] ?? ''}`]) as unknown,
+  );
+  expect(reporter.shown.join('\n')).not.toContain('orphan');
 });
 
 test('what the server prints is shown as remote text', async () => {
@@ -140,7 +240,7 @@ test('what the server prints is shown as remote text', async () => {
 });
 
 test.each(['do stop-removed', 'do create-1', 'do replace-2'])(
-  'when "%s" fails everything is undone in reverse, and the journal closed',
+  'when "%s" fails everything is undone, and the journal closed',
   async (purpose) => {
     const { outcome, session } = await play({ answer: failing(purpose) });
     const at = session.purposes.indexOf(purpose);
@@ -160,7 +260,7 @@ test('when a gate says no everything is undone', async () => {
     transaction: { hold: (step) => (step.id === 'prove' ? Promise.reject(cause) : Promise.resolve()) },
   });
   expect(outcome).toMatchObject({ kind: 'undone', cause, unrestored: [] });
-  expect(session.purposes.slice(-5)).toEqual([...UNDO, 'close the journal']);
+  expect(session.purposes.slice(-4)).toEqual([...UNDO, 'close the journal']);
   expect(session.purposes).not.toContain('make the release the current one');
 });
 
@@ -178,7 +278,7 @@ test('an undo is tried three times, with a pause', async () => {
 test('what cannot be undone is named, the rest is undone all the same, and the journal stays', async () => {
   const { outcome, session } = await play({ answer: failing('do replace-2', UNDO[1] ?? '') });
   expect(outcome).toMatchObject({ kind: 'undone', unrestored: [`${UNDO[1] ?? ''}: exit code 1`] });
-  expect(session.purposes.slice(-2)).toEqual(UNDO.slice(2));
+  expect(session.purposes.slice(-1)).toEqual(UNDO.slice(2));
 });
 
 test('a connection that is lost loses nothing that is known', async () => {
@@ -191,7 +291,7 @@ test('a connection that is lost loses nothing that is known', async () => {
     },
   });
   expect(outcome).toMatchObject({ kind: 'undone', cause: lost });
-  expect(outcome.kind === 'undone' && outcome.unrestored).toHaveLength(4);
+  expect(outcome.kind === 'undone' && outcome.unrestored).toHaveLength(3);
   expect(session.purposes).not.toContain('close the journal');
 });
 
@@ -217,6 +317,7 @@ test('without a journal nothing is changed', async () => {
         clock: new FakeClock(),
         target: { project: 'shop', projectDirectory: '/srv/shop' },
         layout,
+        token: 'token-1',
         signal: new AbortController().signal,
       },
     ),
@@ -233,8 +334,8 @@ describe('the commit', () => {
     ['gives no answer in time', new TimeoutError('took too long', '')],
   ])('that %s is withdrawn first, and then undone', async (_name, answer) => {
     const { outcome, session } = await play({ answer: ({ purpose }) => (purpose === COMMIT ? answer : undefined) });
-    expect(session.purposes.slice(-7)).toEqual([COMMIT, WITHDRAW, ...UNDO, 'close the journal']);
-    expect(session.commands.find(({ purpose }) => purpose === WITHDRAW)?.command.words.slice(4)).toEqual([
+    expect(session.purposes.slice(-6)).toEqual([COMMIT, WITHDRAW, ...UNDO, 'close the journal']);
+    expect(session.commands.find(({ purpose }) => purpose === WITHDRAW)?.command.words.slice(-3)).toEqual([
       '/srv/shop/.slipway',
       RELEASE,
       PREVIOUS,
@@ -287,8 +388,8 @@ describe('cancelled', () => {
         },
       });
       expect(outcome).toMatchObject({ kind: 'undone', unrestored: [], cause: { code: 'cancelled' } });
-      expect(session.purposes.slice(-5)).toEqual([...UNDO, 'close the journal']);
-      expect(session.commands.slice(-5).some(({ cancellable }) => cancellable)).toBe(false);
+      expect(session.purposes.slice(-4)).toEqual([...UNDO, 'close the journal']);
+      expect(session.commands.slice(-4).some(({ cancellable }) => cancellable)).toBe(false);
       expect(outcome.timeline.length).toBeLessThanOrEqual(index + 3);
       expect(session.purposes).not.toContain('make the release the current one');
     },
@@ -307,4 +408,45 @@ test('a first deploy has no release before it', async () => {
     previous: '',
     undo: [{ verb: 'remove-services' }],
   });
+});
+
+describe('a lock that was lost', () => {
+  test.each(['write the journal', 'do create-1', 'make the release the current one', UNDO[1] ?? ''])(
+    'is seen at "%s": from there on nothing is changed',
+    async (purpose) => {
+      let isLost = false;
+      const play1 = play({
+        answer: (recorded) => {
+          isLost ||= recorded.purpose === purpose;
+          if (isLost) return { exitCode: 76 };
+          return purpose === UNDO[1] && recorded.purpose === 'do replace-2' ? { exitCode: 1 } : undefined;
+        },
+      });
+      if (purpose === 'write the journal') {
+        await expect(play1).rejects.toMatchObject({ code: 'lock-lost' });
+        return;
+      }
+      const { outcome, session } = await play1;
+      expect(outcome).toMatchObject({ kind: 'overtaken', cause: { code: 'lock-lost' } });
+      // One more command finds out, at most: it is refused by the server like the first.
+      expect(session.purposes.length - session.purposes.indexOf(purpose)).toBeLessThanOrEqual(2);
+    },
+  );
+
+  test('every change goes under the guard of the token', async () => {
+    const { session } = await play({ answer: failing('do replace-2') });
+    for (const { command } of session.commands) {
+      expect(command.words.slice(0, 2)).toEqual(['flock', '/srv/shop/.slipway/step']);
+      expect(command.words).toContain('token-1');
+    }
+  });
+});
+
+test('what Compose says of orphans is not shown: Slipway removes them itself', async () => {
+  const { reporter } = await play({
+    answer: ({ purpose }) =>
+      purpose === 'do create-1' ? { stdout: 'level=warning msg="Found orphan containers ([a])"\nCreating' } : undefined,
+  });
+  expect(reporter.shown.join('\n')).not.toContain('orphan');
+  expect(reporter.shown).toContain('remote   Creating');
 });

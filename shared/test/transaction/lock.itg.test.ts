@@ -1,4 +1,5 @@
 import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import { CommandError, LockHeldError } from '../../src/errors';
 import type { Command } from '../../src/model/command';
 import type { ServerProcess } from '../../src/ports';
@@ -56,6 +57,8 @@ test('one at a time; whoever waits is told for whom, once', async () => {
   const session = new StartingSession(machine);
   const first = await takeLock(session, layout, request('deploy by alice'), new FakeClock());
   expect(first.current).toBeUndefined();
+  expect(first.token).toMatch(/^[0-9a-f-]{36}$/);
+  expect(readFileSync(layout.session, 'utf8')).toBe(first.token);
   const told: string[] = [];
   const clock = new FakeClock();
   const second = takeLock(
@@ -69,7 +72,11 @@ test('one at a time; whoever waits is told for whom, once', async () => {
   expect(told).toEqual(['deploy by alice']);
   expect(clock.sleeps).toEqual([1, 1, 1]);
   await first.release();
-  await (await takeLock(session, layout, request('deploy by bob'), new FakeClock())).release();
+  expect(readFileSync(layout.session, 'utf8')).toBe(first.token);
+  const third = await takeLock(session, layout, request('deploy by bob'), new FakeClock());
+  expect(third.token).not.toBe(first.token);
+  expect(readFileSync(layout.session, 'utf8')).toBe(third.token);
+  await third.release();
 });
 
 test('a wait can be cancelled', async () => {
