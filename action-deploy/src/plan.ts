@@ -106,17 +106,25 @@ function planService(service: Service, request: PlanRequest): ServicePlan {
   if (replicas.length !== service.replicas) {
     return { ...common, action: 'replace', reasons: [`replicas ${replicas.length} -> ${service.replicas}`] };
   }
-  const down = replicas.find((container) => !isUp(container, service.oneShot));
+  const before = readMember(readMember(request.before, 'services'), service.name);
+  const asBefore = before !== undefined && explainDifference(before, service.raw).length === 0;
+  const down = replicas.find((container) => !isUp(container, service.oneShot, asBefore));
   if (down !== undefined) {
     return { ...common, action: 'start', reasons: [`${down.name} is ${down.state}, exit code ${down.exitCode}`] };
   }
   return { ...common, action: 'keep', reasons: remark === undefined ? [] : [remark] };
 }
 
-/** A one-shot service of a release that was put back is there and has not run again: that is as it should be. */
-function isUp(container: ContainerState, oneShot: boolean): boolean {
+/**
+ * A one-shot service of the release before that was put back is there and has not run again: that is as it should be. One of
+ * this release that was made and never started has not done its work.
+ */
+function isUp(container: ContainerState, oneShot: boolean, asBefore: boolean): boolean {
   if (container.state === 'running') return true;
-  return oneShot && (container.state === 'created' || (container.state === 'exited' && container.exitCode === 0));
+  return (
+    oneShot &&
+    ((container.state === 'created' && asBefore) || (container.state === 'exited' && container.exitCode === 0))
+  );
 }
 
 /** Why its containers cannot stay; empty when they can. */
@@ -185,15 +193,16 @@ function planSteps(services: readonly ServicePlan[], request: PlanRequest): Step
       return plans.length === 0 ? [] : planWave(index + 1, plans, longestStop, undo, request);
     }),
   ];
-  if (steps.length === 0) return [];
-  // Compose makes them with the first service; the verb leaves alone what is not there.
   const [first, ...rest] = steps;
-  const withNetworks =
-    first?.kind === 'run' && networks.length > 0
-      ? [{ ...first, undo: [{ verb: 'remove-networks', networks } as const, ...first.undo] }, ...rest]
+  if (first === undefined) return [];
+  // Compose makes the networks with the first service; and what is put back is started in the order of its own release.
+  const networksAway = networks.length > 0 ? [{ verb: 'remove-networks', networks } as const] : [];
+  const wholeWay =
+    first.kind === 'run'
+      ? [{ ...first, undo: [...networksAway, ...undo.inOrder(steps), ...first.undo] }, ...rest]
       : steps;
   return [
-    ...withNetworks,
+    ...wholeWay,
     {
       kind: 'hold',
       id: 'prove',
@@ -264,6 +273,8 @@ interface Undo {
   isReleased(name: string): boolean;
   /** The way back of services that are stopped or replaced. */
   replacement(names: readonly string[]): UndoVerb[];
+  /** All that these steps put back, as one verb in the order of dependencies. */
+  inOrder(steps: readonly Step[]): UndoVerb[];
 }
 
 function createUndo({ before, previous }: PlanRequest): Undo {
@@ -274,20 +285,27 @@ function createUndo({ before, previous }: PlanRequest): Undo {
       Object.entries(service.dependsOn).flatMap(([name, how]) => (how === 'service_healthy' ? [name] : [])),
     ),
   );
+  const replacement = (names: readonly string[]): UndoVerb[] => {
+    // Left by somebody before that release: there is nothing to bring back.
+    const away = names.filter((name) => !released.has(name));
+    // What has run to its end is not put back: an old migration must not run on a new schema.
+    const back = names.filter((name) => released.get(name)?.oneShot === false);
+    const restored = back.filter((name) => awaited.has(name));
+    return [
+      ...(away.length > 0 ? [{ verb: 'remove-services', services: away } as const] : []),
+      ...(back.length > 0 && previous !== undefined
+        ? [{ verb: 'restore-services', release: previous, services: back, awaited: restored } as const]
+        : []),
+    ];
+  };
   return {
     isReleased: (name) => released.has(name),
-    replacement: (names) => {
-      // Left by somebody before that release: there is nothing to bring back.
-      const away = names.filter((name) => !released.has(name));
-      // What has run to its end is not put back: an old migration must not run on a new schema.
-      const back = names.filter((name) => released.get(name)?.oneShot === false);
-      const restored = back.filter((name) => awaited.has(name));
-      return [
-        ...(away.length > 0 ? [{ verb: 'remove-services', services: away } as const] : []),
-        ...(back.length > 0 && previous !== undefined
-          ? [{ verb: 'restore-services', release: previous, services: back, awaited: restored } as const]
-          : []),
-      ];
+    replacement,
+    inOrder: (steps) => {
+      const verbs = steps.flatMap((step) => (step.kind === 'run' ? step.undo : []));
+      const names = new Set(verbs.flatMap((verb) => (verb.verb === 'restore-services' ? verb.services : [])));
+      const ordered = orderServices(services).flatMap((wave) => wave.map((service) => service.name));
+      return replacement(ordered.filter((name) => names.has(name)));
     },
   };
 }

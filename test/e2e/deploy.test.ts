@@ -534,7 +534,7 @@ describe('registry, lock and health checks', () => {
   test('a check that is new, and failed before as well, still guards its own release', async () => {
     await checkout.write({ 'compose.yaml': compose(appImage('v2')) });
     const run = await deploy(checkout, {
-      'health-checks': `http://${theServer().address}:8080/new-page 200 name:new-page attempts:1`,
+      'health-checks': '- name: new\n  command: test -e never-there\n  attempts: 1',
     });
     expect(run.outputs['result']).toBe('reverted');
     expect(await get(8080)).toBe('v1');

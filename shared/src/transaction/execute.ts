@@ -104,6 +104,7 @@ export async function executeTransaction(transaction: Transaction, context: Tran
     );
     return { kind: 'committed', timeline };
   } catch (cause) {
+    if (cause instanceof LockLostError) return { kind: 'overtaken', cause, timeline };
     try {
       const withdrawn = pointing ? await withdraw(transaction, context) : [];
       // What is current stays as it is then: a release must not lose its containers while the store says that it serves.
