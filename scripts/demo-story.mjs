@@ -5,6 +5,7 @@
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { stripVTControlCharacters } from 'node:util';
 import { build, info, reset, SandboxError, setQuiet, status, up } from '../infra/sandbox/sandbox.mjs';
 import { Job, renderEntry } from '../test/e2e/harness/index.ts';
 import { renderMarkdown } from './markdown-in-terminal.mjs';
@@ -155,9 +156,9 @@ function showEntry(entry) {
 
 /** Without the action's own colours where there are none, and with them whole where a long line is cut. */
 function cut(line, limit) {
-  // eslint-disable-next-line no-control-regex
-  const text = line.replaceAll(/\u001b\[[0-9;]*m/g, '');
-  if (text.length > limit) return `${text.slice(0, limit - 3)}...`;
+  const text = stripVTControlCharacters(line);
+  // In a file nothing needs to fit a width.
+  if (text.length > limit && process.stdout.isTTY) return `${text.slice(0, limit - 3)}...`;
   return colours ? line : text;
 }
 
