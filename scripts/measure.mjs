@@ -156,7 +156,9 @@ const compose = (image, port) => `services:
 
 /** What one would write instead: OpenSSH's client, and Compose on the server. */
 async function plainSsh(server, script) {
-  const options = ['-i', server.keyFile, '-o', 'StrictHostKeyChecking=no', '-o', 'UserKnownHostsFile=/dev/null'];
+  const knownHosts = `${server.keyFile}.known_hosts`;
+  await writeFile(knownHosts, server.knownHosts);
+  const options = ['-i', server.keyFile, '-o', 'StrictHostKeyChecking=yes', '-o', `UserKnownHostsFile=${knownHosts}`];
   const argv = [
     ...options,
     '-o',

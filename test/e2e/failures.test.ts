@@ -1,8 +1,10 @@
 /** Deploys that fail: each is refused or put back, the old release goes on serving, and the message says what, where and what next. */
 import { spawn } from 'node:child_process';
 import { generateKeyPairSync } from 'node:crypto';
-import { appendFileSync, createReadStream } from 'node:fs';
+import { appendFileSync, createReadStream, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { once } from 'node:events';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { jest } from '@jest/globals';
 import type { ActionRun } from './harness/index.ts';
 import {
@@ -567,7 +569,9 @@ describe('another version of Compose', () => {
 
 /** For the user alone, as Docker looks for plugins there first. */
 async function installCompose(file: string): Promise<void> {
-  const { keyFile, user, address } = theServer();
+  const { keyFile, user, address, knownHosts } = theServer();
+  const folder = mkdtempSync(join(tmpdir(), 'slipway-ssh-'));
+  writeFileSync(join(folder, 'known_hosts'), knownHosts);
   const script =
     'mkdir -p ~/.docker/cli-plugins && cat >~/.docker/cli-plugins/docker-compose && chmod 755 ~/.docker/cli-plugins/docker-compose';
   const child = spawn(
@@ -576,9 +580,9 @@ async function installCompose(file: string): Promise<void> {
       '-i',
       keyFile,
       '-o',
-      'StrictHostKeyChecking=no',
+      'StrictHostKeyChecking=yes',
       '-o',
-      'UserKnownHostsFile=/dev/null',
+      `UserKnownHostsFile=${join(folder, 'known_hosts')}`,
       '-o',
       'LogLevel=ERROR',
       `${user}@${address}`,
@@ -588,5 +592,6 @@ async function installCompose(file: string): Promise<void> {
   );
   createReadStream(file).pipe(child.stdin);
   const [code] = (await once(child, 'exit')) as [number | null];
+  rmSync(folder, { recursive: true });
   if (code !== 0) throw new Error(`installing ${file} failed with exit code ${String(code)}`);
 }
