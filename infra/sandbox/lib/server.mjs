@@ -460,13 +460,19 @@ const fillFile = (server) => path.join(server.disk, '.fill');
 /** Leaves so much on the server's disk, and takes nothing of this machine's. */
 export async function fillDisk(server, leave = '0') {
   await unfillDisk(server);
-  const { blocks, bfree, bavail, bsize } = fs.statfsSync(server.disk);
   const leaveBytes = toBytes(leave);
   if (readDiskKind(server)[0] === 'memory') {
-    const size = Math.max(4096, (blocks - bfree) * bsize + leaveBytes);
-    await run(['mount', '-o', `remount,size=${size}`, server.disk], { what: `Filling the disk of ${server.name}` });
-    return;
+    // The kernel refuses a size below what is used, and the server may write between the question and the answer.
+    for (let attempt = 1; ; attempt++) {
+      const { blocks, bfree, bsize } = fs.statfsSync(server.disk);
+      const size = Math.max(4096, (blocks - bfree) * bsize + leaveBytes);
+      const remount = ['mount', '-o', `remount,size=${size}`, server.disk];
+      const last = attempt === 20;
+      const { code } = await run(remount, { check: last, what: `Filling the disk of ${server.name}` });
+      if (code === 0) return;
+    }
   }
+  const { bavail, bsize } = fs.statfsSync(server.disk);
   const bytes = bavail * bsize - leaveBytes;
   if (bytes <= 0) return;
   // allocated, never written: the image stays sparse
