@@ -74262,7 +74262,7 @@ const RESERVED = new Set([
  * A POSIX sh script with parameters. The script's text is a constant of ours; whatever varies comes in as `$1`, `$2`, ...
  * and is never part of the text.
  */
-function render_script(text, ...parameters) {
+function script(text, ...parameters) {
     return { words: ['sh', '-c', text, 'slipway', ...parameters] };
 }
 
@@ -76438,7 +76438,7 @@ function overlaps(a, b) {
  */
 function renderRunning(project) {
     return {
-        ...render_script(`id=$(docker ps -aq --filter "label=com.docker.compose.project=$1" --filter label=com.docker.compose.oneoff=False | head -n 1) || exit
+        ...script(`id=$(docker ps -aq --filter "label=com.docker.compose.project=$1" --filter label=com.docker.compose.oneoff=False | head -n 1) || exit
 label() { docker inspect --format "{{index .Config.Labels \\"com.docker.compose.project.$1\\"}}" "$id"; }
 directory=$(label working_dir) || exit
 files=$(label config_files) || exit
@@ -76477,7 +76477,7 @@ function splitRunning(stdout) {
  * @param leaseSeconds without a line for so long, it ends by itself: a link that was cut gives no end of input for hours.
  */
 function holdLock(layout, holder, leaseSeconds, token) {
-    return render_script(`umask 077
+    return script(`umask 077
 mkdir -p "$1/releases" "$1/files" && chmod 700 "$1" && : >>"$1/step" || exit
 exec 9>>"$1/lock" || exit
 flock -n 9
@@ -76498,7 +76498,7 @@ const LOCK_LOST = 76;
  * @param token as {@link holdLock} was given it. Exits 76 when the store names another one.
  */
 function guardStep(layout, token, step) {
-    const guarded = render_script(`[ "$(cat "$1")" = "$2" ] || { echo 'another session has taken the lock of this project' >&2; exit ${LOCK_LOST}; }
+    const guarded = script(`[ "$(cat "$1")" = "$2" ] || { echo 'another session has taken the lock of this project' >&2; exit ${LOCK_LOST}; }
 shift 2
 exec "$@"`, layout.session, token, ...step.words);
     return { ...step, words: ['flock', layout.step, ...guarded.words] };
@@ -76509,7 +76509,7 @@ exec "$@"`, layout.session, token, ...step.words);
  */
 function storeRelease(layout, releaseId, tar) {
     return {
-        ...render_script(`set -eu
+        ...script(`set -eu
 umask 077
 cd "$1"
 rm -rf incoming
@@ -76536,7 +76536,7 @@ sync releases || :`, layout.store, releaseId, String(tar.byteLength)),
 }
 /** Makes a release the current one, and `compose.yaml` in the project folder a link to it: the commit. */
 function pointCurrent(layout, releaseId) {
-    return render_script(`set -eu
+    return script(`set -eu
 cd "$1"
 [ -f "releases/$2/compose.yaml" ] || { echo "release $2 is not in the store" >&2; exit 66; }
 rm -f .current.new
@@ -76559,7 +76559,7 @@ rm -f journal`, layout.store, releaseId);
  * @param previous the release that served before; undefined for a first deploy.
  */
 function withdrawCurrent(layout, releaseId, previous) {
-    return render_script(`set -eu
+    return script(`set -eu
 cd "$1"
 [ "$(readlink current || :)" = "releases/$2" ] || exit 0
 if [ -n "$3" ]; then
@@ -76578,7 +76578,7 @@ sync . || :`, layout.store, releaseId, previous ?? '');
 /** Writes the journal of undo verbs before the first change. */
 function writeJournal(layout, text) {
     return {
-        ...render_script(`set -eu
+        ...script(`set -eu
 umask 077
 cd "$1"
 cat >journal.new
@@ -76591,13 +76591,13 @@ sync . || :`, layout.store, String(Buffer.byteLength(text))),
 }
 /** Ends a transaction that was undone: the journal goes, and the release that did not make it. */
 function closeJournal(layout, releaseId) {
-    return render_script(`cd "$1" || exit
+    return script(`cd "$1" || exit
 [ "$(readlink current)" = "releases/$2" ] || rm -rf "releases/$2" || exit
 rm -f journal`, layout.store, releaseId);
 }
 /** Removes releases and shipped files that nothing kept points to. The current release is never removed, whatever is asked. */
 function pruneStore(layout, releases, files) {
-    return render_script(`set -eu
+    return script(`set -eu
 cd "$1"
 shift
 current=$(readlink current || :)
@@ -76612,7 +76612,7 @@ done`, layout.store, ...releases.filter(isReleaseId).map((id) => `releases/${id}
 }
 /** Makes the record of a project that ran before the current release; its Compose file in the project folder stays as it is. */
 function adoptCurrent(layout, releaseId) {
-    return render_script(`set -eu
+    return script(`set -eu
 cd "$1"
 rm -f .current.new
 ln -s "releases/$2" .current.new
@@ -77050,7 +77050,7 @@ const AWAIT_SECONDS = 60;
  * @param awaited those of them for which the next ones wait until they are healthy
  */
 function startServices(target, file, services, awaited = []) {
-    return render_script(`set -f
+    return script(`set -f
 project=$1 limit=$2 count=$3
 shift 3
 services= awaited=' '
@@ -77099,7 +77099,7 @@ function renderUndo(verb, target, layout) {
 }
 /** Stops (as each asked to be stopped) and removes the replicas of services; volumes stay, and what `compose run` made. */
 function removeServices(target, services) {
-    return render_script(`project=$1
+    return script(`project=$1
 shift
 for s in "$@"; do
   ids=$(docker ps -aq --filter "label=com.docker.compose.project=$project" --filter "label=com.docker.compose.service=$s" --filter label=com.docker.compose.oneoff=False) || exit
@@ -77109,7 +77109,7 @@ done`, target.project, ...services);
 }
 /** Removes networks of this project that nothing is connected to. One of somebody else may have the same name. */
 function removeNetworks(target, networks) {
-    return render_script(`project=$1
+    return script(`project=$1
 shift
 for n in "$@"; do
   facts=$(docker network inspect --format '{{index .Labels "com.docker.compose.project"}} {{len .Containers}}' "$n" 2>/dev/null) || continue
@@ -77455,7 +77455,7 @@ const CONTAINER_FORMAT = '{"Id":{{json .Id}},"Name":{{json .Name}},"Image":{{jso
  * @param path of the project; relative to the login's home where it is not absolute.
  */
 function readServer(token, path, project) {
-    return { ...render_script(QUESTIONS, token, path, project, CONTAINER_FORMAT), secretOutput: true };
+    return { ...script(QUESTIONS, token, path, project, CONTAINER_FORMAT), secretOutput: true };
 }
 
 ;// CONCATENATED MODULE: ./shared/src/probes/verdict.ts
@@ -77490,7 +77490,7 @@ done`;
  * a JSON array, empty if there is none. Exits with docker's code if Docker cannot be asked.
  */
 function inspectContainers(project) {
-    return render_script(INSPECT, project, CONTAINER_FORMAT);
+    return script(INSPECT, project, CONTAINER_FORMAT);
 }
 /**
  * Reads the answer to {@link inspectContainers}, or plain `docker inspect` output.
@@ -77929,7 +77929,7 @@ docker compose --ansi never --project-name "$project" --project-directory "$dire
  */
 function renderProject(request) {
     return {
-        ...render_script(RENDER, request.directory, request.project, ...request.envFiles.flatMap((file) => ['--env-file', file]), ...request.composeFiles.flatMap((file) => ['--file', file])),
+        ...script(RENDER, request.directory, request.project, ...request.envFiles.flatMap((file) => ['--env-file', file]), ...request.composeFiles.flatMap((file) => ['--file', file])),
         stdin: request.tar,
         secretOutput: true,
     };
@@ -79439,7 +79439,7 @@ async function judgeMounts(mounted, session, ports) {
     const doubtful = mounted.filter((one) => !one.isShipped || one.isWritable);
     if (doubtful.length === 0)
         return { findings, warnings };
-    const { stdout } = await session.run(render_script('for p; do if [ -e "$p" ]; then echo 1; else echo 0; fi; done', ...doubtful.map(({ onServer }) => onServer)), { purpose: 'look for mounted folders', signal: ports.signal });
+    const { stdout } = await session.run(script('for p; do if [ -e "$p" ]; then echo 1; else echo 0; fi; done', ...doubtful.map(({ onServer }) => onServer)), { purpose: 'look for mounted folders', signal: ports.signal });
     const there = stdout.split('\n');
     for (const [index, { path, onServer, isShipped, isWritable }] of doubtful.entries()) {
         const onServerToo = there[index] === '1';
@@ -80491,7 +80491,7 @@ function describeState(container) {
 /** @returns the lines, or why there are none. */
 async function readLog(session, container) {
     try {
-        const { stdout } = await session.run(render_script('docker logs --tail "$2" "$1" 2>&1', container.id, String(LOG_LINES)), {
+        const { stdout } = await session.run(script('docker logs --tail "$2" "$1" 2>&1', container.id, String(LOG_LINES)), {
             purpose: 'read the last log lines',
             accept: 'any',
             timeoutSeconds: 15,
@@ -80625,7 +80625,7 @@ function isPinned(image) {
 }
 /** @param images as the release names them. */
 function tagImages(project, images) {
-    return render_script(`set -eu
+    return script(`set -eu
 while [ "$#" -gt 1 ]; do
   docker image tag "$1" "$2"
   shift 2
@@ -80633,7 +80633,7 @@ done`, ...[...new Set(images)].filter(isPinned).flatMap((image) => [image, local
 }
 /** Lets tags name these images again. */
 function setTags(images) {
-    return render_script(`while [ "$#" -gt 1 ]; do
+    return script(`while [ "$#" -gt 1 ]; do
   docker image tag "$1" "$2" || exit
   shift 2
 done`, ...images.flatMap(({ imageId, tag }) => [imageId, tag]));
@@ -80643,7 +80643,7 @@ done`, ...images.flatMap(({ imageId, tag }) => [imageId, tag]));
  * it. What a person or another project has tagged, or a container uses, stays (docker refuses without --force).
  */
 function pruneImages(project, images) {
-    return render_script(`while [ "$#" -gt 1 ]; do
+    return script(`while [ "$#" -gt 1 ]; do
   id=$(docker image inspect --format '{{.Id}}' "$1" 2>/dev/null) || { shift 2; continue; }
   docker image rm "$2" >/dev/null 2>&1
   if left=$(docker image inspect --format '{{len .RepoTags}}' "$id" 2>/dev/null) && [ "$left" = 0 ] &&
@@ -82285,7 +82285,7 @@ const AUTHORITIES = `for file in "/etc/docker/certs.d/$1"/*.crt "$HOME/.config/d
 done
 exit 0`;
 async function readAuthorities(options, registry) {
-    const { stdout } = await options.session.run(render_script(AUTHORITIES, registry), {
+    const { stdout } = await options.session.run(script(AUTHORITIES, registry), {
         timeoutSeconds: 15,
         purpose: 'read the certificate authorities that the server trusts',
         ...(options.signal === undefined ? {} : { signal: options.signal }),
@@ -82755,7 +82755,6 @@ function replicasOf(containers, service) {
 /** Whether the images of a release will fit on the server's disk. Pure. */
 
 
-
 /**
  * How much a layer takes on disk, whole blocks counted, for each byte of it in the registry. Measured on ext4: a small Debian
  * root file system 2.6, a big one 3.1, a bare `node_modules` (17,200 files) 4.3; zstd packs 5 to 10 % tighter. We take what is
@@ -82804,25 +82803,6 @@ function chainIds(diffIds) {
         below = below === '' ? diffId : `sha256:${(0,external_node_crypto_.createHash)('sha256').update(`${below} ${diffId}`).digest('hex')}`;
         return below;
     });
-}
-/** Prints what {@link parseDisk} reads. Root needs not be asked: the parent of the data root tells as well. */
-function askDisk(path) {
-    return script('d=$1; df -Pk -- "$d" 2>/dev/null || df -Pk -- "${d%/*}/" || exit; df -Pi -- "$d" 2>/dev/null || df -Pi -- "${d%/*}/" || :', path);
-}
-/** @returns undefined for text that does not say it. */
-function parseDisk(path, output) {
-    const rows = output
-        .split('\n')
-        .map((line) => /\s(\d+)\s+(\d+)\s+(\d+)\s+(?:\d+%|-)\s+\//.exec(line))
-        .filter((match) => match !== null);
-    const [blocks, inodes] = rows;
-    if (blocks === undefined)
-        return undefined;
-    return {
-        path,
-        freeBytes: Number(blocks[3]) * 1024,
-        freeInodes: inodes === undefined || Number(inodes[1]) === 0 ? undefined : Number(inodes[3]),
-    };
 }
 /** Left free for the containers' logs and data, so that a deploy does not fill the disk to the brim. */
 const RESERVE_BYTES = 256 * 1000 * 1000;

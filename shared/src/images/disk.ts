@@ -1,8 +1,6 @@
 /** Whether the images of a release will fit on the server's disk. Pure. */
 import { createHash } from 'node:crypto';
 import type { PreflightFinding } from '../errors';
-import type { Command } from '../model/command';
-import { script } from '../shell/render';
 import { formatBytes } from './size';
 
 /** What the estimate needs of an image's layer; `resolveImage` gives it. */
@@ -82,29 +80,6 @@ export interface DiskFacts {
   readonly freeBytes: number;
   /** Undefined where the file system has no fixed number of them (btrfs, zfs). */
   readonly freeInodes: number | undefined;
-}
-
-/** Prints what {@link parseDisk} reads. Root needs not be asked: the parent of the data root tells as well. */
-export function askDisk(path: string): Command {
-  return script(
-    'd=$1; df -Pk -- "$d" 2>/dev/null || df -Pk -- "${d%/*}/" || exit; df -Pi -- "$d" 2>/dev/null || df -Pi -- "${d%/*}/" || :',
-    path,
-  );
-}
-
-/** @returns undefined for text that does not say it. */
-export function parseDisk(path: string, output: string): DiskFacts | undefined {
-  const rows = output
-    .split('\n')
-    .map((line) => /\s(\d+)\s+(\d+)\s+(\d+)\s+(?:\d+%|-)\s+\//.exec(line))
-    .filter((match) => match !== null);
-  const [blocks, inodes] = rows;
-  if (blocks === undefined) return undefined;
-  return {
-    path,
-    freeBytes: Number(blocks[3]) * 1024,
-    freeInodes: inodes === undefined || Number(inodes[1]) === 0 ? undefined : Number(inodes[3]),
-  };
 }
 
 /** Left free for the containers' logs and data, so that a deploy does not fill the disk to the brim. */

@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { askDisk, type DiskFacts, estimateDisk, judgeDisk, type LayerSize, parseDisk } from '../../src/images/disk';
+import { type DiskFacts, estimateDisk, judgeDisk, type LayerSize } from '../../src/images/disk';
 
 const layer = (name: string, bytes = 1000, mediaType = 'application/vnd.oci.image.layer.v1.tar+gzip'): LayerSize => ({
   digest: `sha256:c-${name}`,
@@ -131,43 +131,4 @@ test('an estimate never counts a local image, and is never less than nothing', (
     }),
     { numRuns: 1000 },
   );
-});
-
-test.each([
-  [
-    'GNU',
-    `Filesystem     1024-blocks      Used Available Capacity Mounted on
-/dev/sda1         41152736  12000000  27036000      31% /
-Filesystem      Inodes  IUsed   IFree IUse% Mounted on
-/dev/sda1      2621440 300000 2321440   12% /
-`,
-    { freeBytes: 27036000 * 1024, freeInodes: 2321440 },
-  ],
-  [
-    'btrfs has no inodes to count',
-    `Filesystem     1024-blocks      Used Available Capacity Mounted on
-/dev/mapper/my disk 41152736  12000000  27036000      31% /var/lib/docker
-Filesystem     Inodes IUsed IFree IUse% Mounted on
-/dev/sda1           0     0     0     - /var/lib/docker
-`,
-    { freeBytes: 27036000 * 1024, freeInodes: undefined },
-  ],
-  [
-    'an old df without -i',
-    `Filesystem 1024-blocks Used Available Capacity Mounted on
-overlay 100 40 60 40% /
-`,
-    { freeBytes: 60 * 1024, freeInodes: undefined },
-  ],
-])('df: %s', (_name, output, expected) => {
-  expect(parseDisk('/var/lib/docker', output)).toEqual({ path: '/var/lib/docker', ...expected });
-});
-
-test('no answer is no answer', () => {
-  expect(parseDisk('/x', '')).toBeUndefined();
-  expect(parseDisk('/x', 'df: /x: No such file or directory')).toBeUndefined();
-});
-
-test('the path is a parameter, not part of the script', () => {
-  expect(askDisk('/a b/$(reboot)').words.slice(3)).toEqual(['slipway', '/a b/$(reboot)']);
 });
