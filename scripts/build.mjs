@@ -12,6 +12,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs, promisify } from 'node:util';
 import { actions } from './actions.mjs';
+import { embedGuardian } from './embed-guardian.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url)).replace(/\/$/, '');
 
@@ -133,6 +134,7 @@ async function refuseNativeModules(repository) {
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   try {
     const { values, positionals } = parseArgs({ options: { out: { type: 'string' } }, allowPositionals: true });
+    await embedGuardian();
     for (const { action, files, seconds } of await buildActions({ out: values.out, only: positionals })) {
       const sizes = files.map(({ name, bytes }) => `${name} ${(bytes / 1024).toFixed(0)} KiB`).join(', ');
       console.log(`${action}: ${sizes} (${seconds.toFixed(1)} s)`);

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { actions } from './actions.mjs';
 import { buildActions } from './build.mjs';
+import { embedGuardian } from './embed-guardian.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 
@@ -40,8 +41,10 @@ export async function compareFolders(committed, built, label) {
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const out = await mkdtemp(join(tmpdir(), 'slipway-dist-'));
   try {
+    const differences = (await embedGuardian({ check: true }))
+      ? []
+      : ['shared/src/guardian/program.ts is not what guardian.sh and router.sh give'];
     await buildActions({ out });
-    const differences = [];
     for (const action of actions) {
       differences.push(...(await compareFolders(join(root, action, 'dist'), join(out, action), `${action}/dist`)));
     }

@@ -1,14 +1,16 @@
 /**
- * What `npm run demo` shows, once everything is set up: three deploys by the real bundle, run as GitHub runs it, to a
- * sandbox server. Everything that is told is checked; the exit code is 0 only if all of it came true.
+ * What `npm run demo` shows, once everything is set up: five deploys by the real bundle, run as GitHub runs it, to a sandbox
+ * server, four of them while visitors are there. Everything that is told is checked; the exit code is 0 only if all of it
+ * came true.
  */
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { stripVTControlCharacters } from 'node:util';
-import { build, info, reset, SandboxError, setQuiet, status, up } from '../infra/sandbox/sandbox.mjs';
+import { build, execute, info, reset, SandboxError, setQuiet, status, up } from '../infra/sandbox/sandbox.mjs';
 import { Job, renderEntry } from '../test/e2e/harness/index.ts';
-import { renderMarkdown } from './markdown-in-terminal.mjs';
+import { runLoad } from '../test/load/index.ts';
+import { renderMarkdown, wrapText } from './markdown-in-terminal.mjs';
 import { example, formatSeconds } from './set-up.mjs';
 
 const started = performance.now();
@@ -16,7 +18,11 @@ const colours = process.stdout.isTTY === true && !process.env.NO_COLOR;
 const style = (code) => (text) => (colours ? `\u001b[${code}m${text}\u001b[0m` : text);
 const [bold, dim, red, green, yellow] = ['1', '2', '31', '32', '33'].map(style);
 const width = Math.max(60, Math.min(process.stdout.columns ?? 120, 140));
+/** In a file nothing needs to fit a width. */
+const fit = (text, limit, hang = 0) => (process.stdout.isTTY === true ? wrapText(text, limit, hang) : text.split('\n'));
 const say = (text = '') => process.stdout.write(`${text}\n`);
+/** A sentence, which must fit the terminal. */
+const tell = (text, hang = 0) => say(fit(text, width, hang).join('\n'));
 const heading = (text) => say(`\n${bold(`== ${text} ${'='.repeat(Math.max(0, width - text.length - 4))}`)}\n`);
 
 const PROJECT = 'shop';
@@ -33,7 +39,7 @@ class StoryError extends Error {}
 /** Says it, when it is true. */
 function check(claim, ok, found) {
   if (!ok) throw new StoryError(`${claim}: this did not come true.${found === undefined ? '' : ` Found: ${found}`}`);
-  say(`${green('ok')}  ${claim}`);
+  tell(`${green('ok')}  ${claim}`, 4);
 }
 
 const times = [];
@@ -52,7 +58,7 @@ async function stop(signal) {
   process.off('SIGTERM', stop);
   say(`\n\n${yellow('Stopped.')} The demo's server may be there already, half-way through.`);
   say(`Run the demo again, it begins from a clean server; or remove it: ${REMOVE}`);
-  await job?.abandon();
+  await Promise.allSettled([job?.abandon(), load?.stop()]);
   process.exit(signal === 'SIGINT' ? 130 : 143);
 }
 process.on('SIGINT', stop);
@@ -67,23 +73,23 @@ async function makeServer() {
     return info();
   });
   const [server] = sandboxInfo.servers;
-  say(`A server with sshd, Docker and Compose at ${server.address}${isThere ? ', clean again' : ''}.`);
+  tell(`A server with sshd, Docker and Compose at ${server.address}${isThere ? ', clean again' : ''}.`);
   return { ...sandboxInfo, server };
 }
 
-/** @returns what the demo's three releases are called in the registry */
 async function buildImages({ registry }) {
   await measure('images', async () => {
     await build('example:v1', example, { buildArgs: ['RELEASE_ID=v1'] });
     await build('example:v2', example, { buildArgs: ['RELEASE_ID=v2'] });
-    await build('example:v3', example, { buildArgs: ['RELEASE_ID=v3', 'TEST_SWITCHES=crash-after=0.1'] });
+    await build('example:v3', example, { buildArgs: ['RELEASE_ID=v3', 'TEST_SWITCHES=crash-after=0.01'] });
+    await build('example:v4', example, { buildArgs: ['RELEASE_ID=v4'] });
   });
-  say(`Three images of infra/example in the sandbox's registry: ${registry.open}/example:v1, v2 and v3.`);
-  say('v3 is broken on purpose: it exits a moment after it has started.');
+  tell(`Four images of infra/example in the sandbox's registry, ${registry.open}/example:v1 to v4.`);
+  say('v3 is broken on purpose: it exits as soon as it listens.');
 }
 
 /** The step of a workflow that the demo carries out. */
-function inputsOf(version, { server, registry }, key) {
+function inputsOf(version, { server, registry }, key, more) {
   return {
     host: server.address,
     'ssh-key': key,
@@ -93,11 +99,12 @@ function inputsOf(version, { server, registry }, key) {
     env: SECRETS,
     variables: `API_IMAGE=${registry.open}/example:${version}`,
     'health-checks': `ssh+http://127.0.0.1:${PORT}/health/ready json.status:ready`,
+    ...more,
   };
 }
 
 function showStep({ server, registry }) {
-  say(`The step that runs, in a workflow's words (the bundle is action-deploy/dist/index.js):
+  say(`The step that runs, in a workflow's words (action-deploy/dist/index.js):
 
     - uses: ./action-deploy
       with:
@@ -110,12 +117,17 @@ function showStep({ server, registry }) {
           public
         env: \${{ secrets.APP_ENV }}
         variables: API_IMAGE=${registry.open}/example:v1
-        health-checks: ssh+http://127.0.0.1:${PORT}/health/ready json.status:ready
+        health-checks: |
+          ssh+http://127.0.0.1:${PORT}/health/ready json.status:ready
 `);
 }
 
-/** Runs the action and shows its log as it comes, then its job summary. */
-async function deploy(version, place) {
+/**
+ * Runs the action and shows its log as it comes, then its job summary.
+ *
+ * @param more inputs; `fault` ends it half-way (see the harness), and `visitors: false` leaves it alone
+ */
+async function deploy(version, place, { inputs = {}, fault = {}, visitors = true, title = `deploy ${version}` } = {}) {
   const key = await readFile(place.server.keyFile, 'utf8');
   // What the runner prints before the action starts is the step above, over again.
   let announced = false;
@@ -129,38 +141,98 @@ async function deploy(version, place) {
       else if (announced) showEntry(entry);
     },
   });
-  const visitor = watchSite(place);
-  const run = await measure(`deploy ${version}`, () =>
-    job.step({ action: 'action-deploy', with: inputsOf(version, place, key) }),
+  load = visitors ? await sendVisitors(place) : undefined;
+  const run = await measure(title, () =>
+    job.step({ action: 'action-deploy', with: inputsOf(version, place, key, inputs), ...fault }),
   );
-  const seen = await visitor.end();
   const { posts, orphans } = await job.close();
   job = undefined;
-  say(`\n${bold('The job summary of this step')}\n`);
-  const summary = renderMarkdown([run.summary, ...posts.map((post) => post.summary)].join('\n'), {
-    width: width - 4,
-    bold,
-    dim,
-  });
-  for (const line of summary.split('\n')) say(`    ${cut(line, width - 4)}`);
+  const summaries = [run.summary, ...posts.map((post) => post.summary)].join('\n').trim();
+  if (summaries !== '') {
+    say(`\n${bold('The job summary of this step')}\n`);
+    const summary = renderMarkdown(summaries, { width: width - 4, bold, dim });
+    for (const line of summary.split('\n')) showLines('    ', line, width - 4);
+  }
   say();
   if (orphans.length > 0) throw new StoryError(`Processes of the action were left: ${JSON.stringify(orphans)}`);
-  return { ...run, seen };
+  return run;
 }
 
 function showEntry(entry) {
   if (entry.kind === 'line' && entry.text === 'Post job cleanup.') return;
   const paint = { group: bold, warning: yellow, error: red }[entry.kind] ?? ((text) => text);
-  for (const line of renderEntry(entry).split('\n')) say(`    ${dim('|')} ${paint(cut(line, width - 6))}`);
+  for (const line of renderEntry(entry).split('\n')) showLines(`    ${dim('|')} `, line, width - 6, paint);
 }
 
-/** Without the action's own colours where there are none, and with them whole where a long line is cut. */
-function cut(line, limit) {
-  const text = stripVTControlCharacters(line);
-  // In a file nothing needs to fit a width.
-  if (text.length > limit && process.stdout.isTTY) return `${text.slice(0, limit - 3)}...`;
-  return colours ? line : text;
+/** Without the action's own colours where there are none. */
+function showLines(margin, line, limit, paint = (text) => text) {
+  const text = colours ? line : stripVTControlCharacters(line);
+  for (const part of fit(text, limit, 4)) say(`${margin}${paint(part)}`);
 }
+
+// --- visitors ----------------------------------------------------------------------------------------------------------
+
+const VISITS_PER_SECOND = 200;
+const visits = new Map();
+let load;
+
+/** Half of them on connections that are kept, half on new ones; none tries again, none waits for another. */
+async function sendVisitors({ server }) {
+  const visitors = await runLoad({
+    url: `http://${server.address}:${PORT}/api/version`,
+    ratePerSecond: VISITS_PER_SECOND,
+    keepAliveShare: 0.5,
+    release: { pattern: '"releaseId":"([^"]+)"' },
+  });
+  await sleep(500);
+  return visitors;
+}
+
+/** Who was turned away, and what the others met. */
+async function countVisitors(place, what) {
+  await sleep(500);
+  const report = await load.stop();
+  load = undefined;
+  // The action may end before the last clients of the old replicas have gone; the next deploy would wait for that.
+  await untilSettled(place);
+  const kinds = { new: 'new connections', keepAlive: 'kept connections', idle: 'kept, mostly idle' };
+  const rows = Object.entries(report.byConnection).map(([kind, account]) => [kinds[kind], account]);
+  const ms = (value) => (value === undefined ? '' : `${Math.round(value)} ms`);
+  const table = [
+    '| visitors on | requests | failed | longest gap | median | slowest |',
+    '| --- | --- | --- | --- | --- | --- |',
+    ...[...rows, ['all', report]].map(
+      ([name, { requests, failed, longestGapSeconds, latencyMs }]) =>
+        // What rarely asks has gaps of its own making.
+        `| ${name} | ${requests} | ${failed} | ${name === kinds.idle ? '' : `${longestGapSeconds.toFixed(2)} s`} | ${ms(latencyMs?.p50)} | ${ms(latencyMs?.max)} |`,
+    ),
+  ];
+  for (const line of renderMarkdown(table.join('\n'), { width: width - 4, bold, dim }).split('\n')) say(`    ${line}`);
+  const served = report.releases.map(({ value, requests }) => `${value} to ${requests}`);
+  tell(`    They were answered by ${served.join(', ')}.`, 4);
+  say();
+  if (report.generator.skipped > 0) {
+    throw new StoryError(
+      `${report.generator.skipped} visitors could not be sent: this machine is too busy for the demo.`,
+    );
+  }
+  const [failure] = report.failures;
+  const found = failure === undefined ? undefined : `${failure.kind} ${failure.status ?? ''} ${failure.message}`;
+  check(
+    `${report.requests} requests, ${VISITS_PER_SECOND} a second while it deployed: ${report.failed} failed requests`,
+    report.failed === 0 && report.cutOff === 0 && report.requests > VISITS_PER_SECOND,
+    found,
+  );
+  check(
+    `the longest gap without an answer was ${report.longestGapSeconds.toFixed(2)} s`,
+    report.longestGapSeconds < 2,
+    `${report.longestGapSeconds} s`,
+  );
+  visits.set(what, report);
+  return report;
+}
+
+const sawBoth = ({ releases }, ...names) => names.every((name) => releases.some(({ value }) => value === name));
 
 async function ask({ server }, path, options = {}) {
   const response = await fetch(`http://${server.address}:${PORT}${path}`, {
@@ -173,45 +245,63 @@ async function ask({ server }, path, options = {}) {
 
 const serving = async (place) => (await ask(place, '/api/version')).releaseId;
 
-/** A visitor who asks for the site ten times a second while a deploy goes on. */
-function watchSite(place) {
-  let on = true;
-  let longestGapMs = 0;
-  const watch = (async () => {
-    let lastAnswer;
-    while (on) {
-      const release = await serving(place).catch(() => undefined);
-      const now = performance.now();
-      if (release !== undefined) {
-        if (lastAnswer !== undefined) longestGapMs = Math.max(longestGapMs, now - lastAnswer);
-        lastAnswer = now;
-      }
-      await sleep(100);
-    }
-  })();
+// --- the story ----------------------------------------------------------------------------------------------------------
+
+/** What of a release is on the server: containers of the API by the release's image, and what a deploy under way leaves. */
+async function inspect(place) {
+  const script = `cd ~deploy/apps/${PROJECT} || exit
+docker ps -a --filter label=com.docker.compose.service=api --format '{{.Image}} {{.State}}'
+[ ! -e .slipway/journal ] || echo journal
+pgrep -u deploy -f slipway-[0-9a-f] >/dev/null && echo guardian
+ls .slipway/releases | wc -l`;
+  const { code, stdout, stderr } = await execute(place.server.name, ['sh', '-c', script]);
+  if (code !== 0) throw new StoryError(`The server cannot be looked at: ${stderr}`);
+  const lines = stdout.trim().split('\n');
   return {
-    end: async () => {
-      on = false;
-      await watch;
-      return { longestGapSeconds: longestGapMs / 1000 };
-    },
+    replicas: lines.slice(0, -1).filter((line) => line.includes('/')),
+    isBusy: lines.includes('journal') || lines.includes('guardian'),
+    releases: Number(lines.at(-1)),
   };
 }
 
-const tellGap = ({ longestGapSeconds }) =>
-  `The longest time without an answer meanwhile: ${longestGapSeconds.toFixed(1)} s. This version stops the old container before it starts the new one.`;
+const settled = (look) => !look.isBusy && look.replicas.length === 1 && look.replicas[0].endsWith('running');
 
-async function tell() {
-  heading('A server and three releases');
+/** @returns how it is when nothing is under way any more @throws StoryError after a minute */
+async function untilSettled(place) {
+  const startedMs = performance.now();
+  for (;;) {
+    const look = await inspect(place);
+    if (settled(look)) return look;
+    if (performance.now() - startedMs > 60_000) throw new StoryError(`After a minute still: ${JSON.stringify(look)}`);
+    await sleep(50);
+  }
+}
+
+/** A deploy that bakes for long: the new release serves, and nothing is final yet. */
+const BAKING = { 'bake-time': '5m' };
+
+/** Half-way: when it bakes, and visitors have met the new release. */
+async function untilItServes(running, place, version) {
+  await running.line(/baking for/);
+  for (let tries = 0; (await serving(place)) !== version; tries++) {
+    if (tries === 100) throw new StoryError(`${version} bakes, and does not serve.`);
+    await sleep(50);
+  }
+  await sleep(1000);
+}
+
+async function tellStory() {
+  heading('A server and four releases');
   const place = await makeServer();
   setQuiet(true);
   await buildImages(place);
+  const address = `http://${place.server.address}:${PORT}/api/version`;
 
   heading('Deploy v1: the first one');
   showStep(place);
-  const first = await deploy('v1', place);
+  const first = await deploy('v1', place, { visitors: false });
   check('v1 was deployed', first.outcome === 'success' && first.outputs.result === 'deployed', first.outputs.result);
-  check(`http://${place.server.address}:${PORT}/api/version says v1`, (await serving(place)) === 'v1');
+  check(`${address} says v1`, (await serving(place)) === 'v1');
   const note = { text: 'written while v1 served' };
   await ask(place, '/api/notes', {
     method: 'POST',
@@ -221,38 +311,83 @@ async function tell() {
   const hasNote = async () => JSON.stringify(await ask(place, '/api/notes')).includes(note.text);
   check('a note is in its database', await hasNote());
 
-  heading('Deploy v2: only what changed is replaced');
+  heading('Deploy v2 while visitors are there: nobody notices');
   const second = await deploy('v2', place);
+  const switched = await countVisitors(place, 'deploy v2');
   check('v2 was deployed', second.outcome === 'success' && second.outputs.result === 'deployed', second.outputs.result);
+  check('visitors were served by v1, then by v2', sawBoth(switched, 'v1', 'v2'), JSON.stringify(switched.releases));
   const changed = second.outputs['changed-services'];
   check('only the service `api` was replaced', changed === '["api"]', changed);
   check('the release before it is known', second.outputs['previous-release'] === first.outputs.release);
-  check(`http://${place.server.address}:${PORT}/api/version says v2`, (await serving(place)) === 'v2');
+  check(`${address} says v2`, (await serving(place)) === 'v2');
   check('the note is still there', await hasNote());
-  say(tellGap(second.seen));
 
-  heading('Deploy v3: it is broken, and v2 is put back');
+  heading('Deploy v3: it is broken, and no visitor meets it');
   const third = await deploy('v3', place);
+  const spared = await countVisitors(place, 'deploy v3');
   check('the step failed, as it should', third.outcome === 'failure', third.outcome);
   check('its result is `reverted`', third.outputs.result === 'reverted', third.outputs.result);
   check('the release that serves is that of v2', third.outputs.release === second.outputs.release);
-  check(`http://${place.server.address}:${PORT}/api/version says v2`, (await serving(place)) === 'v2');
-  check('the note is still there', await hasNote());
+  check('every visitor was served by v2', spared.releases.length === 1 && sawBoth(spared, 'v2'));
   const [error] = third.annotations.filter((annotation) => annotation.type === 'error');
   const evidence = /What the server says of it:\n([\s\S]*)/.exec(error?.message ?? '')?.[1] ?? '';
   check('the failure tells the last words of the container', evidence.includes('test switch: crash'), evidence);
-  say(tellGap(third.seen));
+
+  heading('Deploy v4: cancelled when it serves already');
+  tell('With `bake-time: 5m`: v4 serves, v2 is warm beside it. Then somebody presses "Cancel workflow".\n');
+  const fourth = await deploy('v4', place, {
+    inputs: BAKING,
+    title: 'cancelled',
+    fault: { cancelAfter: (running) => untilItServes(running, place, 'v4') },
+  });
+  const cancelled = await countVisitors(place, 'cancelled');
+  check('the step was cancelled', fourth.outcome === 'cancelled', fourth.outcome);
+  check('its result is `reverted`', fourth.outputs.result === 'reverted', fourth.outputs.result);
+  check('visitors had been served by v4 already', sawBoth(cancelled, 'v2', 'v4'), JSON.stringify(cancelled.releases));
+  check(`${address} says v2`, (await serving(place)) === 'v2');
+  const afterCancel = await inspect(place);
+  check('one replica of the API is there, and no trace of v4', settled(afterCancel), JSON.stringify(afterCancel));
+
+  heading('Deploy v4 again: the runner is lost, and the server goes back alone');
+  tell('The same, and while v4 serves, every process of the job is killed. Nobody is left to put anything back.\n');
+  let lostMs = 0;
+  const fifth = await deploy('v4', place, {
+    inputs: BAKING,
+    title: 'runner lost',
+    fault: {
+      loseAfter: async (running) => {
+        await untilItServes(running, place, 'v4');
+        lostMs = performance.now();
+      },
+    },
+  });
+  const look = await untilSettled(place);
+  const aloneSeconds = (performance.now() - lostMs) / 1000;
+  const orphaned = await countVisitors(place, 'runner lost');
+  check('the runner was lost: no result, no clean-up step', fifth.outcome === 'lost', fifth.outcome);
+  check(`the server was as before within ${aloneSeconds.toFixed(1)} s, by itself`, aloneSeconds < 60);
+  check('visitors had been served by v4 already', sawBoth(orphaned, 'v2', 'v4'), JSON.stringify(orphaned.releases));
+  check(`${address} says v2`, (await serving(place)) === 'v2');
+  check('its releases are those of v1 and v2', look.releases === 2, String(look.releases));
+  check('the note is still there', await hasNote());
   return place;
 }
 
 function tellEnd({ server }) {
   heading('All of it came true');
-  const column = Math.max(...times.map(([what]) => what.length));
-  for (const [what, seconds] of [...times, ['in all', formatSeconds(started)]]) {
-    say(`  ${what.padEnd(column)}  ${seconds.padStart(8)}`);
-  }
+  const table = [
+    '| | seconds | requests meanwhile | failed | longest gap |',
+    '| --- | --- | --- | --- | --- |',
+    ...[...times, ['in all', formatSeconds(started)]].map(([what, seconds]) => {
+      const seen = visits.get(what);
+      const cells =
+        seen === undefined ? ['', '', ''] : [seen.requests, seen.failed, `${seen.longestGapSeconds.toFixed(2)} s`];
+      return `| ${[what, seconds, ...cells].join(' | ')} |`;
+    }),
+  ];
+  for (const line of renderMarkdown(table.join('\n'), { width: width - 2, bold, dim }).split('\n')) say(`  ${line}`);
   const rows = [
-    ['the site', `http://${server.address}:${PORT}/   (from this machine)`],
+    ['the site, from this machine', `http://${server.address}:${PORT}/`],
     ['which release answers', `curl http://${server.address}:${PORT}/api/version`],
     ['log in to the server', `${sandbox} ssh s1`],
     ['its containers', `${sandbox} ssh s1 'cd apps/${PROJECT} && docker compose ps'`],
@@ -263,17 +398,18 @@ function tellEnd({ server }) {
     ['the log of the API', `${sandbox} ssh s1 'cd apps/${PROJECT} && docker compose logs --tail 20 api'`],
   ];
   say(`\n${bold('Look around')}\n`);
-  for (const [what, command] of rows) say(`  ${what.padEnd(24)}${command}`);
+  // A command is not wrapped: it is there to be copied.
+  for (const [what, command] of rows) say(`  ${dim(`# ${what}`)}\n  ${command}`);
   say(`\n${bold('Remove everything')}\n`);
-  say(`  ${'the demo'.padEnd(24)}${REMOVE}`);
-  say(`  ${'its downloads, too'.padEnd(24)}${sudo}npm run sandbox -- down --all     (every sandbox on this machine)`);
+  say(`  ${dim('# the demo')}\n  ${REMOVE}`);
+  say(`  ${dim('# every sandbox on this machine, and its downloads')}\n  ${sudo}npm run sandbox -- down --all`);
   say('\nRun the demo again, and it begins from a clean server.');
 }
 
 try {
-  tellEnd(await tell());
+  tellEnd(await tellStory());
 } catch (error) {
-  await job?.abandon();
+  await Promise.allSettled([job?.abandon(), load?.stop()]);
   if (error instanceof StoryError || error instanceof SandboxError) say(`\n${red('FAILED')}  ${error.message}`);
   else say(`\n${red('FAILED')}  ${error.stack}`);
   say(`\nThe server is left as it is, to look at: ${sandbox} ssh s1\nRemove it: ${REMOVE}`);

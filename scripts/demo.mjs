@@ -15,7 +15,8 @@ import {
   SetUpError,
 } from './set-up.mjs';
 
-const HELP = `npm run demo              deploys v1, v2 and a broken v3 to a sandbox server on this machine
+const HELP = `npm run demo              deploys to a sandbox server on this machine while visitors are there: v1, v2,
+                          a broken v3, a v4 that is cancelled, and one whose runner is lost
 npm run demo -- --down    removes that server
 `;
 

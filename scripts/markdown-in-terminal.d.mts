@@ -6,3 +6,4 @@ export declare function renderMarkdown(
     readonly dim?: (text: string) => string;
   },
 ): string;
+export declare function wrapText(text: string, width: number, hang?: number): string[];

@@ -1,4 +1,5 @@
 /** Shows the Markdown of our job summaries as text: headings, paragraphs, code blocks, quotes and tables. Pure. */
+import { stripVTControlCharacters } from 'node:util';
 
 const NARROWEST_COLUMN = 8;
 
@@ -93,4 +94,57 @@ function wrap(text, width) {
     lines[lines.length - 1] = rest;
   }
   return lines;
+}
+
+/**
+ * Lines of at most so many characters, of which colours are none: broken at spaces, or within a long word.
+ *
+ * @param {string} text of one or more lines
+ * @param {number} hang by how much more than the first the further lines of one are indented
+ */
+export function wrapText(text, width, hang = 0) {
+  return text.split('\n').flatMap((line) => wrapLine(line, width, hang));
+}
+
+function wrapLine(line, width, hang) {
+  if (visible(line) <= width) return [line];
+  const indent = ' '.repeat(Math.min(/^ */.exec(line)[0].length + hang, Math.max(0, width - NARROWEST_COLUMN)));
+  const lines = [''];
+  // A word with the blanks before it; colours go with what follows them.
+  for (const piece of line.match(/ *[^ ]+| +$/g) ?? []) {
+    const last = lines.at(-1);
+    if (visible(last) + visible(piece) <= width) {
+      lines[lines.length - 1] += piece;
+      continue;
+    }
+    let rest = piece.trimStart();
+    const room = width - visible(last);
+    // A word that is longer than a line begins where it is, if that is worth it.
+    if (visible(rest) > width - indent.length && room > NARROWEST_COLUMN) {
+      const blanks = piece.slice(0, piece.length - rest.length);
+      const [head, tail] = splitAt(rest, room - blanks.length);
+      lines[lines.length - 1] += blanks + head;
+      rest = tail;
+    }
+    for (; visible(rest) > width - indent.length;) {
+      const [head, tail] = splitAt(rest, width - indent.length);
+      lines.push(indent + head);
+      rest = tail;
+    }
+    lines.push(indent + rest);
+  }
+  return lines;
+}
+
+const visible = (text) => stripVTControlCharacters(text).length;
+
+/** After so many visible characters. */
+function splitAt(text, count) {
+  let [at, seen] = [0, 0];
+  // eslint-disable-next-line no-control-regex
+  for (const [token] of text.matchAll(/\u001b\[[0-9;]*m|[^]/g)) {
+    if (token.length === 1 && ++seen > count) break;
+    at += token.length;
+  }
+  return [text.slice(0, at), text.slice(at)];
 }

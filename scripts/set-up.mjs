@@ -162,6 +162,7 @@ const TEST_PACKAGES = {
   postgresql: () => findProgram('initdb') !== undefined || hasPostgres(''),
   'redis-server': () => findProgram('redis-server') !== undefined,
   'busybox-static': () => findProgram('busybox') !== undefined,
+  shellcheck: () => findProgram('shellcheck') !== undefined,
 };
 
 /**
@@ -176,7 +177,7 @@ export async function findTestPrograms() {
     if (findProgram('apt-get') === undefined) {
       throw new SetUpError(
         `The tests need programs that are not here (packages ${missing.join(', ')}), and there is no apt-get to fetch them with.`,
-        'Install them, so that initdb, redis-server and busybox are in PATH.',
+        'Install them, so that initdb, redis-server, busybox and shellcheck are in PATH.',
       );
     }
     checkRoot('npm test');

@@ -69,7 +69,7 @@ const STAGES = [
   { name: 'unit', title: 'unit: pure functions, contracts, architecture', run: (context) => jest('unit', context) },
   {
     name: 'adapter',
-    title: 'adapter: SSH, HTTP and registries in this process',
+    title: 'adapter: SSH, HTTP, registries and the guardian, in this process and beside it',
     run: (context) => jest('adapter', context),
   },
   { name: 'example', title: 'example: the application that is deployed', run: testExample },
@@ -78,10 +78,13 @@ const STAGES = [
     name: 'e2e',
     title: 'e2e: the bundles against real servers',
     servers: true,
-    limitMinutes: 20,
-    run: (context) => jest('e2e', context, ['--runInBand']),
+    limitMinutes: 25,
+    // Each worker has a server of its own: see test/e2e/sandbox.ts. They mostly wait.
+    run: (context) => jest('e2e', context, [`--maxWorkers=${E2E_WORKERS}`]),
   },
 ];
+
+const E2E_WORKERS = 2;
 
 /** Process groups under way, to be ended with us. */
 const running = new Set();
@@ -231,9 +234,12 @@ function startServer() {
 }
 
 async function removeServers() {
-  await capture(existsSync(node24) ? node24 : process.execPath, [join(root, 'infra/sandbox/sandbox.mjs'), 'down'], {
-    env: baseEnv,
-  });
+  for (let worker = 1; worker <= E2E_WORKERS; worker++) {
+    const instance = worker === 1 ? SANDBOX : `${SANDBOX}${worker}`;
+    await capture(existsSync(node24) ? node24 : process.execPath, [join(root, 'infra/sandbox/sandbox.mjs'), 'down'], {
+      env: { ...baseEnv, SLIPWAY_SANDBOX: instance },
+    });
+  }
 }
 
 async function runStage(stage, context) {
@@ -280,7 +286,7 @@ async function main(args) {
   process.stdout.write('Set-up\n');
   await installPackages();
   // Before the server is begun: that one, too, may want apt for itself.
-  const programs = stages.some((stage) => ['unit', 'example'].includes(stage.name))
+  const programs = stages.some((stage) => ['unit', 'adapter', 'example'].includes(stage.name))
     ? await findTestPrograms()
     : { PATH: process.env.PATH };
   if (needsServers) await buildExample();

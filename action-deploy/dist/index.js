@@ -1,6 +1,851 @@
 /******/ (() => { // webpackBootstrap
 /******/ 	var __webpack_modules__ = ({
 
+/***/ 9659:
+/***/ (function(__unused_webpack_module, exports, __nccwpck_require__) {
+
+"use strict";
+
+/* eslint-disable @typescript-eslint/no-explicit-any */
+var __createBinding = (this && this.__createBinding) || (Object.create ? (function(o, m, k, k2) {
+    if (k2 === undefined) k2 = k;
+    var desc = Object.getOwnPropertyDescriptor(m, k);
+    if (!desc || ("get" in desc ? !m.__esModule : desc.writable || desc.configurable)) {
+      desc = { enumerable: true, get: function() { return m[k]; } };
+    }
+    Object.defineProperty(o, k2, desc);
+}) : (function(o, m, k, k2) {
+    if (k2 === undefined) k2 = k;
+    o[k2] = m[k];
+}));
+var __setModuleDefault = (this && this.__setModuleDefault) || (Object.create ? (function(o, v) {
+    Object.defineProperty(o, "default", { enumerable: true, value: v });
+}) : function(o, v) {
+    o["default"] = v;
+});
+var __importStar = (this && this.__importStar) || (function () {
+    var ownKeys = function(o) {
+        ownKeys = Object.getOwnPropertyNames || function (o) {
+            var ar = [];
+            for (var k in o) if (Object.prototype.hasOwnProperty.call(o, k)) ar[ar.length] = k;
+            return ar;
+        };
+        return ownKeys(o);
+    };
+    return function (mod) {
+        if (mod && mod.__esModule) return mod;
+        var result = {};
+        if (mod != null) for (var k = ownKeys(mod), i = 0; i < k.length; i++) if (k[i] !== "default") __createBinding(result, mod, k[i]);
+        __setModuleDefault(result, mod);
+        return result;
+    };
+})();
+var __awaiter = (this && this.__awaiter) || function (thisArg, _arguments, P, generator) {
+    function adopt(value) { return value instanceof P ? value : new P(function (resolve) { resolve(value); }); }
+    return new (P || (P = Promise))(function (resolve, reject) {
+        function fulfilled(value) { try { step(generator.next(value)); } catch (e) { reject(e); } }
+        function rejected(value) { try { step(generator["throw"](value)); } catch (e) { reject(e); } }
+        function step(result) { result.done ? resolve(result.value) : adopt(result.value).then(fulfilled, rejected); }
+        step((generator = generator.apply(thisArg, _arguments || [])).next());
+    });
+};
+Object.defineProperty(exports, "__esModule", ({ value: true }));
+exports.HttpClient = exports.HttpClientResponse = exports.HttpClientError = exports.MediaTypes = exports.Headers = exports.HttpCodes = void 0;
+exports.getProxyUrl = getProxyUrl;
+exports.isHttps = isHttps;
+const http = __importStar(__nccwpck_require__(8611));
+const https = __importStar(__nccwpck_require__(5692));
+const pm = __importStar(__nccwpck_require__(3335));
+const tunnel = __importStar(__nccwpck_require__(770));
+const undici_1 = __nccwpck_require__(6752);
+var HttpCodes;
+(function (HttpCodes) {
+    HttpCodes[HttpCodes["OK"] = 200] = "OK";
+    HttpCodes[HttpCodes["MultipleChoices"] = 300] = "MultipleChoices";
+    HttpCodes[HttpCodes["MovedPermanently"] = 301] = "MovedPermanently";
+    HttpCodes[HttpCodes["ResourceMoved"] = 302] = "ResourceMoved";
+    HttpCodes[HttpCodes["SeeOther"] = 303] = "SeeOther";
+    HttpCodes[HttpCodes["NotModified"] = 304] = "NotModified";
+    HttpCodes[HttpCodes["UseProxy"] = 305] = "UseProxy";
+    HttpCodes[HttpCodes["SwitchProxy"] = 306] = "SwitchProxy";
+    HttpCodes[HttpCodes["TemporaryRedirect"] = 307] = "TemporaryRedirect";
+    HttpCodes[HttpCodes["PermanentRedirect"] = 308] = "PermanentRedirect";
+    HttpCodes[HttpCodes["BadRequest"] = 400] = "BadRequest";
+    HttpCodes[HttpCodes["Unauthorized"] = 401] = "Unauthorized";
+    HttpCodes[HttpCodes["PaymentRequired"] = 402] = "PaymentRequired";
+    HttpCodes[HttpCodes["Forbidden"] = 403] = "Forbidden";
+    HttpCodes[HttpCodes["NotFound"] = 404] = "NotFound";
+    HttpCodes[HttpCodes["MethodNotAllowed"] = 405] = "MethodNotAllowed";
+    HttpCodes[HttpCodes["NotAcceptable"] = 406] = "NotAcceptable";
+    HttpCodes[HttpCodes["ProxyAuthenticationRequired"] = 407] = "ProxyAuthenticationRequired";
+    HttpCodes[HttpCodes["RequestTimeout"] = 408] = "RequestTimeout";
+    HttpCodes[HttpCodes["Conflict"] = 409] = "Conflict";
+    HttpCodes[HttpCodes["Gone"] = 410] = "Gone";
+    HttpCodes[HttpCodes["TooManyRequests"] = 429] = "TooManyRequests";
+    HttpCodes[HttpCodes["InternalServerError"] = 500] = "InternalServerError";
+    HttpCodes[HttpCodes["NotImplemented"] = 501] = "NotImplemented";
+    HttpCodes[HttpCodes["BadGateway"] = 502] = "BadGateway";
+    HttpCodes[HttpCodes["ServiceUnavailable"] = 503] = "ServiceUnavailable";
+    HttpCodes[HttpCodes["GatewayTimeout"] = 504] = "GatewayTimeout";
+})(HttpCodes || (exports.HttpCodes = HttpCodes = {}));
+var Headers;
+(function (Headers) {
+    Headers["Accept"] = "accept";
+    Headers["ContentType"] = "content-type";
+})(Headers || (exports.Headers = Headers = {}));
+var MediaTypes;
+(function (MediaTypes) {
+    MediaTypes["ApplicationJson"] = "application/json";
+})(MediaTypes || (exports.MediaTypes = MediaTypes = {}));
+/**
+ * Returns the proxy URL, depending upon the supplied url and proxy environment variables.
+ * @param serverUrl  The server URL where the request will be sent. For example, https://api.github.com
+ */
+function getProxyUrl(serverUrl) {
+    const proxyUrl = pm.getProxyUrl(new URL(serverUrl));
+    return proxyUrl ? proxyUrl.href : '';
+}
+const HttpRedirectCodes = [
+    HttpCodes.MovedPermanently,
+    HttpCodes.ResourceMoved,
+    HttpCodes.SeeOther,
+    HttpCodes.TemporaryRedirect,
+    HttpCodes.PermanentRedirect
+];
+const HttpResponseRetryCodes = [
+    HttpCodes.BadGateway,
+    HttpCodes.ServiceUnavailable,
+    HttpCodes.GatewayTimeout
+];
+const RetryableHttpVerbs = ['OPTIONS', 'GET', 'DELETE', 'HEAD'];
+const ExponentialBackoffCeiling = 10;
+const ExponentialBackoffTimeSlice = 5;
+class HttpClientError extends Error {
+    constructor(message, statusCode) {
+        super(message);
+        this.name = 'HttpClientError';
+        this.statusCode = statusCode;
+        Object.setPrototypeOf(this, HttpClientError.prototype);
+    }
+}
+exports.HttpClientError = HttpClientError;
+class HttpClientResponse {
+    constructor(message) {
+        this.message = message;
+    }
+    readBody() {
+        return __awaiter(this, void 0, void 0, function* () {
+            return new Promise((resolve) => __awaiter(this, void 0, void 0, function* () {
+                let output = Buffer.alloc(0);
+                this.message.on('data', (chunk) => {
+                    output = Buffer.concat([output, chunk]);
+                });
+                this.message.on('end', () => {
+                    resolve(output.toString());
+                });
+            }));
+        });
+    }
+    readBodyBuffer() {
+        return __awaiter(this, void 0, void 0, function* () {
+            return new Promise((resolve) => __awaiter(this, void 0, void 0, function* () {
+                const chunks = [];
+                this.message.on('data', (chunk) => {
+                    chunks.push(chunk);
+                });
+                this.message.on('end', () => {
+                    resolve(Buffer.concat(chunks));
+                });
+            }));
+        });
+    }
+}
+exports.HttpClientResponse = HttpClientResponse;
+function isHttps(requestUrl) {
+    const parsedUrl = new URL(requestUrl);
+    return parsedUrl.protocol === 'https:';
+}
+class HttpClient {
+    constructor(userAgent, handlers, requestOptions) {
+        this._ignoreSslError = false;
+        this._allowRedirects = true;
+        this._allowRedirectDowngrade = false;
+        this._maxRedirects = 50;
+        this._allowRetries = false;
+        this._maxRetries = 1;
+        this._keepAlive = false;
+        this._disposed = false;
+        this.userAgent = this._getUserAgentWithOrchestrationId(userAgent);
+        this.handlers = handlers || [];
+        this.requestOptions = requestOptions;
+        if (requestOptions) {
+            if (requestOptions.ignoreSslError != null) {
+                this._ignoreSslError = requestOptions.ignoreSslError;
+            }
+            this._socketTimeout = requestOptions.socketTimeout;
+            if (requestOptions.allowRedirects != null) {
+                this._allowRedirects = requestOptions.allowRedirects;
+            }
+            if (requestOptions.allowRedirectDowngrade != null) {
+                this._allowRedirectDowngrade = requestOptions.allowRedirectDowngrade;
+            }
+            if (requestOptions.maxRedirects != null) {
+                this._maxRedirects = Math.max(requestOptions.maxRedirects, 0);
+            }
+            if (requestOptions.keepAlive != null) {
+                this._keepAlive = requestOptions.keepAlive;
+            }
+            if (requestOptions.allowRetries != null) {
+                this._allowRetries = requestOptions.allowRetries;
+            }
+            if (requestOptions.maxRetries != null) {
+                this._maxRetries = requestOptions.maxRetries;
+            }
+        }
+    }
+    options(requestUrl, additionalHeaders) {
+        return __awaiter(this, void 0, void 0, function* () {
+            return this.request('OPTIONS', requestUrl, null, additionalHeaders || {});
+        });
+    }
+    get(requestUrl, additionalHeaders) {
+        return __awaiter(this, void 0, void 0, function* () {
+            return this.request('GET', requestUrl, null, additionalHeaders || {});
+        });
+    }
+    del(requestUrl, additionalHeaders) {
+        return __awaiter(this, void 0, void 0, function* () {
+            return this.request('DELETE', requestUrl, null, additionalHeaders || {});
+        });
+    }
+    post(requestUrl, data, additionalHeaders) {
+        return __awaiter(this, void 0, void 0, function* () {
+            return this.request('POST', requestUrl, data, additionalHeaders || {});
+        });
+    }
+    patch(requestUrl, data, additionalHeaders) {
+        return __awaiter(this, void 0, void 0, function* () {
+            return this.request('PATCH', requestUrl, data, additionalHeaders || {});
+        });
+    }
+    put(requestUrl, data, additionalHeaders) {
+        return __awaiter(this, void 0, void 0, function* () {
+            return this.request('PUT', requestUrl, data, additionalHeaders || {});
+        });
+    }
+    head(requestUrl, additionalHeaders) {
+        return __awaiter(this, void 0, void 0, function* () {
+            return this.request('HEAD', requestUrl, null, additionalHeaders || {});
+        });
+    }
+    sendStream(verb, requestUrl, stream, additionalHeaders) {
+        return __awaiter(this, void 0, void 0, function* () {
+            return this.request(verb, requestUrl, stream, additionalHeaders);
+        });
+    }
+    /**
+     * Gets a typed object from an endpoint
+     * Be aware that not found returns a null.  Other errors (4xx, 5xx) reject the promise
+     */
+    getJson(requestUrl_1) {
+        return __awaiter(this, arguments, void 0, function* (requestUrl, additionalHeaders = {}) {
+            additionalHeaders[Headers.Accept] = this._getExistingOrDefaultHeader(additionalHeaders, Headers.Accept, MediaTypes.ApplicationJson);
+            const res = yield this.get(requestUrl, additionalHeaders);
+            return this._processResponse(res, this.requestOptions);
+        });
+    }
+    postJson(requestUrl_1, obj_1) {
+        return __awaiter(this, arguments, void 0, function* (requestUrl, obj, additionalHeaders = {}) {
+            const data = JSON.stringify(obj, null, 2);
+            additionalHeaders[Headers.Accept] = this._getExistingOrDefaultHeader(additionalHeaders, Headers.Accept, MediaTypes.ApplicationJson);
+            additionalHeaders[Headers.ContentType] =
+                this._getExistingOrDefaultContentTypeHeader(additionalHeaders, MediaTypes.ApplicationJson);
+            const res = yield this.post(requestUrl, data, additionalHeaders);
+            return this._processResponse(res, this.requestOptions);
+        });
+    }
+    putJson(requestUrl_1, obj_1) {
+        return __awaiter(this, arguments, void 0, function* (requestUrl, obj, additionalHeaders = {}) {
+            const data = JSON.stringify(obj, null, 2);
+            additionalHeaders[Headers.Accept] = this._getExistingOrDefaultHeader(additionalHeaders, Headers.Accept, MediaTypes.ApplicationJson);
+            additionalHeaders[Headers.ContentType] =
+                this._getExistingOrDefaultContentTypeHeader(additionalHeaders, MediaTypes.ApplicationJson);
+            const res = yield this.put(requestUrl, data, additionalHeaders);
+            return this._processResponse(res, this.requestOptions);
+        });
+    }
+    patchJson(requestUrl_1, obj_1) {
+        return __awaiter(this, arguments, void 0, function* (requestUrl, obj, additionalHeaders = {}) {
+            const data = JSON.stringify(obj, null, 2);
+            additionalHeaders[Headers.Accept] = this._getExistingOrDefaultHeader(additionalHeaders, Headers.Accept, MediaTypes.ApplicationJson);
+            additionalHeaders[Headers.ContentType] =
+                this._getExistingOrDefaultContentTypeHeader(additionalHeaders, MediaTypes.ApplicationJson);
+            const res = yield this.patch(requestUrl, data, additionalHeaders);
+            return this._processResponse(res, this.requestOptions);
+        });
+    }
+    /**
+     * Makes a raw http request.
+     * All other methods such as get, post, patch, and request ultimately call this.
+     * Prefer get, del, post and patch
+     */
+    request(verb, requestUrl, data, headers) {
+        return __awaiter(this, void 0, void 0, function* () {
+            if (this._disposed) {
+                throw new Error('Client has already been disposed.');
+            }
+            const parsedUrl = new URL(requestUrl);
+            let info = this._prepareRequest(verb, parsedUrl, headers);
+            // Only perform retries on reads since writes may not be idempotent.
+            const maxTries = this._allowRetries && RetryableHttpVerbs.includes(verb)
+                ? this._maxRetries + 1
+                : 1;
+            let numTries = 0;
+            let response;
+            do {
+                response = yield this.requestRaw(info, data);
+                // Check if it's an authentication challenge
+                if (response &&
+                    response.message &&
+                    response.message.statusCode === HttpCodes.Unauthorized) {
+                    let authenticationHandler;
+                    for (const handler of this.handlers) {
+                        if (handler.canHandleAuthentication(response)) {
+                            authenticationHandler = handler;
+                            break;
+                        }
+                    }
+                    if (authenticationHandler) {
+                        return authenticationHandler.handleAuthentication(this, info, data);
+                    }
+                    else {
+                        // We have received an unauthorized response but have no handlers to handle it.
+                        // Let the response return to the caller.
+                        return response;
+                    }
+                }
+                let redirectsRemaining = this._maxRedirects;
+                while (response.message.statusCode &&
+                    HttpRedirectCodes.includes(response.message.statusCode) &&
+                    this._allowRedirects &&
+                    redirectsRemaining > 0) {
+                    const redirectUrl = response.message.headers['location'];
+                    if (!redirectUrl) {
+                        // if there's no location to redirect to, we won't
+                        break;
+                    }
+                    const parsedRedirectUrl = new URL(redirectUrl);
+                    if (parsedUrl.protocol === 'https:' &&
+                        parsedUrl.protocol !== parsedRedirectUrl.protocol &&
+                        !this._allowRedirectDowngrade) {
+                        throw new Error('Redirect from HTTPS to HTTP protocol. This downgrade is not allowed for security reasons. If you want to allow this behavior, set the allowRedirectDowngrade option to true.');
+                    }
+                    // we need to finish reading the response before reassigning response
+                    // which will leak the open socket.
+                    yield response.readBody();
+                    // strip authorization header if redirected to a different hostname
+                    if (parsedRedirectUrl.hostname !== parsedUrl.hostname) {
+                        for (const header in headers) {
+                            // header names are case insensitive
+                            if (header.toLowerCase() === 'authorization') {
+                                delete headers[header];
+                            }
+                        }
+                    }
+                    // let's make the request with the new redirectUrl
+                    info = this._prepareRequest(verb, parsedRedirectUrl, headers);
+                    response = yield this.requestRaw(info, data);
+                    redirectsRemaining--;
+                }
+                if (!response.message.statusCode ||
+                    !HttpResponseRetryCodes.includes(response.message.statusCode)) {
+                    // If not a retry code, return immediately instead of retrying
+                    return response;
+                }
+                numTries += 1;
+                if (numTries < maxTries) {
+                    yield response.readBody();
+                    yield this._performExponentialBackoff(numTries);
+                }
+            } while (numTries < maxTries);
+            return response;
+        });
+    }
+    /**
+     * Needs to be called if keepAlive is set to true in request options.
+     */
+    dispose() {
+        if (this._agent) {
+            this._agent.destroy();
+        }
+        this._disposed = true;
+    }
+    /**
+     * Raw request.
+     * @param info
+     * @param data
+     */
+    requestRaw(info, data) {
+        return __awaiter(this, void 0, void 0, function* () {
+            return new Promise((resolve, reject) => {
+                function callbackForResult(err, res) {
+                    if (err) {
+                        reject(err);
+                    }
+                    else if (!res) {
+                        // If `err` is not passed, then `res` must be passed.
+                        reject(new Error('Unknown error'));
+                    }
+                    else {
+                        resolve(res);
+                    }
+                }
+                this.requestRawWithCallback(info, data, callbackForResult);
+            });
+        });
+    }
+    /**
+     * Raw request with callback.
+     * @param info
+     * @param data
+     * @param onResult
+     */
+    requestRawWithCallback(info, data, onResult) {
+        if (typeof data === 'string') {
+            if (!info.options.headers) {
+                info.options.headers = {};
+            }
+            info.options.headers['Content-Length'] = Buffer.byteLength(data, 'utf8');
+        }
+        let callbackCalled = false;
+        function handleResult(err, res) {
+            if (!callbackCalled) {
+                callbackCalled = true;
+                onResult(err, res);
+            }
+        }
+        const req = info.httpModule.request(info.options, (msg) => {
+            const res = new HttpClientResponse(msg);
+            handleResult(undefined, res);
+        });
+        let socket;
+        req.on('socket', sock => {
+            socket = sock;
+        });
+        // If we ever get disconnected, we want the socket to timeout eventually
+        req.setTimeout(this._socketTimeout || 3 * 60000, () => {
+            if (socket) {
+                socket.end();
+            }
+            handleResult(new Error(`Request timeout: ${info.options.path}`));
+        });
+        req.on('error', function (err) {
+            // err has statusCode property
+            // res should have headers
+            handleResult(err);
+        });
+        if (data && typeof data === 'string') {
+            req.write(data, 'utf8');
+        }
+        if (data && typeof data !== 'string') {
+            data.on('close', function () {
+                req.end();
+            });
+            data.pipe(req);
+        }
+        else {
+            req.end();
+        }
+    }
+    /**
+     * Gets an http agent. This function is useful when you need an http agent that handles
+     * routing through a proxy server - depending upon the url and proxy environment variables.
+     * @param serverUrl  The server URL where the request will be sent. For example, https://api.github.com
+     */
+    getAgent(serverUrl) {
+        const parsedUrl = new URL(serverUrl);
+        return this._getAgent(parsedUrl);
+    }
+    getAgentDispatcher(serverUrl) {
+        const parsedUrl = new URL(serverUrl);
+        const proxyUrl = pm.getProxyUrl(parsedUrl);
+        const useProxy = proxyUrl && proxyUrl.hostname;
+        if (!useProxy) {
+            return;
+        }
+        return this._getProxyAgentDispatcher(parsedUrl, proxyUrl);
+    }
+    _prepareRequest(method, requestUrl, headers) {
+        const info = {};
+        info.parsedUrl = requestUrl;
+        const usingSsl = info.parsedUrl.protocol === 'https:';
+        info.httpModule = usingSsl ? https : http;
+        const defaultPort = usingSsl ? 443 : 80;
+        info.options = {};
+        info.options.host = info.parsedUrl.hostname;
+        info.options.port = info.parsedUrl.port
+            ? parseInt(info.parsedUrl.port)
+            : defaultPort;
+        info.options.path =
+            (info.parsedUrl.pathname || '') + (info.parsedUrl.search || '');
+        info.options.method = method;
+        info.options.headers = this._mergeHeaders(headers);
+        if (this.userAgent != null) {
+            info.options.headers['user-agent'] = this.userAgent;
+        }
+        info.options.agent = this._getAgent(info.parsedUrl);
+        // gives handlers an opportunity to participate
+        if (this.handlers) {
+            for (const handler of this.handlers) {
+                handler.prepareRequest(info.options);
+            }
+        }
+        return info;
+    }
+    _mergeHeaders(headers) {
+        if (this.requestOptions && this.requestOptions.headers) {
+            return Object.assign({}, lowercaseKeys(this.requestOptions.headers), lowercaseKeys(headers || {}));
+        }
+        return lowercaseKeys(headers || {});
+    }
+    /**
+     * Gets an existing header value or returns a default.
+     * Handles converting number header values to strings since HTTP headers must be strings.
+     * Note: This returns string | string[] since some headers can have multiple values.
+     * For headers that must always be a single string (like Content-Type), use the
+     * specialized _getExistingOrDefaultContentTypeHeader method instead.
+     */
+    _getExistingOrDefaultHeader(additionalHeaders, header, _default) {
+        let clientHeader;
+        if (this.requestOptions && this.requestOptions.headers) {
+            const headerValue = lowercaseKeys(this.requestOptions.headers)[header];
+            if (headerValue) {
+                clientHeader =
+                    typeof headerValue === 'number' ? headerValue.toString() : headerValue;
+            }
+        }
+        const additionalValue = additionalHeaders[header];
+        if (additionalValue !== undefined) {
+            return typeof additionalValue === 'number'
+                ? additionalValue.toString()
+                : additionalValue;
+        }
+        if (clientHeader !== undefined) {
+            return clientHeader;
+        }
+        return _default;
+    }
+    /**
+     * Specialized version of _getExistingOrDefaultHeader for Content-Type header.
+     * Always returns a single string (not an array) since Content-Type should be a single value.
+     * Converts arrays to comma-separated strings and numbers to strings to ensure type safety.
+     * This was split from _getExistingOrDefaultHeader to provide stricter typing for callers
+     * that assign the result to places expecting a string (e.g., additionalHeaders[Headers.ContentType]).
+     */
+    _getExistingOrDefaultContentTypeHeader(additionalHeaders, _default) {
+        let clientHeader;
+        if (this.requestOptions && this.requestOptions.headers) {
+            const headerValue = lowercaseKeys(this.requestOptions.headers)[Headers.ContentType];
+            if (headerValue) {
+                if (typeof headerValue === 'number') {
+                    clientHeader = String(headerValue);
+                }
+                else if (Array.isArray(headerValue)) {
+                    clientHeader = headerValue.join(', ');
+                }
+                else {
+                    clientHeader = headerValue;
+                }
+            }
+        }
+        const additionalValue = additionalHeaders[Headers.ContentType];
+        // Return the first non-undefined value, converting numbers or arrays to strings if necessary
+        if (additionalValue !== undefined) {
+            if (typeof additionalValue === 'number') {
+                return String(additionalValue);
+            }
+            else if (Array.isArray(additionalValue)) {
+                return additionalValue.join(', ');
+            }
+            else {
+                return additionalValue;
+            }
+        }
+        if (clientHeader !== undefined) {
+            return clientHeader;
+        }
+        return _default;
+    }
+    _getAgent(parsedUrl) {
+        let agent;
+        const proxyUrl = pm.getProxyUrl(parsedUrl);
+        const useProxy = proxyUrl && proxyUrl.hostname;
+        if (this._keepAlive && useProxy) {
+            agent = this._proxyAgent;
+        }
+        if (!useProxy) {
+            agent = this._agent;
+        }
+        // if agent is already assigned use that agent.
+        if (agent) {
+            return agent;
+        }
+        const usingSsl = parsedUrl.protocol === 'https:';
+        let maxSockets = 100;
+        if (this.requestOptions) {
+            maxSockets = this.requestOptions.maxSockets || http.globalAgent.maxSockets;
+        }
+        // This is `useProxy` again, but we need to check `proxyURl` directly for TypeScripts's flow analysis.
+        if (proxyUrl && proxyUrl.hostname) {
+            const agentOptions = {
+                maxSockets,
+                keepAlive: this._keepAlive,
+                proxy: Object.assign(Object.assign({}, ((proxyUrl.username || proxyUrl.password) && {
+                    proxyAuth: `${proxyUrl.username}:${proxyUrl.password}`
+                })), { host: proxyUrl.hostname, port: proxyUrl.port })
+            };
+            let tunnelAgent;
+            const overHttps = proxyUrl.protocol === 'https:';
+            if (usingSsl) {
+                tunnelAgent = overHttps ? tunnel.httpsOverHttps : tunnel.httpsOverHttp;
+            }
+            else {
+                tunnelAgent = overHttps ? tunnel.httpOverHttps : tunnel.httpOverHttp;
+            }
+            agent = tunnelAgent(agentOptions);
+            this._proxyAgent = agent;
+        }
+        // if tunneling agent isn't assigned create a new agent
+        if (!agent) {
+            const options = { keepAlive: this._keepAlive, maxSockets };
+            agent = usingSsl ? new https.Agent(options) : new http.Agent(options);
+            this._agent = agent;
+        }
+        if (usingSsl && this._ignoreSslError) {
+            // we don't want to set NODE_TLS_REJECT_UNAUTHORIZED=0 since that will affect request for entire process
+            // http.RequestOptions doesn't expose a way to modify RequestOptions.agent.options
+            // we have to cast it to any and change it directly
+            agent.options = Object.assign(agent.options || {}, {
+                rejectUnauthorized: false
+            });
+        }
+        return agent;
+    }
+    _getProxyAgentDispatcher(parsedUrl, proxyUrl) {
+        let proxyAgent;
+        if (this._keepAlive) {
+            proxyAgent = this._proxyAgentDispatcher;
+        }
+        // if agent is already assigned use that agent.
+        if (proxyAgent) {
+            return proxyAgent;
+        }
+        const usingSsl = parsedUrl.protocol === 'https:';
+        proxyAgent = new undici_1.ProxyAgent(Object.assign({ uri: proxyUrl.href, pipelining: !this._keepAlive ? 0 : 1 }, ((proxyUrl.username || proxyUrl.password) && {
+            token: `Basic ${Buffer.from(`${proxyUrl.username}:${proxyUrl.password}`).toString('base64')}`
+        })));
+        this._proxyAgentDispatcher = proxyAgent;
+        if (usingSsl && this._ignoreSslError) {
+            // we don't want to set NODE_TLS_REJECT_UNAUTHORIZED=0 since that will affect request for entire process
+            // http.RequestOptions doesn't expose a way to modify RequestOptions.agent.options
+            // we have to cast it to any and change it directly
+            proxyAgent.options = Object.assign(proxyAgent.options.requestTls || {}, {
+                rejectUnauthorized: false
+            });
+        }
+        return proxyAgent;
+    }
+    _getUserAgentWithOrchestrationId(userAgent) {
+        const baseUserAgent = userAgent || 'actions/http-client';
+        const orchId = process.env['ACTIONS_ORCHESTRATION_ID'];
+        if (orchId) {
+            // Sanitize the orchestration ID to ensure it contains only valid characters
+            // Valid characters: 0-9, a-z, _, -, .
+            const sanitizedId = orchId.replace(/[^a-z0-9_.-]/gi, '_');
+            return `${baseUserAgent} actions_orchestration_id/${sanitizedId}`;
+        }
+        return baseUserAgent;
+    }
+    _performExponentialBackoff(retryNumber) {
+        return __awaiter(this, void 0, void 0, function* () {
+            retryNumber = Math.min(ExponentialBackoffCeiling, retryNumber);
+            const ms = ExponentialBackoffTimeSlice * Math.pow(2, retryNumber);
+            return new Promise(resolve => setTimeout(() => resolve(), ms));
+        });
+    }
+    _processResponse(res, options) {
+        return __awaiter(this, void 0, void 0, function* () {
+            return new Promise((resolve, reject) => __awaiter(this, void 0, void 0, function* () {
+                const statusCode = res.message.statusCode || 0;
+                const response = {
+                    statusCode,
+                    result: null,
+                    headers: {}
+                };
+                // not found leads to null obj returned
+                if (statusCode === HttpCodes.NotFound) {
+                    resolve(response);
+                }
+                // get the result from the body
+                function dateTimeDeserializer(key, value) {
+                    if (typeof value === 'string') {
+                        const a = new Date(value);
+                        if (!isNaN(a.valueOf())) {
+                            return a;
+                        }
+                    }
+                    return value;
+                }
+                let obj;
+                let contents;
+                try {
+                    contents = yield res.readBody();
+                    if (contents && contents.length > 0) {
+                        if (options && options.deserializeDates) {
+                            obj = JSON.parse(contents, dateTimeDeserializer);
+                        }
+                        else {
+                            obj = JSON.parse(contents);
+                        }
+                        response.result = obj;
+                    }
+                    response.headers = res.message.headers;
+                }
+                catch (err) {
+                    // Invalid resource (contents not json);  leaving result obj null
+                }
+                // note that 3xx redirects are handled by the http layer.
+                if (statusCode > 299) {
+                    let msg;
+                    // if exception/error in body, attempt to get better error
+                    if (obj && obj.message) {
+                        msg = obj.message;
+                    }
+                    else if (contents && contents.length > 0) {
+                        // it may be the case that the exception is in the body message as string
+                        msg = contents;
+                    }
+                    else {
+                        msg = `Failed request: (${statusCode})`;
+                    }
+                    const err = new HttpClientError(msg, statusCode);
+                    err.result = response.result;
+                    reject(err);
+                }
+                else {
+                    resolve(response);
+                }
+            }));
+        });
+    }
+}
+exports.HttpClient = HttpClient;
+const lowercaseKeys = (obj) => Object.keys(obj).reduce((c, k) => ((c[k.toLowerCase()] = obj[k]), c), {});
+//# sourceMappingURL=index.js.map
+
+/***/ }),
+
+/***/ 3335:
+/***/ ((__unused_webpack_module, exports) => {
+
+"use strict";
+
+Object.defineProperty(exports, "__esModule", ({ value: true }));
+exports.getProxyUrl = getProxyUrl;
+exports.checkBypass = checkBypass;
+function getProxyUrl(reqUrl) {
+    const usingSsl = reqUrl.protocol === 'https:';
+    if (checkBypass(reqUrl)) {
+        return undefined;
+    }
+    const proxyVar = (() => {
+        if (usingSsl) {
+            return process.env['https_proxy'] || process.env['HTTPS_PROXY'];
+        }
+        else {
+            return process.env['http_proxy'] || process.env['HTTP_PROXY'];
+        }
+    })();
+    if (proxyVar) {
+        try {
+            return new DecodedURL(proxyVar);
+        }
+        catch (_a) {
+            if (!proxyVar.startsWith('http://') && !proxyVar.startsWith('https://'))
+                return new DecodedURL(`http://${proxyVar}`);
+        }
+    }
+    else {
+        return undefined;
+    }
+}
+function checkBypass(reqUrl) {
+    if (!reqUrl.hostname) {
+        return false;
+    }
+    const reqHost = reqUrl.hostname;
+    if (isLoopbackAddress(reqHost)) {
+        return true;
+    }
+    const noProxy = process.env['no_proxy'] || process.env['NO_PROXY'] || '';
+    if (!noProxy) {
+        return false;
+    }
+    // Determine the request port
+    let reqPort;
+    if (reqUrl.port) {
+        reqPort = Number(reqUrl.port);
+    }
+    else if (reqUrl.protocol === 'http:') {
+        reqPort = 80;
+    }
+    else if (reqUrl.protocol === 'https:') {
+        reqPort = 443;
+    }
+    // Format the request hostname and hostname with port
+    const upperReqHosts = [reqUrl.hostname.toUpperCase()];
+    if (typeof reqPort === 'number') {
+        upperReqHosts.push(`${upperReqHosts[0]}:${reqPort}`);
+    }
+    // Compare request host against noproxy
+    for (const upperNoProxyItem of noProxy
+        .split(',')
+        .map(x => x.trim().toUpperCase())
+        .filter(x => x)) {
+        if (upperNoProxyItem === '*' ||
+            upperReqHosts.some(x => x === upperNoProxyItem ||
+                x.endsWith(`.${upperNoProxyItem}`) ||
+                (upperNoProxyItem.startsWith('.') &&
+                    x.endsWith(`${upperNoProxyItem}`)))) {
+            return true;
+        }
+    }
+    return false;
+}
+function isLoopbackAddress(host) {
+    const hostLower = host.toLowerCase();
+    return (hostLower === 'localhost' ||
+        hostLower.startsWith('127.') ||
+        hostLower.startsWith('[::1]') ||
+        hostLower.startsWith('[0:0:0:0:0:0:0:1]'));
+}
+class DecodedURL extends URL {
+    constructor(url, base) {
+        super(url, base);
+        this._decodedUsername = decodeURIComponent(super.username);
+        this._decodedPassword = decodeURIComponent(super.password);
+    }
+    get username() {
+        return this._decodedUsername;
+    }
+    get password() {
+        return this._decodedPassword;
+    }
+}
+//# sourceMappingURL=proxy.js.map
+
+/***/ }),
+
 /***/ 6656:
 /***/ ((module) => {
 
@@ -28816,7 +29661,6 @@ module.exports = __nccwpck_require__(218);
 /***/ ((__unused_webpack_module, exports, __nccwpck_require__) => {
 
 "use strict";
-var __webpack_unused_export__;
 
 
 var net = __nccwpck_require__(9278);
@@ -29080,7 +29924,7 @@ if (process.env.NODE_DEBUG && /\btunnel\b/.test(process.env.NODE_DEBUG)) {
 } else {
   debug = function() {};
 }
-__webpack_unused_export__ = debug; // for test
+exports.debug = debug; // for test
 
 
 /***/ }),
@@ -31484,7 +32328,6 @@ nacl.setPRNG = function(fn) {
 /***/ ((module, __unused_webpack_exports, __nccwpck_require__) => {
 
 "use strict";
-var __webpack_unused_export__;
 
 
 const Client = __nccwpck_require__(3701)
@@ -31512,29 +32355,29 @@ const createRedirectInterceptor = __nccwpck_require__(5092)
 
 Object.assign(Dispatcher.prototype, api)
 
-__webpack_unused_export__ = Dispatcher
-module.exports.Kj = Client
-__webpack_unused_export__ = Pool
-__webpack_unused_export__ = BalancedPool
-__webpack_unused_export__ = Agent
-module.exports.kT = ProxyAgent
-__webpack_unused_export__ = EnvHttpProxyAgent
-__webpack_unused_export__ = RetryAgent
-__webpack_unused_export__ = RetryHandler
+module.exports.Dispatcher = Dispatcher
+module.exports.Client = Client
+module.exports.Pool = Pool
+module.exports.BalancedPool = BalancedPool
+module.exports.Agent = Agent
+module.exports.ProxyAgent = ProxyAgent
+module.exports.EnvHttpProxyAgent = EnvHttpProxyAgent
+module.exports.RetryAgent = RetryAgent
+module.exports.RetryHandler = RetryHandler
 
-__webpack_unused_export__ = DecoratorHandler
-__webpack_unused_export__ = RedirectHandler
-__webpack_unused_export__ = createRedirectInterceptor
-__webpack_unused_export__ = {
+module.exports.DecoratorHandler = DecoratorHandler
+module.exports.RedirectHandler = RedirectHandler
+module.exports.createRedirectInterceptor = createRedirectInterceptor
+module.exports.interceptors = {
   redirect: __nccwpck_require__(1514),
   retry: __nccwpck_require__(2026),
   dump: __nccwpck_require__(8060),
   dns: __nccwpck_require__(379)
 }
 
-__webpack_unused_export__ = buildConnector
-__webpack_unused_export__ = errors
-__webpack_unused_export__ = {
+module.exports.buildConnector = buildConnector
+module.exports.errors = errors
+module.exports.util = {
   parseHeaders: util.parseHeaders,
   headerNameToString: util.headerNameToString
 }
@@ -31588,11 +32431,11 @@ function makeDispatcher (fn) {
   }
 }
 
-__webpack_unused_export__ = setGlobalDispatcher
-__webpack_unused_export__ = getGlobalDispatcher
+module.exports.setGlobalDispatcher = setGlobalDispatcher
+module.exports.getGlobalDispatcher = getGlobalDispatcher
 
 const fetchImpl = (__nccwpck_require__(4398).fetch)
-__webpack_unused_export__ = async function fetch (init, options = undefined) {
+module.exports.fetch = async function fetch (init, options = undefined) {
   try {
     return await fetchImpl(init, options)
   } catch (err) {
@@ -31603,57 +32446,57 @@ __webpack_unused_export__ = async function fetch (init, options = undefined) {
     throw err
   }
 }
-/* unused reexport */ __nccwpck_require__(660).Headers
-/* unused reexport */ __nccwpck_require__(9051).Response
-/* unused reexport */ __nccwpck_require__(9967).Request
-/* unused reexport */ __nccwpck_require__(5910).FormData
-__webpack_unused_export__ = globalThis.File ?? (__nccwpck_require__(4573).File)
-/* unused reexport */ __nccwpck_require__(8355).FileReader
+module.exports.Headers = __nccwpck_require__(660).Headers
+module.exports.Response = __nccwpck_require__(9051).Response
+module.exports.Request = __nccwpck_require__(9967).Request
+module.exports.FormData = __nccwpck_require__(5910).FormData
+module.exports.File = globalThis.File ?? (__nccwpck_require__(4573).File)
+module.exports.FileReader = __nccwpck_require__(8355).FileReader
 
 const { setGlobalOrigin, getGlobalOrigin } = __nccwpck_require__(1059)
 
-__webpack_unused_export__ = setGlobalOrigin
-__webpack_unused_export__ = getGlobalOrigin
+module.exports.setGlobalOrigin = setGlobalOrigin
+module.exports.getGlobalOrigin = getGlobalOrigin
 
 const { CacheStorage } = __nccwpck_require__(3245)
 const { kConstruct } = __nccwpck_require__(109)
 
 // Cache & CacheStorage are tightly coupled with fetch. Even if it may run
 // in an older version of Node, it doesn't have any use without fetch.
-__webpack_unused_export__ = new CacheStorage(kConstruct)
+module.exports.caches = new CacheStorage(kConstruct)
 
 const { deleteCookie, getCookies, getSetCookies, setCookie } = __nccwpck_require__(9061)
 
-__webpack_unused_export__ = deleteCookie
-__webpack_unused_export__ = getCookies
-__webpack_unused_export__ = getSetCookies
-__webpack_unused_export__ = setCookie
+module.exports.deleteCookie = deleteCookie
+module.exports.getCookies = getCookies
+module.exports.getSetCookies = getSetCookies
+module.exports.setCookie = setCookie
 
 const { parseMIMEType, serializeAMimeType } = __nccwpck_require__(1900)
 
-__webpack_unused_export__ = parseMIMEType
-__webpack_unused_export__ = serializeAMimeType
+module.exports.parseMIMEType = parseMIMEType
+module.exports.serializeAMimeType = serializeAMimeType
 
 const { CloseEvent, ErrorEvent, MessageEvent } = __nccwpck_require__(5188)
-/* unused reexport */ __nccwpck_require__(3726).WebSocket
-__webpack_unused_export__ = CloseEvent
-__webpack_unused_export__ = ErrorEvent
-__webpack_unused_export__ = MessageEvent
+module.exports.WebSocket = __nccwpck_require__(3726).WebSocket
+module.exports.CloseEvent = CloseEvent
+module.exports.ErrorEvent = ErrorEvent
+module.exports.MessageEvent = MessageEvent
 
-__webpack_unused_export__ = makeDispatcher(api.request)
-__webpack_unused_export__ = makeDispatcher(api.stream)
-__webpack_unused_export__ = makeDispatcher(api.pipeline)
-__webpack_unused_export__ = makeDispatcher(api.connect)
-__webpack_unused_export__ = makeDispatcher(api.upgrade)
+module.exports.request = makeDispatcher(api.request)
+module.exports.stream = makeDispatcher(api.stream)
+module.exports.pipeline = makeDispatcher(api.pipeline)
+module.exports.connect = makeDispatcher(api.connect)
+module.exports.upgrade = makeDispatcher(api.upgrade)
 
-__webpack_unused_export__ = MockClient
-__webpack_unused_export__ = MockPool
-__webpack_unused_export__ = MockAgent
-__webpack_unused_export__ = mockErrors
+module.exports.MockClient = MockClient
+module.exports.MockPool = MockPool
+module.exports.MockAgent = MockAgent
+module.exports.mockErrors = mockErrors
 
 const { EventSource } = __nccwpck_require__(1238)
 
-__webpack_unused_export__ = EventSource
+module.exports.EventSource = EventSource
 
 
 /***/ }),
@@ -59917,6 +60760,14 @@ module.exports = require("node:zlib");
 
 /***/ }),
 
+/***/ 857:
+/***/ ((module) => {
+
+"use strict";
+module.exports = require("os");
+
+/***/ }),
+
 /***/ 6928:
 /***/ ((module) => {
 
@@ -62629,14 +63480,14 @@ __webpack_unused_export__ = errors.YAMLError;
 __webpack_unused_export__ = errors.YAMLParseError;
 __webpack_unused_export__ = errors.YAMLWarning;
 __webpack_unused_export__ = Alias.Alias;
-__webpack_unused_export__ = identity.isAlias;
+exports.Vj = identity.isAlias;
 __webpack_unused_export__ = identity.isCollection;
 __webpack_unused_export__ = identity.isDocument;
-__webpack_unused_export__ = identity.isMap;
+exports.jh = identity.isMap;
 __webpack_unused_export__ = identity.isNode;
 __webpack_unused_export__ = identity.isPair;
 exports.jn = identity.isScalar;
-__webpack_unused_export__ = identity.isSeq;
+exports.oP = identity.isSeq;
 __webpack_unused_export__ = Pair.Pair;
 __webpack_unused_export__ = Scalar.Scalar;
 __webpack_unused_export__ = YAMLMap.YAMLMap;
@@ -68612,6 +69463,5014 @@ exports.visitAsync = visitAsync;
 
 /***/ }),
 
+/***/ 1845:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+"use strict";
+// ESM COMPAT FLAG
+__nccwpck_require__.r(__webpack_exports__);
+
+// EXPORTS
+__nccwpck_require__.d(__webpack_exports__, {
+  GitHub: () => (/* binding */ GitHub),
+  context: () => (/* binding */ context),
+  defaults: () => (/* binding */ defaults),
+  getOctokitOptions: () => (/* binding */ getOctokitOptions),
+  getUserAgentWithOrchestrationId: () => (/* reexport */ getUserAgentWithOrchestrationId)
+});
+
+// EXTERNAL MODULE: external "fs"
+var external_fs_ = __nccwpck_require__(9896);
+// EXTERNAL MODULE: external "os"
+var external_os_ = __nccwpck_require__(857);
+;// CONCATENATED MODULE: ./node_modules/@actions/github/lib/context.js
+
+
+class Context {
+    /**
+     * Hydrate the context from the environment
+     */
+    constructor() {
+        var _a, _b, _c;
+        this.payload = {};
+        if (process.env.GITHUB_EVENT_PATH) {
+            if ((0,external_fs_.existsSync)(process.env.GITHUB_EVENT_PATH)) {
+                this.payload = JSON.parse((0,external_fs_.readFileSync)(process.env.GITHUB_EVENT_PATH, { encoding: 'utf8' }));
+            }
+            else {
+                const path = process.env.GITHUB_EVENT_PATH;
+                process.stdout.write(`GITHUB_EVENT_PATH ${path} does not exist${external_os_.EOL}`);
+            }
+        }
+        this.eventName = process.env.GITHUB_EVENT_NAME;
+        this.sha = process.env.GITHUB_SHA;
+        this.ref = process.env.GITHUB_REF;
+        this.workflow = process.env.GITHUB_WORKFLOW;
+        this.action = process.env.GITHUB_ACTION;
+        this.actor = process.env.GITHUB_ACTOR;
+        this.job = process.env.GITHUB_JOB;
+        this.runAttempt = parseInt(process.env.GITHUB_RUN_ATTEMPT, 10);
+        this.runNumber = parseInt(process.env.GITHUB_RUN_NUMBER, 10);
+        this.runId = parseInt(process.env.GITHUB_RUN_ID, 10);
+        this.apiUrl = (_a = process.env.GITHUB_API_URL) !== null && _a !== void 0 ? _a : `https://api.github.com`;
+        this.serverUrl = (_b = process.env.GITHUB_SERVER_URL) !== null && _b !== void 0 ? _b : `https://github.com`;
+        this.graphqlUrl =
+            (_c = process.env.GITHUB_GRAPHQL_URL) !== null && _c !== void 0 ? _c : `https://api.github.com/graphql`;
+    }
+    get issue() {
+        const payload = this.payload;
+        return Object.assign(Object.assign({}, this.repo), { number: (payload.issue || payload.pull_request || payload).number });
+    }
+    get repo() {
+        if (process.env.GITHUB_REPOSITORY) {
+            const [owner, repo] = process.env.GITHUB_REPOSITORY.split('/');
+            return { owner, repo };
+        }
+        if (this.payload.repository) {
+            return {
+                owner: this.payload.repository.owner.login,
+                repo: this.payload.repository.name
+            };
+        }
+        throw new Error("context.repo requires a GITHUB_REPOSITORY environment variable like 'owner/repo'");
+    }
+}
+//# sourceMappingURL=context.js.map
+// EXTERNAL MODULE: ./node_modules/@actions/github/node_modules/@actions/http-client/lib/index.js
+var lib = __nccwpck_require__(9659);
+// EXTERNAL MODULE: ./node_modules/undici/index.js
+var undici = __nccwpck_require__(6752);
+;// CONCATENATED MODULE: ./node_modules/@actions/github/lib/internal/utils.js
+var __awaiter = (undefined && undefined.__awaiter) || function (thisArg, _arguments, P, generator) {
+    function adopt(value) { return value instanceof P ? value : new P(function (resolve) { resolve(value); }); }
+    return new (P || (P = Promise))(function (resolve, reject) {
+        function fulfilled(value) { try { step(generator.next(value)); } catch (e) { reject(e); } }
+        function rejected(value) { try { step(generator["throw"](value)); } catch (e) { reject(e); } }
+        function step(result) { result.done ? resolve(result.value) : adopt(result.value).then(fulfilled, rejected); }
+        step((generator = generator.apply(thisArg, _arguments || [])).next());
+    });
+};
+
+
+function getAuthString(token, options) {
+    if (!token && !options.auth) {
+        throw new Error('Parameter token or opts.auth is required');
+    }
+    else if (token && options.auth) {
+        throw new Error('Parameters token and opts.auth may not both be specified');
+    }
+    return typeof options.auth === 'string' ? options.auth : `token ${token}`;
+}
+function getProxyAgent(destinationUrl) {
+    const hc = new lib.HttpClient();
+    return hc.getAgent(destinationUrl);
+}
+function getProxyAgentDispatcher(destinationUrl) {
+    const hc = new lib.HttpClient();
+    return hc.getAgentDispatcher(destinationUrl);
+}
+function getProxyFetch(destinationUrl) {
+    const httpDispatcher = getProxyAgentDispatcher(destinationUrl);
+    const proxyFetch = (url, opts) => __awaiter(this, void 0, void 0, function* () {
+        return (0,undici.fetch)(url, Object.assign(Object.assign({}, opts), { dispatcher: httpDispatcher }));
+    });
+    return proxyFetch;
+}
+function getApiBaseUrl() {
+    return process.env['GITHUB_API_URL'] || 'https://api.github.com';
+}
+function getUserAgentWithOrchestrationId(baseUserAgent) {
+    var _a;
+    const orchId = (_a = process.env['ACTIONS_ORCHESTRATION_ID']) === null || _a === void 0 ? void 0 : _a.trim();
+    if (orchId) {
+        const sanitizedId = orchId.replace(/[^a-z0-9_.-]/gi, '_');
+        const tag = `actions_orchestration_id/${sanitizedId}`;
+        if (baseUserAgent === null || baseUserAgent === void 0 ? void 0 : baseUserAgent.includes(tag))
+            return baseUserAgent;
+        const ua = baseUserAgent ? `${baseUserAgent} ` : '';
+        return `${ua}${tag}`;
+    }
+    return baseUserAgent;
+}
+//# sourceMappingURL=utils.js.map
+;// CONCATENATED MODULE: ./node_modules/universal-user-agent/index.js
+function getUserAgent() {
+  if (typeof navigator === "object" && "userAgent" in navigator) {
+    return navigator.userAgent;
+  }
+
+  if (typeof process === "object" && process.version !== undefined) {
+    return `Node.js/${process.version.substr(1)} (${process.platform}; ${
+      process.arch
+    })`;
+  }
+
+  return "<environment undetectable>";
+}
+
+;// CONCATENATED MODULE: ./node_modules/before-after-hook/lib/register.js
+// @ts-check
+
+function register(state, name, method, options) {
+  if (typeof method !== "function") {
+    throw new Error("method for before hook must be a function");
+  }
+
+  if (!options) {
+    options = {};
+  }
+
+  if (Array.isArray(name)) {
+    return name.reverse().reduce((callback, name) => {
+      return register.bind(null, state, name, callback, options);
+    }, method)();
+  }
+
+  return Promise.resolve().then(() => {
+    if (!state.registry[name]) {
+      return method(options);
+    }
+
+    return state.registry[name].reduce((method, registered) => {
+      return registered.hook.bind(null, method, options);
+    }, method)();
+  });
+}
+
+;// CONCATENATED MODULE: ./node_modules/before-after-hook/lib/add.js
+// @ts-check
+
+function addHook(state, kind, name, hook) {
+  const orig = hook;
+  if (!state.registry[name]) {
+    state.registry[name] = [];
+  }
+
+  if (kind === "before") {
+    hook = (method, options) => {
+      return Promise.resolve()
+        .then(orig.bind(null, options))
+        .then(method.bind(null, options));
+    };
+  }
+
+  if (kind === "after") {
+    hook = (method, options) => {
+      let result;
+      return Promise.resolve()
+        .then(method.bind(null, options))
+        .then((result_) => {
+          result = result_;
+          return orig(result, options);
+        })
+        .then(() => {
+          return result;
+        });
+    };
+  }
+
+  if (kind === "error") {
+    hook = (method, options) => {
+      return Promise.resolve()
+        .then(method.bind(null, options))
+        .catch((error) => {
+          return orig(error, options);
+        });
+    };
+  }
+
+  state.registry[name].push({
+    hook: hook,
+    orig: orig,
+  });
+}
+
+;// CONCATENATED MODULE: ./node_modules/before-after-hook/lib/remove.js
+// @ts-check
+
+function removeHook(state, name, method) {
+  if (!state.registry[name]) {
+    return;
+  }
+
+  const index = state.registry[name]
+    .map((registered) => {
+      return registered.orig;
+    })
+    .indexOf(method);
+
+  if (index === -1) {
+    return;
+  }
+
+  state.registry[name].splice(index, 1);
+}
+
+;// CONCATENATED MODULE: ./node_modules/before-after-hook/index.js
+// @ts-check
+
+
+
+
+
+// bind with array of arguments: https://stackoverflow.com/a/21792913
+const bind = Function.bind;
+const bindable = bind.bind(bind);
+
+function bindApi(hook, state, name) {
+  const removeHookRef = bindable(removeHook, null).apply(
+    null,
+    name ? [state, name] : [state]
+  );
+  hook.api = { remove: removeHookRef };
+  hook.remove = removeHookRef;
+  ["before", "error", "after", "wrap"].forEach((kind) => {
+    const args = name ? [state, kind, name] : [state, kind];
+    hook[kind] = hook.api[kind] = bindable(addHook, null).apply(null, args);
+  });
+}
+
+function Singular() {
+  const singularHookName = Symbol("Singular");
+  const singularHookState = {
+    registry: {},
+  };
+  const singularHook = register.bind(null, singularHookState, singularHookName);
+  bindApi(singularHook, singularHookState, singularHookName);
+  return singularHook;
+}
+
+function Collection() {
+  const state = {
+    registry: {},
+  };
+
+  const hook = register.bind(null, state);
+  bindApi(hook, state);
+
+  return hook;
+}
+
+/* harmony default export */ const before_after_hook = ({ Singular, Collection });
+
+;// CONCATENATED MODULE: ./node_modules/@octokit/endpoint/dist-bundle/index.js
+// pkg/dist-src/defaults.js
+
+
+// pkg/dist-src/version.js
+var VERSION = "0.0.0-development";
+
+// pkg/dist-src/defaults.js
+var userAgent = `octokit-endpoint.js/${VERSION} ${getUserAgent()}`;
+var DEFAULTS = {
+  method: "GET",
+  baseUrl: "https://api.github.com",
+  headers: {
+    accept: "application/vnd.github.v3+json",
+    "user-agent": userAgent
+  },
+  mediaType: {
+    format: ""
+  }
+};
+
+// pkg/dist-src/util/lowercase-keys.js
+function lowercaseKeys(object) {
+  if (!object) {
+    return {};
+  }
+  return Object.keys(object).reduce((newObj, key) => {
+    newObj[key.toLowerCase()] = object[key];
+    return newObj;
+  }, {});
+}
+
+// pkg/dist-src/util/is-plain-object.js
+function isPlainObject(value) {
+  if (typeof value !== "object" || value === null) return false;
+  if (Object.prototype.toString.call(value) !== "[object Object]") return false;
+  const proto = Object.getPrototypeOf(value);
+  if (proto === null) return true;
+  const Ctor = Object.prototype.hasOwnProperty.call(proto, "constructor") && proto.constructor;
+  return typeof Ctor === "function" && Ctor instanceof Ctor && Function.prototype.call(Ctor) === Function.prototype.call(value);
+}
+
+// pkg/dist-src/util/merge-deep.js
+function mergeDeep(defaults, options) {
+  const result = Object.assign({}, defaults);
+  Object.keys(options).forEach((key) => {
+    if (isPlainObject(options[key])) {
+      if (!(key in defaults)) Object.assign(result, { [key]: options[key] });
+      else result[key] = mergeDeep(defaults[key], options[key]);
+    } else {
+      Object.assign(result, { [key]: options[key] });
+    }
+  });
+  return result;
+}
+
+// pkg/dist-src/util/remove-undefined-properties.js
+function removeUndefinedProperties(obj) {
+  for (const key in obj) {
+    if (obj[key] === void 0) {
+      delete obj[key];
+    }
+  }
+  return obj;
+}
+
+// pkg/dist-src/merge.js
+function merge(defaults, route, options) {
+  if (typeof route === "string") {
+    let [method, url] = route.split(" ");
+    options = Object.assign(url ? { method, url } : { url: method }, options);
+  } else {
+    options = Object.assign({}, route);
+  }
+  options.headers = lowercaseKeys(options.headers);
+  removeUndefinedProperties(options);
+  removeUndefinedProperties(options.headers);
+  const mergedOptions = mergeDeep(defaults || {}, options);
+  if (options.url === "/graphql") {
+    if (defaults && defaults.mediaType.previews?.length) {
+      mergedOptions.mediaType.previews = defaults.mediaType.previews.filter(
+        (preview) => !mergedOptions.mediaType.previews.includes(preview)
+      ).concat(mergedOptions.mediaType.previews);
+    }
+    mergedOptions.mediaType.previews = (mergedOptions.mediaType.previews || []).map((preview) => preview.replace(/-preview/, ""));
+  }
+  return mergedOptions;
+}
+
+// pkg/dist-src/util/add-query-parameters.js
+function addQueryParameters(url, parameters) {
+  const separator = /\?/.test(url) ? "&" : "?";
+  const names = Object.keys(parameters);
+  if (names.length === 0) {
+    return url;
+  }
+  return url + separator + names.map((name) => {
+    if (name === "q") {
+      return "q=" + parameters.q.split("+").map(encodeURIComponent).join("+");
+    }
+    return `${name}=${encodeURIComponent(parameters[name])}`;
+  }).join("&");
+}
+
+// pkg/dist-src/util/extract-url-variable-names.js
+var urlVariableRegex = /\{[^{}}]+\}/g;
+function removeNonChars(variableName) {
+  return variableName.replace(/(?:^\W+)|(?:(?<!\W)\W+$)/g, "").split(/,/);
+}
+function extractUrlVariableNames(url) {
+  const matches = url.match(urlVariableRegex);
+  if (!matches) {
+    return [];
+  }
+  return matches.map(removeNonChars).reduce((a, b) => a.concat(b), []);
+}
+
+// pkg/dist-src/util/omit.js
+function omit(object, keysToOmit) {
+  const result = { __proto__: null };
+  for (const key of Object.keys(object)) {
+    if (keysToOmit.indexOf(key) === -1) {
+      result[key] = object[key];
+    }
+  }
+  return result;
+}
+
+// pkg/dist-src/util/url-template.js
+function encodeReserved(str) {
+  return str.split(/(%[0-9A-Fa-f]{2})/g).map(function(part) {
+    if (!/%[0-9A-Fa-f]/.test(part)) {
+      part = encodeURI(part).replace(/%5B/g, "[").replace(/%5D/g, "]");
+    }
+    return part;
+  }).join("");
+}
+function encodeUnreserved(str) {
+  return encodeURIComponent(str).replace(/[!'()*]/g, function(c) {
+    return "%" + c.charCodeAt(0).toString(16).toUpperCase();
+  });
+}
+function encodeValue(operator, value, key) {
+  value = operator === "+" || operator === "#" ? encodeReserved(value) : encodeUnreserved(value);
+  if (key) {
+    return encodeUnreserved(key) + "=" + value;
+  } else {
+    return value;
+  }
+}
+function isDefined(value) {
+  return value !== void 0 && value !== null;
+}
+function isKeyOperator(operator) {
+  return operator === ";" || operator === "&" || operator === "?";
+}
+function getValues(context, operator, key, modifier) {
+  var value = context[key], result = [];
+  if (isDefined(value) && value !== "") {
+    if (typeof value === "string" || typeof value === "number" || typeof value === "bigint" || typeof value === "boolean") {
+      value = value.toString();
+      if (modifier && modifier !== "*") {
+        value = value.substring(0, parseInt(modifier, 10));
+      }
+      result.push(
+        encodeValue(operator, value, isKeyOperator(operator) ? key : "")
+      );
+    } else {
+      if (modifier === "*") {
+        if (Array.isArray(value)) {
+          value.filter(isDefined).forEach(function(value2) {
+            result.push(
+              encodeValue(operator, value2, isKeyOperator(operator) ? key : "")
+            );
+          });
+        } else {
+          Object.keys(value).forEach(function(k) {
+            if (isDefined(value[k])) {
+              result.push(encodeValue(operator, value[k], k));
+            }
+          });
+        }
+      } else {
+        const tmp = [];
+        if (Array.isArray(value)) {
+          value.filter(isDefined).forEach(function(value2) {
+            tmp.push(encodeValue(operator, value2));
+          });
+        } else {
+          Object.keys(value).forEach(function(k) {
+            if (isDefined(value[k])) {
+              tmp.push(encodeUnreserved(k));
+              tmp.push(encodeValue(operator, value[k].toString()));
+            }
+          });
+        }
+        if (isKeyOperator(operator)) {
+          result.push(encodeUnreserved(key) + "=" + tmp.join(","));
+        } else if (tmp.length !== 0) {
+          result.push(tmp.join(","));
+        }
+      }
+    }
+  } else {
+    if (operator === ";") {
+      if (isDefined(value)) {
+        result.push(encodeUnreserved(key));
+      }
+    } else if (value === "" && (operator === "&" || operator === "?")) {
+      result.push(encodeUnreserved(key) + "=");
+    } else if (value === "") {
+      result.push("");
+    }
+  }
+  return result;
+}
+function parseUrl(template) {
+  return {
+    expand: expand.bind(null, template)
+  };
+}
+function expand(template, context) {
+  var operators = ["+", "#", ".", "/", ";", "?", "&"];
+  template = template.replace(
+    /\{([^\{\}]+)\}|([^\{\}]+)/g,
+    function(_, expression, literal) {
+      if (expression) {
+        let operator = "";
+        const values = [];
+        if (operators.indexOf(expression.charAt(0)) !== -1) {
+          operator = expression.charAt(0);
+          expression = expression.substr(1);
+        }
+        expression.split(/,/g).forEach(function(variable) {
+          var tmp = /([^:\*]*)(?::(\d+)|(\*))?/.exec(variable);
+          values.push(getValues(context, operator, tmp[1], tmp[2] || tmp[3]));
+        });
+        if (operator && operator !== "+") {
+          var separator = ",";
+          if (operator === "?") {
+            separator = "&";
+          } else if (operator !== "#") {
+            separator = operator;
+          }
+          return (values.length !== 0 ? operator : "") + values.join(separator);
+        } else {
+          return values.join(",");
+        }
+      } else {
+        return encodeReserved(literal);
+      }
+    }
+  );
+  if (template === "/") {
+    return template;
+  } else {
+    return template.replace(/\/$/, "");
+  }
+}
+
+// pkg/dist-src/parse.js
+function parse(options) {
+  let method = options.method.toUpperCase();
+  let url = (options.url || "/").replace(/:([a-z]\w+)/g, "{$1}");
+  let headers = Object.assign({}, options.headers);
+  let body;
+  let parameters = omit(options, [
+    "method",
+    "baseUrl",
+    "url",
+    "headers",
+    "request",
+    "mediaType"
+  ]);
+  const urlVariableNames = extractUrlVariableNames(url);
+  url = parseUrl(url).expand(parameters);
+  if (!/^http/.test(url)) {
+    url = options.baseUrl + url;
+  }
+  const omittedParameters = Object.keys(options).filter((option) => urlVariableNames.includes(option)).concat("baseUrl");
+  const remainingParameters = omit(parameters, omittedParameters);
+  const isBinaryRequest = /application\/octet-stream/i.test(headers.accept);
+  if (!isBinaryRequest) {
+    if (options.mediaType.format) {
+      headers.accept = headers.accept.split(/,/).map(
+        (format) => format.replace(
+          /application\/vnd(\.\w+)(\.v3)?(\.\w+)?(\+json)?$/,
+          `application/vnd$1$2.${options.mediaType.format}`
+        )
+      ).join(",");
+    }
+    if (url.endsWith("/graphql")) {
+      if (options.mediaType.previews?.length) {
+        const previewsFromAcceptHeader = headers.accept.match(/(?<![\w-])[\w-]+(?=-preview)/g) || [];
+        headers.accept = previewsFromAcceptHeader.concat(options.mediaType.previews).map((preview) => {
+          const format = options.mediaType.format ? `.${options.mediaType.format}` : "+json";
+          return `application/vnd.github.${preview}-preview${format}`;
+        }).join(",");
+      }
+    }
+  }
+  if (["GET", "HEAD"].includes(method)) {
+    url = addQueryParameters(url, remainingParameters);
+  } else {
+    if ("data" in remainingParameters) {
+      body = remainingParameters.data;
+    } else {
+      if (Object.keys(remainingParameters).length) {
+        body = remainingParameters;
+      }
+    }
+  }
+  if (!headers["content-type"] && typeof body !== "undefined") {
+    headers["content-type"] = "application/json; charset=utf-8";
+  }
+  if (["PATCH", "PUT"].includes(method) && typeof body === "undefined") {
+    body = "";
+  }
+  return Object.assign(
+    { method, url, headers },
+    typeof body !== "undefined" ? { body } : null,
+    options.request ? { request: options.request } : null
+  );
+}
+
+// pkg/dist-src/endpoint-with-defaults.js
+function endpointWithDefaults(defaults, route, options) {
+  return parse(merge(defaults, route, options));
+}
+
+// pkg/dist-src/with-defaults.js
+function withDefaults(oldDefaults, newDefaults) {
+  const DEFAULTS2 = merge(oldDefaults, newDefaults);
+  const endpoint2 = endpointWithDefaults.bind(null, DEFAULTS2);
+  return Object.assign(endpoint2, {
+    DEFAULTS: DEFAULTS2,
+    defaults: withDefaults.bind(null, DEFAULTS2),
+    merge: merge.bind(null, DEFAULTS2),
+    parse
+  });
+}
+
+// pkg/dist-src/index.js
+var endpoint = withDefaults(null, DEFAULTS);
+
+
+;// CONCATENATED MODULE: ./node_modules/content-type/dist/index.js
+/*!
+ * content-type
+ * Copyright(c) 2015 Douglas Christopher Wilson
+ * MIT Licensed
+ */
+const SP = 32; // " "
+const HTAB = 9; // "\t"
+const SEMI = 59; // ";"
+const EQ = 61; // "="
+const DQUOTE = 34; // '"'
+const BSLASH = 92; // "\\"
+const COMMA = 44; // ","
+const LOWER_CASE = 1;
+const OWS = 2;
+const SEMI_FLAG = 4;
+const COMMA_FLAG = 8;
+const TOKEN_FLAG = 16;
+const NON_ASCII = 0xff00;
+const CASE_FLAGS = LOWER_CASE | NON_ASCII;
+/**
+ * Character flags used to normalize HTTP field values while scanning.
+ * Out-of-range reads intentionally coerce to zero in bitwise expressions.
+ */
+const CHAR_MAP = new Uint8Array(0x100);
+CHAR_MAP[HTAB] |= OWS;
+CHAR_MAP[SP] |= OWS;
+CHAR_MAP[SEMI] |= SEMI_FLAG;
+CHAR_MAP[COMMA] |= COMMA_FLAG;
+for (let code = 0x80 /* non-ASCII */; code <= 0xff; code++) {
+    CHAR_MAP[code] |= LOWER_CASE;
+}
+for (const char of "!#$%&'*+-.^_`|~") {
+    CHAR_MAP[char.charCodeAt(0)] |= TOKEN_FLAG;
+}
+for (let code = 0x30 /* 0 */; code <= 0x39 /* 9 */; code++) {
+    CHAR_MAP[code] |= TOKEN_FLAG;
+}
+for (let code = 0x41 /* A */; code <= 0x5a /* Z */; code++) {
+    CHAR_MAP[code] |= LOWER_CASE | TOKEN_FLAG;
+}
+for (let code = 0x61 /* a */; code <= 0x7a /* z */; code++) {
+    CHAR_MAP[code] |= TOKEN_FLAG;
+}
+/**
+ * Null object perf optimization. Faster than `Object.create(null)` and `{ __proto__: null }`.
+ */
+const NullObject = /* @__PURE__ */ (() => {
+    const C = function () { };
+    C.prototype = Object.create(null);
+    return C;
+})();
+/**
+ * Validate a type string against RFC 9110.
+ */
+function isTypeValid(type, start = 0, end = type.length) {
+    let hasSlash = false;
+    for (let index = start; index < end; index++) {
+        const code = type.charCodeAt(index);
+        if (code === 47 /* / */) {
+            if (hasSlash || index === start || index >= end - 1)
+                return false;
+            hasSlash = true;
+        }
+        else if (!isTokenCode(code)) {
+            return false;
+        }
+    }
+    return hasSlash;
+}
+/**
+ * Validate a token against RFC 9110.
+ */
+function isTokenValid(token, start = 0, end = token.length) {
+    if (start >= end)
+        return false;
+    for (let index = start; index < end; index++) {
+        if (!isTokenCode(token.charCodeAt(index)))
+            return false;
+    }
+    return true;
+}
+/**
+ * Check whether a character code belongs to the token production in RFC 9110.
+ */
+function isTokenCode(code) {
+    return (CHAR_MAP[code] & TOKEN_FLAG) !== 0;
+}
+/**
+ * Serialize a parameter value.
+ */
+function parameterValue(str) {
+    const len = str.length;
+    if (len === 0)
+        return '""';
+    let index = 0;
+    while (index < len && isTokenCode(str.charCodeAt(index)))
+        index++;
+    if (index === len)
+        return str;
+    let result = '"';
+    let start = 0;
+    while (index < len) {
+        const code = str.charCodeAt(index);
+        if (code !== HTAB && (code < SP || code === 127 || code > 255)) {
+            throw new TypeError(`Invalid parameter value: ${str}`);
+        }
+        if (code === 34 /* " */ || code === 92 /* \\ */) {
+            result += `${str.slice(start, index)}\\`;
+            start = index;
+        }
+        index++;
+    }
+    return `${result}${str.slice(start)}"`;
+}
+/**
+ * Format an object into a `Content-Type` header.
+ */
+function format(obj) {
+    const { type, parameters } = obj;
+    if (!type || !isTypeValid(type)) {
+        throw new TypeError(`Invalid type: ${type}`);
+    }
+    let result = type;
+    if (parameters) {
+        for (const param of Object.keys(parameters)) {
+            if (!isTokenValid(param)) {
+                throw new TypeError(`Invalid parameter name: ${param}`);
+            }
+            result += `; ${param}=${parameterValue(parameters[param])}`;
+        }
+    }
+    return result;
+}
+/**
+ * Parse a `Content-Type` header.
+ */
+function dist_parse(header, options) {
+    const stopFlags = SEMI_FLAG | (options?.comma === true ? COMMA_FLAG : 0);
+    const len = header.length;
+    let valueStart = options?.start ?? 0;
+    while ((CHAR_MAP[header.charCodeAt(valueStart)] & OWS) !== 0) {
+        valueStart++;
+    }
+    let index = valueStart;
+    let typeFlags = 0;
+    let whitespace = -1;
+    let stop = options?.parameters === false ? COMMA_FLAG : 0;
+    while (index < len) {
+        const code = header.charCodeAt(index);
+        const flags = CHAR_MAP[code];
+        if ((flags & stopFlags) !== 0) {
+            stop |= flags & COMMA_FLAG;
+            break;
+        }
+        if ((flags & OWS) !== 0) {
+            if (whitespace === -1)
+                whitespace = index;
+        }
+        else {
+            whitespace = -1;
+        }
+        typeFlags |= (code & NON_ASCII) | flags;
+        index++;
+    }
+    const valueEnd = whitespace === -1 ? index : whitespace;
+    const value = header.slice(valueStart, valueEnd);
+    const type = (typeFlags & CASE_FLAGS) === 0 ? value : value.toLowerCase();
+    if (index === len || stop !== 0) {
+        return { type, index, parameters: new NullObject() };
+    }
+    return parseParameters(header, type, index, len, stopFlags);
+}
+/**
+ * Parses the parameters of a `Content-Type` header starting at the given index.
+ */
+function parseParameters(header, type, index, len, stopFlags) {
+    const parameters = new NullObject();
+    parameter: while (index < len) {
+        index++; // Skip over ;
+        while ((CHAR_MAP[header.charCodeAt(index)] & OWS) !== 0) {
+            index++;
+        }
+        const keyStart = index;
+        let keyFlags = 0;
+        let keyWhitespace = -1;
+        while (index < len) {
+            const code = header.charCodeAt(index);
+            const flags = CHAR_MAP[code];
+            if ((flags & stopFlags) !== 0) {
+                if ((flags & COMMA_FLAG) !== 0)
+                    break parameter;
+                continue parameter;
+            }
+            if (code === EQ) {
+                const keyEnd = keyWhitespace === -1 ? index : keyWhitespace;
+                const value = header.slice(keyStart, keyEnd);
+                const key = (keyFlags & CASE_FLAGS) === 0 ? value : value.toLowerCase();
+                index++;
+                while ((CHAR_MAP[header.charCodeAt(index)] & OWS) !== 0) {
+                    index++;
+                }
+                if (index < len && header.charCodeAt(index) === DQUOTE) {
+                    const quotedStart = ++index;
+                    let escaped = false;
+                    while (index < len) {
+                        const code = header.charCodeAt(index);
+                        if (code === DQUOTE) {
+                            if (parameters[key] === undefined) {
+                                parameters[key] = escaped
+                                    ? unescapeQuotedPairs(header, quotedStart, index)
+                                    : header.slice(quotedStart, index);
+                            }
+                            index++;
+                            let stop = 0;
+                            // Discard characters between quote and delimiter.
+                            while (index < len) {
+                                const code = header.charCodeAt(index);
+                                const flags = CHAR_MAP[code];
+                                if ((flags & stopFlags) !== 0) {
+                                    stop = flags & COMMA_FLAG;
+                                    break;
+                                }
+                                index++;
+                            }
+                            if (stop !== 0)
+                                break parameter;
+                            continue parameter;
+                        }
+                        if (code === BSLASH && index + 1 < len) {
+                            escaped = true;
+                            index += 2;
+                            continue;
+                        }
+                        index++;
+                    }
+                    continue parameter;
+                }
+                const valueStart = index;
+                let stop = 0;
+                let valueWhitespace = -1;
+                while (index < len) {
+                    const code = header.charCodeAt(index);
+                    const flags = CHAR_MAP[code];
+                    if ((flags & stopFlags) !== 0) {
+                        stop = flags & COMMA_FLAG;
+                        break;
+                    }
+                    if ((flags & OWS) !== 0) {
+                        if (valueWhitespace === -1)
+                            valueWhitespace = index;
+                    }
+                    else {
+                        valueWhitespace = -1;
+                    }
+                    index++;
+                }
+                if (parameters[key] === undefined) {
+                    const valueEnd = valueWhitespace === -1 ? index : valueWhitespace;
+                    parameters[key] = header.slice(valueStart, valueEnd);
+                }
+                if (stop !== 0)
+                    break parameter;
+                continue parameter;
+            }
+            if ((flags & OWS) !== 0) {
+                if (keyWhitespace === -1)
+                    keyWhitespace = index;
+            }
+            else {
+                keyWhitespace = -1;
+            }
+            keyFlags |= (code & NON_ASCII) | flags;
+            index++;
+        }
+    }
+    return { type, index, parameters };
+}
+/**
+ * Remove backslashes from quoted pairs in a known-terminated quoted string body.
+ */
+function unescapeQuotedPairs(str, start, end) {
+    let result = "";
+    for (let index = start; index < end; index++) {
+        if (str.charCodeAt(index) === BSLASH) {
+            result += str.slice(start, index);
+            start = ++index;
+        }
+    }
+    return result + str.slice(start, end);
+}
+//# sourceMappingURL=index.js.map
+;// CONCATENATED MODULE: ./node_modules/json-with-bigint/json-with-bigint.js
+const intRegex = /^-?\d+$/;
+const noiseValue = /^-?\d+n+$/; // Noise - strings that match the custom format before being converted to it
+const originalStringify = JSON.stringify;
+const originalParse = JSON.parse;
+const customFormat = /^-?\d+n$/;
+
+const bigIntsStringify = /([\[:])?"(-?\d+)n"($|\s*[,\}\]])/g;
+const noiseStringify = /([\[:])?("-?\d+n+)n("$|"\s*[,\}\]])/g;
+
+/**
+ * @typedef {(this: any, key: string | number | undefined, value: any) => any} Replacer
+ * @typedef {(key: string | number | undefined, value: any, context?: { source: string }) => any} Reviver
+ */
+
+/**
+ * Checks if a value is unstringifiable according to native JSON.stringify rules.
+ *
+ * @param {any} val The value to check.
+ * @returns {boolean} True if the value is undefined, a function, or a symbol.
+ */
+const isUnstringifiable = (val) =>
+  val === undefined || typeof val === "function" || typeof val === "symbol";
+
+/**
+ * Checks if a value is a native JSON.rawJSON object (Node.js 22+).
+ *
+ * @param {any} val The value to check.
+ * @returns {boolean} True if the value is a RawJSON instance.
+ */
+const isRawJSON = (val) =>
+  val !== null &&
+  typeof val === "object" &&
+  val.constructor &&
+  val.constructor.name === "RawJSON";
+
+/**
+ * Iteratively converts a JS value to a JSON string.
+ * Used as a fallback when the native JSON.stringify hits the Maximum Call Stack size.
+ * Fully compliant with JSON formatting (space), replacers, and toJSON behaviors.
+ *
+ * @param {any} rootValue The value to stringify.
+ * @param {Replacer | Array<string | number> | null} [replacer] User's custom replacer function.
+ * @param {string | number} [spaceParam] Indentation for pretty-printing.
+ * @returns {string | undefined} The generated JSON string.
+ */
+const stringifyIteratively = (rootValue, replacer, spaceParam) => {
+  let space = "";
+
+  if (typeof spaceParam === "number") {
+    space = " ".repeat(Math.min(10, Math.max(0, Math.floor(spaceParam))));
+  } else if (typeof spaceParam === "string") {
+    space = spaceParam.slice(0, 10);
+  }
+
+  const isFunctionReplacer = typeof replacer === "function";
+  const propertyList = Array.isArray(replacer)
+    ? new Set(replacer.map(String))
+    : null;
+
+  /**
+   * Prepares a value for stringification by resolving toJSON, handling BigInts,
+   * applying custom replacers, and unwrapping primitive objects.
+   *
+   * @param {object|Array} parent The parent object or array holding the value.
+   * @param {string} key The key associated with the value.
+   * @param {any} val The raw value to process.
+   * @returns {any} The processed value ready for stringification.
+   */
+  const prepareVal = (parent, key, val) => {
+    const isObject = val !== null && typeof val === "object";
+    const hasToJSON = isObject && typeof val.toJSON === "function";
+
+    if (hasToJSON) {
+      val = val.toJSON(key);
+    }
+
+    const isNoise = typeof val === "string" && noiseValue.test(val);
+
+    if (isNoise) return val + "n";
+
+    const isBigInt = typeof val === "bigint";
+
+    if (isBigInt) {
+      const supportsRawJSON = "rawJSON" in JSON;
+
+      if (supportsRawJSON) return JSON.rawJSON(val.toString());
+
+      return val.toString() + "n";
+    }
+
+    if (isFunctionReplacer) {
+      val = replacer.call(parent, key, val);
+    }
+
+    const isPostReplacerObject = val !== null && typeof val === "object";
+
+    if (isPostReplacerObject) {
+      const isPrimitiveWrapper =
+        val instanceof Number ||
+        val instanceof String ||
+        val instanceof Boolean;
+
+      if (isPrimitiveWrapper) {
+        val = val.valueOf();
+      }
+    }
+
+    return val;
+  };
+
+  const rootProcessed = prepareVal({ "": rootValue }, "", rootValue);
+
+  if (isUnstringifiable(rootProcessed)) {
+    return undefined;
+  }
+
+  const isRootPrimitive =
+    rootProcessed === null || typeof rootProcessed !== "object";
+  const isRootNativeRawJSON = isRawJSON(rootProcessed);
+
+  if (isRootPrimitive || isRootNativeRawJSON) {
+    return originalStringify(rootProcessed);
+  }
+
+  const chunks = [];
+  let level = 0;
+
+  const stack = [
+    {
+      parent: { "": rootProcessed },
+      key: "",
+      val: rootProcessed,
+      isArray: Array.isArray(rootProcessed),
+      keys: Array.isArray(rootProcessed) ? null : Object.keys(rootProcessed),
+      index: 0,
+      first: true,
+    },
+  ];
+
+  const visited = new WeakSet([rootProcessed]);
+
+  while (stack.length > 0) {
+    const node = stack[stack.length - 1];
+
+    if (node.index === 0) {
+      chunks.push(node.isArray ? "[" : "{");
+      level++;
+    }
+
+    let isDone = false;
+
+    if (node.isArray) {
+      if (node.index < node.val.length) {
+        if (!node.first) chunks.push(",");
+
+        if (space) chunks.push("\n" + space.repeat(level));
+
+        const childRaw = node.val[node.index];
+        const childVal = prepareVal(node.val, String(node.index), childRaw);
+
+        if (isUnstringifiable(childVal)) {
+          chunks.push("null");
+          node.first = false;
+          node.index++;
+        } else {
+          const isComplexObject =
+            childVal !== null && typeof childVal === "object";
+          const isNativeRaw = isRawJSON(childVal);
+
+          if (isComplexObject && !isNativeRaw) {
+            if (visited.has(childVal)) {
+              throw new TypeError("Converting circular structure to JSON");
+            }
+
+            visited.add(childVal);
+
+            stack.push({
+              parent: node.val,
+              key: String(node.index),
+              val: childVal,
+              isArray: Array.isArray(childVal),
+              keys: Array.isArray(childVal) ? null : Object.keys(childVal),
+              index: 0,
+              first: true,
+            });
+
+            node.first = false;
+            node.index++;
+          } else {
+            chunks.push(originalStringify(childVal));
+            node.first = false;
+            node.index++;
+          }
+        }
+      } else {
+        isDone = true;
+      }
+    } else {
+      while (node.index < node.keys.length) {
+        const k = node.keys[node.index++];
+
+        const isFilteredOutByArray = propertyList && !propertyList.has(k);
+
+        if (isFilteredOutByArray) continue;
+
+        const childRaw = node.val[k];
+        const childVal = prepareVal(node.val, k, childRaw);
+
+        if (isUnstringifiable(childVal)) continue;
+
+        if (!node.first) chunks.push(",");
+
+        if (space) {
+          chunks.push("\n" + space.repeat(level) + originalStringify(k) + ": ");
+        } else {
+          chunks.push(originalStringify(k) + ":");
+        }
+
+        const isComplexObject =
+          childVal !== null && typeof childVal === "object";
+        const isNativeRaw = isRawJSON(childVal);
+
+        if (isComplexObject && !isNativeRaw) {
+          if (visited.has(childVal)) {
+            throw new TypeError("Converting circular structure to JSON");
+          }
+
+          visited.add(childVal);
+
+          stack.push({
+            parent: node.val,
+            key: k,
+            val: childVal,
+            isArray: Array.isArray(childVal),
+            keys: Array.isArray(childVal) ? null : Object.keys(childVal),
+            index: 0,
+            first: true,
+          });
+
+          node.first = false;
+
+          break; // Stop current loop level to process the newly pushed stack node
+        } else {
+          chunks.push(originalStringify(childVal));
+          node.first = false;
+        }
+      }
+
+      const isNodeFullyProcessed =
+        node.index >= node.keys.length && stack[stack.length - 1] === node;
+
+      if (isNodeFullyProcessed) {
+        isDone = true;
+      }
+    }
+
+    if (isDone) {
+      level--;
+
+      if (!node.first && space) chunks.push("\n" + space.repeat(level));
+
+      chunks.push(node.isArray ? "]" : "}");
+      visited.delete(node.val);
+      stack.pop();
+    }
+  }
+
+  return chunks.join("");
+};
+
+/**
+ * Converts a JavaScript value to a JSON string.
+ *
+ * Supports serialization of BigInt values using two strategies:
+ * 1. Custom format "123n" → "123" (universal fallback)
+ * 2. Native JSON.rawJSON() (Node.js 22+, fastest) when available
+ *
+ * All other values are serialized exactly like native JSON.stringify().
+ *
+ * @param {*} value The value to convert to a JSON string.
+ * @param {Replacer | Array<string | number> | null} [replacer]
+ * A function that alters the behavior of the stringification process,
+ * or an array of strings/numbers to indicate properties to exclude.
+ * @param {string | number} [space]
+ * A string or number to specify indentation or pretty-printing.
+ * @returns {string} The JSON string representation.
+ */
+const JSONStringify = (value, replacer, space) => {
+  try {
+    const supportsRawJSON = "rawJSON" in JSON;
+
+    if (supportsRawJSON) {
+      return originalStringify(
+        value,
+        (key, val) => {
+          if (typeof val === "bigint") return JSON.rawJSON(val.toString());
+
+          const hasFunctionReplacer = typeof replacer === "function";
+
+          if (hasFunctionReplacer) return replacer(key, val);
+
+          const isKeyInArrayReplacer =
+            Array.isArray(replacer) && replacer.includes(key);
+
+          if (isKeyInArrayReplacer) return val;
+
+          return val;
+        },
+        space,
+      );
+    }
+
+    if (!value) return originalStringify(value, replacer, space);
+
+    const convertedToCustomJSON = originalStringify(
+      value,
+      (key, val) => {
+        const isNoise = typeof val === "string" && noiseValue.test(val);
+
+        if (isNoise) return val.toString() + "n"; // Mark noise values with additional "n" to offset the deletion of one "n" during the processing
+
+        if (typeof val === "bigint") return val.toString() + "n";
+
+        const hasFunctionReplacer = typeof replacer === "function";
+
+        if (hasFunctionReplacer) return replacer(key, val);
+
+        const isKeyInArrayReplacer =
+          Array.isArray(replacer) && replacer.includes(key);
+
+        if (isKeyInArrayReplacer) return val;
+
+        return val;
+      },
+      space,
+    );
+
+    const processedJSON = convertedToCustomJSON.replace(
+      bigIntsStringify,
+      "$1$2$3",
+    ); // Delete one "n" off the end of every BigInt value
+
+    const denoisedJSON = processedJSON.replace(noiseStringify, "$1$2$3"); // Remove one "n" off the end of every noisy string
+
+    return denoisedJSON;
+  } catch (error) {
+    if (error instanceof RangeError) {
+      const convertedJSON = stringifyIteratively(value, replacer, space);
+
+      if (convertedJSON === undefined) return undefined;
+
+      const supportsRawJSON = "rawJSON" in JSON;
+
+      if (supportsRawJSON) return convertedJSON;
+
+      const processedJSON = convertedJSON.replace(bigIntsStringify, "$1$2$3");
+
+      return processedJSON.replace(noiseStringify, "$1$2$3");
+    }
+
+    throw error;
+  }
+};
+
+const featureCache = new Map();
+
+/**
+ * Detects if the current JSON.parse implementation supports the context.source feature.
+ *
+ * Uses toString() fingerprinting to cache results and automatically detect runtime
+ * replacements of JSON.parse (polyfills, mocks, etc.).
+ *
+ * @returns {boolean} true if context.source is supported, false otherwise.
+ */
+const isContextSourceSupported = () => {
+  const parseFingerprint = JSON.parse.toString();
+
+  if (featureCache.has(parseFingerprint)) {
+    return featureCache.get(parseFingerprint);
+  }
+
+  try {
+    const result = JSON.parse(
+      "1",
+      (_, __, context) => !!context?.source && context.source === "1",
+    );
+    featureCache.set(parseFingerprint, result);
+
+    return result;
+  } catch {
+    featureCache.set(parseFingerprint, false);
+
+    return false;
+  }
+};
+
+/**
+ * Reviver function that converts custom-format BigInt strings back to BigInt values.
+ * Also handles "noise" strings that accidentally match the BigInt format.
+ *
+ * @param {string | number | undefined} key The object key.
+ * @param {*} value The value being parsed.
+ * @param {object} [context] Parse context (if supported by JSON.parse).
+ * @param {Reviver} [userReviver] User's custom reviver function.
+ * @returns {any} The transformed value.
+ */
+const convertMarkedBigIntsReviver = (key, value, context, userReviver) => {
+  const isCustomFormatBigInt =
+    typeof value === "string" && customFormat.test(value);
+
+  if (isCustomFormatBigInt) return BigInt(value.slice(0, -1));
+
+  const isNoiseValue = typeof value === "string" && noiseValue.test(value);
+  if (isNoiseValue) return value.slice(0, -1);
+
+  const hasUserReviver = typeof userReviver === "function";
+
+  if (!hasUserReviver) return value;
+
+  return userReviver(key, value, context);
+};
+
+/**
+ * Fast JSON.parse implementation (~2x faster than classic fallback).
+ * Uses JSON.parse's context.source feature to detect integers and convert
+ * large numbers directly to BigInt without string manipulation.
+ *
+ * Does not support legacy custom format from v1 of this library.
+ *
+ * @param {string} text JSON string to parse.
+ * @param {Reviver} [reviver] Transform function to apply to each value.
+ * @returns {any} Parsed JavaScript value.
+ */
+const JSONParseV2 = (text, reviver) => {
+  return JSON.parse(text, (key, value, context) => {
+    const isNumber = typeof value === "number";
+    const isOutOfBounds =
+      value > Number.MAX_SAFE_INTEGER || value < Number.MIN_SAFE_INTEGER;
+    const isBigNumber = isNumber && isOutOfBounds;
+    const isInt = context && intRegex.test(context.source);
+    const isBigInt = isBigNumber && isInt;
+
+    if (isBigInt) return BigInt(context.source);
+
+    const hasCustomReviver = typeof reviver === "function";
+
+    if (!hasCustomReviver) return value;
+
+    return reviver(key, value, context);
+  });
+};
+
+const MAX_INT = Number.MAX_SAFE_INTEGER.toString();
+const MAX_DIGITS = MAX_INT.length;
+const stringsOrLargeNumbers =
+  /"(?:[^"\\]|\\.)*"|-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?/g;
+const noiseValueWithQuotes = /^"-?\d+n+"$/; // Noise - strings that match the custom format before being converted to it
+
+/**
+ * Iteratively traverses the parsed object bottom-up (post-order),
+ * emulating the native JSON.parse reviver behavior.
+ * This avoids Call Stack overflows (RangeError) on deeply nested structures.
+ *
+ * @param {any} parsed The natively parsed JSON object.
+ * @param {Reviver} [userReviver] User's custom reviver function.
+ * @returns {any} The fully processed object.
+ */
+const applyReviverIteratively = (parsed, userReviver) => {
+  const rootHolder = { "": parsed };
+  const stack = [{ parent: rootHolder, key: "", visited: false }];
+
+  while (stack.length > 0) {
+    const node = stack[stack.length - 1];
+
+    if (!node.visited) {
+      node.visited = true;
+
+      const value = node.parent[node.key];
+      const isComplexObject = value !== null && typeof value === "object";
+
+      if (isComplexObject) {
+        const keys = Object.keys(value);
+
+        for (let i = keys.length - 1; i >= 0; i--) {
+          stack.push({ parent: value, key: keys[i], visited: false });
+        }
+      }
+    } else {
+      const { parent, key } = node;
+      let value = parent[key];
+
+      if (typeof value === "string") {
+        const isCustomFormatBigInt = customFormat.test(value);
+
+        if (isCustomFormatBigInt) {
+          value = BigInt(value.slice(0, -1));
+        } else {
+          const isNoise = noiseValue.test(value);
+
+          if (isNoise) value = value.slice(0, -1);
+        }
+      }
+
+      const hasUserReviver = typeof userReviver === "function";
+
+      if (hasUserReviver) {
+        value = userReviver.call(parent, key, value);
+      }
+
+      const isDeleted = value === undefined;
+
+      if (isDeleted) {
+        delete parent[key];
+      } else {
+        parent[key] = value;
+      }
+
+      stack.pop();
+    }
+  }
+
+  return rootHolder[""];
+};
+
+/**
+ * Pre-processes the JSON string to mark large numbers with an 'n' suffix.
+ *
+ * @param {string} text The raw JSON string.
+ * @returns {string} The serialized string with marked BigInts.
+ */
+const serializeBigInts = (text) => {
+  return text.replace(
+    stringsOrLargeNumbers,
+    (match, digits, fractional, exponential) => {
+      const isString = match[0] === '"';
+      const isNoise = isString && noiseValueWithQuotes.test(match);
+
+      if (isNoise) return match.substring(0, match.length - 1) + 'n"'; // Mark noise values with additional "n" to offset the deletion of one "n" during the processing
+
+      const hasFractionalOrExponential = fractional || exponential;
+
+      // With a fixed number of digits, we can correctly use lexicographical comparison to do a numeric comparison
+      const isLessThanMaxSafeInt =
+        digits &&
+        (digits.length < MAX_DIGITS ||
+          (digits.length === MAX_DIGITS && digits <= MAX_INT));
+
+      const isStandardValue =
+        isString || hasFractionalOrExponential || isLessThanMaxSafeInt;
+
+      if (isStandardValue) return match;
+
+      return '"' + match + 'n"';
+    },
+  );
+};
+
+/**
+ * Converts a JSON string into a JavaScript value.
+ *
+ * Supports parsing of large integers using two strategies:
+ * 1. Classic fallback: Marks large numbers with "123n" format, then converts to BigInt
+ * 2. Fast path (JSONParseV2): Uses context.source feature (~2x faster) when available
+ *
+ * All other JSON values are parsed exactly like native JSON.parse().
+ *
+ * @param {string} text A valid JSON string.
+ * @param {Reviver} [reviver]
+ * A function that transforms the results. This function is called for each member
+ * of the object. If a member contains nested objects, the nested objects are
+ * transformed before the parent object is.
+ * @returns {any} The parsed JavaScript value.
+ * @throws {SyntaxError} If text is not valid JSON.
+ */
+const JSONParse = (text, reviver) => {
+  if (!text) return originalParse(text, reviver);
+
+  try {
+    if (isContextSourceSupported()) return JSONParseV2(text, reviver); // Shortcut to a faster (2x) and simpler version
+
+    // Find and mark big numbers with "n"
+    const serializedData = serializeBigInts(text);
+
+    return originalParse(serializedData, (key, value, context) =>
+      convertMarkedBigIntsReviver(key, value, context, reviver),
+    );
+  } catch (error) {
+    if (error instanceof RangeError) {
+      const serializedData = serializeBigInts(text);
+      const parsed = originalParse(serializedData);
+
+      return applyReviverIteratively(parsed, reviver);
+    }
+
+    throw error;
+  }
+};
+
+
+
+;// CONCATENATED MODULE: ./node_modules/@octokit/request-error/dist-src/index.js
+class RequestError extends Error {
+  name;
+  /**
+   * http status code
+   */
+  status;
+  /**
+   * Request options that lead to the error.
+   */
+  request;
+  /**
+   * Response object if a response was received
+   */
+  response;
+  constructor(message, statusCode, options) {
+    super(message, { cause: options.cause });
+    this.name = "HttpError";
+    this.status = Number.parseInt(statusCode);
+    if (Number.isNaN(this.status)) {
+      this.status = 0;
+    }
+    /* v8 ignore else -- @preserve -- Bug with vitest coverage where it sees an else branch that doesn't exist */
+    if ("response" in options) {
+      this.response = options.response;
+    }
+    const requestCopy = Object.assign({}, options.request);
+    if (options.request.headers.authorization) {
+      requestCopy.headers = Object.assign({}, options.request.headers, {
+        authorization: options.request.headers.authorization.replace(
+          /(?<! ) .*$/,
+          " [REDACTED]"
+        )
+      });
+    }
+    requestCopy.url = requestCopy.url.replace(/\bclient_secret=\w+/g, "client_secret=[REDACTED]").replace(/\baccess_token=\w+/g, "access_token=[REDACTED]");
+    this.request = requestCopy;
+  }
+}
+
+
+;// CONCATENATED MODULE: ./node_modules/@octokit/request/dist-bundle/index.js
+// pkg/dist-src/index.js
+
+
+// pkg/dist-src/defaults.js
+
+
+// pkg/dist-src/version.js
+var dist_bundle_VERSION = "10.0.16";
+
+// pkg/dist-src/defaults.js
+var defaults_default = {
+  headers: {
+    "user-agent": `octokit-request.js/${dist_bundle_VERSION} ${getUserAgent()}`
+  }
+};
+
+// pkg/dist-src/fetch-wrapper.js
+
+
+
+// pkg/dist-src/is-plain-object.js
+function dist_bundle_isPlainObject(value) {
+  if (typeof value !== "object" || value === null) return false;
+  if (Object.prototype.toString.call(value) !== "[object Object]") return false;
+  const proto = Object.getPrototypeOf(value);
+  if (proto === null) return true;
+  const Ctor = Object.prototype.hasOwnProperty.call(proto, "constructor") && proto.constructor;
+  return typeof Ctor === "function" && Ctor instanceof Ctor && Function.prototype.call(Ctor) === Function.prototype.call(value);
+}
+
+// pkg/dist-src/fetch-wrapper.js
+
+var noop = () => "";
+async function fetchWrapper(requestOptions) {
+  const fetch = requestOptions.request?.fetch || globalThis.fetch;
+  if (!fetch) {
+    throw new Error(
+      "fetch is not set. Please pass a fetch implementation as new Octokit({ request: { fetch }}). Learn more at https://github.com/octokit/octokit.js/#fetch-missing"
+    );
+  }
+  const log = requestOptions.request?.log || console;
+  const parseSuccessResponseBody = requestOptions.request?.parseSuccessResponseBody !== false;
+  const body = dist_bundle_isPlainObject(requestOptions.body) || Array.isArray(requestOptions.body) ? JSONStringify(requestOptions.body) : requestOptions.body;
+  const requestHeaders = Object.fromEntries(
+    Object.entries(requestOptions.headers).map(([name, value]) => [
+      name,
+      String(value)
+    ])
+  );
+  let fetchResponse;
+  try {
+    fetchResponse = await fetch(requestOptions.url, {
+      method: requestOptions.method,
+      body,
+      redirect: requestOptions.request?.redirect,
+      headers: requestHeaders,
+      signal: requestOptions.request?.signal,
+      // duplex must be set if request.body is ReadableStream or Async Iterables.
+      // See https://fetch.spec.whatwg.org/#dom-requestinit-duplex.
+      ...requestOptions.body && { duplex: "half" }
+    });
+  } catch (error) {
+    let message = "Unknown Error";
+    if (error instanceof Error) {
+      if (error.name === "AbortError") {
+        error.status = 500;
+        throw error;
+      }
+      message = error.message;
+      if (error.name === "TypeError" && "cause" in error) {
+        if (error.cause instanceof Error) {
+          message = error.cause.message;
+        } else if (typeof error.cause === "string") {
+          message = error.cause;
+        }
+      }
+    }
+    const requestError = new RequestError(message, 500, {
+      request: requestOptions
+    });
+    requestError.cause = error;
+    throw requestError;
+  }
+  const status = fetchResponse.status;
+  const url = fetchResponse.url;
+  const responseHeaders = {};
+  for (const [key, value] of fetchResponse.headers) {
+    responseHeaders[key] = value;
+  }
+  const octokitResponse = {
+    url,
+    status,
+    headers: responseHeaders,
+    data: ""
+  };
+  if ("deprecation" in responseHeaders) {
+    const matches = responseHeaders.link && responseHeaders.link.match(/<([^<>]+)>; rel="deprecation"/);
+    const deprecationLink = matches && matches.pop();
+    log.warn(
+      `[@octokit/request] "${requestOptions.method} ${requestOptions.url}" is deprecated. It is scheduled to be removed on ${responseHeaders.sunset}${deprecationLink ? `. See ${deprecationLink}` : ""}`
+    );
+  }
+  if (status === 204 || status === 205) {
+    return octokitResponse;
+  }
+  if (requestOptions.method === "HEAD") {
+    if (status < 400) {
+      return octokitResponse;
+    }
+    throw new RequestError(fetchResponse.statusText, status, {
+      response: octokitResponse,
+      request: requestOptions
+    });
+  }
+  if (status === 304) {
+    octokitResponse.data = await getResponseData(fetchResponse);
+    throw new RequestError("Not modified", status, {
+      response: octokitResponse,
+      request: requestOptions
+    });
+  }
+  if (status >= 400) {
+    octokitResponse.data = await getResponseData(fetchResponse);
+    throw new RequestError(toErrorMessage(octokitResponse.data), status, {
+      response: octokitResponse,
+      request: requestOptions
+    });
+  }
+  octokitResponse.data = parseSuccessResponseBody ? await getResponseData(fetchResponse) : fetchResponse.body;
+  return octokitResponse;
+}
+async function getResponseData(response) {
+  const contentType = response.headers.get("content-type");
+  if (!contentType) {
+    return response.text().catch(noop);
+  }
+  const mimetype = dist_parse(contentType);
+  if (isJSONResponse(mimetype)) {
+    let text = "";
+    try {
+      text = await response.text();
+      return JSONParse(text);
+    } catch (err) {
+      return text;
+    }
+  } else if (mimetype.type.startsWith("text/") || // `application/octet-stream` is the canonical "arbitrary binary" type
+  // (RFC 2046) and must never be decoded as text, even when the response
+  // carries a (misleading) `charset=utf-8` parameter — see #751.
+  mimetype.parameters.charset?.toLowerCase() === "utf-8" && mimetype.type !== "application/octet-stream") {
+    return response.text().catch(noop);
+  } else {
+    return response.arrayBuffer().catch(
+      /* v8 ignore next -- @preserve */
+      () => new ArrayBuffer(0)
+    );
+  }
+}
+function isJSONResponse(mimetype) {
+  return mimetype.type === "application/json" || mimetype.type === "application/scim+json";
+}
+function toErrorMessage(data) {
+  if (typeof data === "string") {
+    return data;
+  }
+  if (data instanceof ArrayBuffer) {
+    return "Unknown error";
+  }
+  if (typeof data === "object" && data !== null && "message" in data) {
+    const objectData = data;
+    const suffix = "documentation_url" in objectData ? ` - ${objectData.documentation_url}` : "";
+    return Array.isArray(objectData.errors) ? `${objectData.message}: ${objectData.errors.map((v) => JSON.stringify(v)).join(", ")}${suffix}` : `${objectData.message}${suffix}`;
+  }
+  return `Unknown error: ${JSON.stringify(data)}`;
+}
+
+// pkg/dist-src/with-defaults.js
+function dist_bundle_withDefaults(oldEndpoint, newDefaults) {
+  const endpoint2 = oldEndpoint.defaults(newDefaults);
+  const newApi = function(route, parameters) {
+    const endpointOptions = endpoint2.merge(route, parameters);
+    if (!endpointOptions.request || !endpointOptions.request.hook) {
+      return fetchWrapper(endpoint2.parse(endpointOptions));
+    }
+    const request2 = (route2, parameters2) => {
+      return fetchWrapper(
+        endpoint2.parse(endpoint2.merge(route2, parameters2))
+      );
+    };
+    Object.assign(request2, {
+      endpoint: endpoint2,
+      defaults: dist_bundle_withDefaults.bind(null, endpoint2)
+    });
+    return endpointOptions.request.hook(request2, endpointOptions);
+  };
+  return Object.assign(newApi, {
+    endpoint: endpoint2,
+    defaults: dist_bundle_withDefaults.bind(null, endpoint2)
+  });
+}
+
+// pkg/dist-src/index.js
+var request = dist_bundle_withDefaults(endpoint, defaults_default);
+
+/* v8 ignore next -- @preserve */
+/* v8 ignore else -- @preserve */
+
+;// CONCATENATED MODULE: ./node_modules/@octokit/graphql/dist-bundle/index.js
+// pkg/dist-src/index.js
+
+
+
+// pkg/dist-src/version.js
+var graphql_dist_bundle_VERSION = "0.0.0-development";
+
+// pkg/dist-src/with-defaults.js
+
+
+// pkg/dist-src/graphql.js
+
+
+// pkg/dist-src/error.js
+function _buildMessageForResponseErrors(data) {
+  return `Request failed due to following response errors:
+` + data.errors.map((e) => ` - ${e.message}`).join("\n");
+}
+var GraphqlResponseError = class extends Error {
+  constructor(request2, headers, response) {
+    super(_buildMessageForResponseErrors(response));
+    this.request = request2;
+    this.headers = headers;
+    this.response = response;
+    this.errors = response.errors;
+    this.data = response.data;
+    if (Error.captureStackTrace) {
+      Error.captureStackTrace(this, this.constructor);
+    }
+  }
+  request;
+  headers;
+  response;
+  name = "GraphqlResponseError";
+  errors;
+  data;
+};
+
+// pkg/dist-src/graphql.js
+var NON_VARIABLE_OPTIONS = [
+  "method",
+  "baseUrl",
+  "url",
+  "headers",
+  "request",
+  "query",
+  "mediaType",
+  "operationName"
+];
+var FORBIDDEN_VARIABLE_OPTIONS = ["query", "method", "url"];
+var GHES_V3_SUFFIX_REGEX = /\/api\/v3\/?$/;
+function graphql(request2, query, options) {
+  if (options) {
+    if (typeof query === "string" && "query" in options) {
+      return Promise.reject(
+        new Error(`[@octokit/graphql] "query" cannot be used as variable name`)
+      );
+    }
+    for (const key in options) {
+      if (!FORBIDDEN_VARIABLE_OPTIONS.includes(key)) continue;
+      return Promise.reject(
+        new Error(
+          `[@octokit/graphql] "${key}" cannot be used as variable name`
+        )
+      );
+    }
+  }
+  const parsedOptions = typeof query === "string" ? Object.assign({ query }, options) : query;
+  const requestOptions = Object.keys(
+    parsedOptions
+  ).reduce((result, key) => {
+    if (NON_VARIABLE_OPTIONS.includes(key)) {
+      result[key] = parsedOptions[key];
+      return result;
+    }
+    if (!result.variables) {
+      result.variables = {};
+    }
+    result.variables[key] = parsedOptions[key];
+    return result;
+  }, {});
+  const baseUrl = parsedOptions.baseUrl || request2.endpoint.DEFAULTS.baseUrl;
+  if (GHES_V3_SUFFIX_REGEX.test(baseUrl)) {
+    requestOptions.url = baseUrl.replace(GHES_V3_SUFFIX_REGEX, "/api/graphql");
+  }
+  return request2(requestOptions).then((response) => {
+    if (response.data.errors) {
+      const headers = {};
+      for (const key of Object.keys(response.headers)) {
+        headers[key] = response.headers[key];
+      }
+      throw new GraphqlResponseError(
+        requestOptions,
+        headers,
+        response.data
+      );
+    }
+    return response.data.data;
+  });
+}
+
+// pkg/dist-src/with-defaults.js
+function graphql_dist_bundle_withDefaults(request2, newDefaults) {
+  const newRequest = request2.defaults(newDefaults);
+  const newApi = (query, options) => {
+    return graphql(newRequest, query, options);
+  };
+  return Object.assign(newApi, {
+    defaults: graphql_dist_bundle_withDefaults.bind(null, newRequest),
+    endpoint: newRequest.endpoint
+  });
+}
+
+// pkg/dist-src/index.js
+var graphql2 = graphql_dist_bundle_withDefaults(request, {
+  headers: {
+    "user-agent": `octokit-graphql.js/${graphql_dist_bundle_VERSION} ${getUserAgent()}`
+  },
+  method: "POST",
+  url: "/graphql"
+});
+function withCustomRequest(customRequest) {
+  return graphql_dist_bundle_withDefaults(customRequest, {
+    method: "POST",
+    url: "/graphql"
+  });
+}
+
+/* v8 ignore if -- @preserve */
+
+;// CONCATENATED MODULE: ./node_modules/@octokit/auth-token/dist-bundle/index.js
+// pkg/dist-src/is-jwt.js
+var b64url = "(?:[a-zA-Z0-9_-]+)";
+var sep = "\\.";
+var jwtRE = new RegExp(`^${b64url}${sep}${b64url}${sep}${b64url}$`);
+var isJWT = jwtRE.test.bind(jwtRE);
+
+// pkg/dist-src/auth.js
+async function auth(token) {
+  const isApp = isJWT(token);
+  const isInstallation = token.startsWith("v1.") || token.startsWith("ghs_");
+  const isUserToServer = token.startsWith("ghu_");
+  const tokenType = isApp ? "app" : isInstallation ? "installation" : isUserToServer ? "user-to-server" : "oauth";
+  return {
+    type: "token",
+    token,
+    tokenType
+  };
+}
+
+// pkg/dist-src/with-authorization-prefix.js
+function withAuthorizationPrefix(token) {
+  if (token.split(/\./).length === 3) {
+    return `bearer ${token}`;
+  }
+  return `token ${token}`;
+}
+
+// pkg/dist-src/hook.js
+async function hook(token, request, route, parameters) {
+  const endpoint = request.endpoint.merge(
+    route,
+    parameters
+  );
+  endpoint.headers.authorization = withAuthorizationPrefix(token);
+  return request(endpoint);
+}
+
+// pkg/dist-src/index.js
+var createTokenAuth = function createTokenAuth2(token) {
+  if (!token) {
+    throw new Error("[@octokit/auth-token] No token passed to createTokenAuth");
+  }
+  if (typeof token !== "string") {
+    throw new Error(
+      "[@octokit/auth-token] Token passed to createTokenAuth is not a string"
+    );
+  }
+  token = token.replace(/^(token|bearer) +/i, "");
+  return Object.assign(auth.bind(null, token), {
+    hook: hook.bind(null, token)
+  });
+};
+
+
+;// CONCATENATED MODULE: ./node_modules/@octokit/core/dist-src/version.js
+const version_VERSION = "7.0.8";
+
+
+;// CONCATENATED MODULE: ./node_modules/@octokit/core/dist-src/index.js
+
+
+
+
+
+
+const dist_src_noop = () => {
+};
+const consoleWarn = console.warn.bind(console);
+const consoleError = console.error.bind(console);
+function createLogger(logger = {}) {
+  if (typeof logger.debug !== "function") {
+    logger.debug = dist_src_noop;
+  }
+  if (typeof logger.info !== "function") {
+    logger.info = dist_src_noop;
+  }
+  if (typeof logger.warn !== "function") {
+    logger.warn = consoleWarn;
+  }
+  if (typeof logger.error !== "function") {
+    logger.error = consoleError;
+  }
+  return logger;
+}
+const userAgentTrail = `octokit-core.js/${version_VERSION} ${getUserAgent()}`;
+class Octokit {
+  static VERSION = version_VERSION;
+  static defaults(defaults) {
+    const OctokitWithDefaults = class extends this {
+      constructor(...args) {
+        const options = args[0] || {};
+        if (typeof defaults === "function") {
+          super(defaults(options));
+          return;
+        }
+        super(
+          Object.assign(
+            {},
+            defaults,
+            options,
+            options.userAgent && defaults.userAgent ? {
+              userAgent: `${options.userAgent} ${defaults.userAgent}`
+            } : null
+          )
+        );
+      }
+    };
+    return OctokitWithDefaults;
+  }
+  static plugins = [];
+  /**
+   * Attach a plugin (or many) to your Octokit instance.
+   *
+   * @example
+   * const API = Octokit.plugin(plugin1, plugin2, plugin3, ...)
+   */
+  static plugin(...newPlugins) {
+    const currentPlugins = this.plugins;
+    const NewOctokit = class extends this {
+      static plugins = currentPlugins.concat(
+        newPlugins.filter((plugin) => !currentPlugins.includes(plugin))
+      );
+    };
+    return NewOctokit;
+  }
+  constructor(options = {}) {
+    const hook = new before_after_hook.Collection();
+    const requestDefaults = {
+      baseUrl: request.endpoint.DEFAULTS.baseUrl,
+      headers: {},
+      request: Object.assign({}, options.request, {
+        // @ts-ignore internal usage only, no need to type
+        hook: hook.bind(null, "request")
+      }),
+      mediaType: {
+        previews: [],
+        format: ""
+      }
+    };
+    requestDefaults.headers["user-agent"] = options.userAgent ? `${options.userAgent} ${userAgentTrail}` : userAgentTrail;
+    if (options.baseUrl) {
+      requestDefaults.baseUrl = options.baseUrl;
+    }
+    if (options.previews) {
+      requestDefaults.mediaType.previews = options.previews;
+    }
+    if (options.timeZone) {
+      requestDefaults.headers["time-zone"] = options.timeZone;
+    }
+    this.request = request.defaults(requestDefaults);
+    this.graphql = withCustomRequest(this.request).defaults(requestDefaults);
+    this.log = createLogger(options.log);
+    this.hook = hook;
+    if (!options.authStrategy) {
+      if (!options.auth) {
+        this.auth = async () => ({
+          type: "unauthenticated"
+        });
+      } else {
+        const auth = createTokenAuth(options.auth);
+        hook.wrap("request", auth.hook);
+        this.auth = auth;
+      }
+    } else {
+      const { authStrategy, ...otherOptions } = options;
+      const auth = authStrategy(
+        Object.assign(
+          {
+            request: this.request,
+            log: this.log,
+            // we pass the current octokit instance as well as its constructor options
+            // to allow for authentication strategies that return a new octokit instance
+            // that shares the same internal state as the current one. The original
+            // requirement for this was the "event-octokit" authentication strategy
+            // of https://github.com/probot/octokit-auth-probot.
+            octokit: this,
+            octokitOptions: otherOptions
+          },
+          options.auth
+        )
+      );
+      hook.wrap("request", auth.hook);
+      this.auth = auth;
+    }
+    const classConstructor = this.constructor;
+    for (let i = 0; i < classConstructor.plugins.length; ++i) {
+      Object.assign(this, classConstructor.plugins[i](this, options));
+    }
+  }
+  // assigned during constructor
+  request;
+  graphql;
+  log;
+  hook;
+  // TODO: type `octokit.auth` based on passed options.authStrategy
+  auth;
+}
+
+
+;// CONCATENATED MODULE: ./node_modules/@octokit/plugin-rest-endpoint-methods/dist-src/version.js
+const dist_src_version_VERSION = "17.0.0";
+
+//# sourceMappingURL=version.js.map
+
+;// CONCATENATED MODULE: ./node_modules/@octokit/plugin-rest-endpoint-methods/dist-src/generated/endpoints.js
+const Endpoints = {
+  actions: {
+    addCustomLabelsToSelfHostedRunnerForOrg: [
+      "POST /orgs/{org}/actions/runners/{runner_id}/labels"
+    ],
+    addCustomLabelsToSelfHostedRunnerForRepo: [
+      "POST /repos/{owner}/{repo}/actions/runners/{runner_id}/labels"
+    ],
+    addRepoAccessToSelfHostedRunnerGroupInOrg: [
+      "PUT /orgs/{org}/actions/runner-groups/{runner_group_id}/repositories/{repository_id}"
+    ],
+    addSelectedRepoToOrgSecret: [
+      "PUT /orgs/{org}/actions/secrets/{secret_name}/repositories/{repository_id}"
+    ],
+    addSelectedRepoToOrgVariable: [
+      "PUT /orgs/{org}/actions/variables/{name}/repositories/{repository_id}"
+    ],
+    approveWorkflowRun: [
+      "POST /repos/{owner}/{repo}/actions/runs/{run_id}/approve"
+    ],
+    cancelWorkflowRun: [
+      "POST /repos/{owner}/{repo}/actions/runs/{run_id}/cancel"
+    ],
+    createEnvironmentVariable: [
+      "POST /repos/{owner}/{repo}/environments/{environment_name}/variables"
+    ],
+    createHostedRunnerForOrg: ["POST /orgs/{org}/actions/hosted-runners"],
+    createOrUpdateEnvironmentSecret: [
+      "PUT /repos/{owner}/{repo}/environments/{environment_name}/secrets/{secret_name}"
+    ],
+    createOrUpdateOrgSecret: ["PUT /orgs/{org}/actions/secrets/{secret_name}"],
+    createOrUpdateRepoSecret: [
+      "PUT /repos/{owner}/{repo}/actions/secrets/{secret_name}"
+    ],
+    createOrgVariable: ["POST /orgs/{org}/actions/variables"],
+    createRegistrationTokenForOrg: [
+      "POST /orgs/{org}/actions/runners/registration-token"
+    ],
+    createRegistrationTokenForRepo: [
+      "POST /repos/{owner}/{repo}/actions/runners/registration-token"
+    ],
+    createRemoveTokenForOrg: ["POST /orgs/{org}/actions/runners/remove-token"],
+    createRemoveTokenForRepo: [
+      "POST /repos/{owner}/{repo}/actions/runners/remove-token"
+    ],
+    createRepoVariable: ["POST /repos/{owner}/{repo}/actions/variables"],
+    createWorkflowDispatch: [
+      "POST /repos/{owner}/{repo}/actions/workflows/{workflow_id}/dispatches"
+    ],
+    deleteActionsCacheById: [
+      "DELETE /repos/{owner}/{repo}/actions/caches/{cache_id}"
+    ],
+    deleteActionsCacheByKey: [
+      "DELETE /repos/{owner}/{repo}/actions/caches{?key,ref}"
+    ],
+    deleteArtifact: [
+      "DELETE /repos/{owner}/{repo}/actions/artifacts/{artifact_id}"
+    ],
+    deleteCustomImageFromOrg: [
+      "DELETE /orgs/{org}/actions/hosted-runners/images/custom/{image_definition_id}"
+    ],
+    deleteCustomImageVersionFromOrg: [
+      "DELETE /orgs/{org}/actions/hosted-runners/images/custom/{image_definition_id}/versions/{version}"
+    ],
+    deleteEnvironmentSecret: [
+      "DELETE /repos/{owner}/{repo}/environments/{environment_name}/secrets/{secret_name}"
+    ],
+    deleteEnvironmentVariable: [
+      "DELETE /repos/{owner}/{repo}/environments/{environment_name}/variables/{name}"
+    ],
+    deleteHostedRunnerForOrg: [
+      "DELETE /orgs/{org}/actions/hosted-runners/{hosted_runner_id}"
+    ],
+    deleteOrgSecret: ["DELETE /orgs/{org}/actions/secrets/{secret_name}"],
+    deleteOrgVariable: ["DELETE /orgs/{org}/actions/variables/{name}"],
+    deleteRepoSecret: [
+      "DELETE /repos/{owner}/{repo}/actions/secrets/{secret_name}"
+    ],
+    deleteRepoVariable: [
+      "DELETE /repos/{owner}/{repo}/actions/variables/{name}"
+    ],
+    deleteSelfHostedRunnerFromOrg: [
+      "DELETE /orgs/{org}/actions/runners/{runner_id}"
+    ],
+    deleteSelfHostedRunnerFromRepo: [
+      "DELETE /repos/{owner}/{repo}/actions/runners/{runner_id}"
+    ],
+    deleteWorkflowRun: ["DELETE /repos/{owner}/{repo}/actions/runs/{run_id}"],
+    deleteWorkflowRunLogs: [
+      "DELETE /repos/{owner}/{repo}/actions/runs/{run_id}/logs"
+    ],
+    disableSelectedRepositoryGithubActionsOrganization: [
+      "DELETE /orgs/{org}/actions/permissions/repositories/{repository_id}"
+    ],
+    disableWorkflow: [
+      "PUT /repos/{owner}/{repo}/actions/workflows/{workflow_id}/disable"
+    ],
+    downloadArtifact: [
+      "GET /repos/{owner}/{repo}/actions/artifacts/{artifact_id}/{archive_format}"
+    ],
+    downloadJobLogsForWorkflowRun: [
+      "GET /repos/{owner}/{repo}/actions/jobs/{job_id}/logs"
+    ],
+    downloadWorkflowRunAttemptLogs: [
+      "GET /repos/{owner}/{repo}/actions/runs/{run_id}/attempts/{attempt_number}/logs"
+    ],
+    downloadWorkflowRunLogs: [
+      "GET /repos/{owner}/{repo}/actions/runs/{run_id}/logs"
+    ],
+    enableSelectedRepositoryGithubActionsOrganization: [
+      "PUT /orgs/{org}/actions/permissions/repositories/{repository_id}"
+    ],
+    enableWorkflow: [
+      "PUT /repos/{owner}/{repo}/actions/workflows/{workflow_id}/enable"
+    ],
+    forceCancelWorkflowRun: [
+      "POST /repos/{owner}/{repo}/actions/runs/{run_id}/force-cancel"
+    ],
+    generateRunnerJitconfigForOrg: [
+      "POST /orgs/{org}/actions/runners/generate-jitconfig"
+    ],
+    generateRunnerJitconfigForRepo: [
+      "POST /repos/{owner}/{repo}/actions/runners/generate-jitconfig"
+    ],
+    getActionsCacheList: ["GET /repos/{owner}/{repo}/actions/caches"],
+    getActionsCacheUsage: ["GET /repos/{owner}/{repo}/actions/cache/usage"],
+    getActionsCacheUsageByRepoForOrg: [
+      "GET /orgs/{org}/actions/cache/usage-by-repository"
+    ],
+    getActionsCacheUsageForOrg: ["GET /orgs/{org}/actions/cache/usage"],
+    getAllowedActionsOrganization: [
+      "GET /orgs/{org}/actions/permissions/selected-actions"
+    ],
+    getAllowedActionsRepository: [
+      "GET /repos/{owner}/{repo}/actions/permissions/selected-actions"
+    ],
+    getArtifact: ["GET /repos/{owner}/{repo}/actions/artifacts/{artifact_id}"],
+    getCustomImageForOrg: [
+      "GET /orgs/{org}/actions/hosted-runners/images/custom/{image_definition_id}"
+    ],
+    getCustomImageVersionForOrg: [
+      "GET /orgs/{org}/actions/hosted-runners/images/custom/{image_definition_id}/versions/{version}"
+    ],
+    getCustomOidcSubClaimForRepo: [
+      "GET /repos/{owner}/{repo}/actions/oidc/customization/sub"
+    ],
+    getEnvironmentPublicKey: [
+      "GET /repos/{owner}/{repo}/environments/{environment_name}/secrets/public-key"
+    ],
+    getEnvironmentSecret: [
+      "GET /repos/{owner}/{repo}/environments/{environment_name}/secrets/{secret_name}"
+    ],
+    getEnvironmentVariable: [
+      "GET /repos/{owner}/{repo}/environments/{environment_name}/variables/{name}"
+    ],
+    getGithubActionsDefaultWorkflowPermissionsOrganization: [
+      "GET /orgs/{org}/actions/permissions/workflow"
+    ],
+    getGithubActionsDefaultWorkflowPermissionsRepository: [
+      "GET /repos/{owner}/{repo}/actions/permissions/workflow"
+    ],
+    getGithubActionsPermissionsOrganization: [
+      "GET /orgs/{org}/actions/permissions"
+    ],
+    getGithubActionsPermissionsRepository: [
+      "GET /repos/{owner}/{repo}/actions/permissions"
+    ],
+    getHostedRunnerForOrg: [
+      "GET /orgs/{org}/actions/hosted-runners/{hosted_runner_id}"
+    ],
+    getHostedRunnersGithubOwnedImagesForOrg: [
+      "GET /orgs/{org}/actions/hosted-runners/images/github-owned"
+    ],
+    getHostedRunnersLimitsForOrg: [
+      "GET /orgs/{org}/actions/hosted-runners/limits"
+    ],
+    getHostedRunnersMachineSpecsForOrg: [
+      "GET /orgs/{org}/actions/hosted-runners/machine-sizes"
+    ],
+    getHostedRunnersPartnerImagesForOrg: [
+      "GET /orgs/{org}/actions/hosted-runners/images/partner"
+    ],
+    getHostedRunnersPlatformsForOrg: [
+      "GET /orgs/{org}/actions/hosted-runners/platforms"
+    ],
+    getJobForWorkflowRun: ["GET /repos/{owner}/{repo}/actions/jobs/{job_id}"],
+    getOrgPublicKey: ["GET /orgs/{org}/actions/secrets/public-key"],
+    getOrgSecret: ["GET /orgs/{org}/actions/secrets/{secret_name}"],
+    getOrgVariable: ["GET /orgs/{org}/actions/variables/{name}"],
+    getPendingDeploymentsForRun: [
+      "GET /repos/{owner}/{repo}/actions/runs/{run_id}/pending_deployments"
+    ],
+    getRepoPermissions: [
+      "GET /repos/{owner}/{repo}/actions/permissions",
+      {},
+      { renamed: ["actions", "getGithubActionsPermissionsRepository"] }
+    ],
+    getRepoPublicKey: ["GET /repos/{owner}/{repo}/actions/secrets/public-key"],
+    getRepoSecret: ["GET /repos/{owner}/{repo}/actions/secrets/{secret_name}"],
+    getRepoVariable: ["GET /repos/{owner}/{repo}/actions/variables/{name}"],
+    getReviewsForRun: [
+      "GET /repos/{owner}/{repo}/actions/runs/{run_id}/approvals"
+    ],
+    getSelfHostedRunnerForOrg: ["GET /orgs/{org}/actions/runners/{runner_id}"],
+    getSelfHostedRunnerForRepo: [
+      "GET /repos/{owner}/{repo}/actions/runners/{runner_id}"
+    ],
+    getWorkflow: ["GET /repos/{owner}/{repo}/actions/workflows/{workflow_id}"],
+    getWorkflowAccessToRepository: [
+      "GET /repos/{owner}/{repo}/actions/permissions/access"
+    ],
+    getWorkflowRun: ["GET /repos/{owner}/{repo}/actions/runs/{run_id}"],
+    getWorkflowRunAttempt: [
+      "GET /repos/{owner}/{repo}/actions/runs/{run_id}/attempts/{attempt_number}"
+    ],
+    getWorkflowRunUsage: [
+      "GET /repos/{owner}/{repo}/actions/runs/{run_id}/timing"
+    ],
+    getWorkflowUsage: [
+      "GET /repos/{owner}/{repo}/actions/workflows/{workflow_id}/timing"
+    ],
+    listArtifactsForRepo: ["GET /repos/{owner}/{repo}/actions/artifacts"],
+    listCustomImageVersionsForOrg: [
+      "GET /orgs/{org}/actions/hosted-runners/images/custom/{image_definition_id}/versions"
+    ],
+    listCustomImagesForOrg: [
+      "GET /orgs/{org}/actions/hosted-runners/images/custom"
+    ],
+    listEnvironmentSecrets: [
+      "GET /repos/{owner}/{repo}/environments/{environment_name}/secrets"
+    ],
+    listEnvironmentVariables: [
+      "GET /repos/{owner}/{repo}/environments/{environment_name}/variables"
+    ],
+    listGithubHostedRunnersInGroupForOrg: [
+      "GET /orgs/{org}/actions/runner-groups/{runner_group_id}/hosted-runners"
+    ],
+    listHostedRunnersForOrg: ["GET /orgs/{org}/actions/hosted-runners"],
+    listJobsForWorkflowRun: [
+      "GET /repos/{owner}/{repo}/actions/runs/{run_id}/jobs"
+    ],
+    listJobsForWorkflowRunAttempt: [
+      "GET /repos/{owner}/{repo}/actions/runs/{run_id}/attempts/{attempt_number}/jobs"
+    ],
+    listLabelsForSelfHostedRunnerForOrg: [
+      "GET /orgs/{org}/actions/runners/{runner_id}/labels"
+    ],
+    listLabelsForSelfHostedRunnerForRepo: [
+      "GET /repos/{owner}/{repo}/actions/runners/{runner_id}/labels"
+    ],
+    listOrgSecrets: ["GET /orgs/{org}/actions/secrets"],
+    listOrgVariables: ["GET /orgs/{org}/actions/variables"],
+    listRepoOrganizationSecrets: [
+      "GET /repos/{owner}/{repo}/actions/organization-secrets"
+    ],
+    listRepoOrganizationVariables: [
+      "GET /repos/{owner}/{repo}/actions/organization-variables"
+    ],
+    listRepoSecrets: ["GET /repos/{owner}/{repo}/actions/secrets"],
+    listRepoVariables: ["GET /repos/{owner}/{repo}/actions/variables"],
+    listRepoWorkflows: ["GET /repos/{owner}/{repo}/actions/workflows"],
+    listRunnerApplicationsForOrg: ["GET /orgs/{org}/actions/runners/downloads"],
+    listRunnerApplicationsForRepo: [
+      "GET /repos/{owner}/{repo}/actions/runners/downloads"
+    ],
+    listSelectedReposForOrgSecret: [
+      "GET /orgs/{org}/actions/secrets/{secret_name}/repositories"
+    ],
+    listSelectedReposForOrgVariable: [
+      "GET /orgs/{org}/actions/variables/{name}/repositories"
+    ],
+    listSelectedRepositoriesEnabledGithubActionsOrganization: [
+      "GET /orgs/{org}/actions/permissions/repositories"
+    ],
+    listSelfHostedRunnersForOrg: ["GET /orgs/{org}/actions/runners"],
+    listSelfHostedRunnersForRepo: ["GET /repos/{owner}/{repo}/actions/runners"],
+    listWorkflowRunArtifacts: [
+      "GET /repos/{owner}/{repo}/actions/runs/{run_id}/artifacts"
+    ],
+    listWorkflowRuns: [
+      "GET /repos/{owner}/{repo}/actions/workflows/{workflow_id}/runs"
+    ],
+    listWorkflowRunsForRepo: ["GET /repos/{owner}/{repo}/actions/runs"],
+    reRunJobForWorkflowRun: [
+      "POST /repos/{owner}/{repo}/actions/jobs/{job_id}/rerun"
+    ],
+    reRunWorkflow: ["POST /repos/{owner}/{repo}/actions/runs/{run_id}/rerun"],
+    reRunWorkflowFailedJobs: [
+      "POST /repos/{owner}/{repo}/actions/runs/{run_id}/rerun-failed-jobs"
+    ],
+    removeAllCustomLabelsFromSelfHostedRunnerForOrg: [
+      "DELETE /orgs/{org}/actions/runners/{runner_id}/labels"
+    ],
+    removeAllCustomLabelsFromSelfHostedRunnerForRepo: [
+      "DELETE /repos/{owner}/{repo}/actions/runners/{runner_id}/labels"
+    ],
+    removeCustomLabelFromSelfHostedRunnerForOrg: [
+      "DELETE /orgs/{org}/actions/runners/{runner_id}/labels/{name}"
+    ],
+    removeCustomLabelFromSelfHostedRunnerForRepo: [
+      "DELETE /repos/{owner}/{repo}/actions/runners/{runner_id}/labels/{name}"
+    ],
+    removeSelectedRepoFromOrgSecret: [
+      "DELETE /orgs/{org}/actions/secrets/{secret_name}/repositories/{repository_id}"
+    ],
+    removeSelectedRepoFromOrgVariable: [
+      "DELETE /orgs/{org}/actions/variables/{name}/repositories/{repository_id}"
+    ],
+    reviewCustomGatesForRun: [
+      "POST /repos/{owner}/{repo}/actions/runs/{run_id}/deployment_protection_rule"
+    ],
+    reviewPendingDeploymentsForRun: [
+      "POST /repos/{owner}/{repo}/actions/runs/{run_id}/pending_deployments"
+    ],
+    setAllowedActionsOrganization: [
+      "PUT /orgs/{org}/actions/permissions/selected-actions"
+    ],
+    setAllowedActionsRepository: [
+      "PUT /repos/{owner}/{repo}/actions/permissions/selected-actions"
+    ],
+    setCustomLabelsForSelfHostedRunnerForOrg: [
+      "PUT /orgs/{org}/actions/runners/{runner_id}/labels"
+    ],
+    setCustomLabelsForSelfHostedRunnerForRepo: [
+      "PUT /repos/{owner}/{repo}/actions/runners/{runner_id}/labels"
+    ],
+    setCustomOidcSubClaimForRepo: [
+      "PUT /repos/{owner}/{repo}/actions/oidc/customization/sub"
+    ],
+    setGithubActionsDefaultWorkflowPermissionsOrganization: [
+      "PUT /orgs/{org}/actions/permissions/workflow"
+    ],
+    setGithubActionsDefaultWorkflowPermissionsRepository: [
+      "PUT /repos/{owner}/{repo}/actions/permissions/workflow"
+    ],
+    setGithubActionsPermissionsOrganization: [
+      "PUT /orgs/{org}/actions/permissions"
+    ],
+    setGithubActionsPermissionsRepository: [
+      "PUT /repos/{owner}/{repo}/actions/permissions"
+    ],
+    setSelectedReposForOrgSecret: [
+      "PUT /orgs/{org}/actions/secrets/{secret_name}/repositories"
+    ],
+    setSelectedReposForOrgVariable: [
+      "PUT /orgs/{org}/actions/variables/{name}/repositories"
+    ],
+    setSelectedRepositoriesEnabledGithubActionsOrganization: [
+      "PUT /orgs/{org}/actions/permissions/repositories"
+    ],
+    setWorkflowAccessToRepository: [
+      "PUT /repos/{owner}/{repo}/actions/permissions/access"
+    ],
+    updateEnvironmentVariable: [
+      "PATCH /repos/{owner}/{repo}/environments/{environment_name}/variables/{name}"
+    ],
+    updateHostedRunnerForOrg: [
+      "PATCH /orgs/{org}/actions/hosted-runners/{hosted_runner_id}"
+    ],
+    updateOrgVariable: ["PATCH /orgs/{org}/actions/variables/{name}"],
+    updateRepoVariable: [
+      "PATCH /repos/{owner}/{repo}/actions/variables/{name}"
+    ]
+  },
+  activity: {
+    checkRepoIsStarredByAuthenticatedUser: ["GET /user/starred/{owner}/{repo}"],
+    deleteRepoSubscription: ["DELETE /repos/{owner}/{repo}/subscription"],
+    deleteThreadSubscription: [
+      "DELETE /notifications/threads/{thread_id}/subscription"
+    ],
+    getFeeds: ["GET /feeds"],
+    getRepoSubscription: ["GET /repos/{owner}/{repo}/subscription"],
+    getThread: ["GET /notifications/threads/{thread_id}"],
+    getThreadSubscriptionForAuthenticatedUser: [
+      "GET /notifications/threads/{thread_id}/subscription"
+    ],
+    listEventsForAuthenticatedUser: ["GET /users/{username}/events"],
+    listNotificationsForAuthenticatedUser: ["GET /notifications"],
+    listOrgEventsForAuthenticatedUser: [
+      "GET /users/{username}/events/orgs/{org}"
+    ],
+    listPublicEvents: ["GET /events"],
+    listPublicEventsForRepoNetwork: ["GET /networks/{owner}/{repo}/events"],
+    listPublicEventsForUser: ["GET /users/{username}/events/public"],
+    listPublicOrgEvents: ["GET /orgs/{org}/events"],
+    listReceivedEventsForUser: ["GET /users/{username}/received_events"],
+    listReceivedPublicEventsForUser: [
+      "GET /users/{username}/received_events/public"
+    ],
+    listRepoEvents: ["GET /repos/{owner}/{repo}/events"],
+    listRepoNotificationsForAuthenticatedUser: [
+      "GET /repos/{owner}/{repo}/notifications"
+    ],
+    listReposStarredByAuthenticatedUser: ["GET /user/starred"],
+    listReposStarredByUser: ["GET /users/{username}/starred"],
+    listReposWatchedByUser: ["GET /users/{username}/subscriptions"],
+    listStargazersForRepo: ["GET /repos/{owner}/{repo}/stargazers"],
+    listWatchedReposForAuthenticatedUser: ["GET /user/subscriptions"],
+    listWatchersForRepo: ["GET /repos/{owner}/{repo}/subscribers"],
+    markNotificationsAsRead: ["PUT /notifications"],
+    markRepoNotificationsAsRead: ["PUT /repos/{owner}/{repo}/notifications"],
+    markThreadAsDone: ["DELETE /notifications/threads/{thread_id}"],
+    markThreadAsRead: ["PATCH /notifications/threads/{thread_id}"],
+    setRepoSubscription: ["PUT /repos/{owner}/{repo}/subscription"],
+    setThreadSubscription: [
+      "PUT /notifications/threads/{thread_id}/subscription"
+    ],
+    starRepoForAuthenticatedUser: ["PUT /user/starred/{owner}/{repo}"],
+    unstarRepoForAuthenticatedUser: ["DELETE /user/starred/{owner}/{repo}"]
+  },
+  apps: {
+    addRepoToInstallation: [
+      "PUT /user/installations/{installation_id}/repositories/{repository_id}",
+      {},
+      { renamed: ["apps", "addRepoToInstallationForAuthenticatedUser"] }
+    ],
+    addRepoToInstallationForAuthenticatedUser: [
+      "PUT /user/installations/{installation_id}/repositories/{repository_id}"
+    ],
+    checkToken: ["POST /applications/{client_id}/token"],
+    createFromManifest: ["POST /app-manifests/{code}/conversions"],
+    createInstallationAccessToken: [
+      "POST /app/installations/{installation_id}/access_tokens"
+    ],
+    deleteAuthorization: ["DELETE /applications/{client_id}/grant"],
+    deleteInstallation: ["DELETE /app/installations/{installation_id}"],
+    deleteToken: ["DELETE /applications/{client_id}/token"],
+    getAuthenticated: ["GET /app"],
+    getBySlug: ["GET /apps/{app_slug}"],
+    getInstallation: ["GET /app/installations/{installation_id}"],
+    getOrgInstallation: ["GET /orgs/{org}/installation"],
+    getRepoInstallation: ["GET /repos/{owner}/{repo}/installation"],
+    getSubscriptionPlanForAccount: [
+      "GET /marketplace_listing/accounts/{account_id}"
+    ],
+    getSubscriptionPlanForAccountStubbed: [
+      "GET /marketplace_listing/stubbed/accounts/{account_id}"
+    ],
+    getUserInstallation: ["GET /users/{username}/installation"],
+    getWebhookConfigForApp: ["GET /app/hook/config"],
+    getWebhookDelivery: ["GET /app/hook/deliveries/{delivery_id}"],
+    listAccountsForPlan: ["GET /marketplace_listing/plans/{plan_id}/accounts"],
+    listAccountsForPlanStubbed: [
+      "GET /marketplace_listing/stubbed/plans/{plan_id}/accounts"
+    ],
+    listInstallationReposForAuthenticatedUser: [
+      "GET /user/installations/{installation_id}/repositories"
+    ],
+    listInstallationRequestsForAuthenticatedApp: [
+      "GET /app/installation-requests"
+    ],
+    listInstallations: ["GET /app/installations"],
+    listInstallationsForAuthenticatedUser: ["GET /user/installations"],
+    listPlans: ["GET /marketplace_listing/plans"],
+    listPlansStubbed: ["GET /marketplace_listing/stubbed/plans"],
+    listReposAccessibleToInstallation: ["GET /installation/repositories"],
+    listSubscriptionsForAuthenticatedUser: ["GET /user/marketplace_purchases"],
+    listSubscriptionsForAuthenticatedUserStubbed: [
+      "GET /user/marketplace_purchases/stubbed"
+    ],
+    listWebhookDeliveries: ["GET /app/hook/deliveries"],
+    redeliverWebhookDelivery: [
+      "POST /app/hook/deliveries/{delivery_id}/attempts"
+    ],
+    removeRepoFromInstallation: [
+      "DELETE /user/installations/{installation_id}/repositories/{repository_id}",
+      {},
+      { renamed: ["apps", "removeRepoFromInstallationForAuthenticatedUser"] }
+    ],
+    removeRepoFromInstallationForAuthenticatedUser: [
+      "DELETE /user/installations/{installation_id}/repositories/{repository_id}"
+    ],
+    resetToken: ["PATCH /applications/{client_id}/token"],
+    revokeInstallationAccessToken: ["DELETE /installation/token"],
+    scopeToken: ["POST /applications/{client_id}/token/scoped"],
+    suspendInstallation: ["PUT /app/installations/{installation_id}/suspended"],
+    unsuspendInstallation: [
+      "DELETE /app/installations/{installation_id}/suspended"
+    ],
+    updateWebhookConfigForApp: ["PATCH /app/hook/config"]
+  },
+  billing: {
+    getGithubActionsBillingOrg: ["GET /orgs/{org}/settings/billing/actions"],
+    getGithubActionsBillingUser: [
+      "GET /users/{username}/settings/billing/actions"
+    ],
+    getGithubBillingPremiumRequestUsageReportOrg: [
+      "GET /organizations/{org}/settings/billing/premium_request/usage"
+    ],
+    getGithubBillingPremiumRequestUsageReportUser: [
+      "GET /users/{username}/settings/billing/premium_request/usage"
+    ],
+    getGithubBillingUsageReportOrg: [
+      "GET /organizations/{org}/settings/billing/usage"
+    ],
+    getGithubBillingUsageReportUser: [
+      "GET /users/{username}/settings/billing/usage"
+    ],
+    getGithubPackagesBillingOrg: ["GET /orgs/{org}/settings/billing/packages"],
+    getGithubPackagesBillingUser: [
+      "GET /users/{username}/settings/billing/packages"
+    ],
+    getSharedStorageBillingOrg: [
+      "GET /orgs/{org}/settings/billing/shared-storage"
+    ],
+    getSharedStorageBillingUser: [
+      "GET /users/{username}/settings/billing/shared-storage"
+    ]
+  },
+  campaigns: {
+    createCampaign: ["POST /orgs/{org}/campaigns"],
+    deleteCampaign: ["DELETE /orgs/{org}/campaigns/{campaign_number}"],
+    getCampaignSummary: ["GET /orgs/{org}/campaigns/{campaign_number}"],
+    listOrgCampaigns: ["GET /orgs/{org}/campaigns"],
+    updateCampaign: ["PATCH /orgs/{org}/campaigns/{campaign_number}"]
+  },
+  checks: {
+    create: ["POST /repos/{owner}/{repo}/check-runs"],
+    createSuite: ["POST /repos/{owner}/{repo}/check-suites"],
+    get: ["GET /repos/{owner}/{repo}/check-runs/{check_run_id}"],
+    getSuite: ["GET /repos/{owner}/{repo}/check-suites/{check_suite_id}"],
+    listAnnotations: [
+      "GET /repos/{owner}/{repo}/check-runs/{check_run_id}/annotations"
+    ],
+    listForRef: ["GET /repos/{owner}/{repo}/commits/{ref}/check-runs"],
+    listForSuite: [
+      "GET /repos/{owner}/{repo}/check-suites/{check_suite_id}/check-runs"
+    ],
+    listSuitesForRef: ["GET /repos/{owner}/{repo}/commits/{ref}/check-suites"],
+    rerequestRun: [
+      "POST /repos/{owner}/{repo}/check-runs/{check_run_id}/rerequest"
+    ],
+    rerequestSuite: [
+      "POST /repos/{owner}/{repo}/check-suites/{check_suite_id}/rerequest"
+    ],
+    setSuitesPreferences: [
+      "PATCH /repos/{owner}/{repo}/check-suites/preferences"
+    ],
+    update: ["PATCH /repos/{owner}/{repo}/check-runs/{check_run_id}"]
+  },
+  codeScanning: {
+    commitAutofix: [
+      "POST /repos/{owner}/{repo}/code-scanning/alerts/{alert_number}/autofix/commits"
+    ],
+    createAutofix: [
+      "POST /repos/{owner}/{repo}/code-scanning/alerts/{alert_number}/autofix"
+    ],
+    createVariantAnalysis: [
+      "POST /repos/{owner}/{repo}/code-scanning/codeql/variant-analyses"
+    ],
+    deleteAnalysis: [
+      "DELETE /repos/{owner}/{repo}/code-scanning/analyses/{analysis_id}{?confirm_delete}"
+    ],
+    deleteCodeqlDatabase: [
+      "DELETE /repos/{owner}/{repo}/code-scanning/codeql/databases/{language}"
+    ],
+    getAlert: [
+      "GET /repos/{owner}/{repo}/code-scanning/alerts/{alert_number}",
+      {},
+      { renamedParameters: { alert_id: "alert_number" } }
+    ],
+    getAnalysis: [
+      "GET /repos/{owner}/{repo}/code-scanning/analyses/{analysis_id}"
+    ],
+    getAutofix: [
+      "GET /repos/{owner}/{repo}/code-scanning/alerts/{alert_number}/autofix"
+    ],
+    getCodeqlDatabase: [
+      "GET /repos/{owner}/{repo}/code-scanning/codeql/databases/{language}"
+    ],
+    getDefaultSetup: ["GET /repos/{owner}/{repo}/code-scanning/default-setup"],
+    getSarif: ["GET /repos/{owner}/{repo}/code-scanning/sarifs/{sarif_id}"],
+    getVariantAnalysis: [
+      "GET /repos/{owner}/{repo}/code-scanning/codeql/variant-analyses/{codeql_variant_analysis_id}"
+    ],
+    getVariantAnalysisRepoTask: [
+      "GET /repos/{owner}/{repo}/code-scanning/codeql/variant-analyses/{codeql_variant_analysis_id}/repos/{repo_owner}/{repo_name}"
+    ],
+    listAlertInstances: [
+      "GET /repos/{owner}/{repo}/code-scanning/alerts/{alert_number}/instances"
+    ],
+    listAlertsForOrg: ["GET /orgs/{org}/code-scanning/alerts"],
+    listAlertsForRepo: ["GET /repos/{owner}/{repo}/code-scanning/alerts"],
+    listAlertsInstances: [
+      "GET /repos/{owner}/{repo}/code-scanning/alerts/{alert_number}/instances",
+      {},
+      { renamed: ["codeScanning", "listAlertInstances"] }
+    ],
+    listCodeqlDatabases: [
+      "GET /repos/{owner}/{repo}/code-scanning/codeql/databases"
+    ],
+    listRecentAnalyses: ["GET /repos/{owner}/{repo}/code-scanning/analyses"],
+    updateAlert: [
+      "PATCH /repos/{owner}/{repo}/code-scanning/alerts/{alert_number}"
+    ],
+    updateDefaultSetup: [
+      "PATCH /repos/{owner}/{repo}/code-scanning/default-setup"
+    ],
+    uploadSarif: ["POST /repos/{owner}/{repo}/code-scanning/sarifs"]
+  },
+  codeSecurity: {
+    attachConfiguration: [
+      "POST /orgs/{org}/code-security/configurations/{configuration_id}/attach"
+    ],
+    attachEnterpriseConfiguration: [
+      "POST /enterprises/{enterprise}/code-security/configurations/{configuration_id}/attach"
+    ],
+    createConfiguration: ["POST /orgs/{org}/code-security/configurations"],
+    createConfigurationForEnterprise: [
+      "POST /enterprises/{enterprise}/code-security/configurations"
+    ],
+    deleteConfiguration: [
+      "DELETE /orgs/{org}/code-security/configurations/{configuration_id}"
+    ],
+    deleteConfigurationForEnterprise: [
+      "DELETE /enterprises/{enterprise}/code-security/configurations/{configuration_id}"
+    ],
+    detachConfiguration: [
+      "DELETE /orgs/{org}/code-security/configurations/detach"
+    ],
+    getConfiguration: [
+      "GET /orgs/{org}/code-security/configurations/{configuration_id}"
+    ],
+    getConfigurationForRepository: [
+      "GET /repos/{owner}/{repo}/code-security-configuration"
+    ],
+    getConfigurationsForEnterprise: [
+      "GET /enterprises/{enterprise}/code-security/configurations"
+    ],
+    getConfigurationsForOrg: ["GET /orgs/{org}/code-security/configurations"],
+    getDefaultConfigurations: [
+      "GET /orgs/{org}/code-security/configurations/defaults"
+    ],
+    getDefaultConfigurationsForEnterprise: [
+      "GET /enterprises/{enterprise}/code-security/configurations/defaults"
+    ],
+    getRepositoriesForConfiguration: [
+      "GET /orgs/{org}/code-security/configurations/{configuration_id}/repositories"
+    ],
+    getRepositoriesForEnterpriseConfiguration: [
+      "GET /enterprises/{enterprise}/code-security/configurations/{configuration_id}/repositories"
+    ],
+    getSingleConfigurationForEnterprise: [
+      "GET /enterprises/{enterprise}/code-security/configurations/{configuration_id}"
+    ],
+    setConfigurationAsDefault: [
+      "PUT /orgs/{org}/code-security/configurations/{configuration_id}/defaults"
+    ],
+    setConfigurationAsDefaultForEnterprise: [
+      "PUT /enterprises/{enterprise}/code-security/configurations/{configuration_id}/defaults"
+    ],
+    updateConfiguration: [
+      "PATCH /orgs/{org}/code-security/configurations/{configuration_id}"
+    ],
+    updateEnterpriseConfiguration: [
+      "PATCH /enterprises/{enterprise}/code-security/configurations/{configuration_id}"
+    ]
+  },
+  codesOfConduct: {
+    getAllCodesOfConduct: ["GET /codes_of_conduct"],
+    getConductCode: ["GET /codes_of_conduct/{key}"]
+  },
+  codespaces: {
+    addRepositoryForSecretForAuthenticatedUser: [
+      "PUT /user/codespaces/secrets/{secret_name}/repositories/{repository_id}"
+    ],
+    addSelectedRepoToOrgSecret: [
+      "PUT /orgs/{org}/codespaces/secrets/{secret_name}/repositories/{repository_id}"
+    ],
+    checkPermissionsForDevcontainer: [
+      "GET /repos/{owner}/{repo}/codespaces/permissions_check"
+    ],
+    codespaceMachinesForAuthenticatedUser: [
+      "GET /user/codespaces/{codespace_name}/machines"
+    ],
+    createForAuthenticatedUser: ["POST /user/codespaces"],
+    createOrUpdateOrgSecret: [
+      "PUT /orgs/{org}/codespaces/secrets/{secret_name}"
+    ],
+    createOrUpdateRepoSecret: [
+      "PUT /repos/{owner}/{repo}/codespaces/secrets/{secret_name}"
+    ],
+    createOrUpdateSecretForAuthenticatedUser: [
+      "PUT /user/codespaces/secrets/{secret_name}"
+    ],
+    createWithPrForAuthenticatedUser: [
+      "POST /repos/{owner}/{repo}/pulls/{pull_number}/codespaces"
+    ],
+    createWithRepoForAuthenticatedUser: [
+      "POST /repos/{owner}/{repo}/codespaces"
+    ],
+    deleteForAuthenticatedUser: ["DELETE /user/codespaces/{codespace_name}"],
+    deleteFromOrganization: [
+      "DELETE /orgs/{org}/members/{username}/codespaces/{codespace_name}"
+    ],
+    deleteOrgSecret: ["DELETE /orgs/{org}/codespaces/secrets/{secret_name}"],
+    deleteRepoSecret: [
+      "DELETE /repos/{owner}/{repo}/codespaces/secrets/{secret_name}"
+    ],
+    deleteSecretForAuthenticatedUser: [
+      "DELETE /user/codespaces/secrets/{secret_name}"
+    ],
+    exportForAuthenticatedUser: [
+      "POST /user/codespaces/{codespace_name}/exports"
+    ],
+    getCodespacesForUserInOrg: [
+      "GET /orgs/{org}/members/{username}/codespaces"
+    ],
+    getExportDetailsForAuthenticatedUser: [
+      "GET /user/codespaces/{codespace_name}/exports/{export_id}"
+    ],
+    getForAuthenticatedUser: ["GET /user/codespaces/{codespace_name}"],
+    getOrgPublicKey: ["GET /orgs/{org}/codespaces/secrets/public-key"],
+    getOrgSecret: ["GET /orgs/{org}/codespaces/secrets/{secret_name}"],
+    getPublicKeyForAuthenticatedUser: [
+      "GET /user/codespaces/secrets/public-key"
+    ],
+    getRepoPublicKey: [
+      "GET /repos/{owner}/{repo}/codespaces/secrets/public-key"
+    ],
+    getRepoSecret: [
+      "GET /repos/{owner}/{repo}/codespaces/secrets/{secret_name}"
+    ],
+    getSecretForAuthenticatedUser: [
+      "GET /user/codespaces/secrets/{secret_name}"
+    ],
+    listDevcontainersInRepositoryForAuthenticatedUser: [
+      "GET /repos/{owner}/{repo}/codespaces/devcontainers"
+    ],
+    listForAuthenticatedUser: ["GET /user/codespaces"],
+    listInOrganization: [
+      "GET /orgs/{org}/codespaces",
+      {},
+      { renamedParameters: { org_id: "org" } }
+    ],
+    listInRepositoryForAuthenticatedUser: [
+      "GET /repos/{owner}/{repo}/codespaces"
+    ],
+    listOrgSecrets: ["GET /orgs/{org}/codespaces/secrets"],
+    listRepoSecrets: ["GET /repos/{owner}/{repo}/codespaces/secrets"],
+    listRepositoriesForSecretForAuthenticatedUser: [
+      "GET /user/codespaces/secrets/{secret_name}/repositories"
+    ],
+    listSecretsForAuthenticatedUser: ["GET /user/codespaces/secrets"],
+    listSelectedReposForOrgSecret: [
+      "GET /orgs/{org}/codespaces/secrets/{secret_name}/repositories"
+    ],
+    preFlightWithRepoForAuthenticatedUser: [
+      "GET /repos/{owner}/{repo}/codespaces/new"
+    ],
+    publishForAuthenticatedUser: [
+      "POST /user/codespaces/{codespace_name}/publish"
+    ],
+    removeRepositoryForSecretForAuthenticatedUser: [
+      "DELETE /user/codespaces/secrets/{secret_name}/repositories/{repository_id}"
+    ],
+    removeSelectedRepoFromOrgSecret: [
+      "DELETE /orgs/{org}/codespaces/secrets/{secret_name}/repositories/{repository_id}"
+    ],
+    repoMachinesForAuthenticatedUser: [
+      "GET /repos/{owner}/{repo}/codespaces/machines"
+    ],
+    setRepositoriesForSecretForAuthenticatedUser: [
+      "PUT /user/codespaces/secrets/{secret_name}/repositories"
+    ],
+    setSelectedReposForOrgSecret: [
+      "PUT /orgs/{org}/codespaces/secrets/{secret_name}/repositories"
+    ],
+    startForAuthenticatedUser: ["POST /user/codespaces/{codespace_name}/start"],
+    stopForAuthenticatedUser: ["POST /user/codespaces/{codespace_name}/stop"],
+    stopInOrganization: [
+      "POST /orgs/{org}/members/{username}/codespaces/{codespace_name}/stop"
+    ],
+    updateForAuthenticatedUser: ["PATCH /user/codespaces/{codespace_name}"]
+  },
+  copilot: {
+    addCopilotSeatsForTeams: [
+      "POST /orgs/{org}/copilot/billing/selected_teams"
+    ],
+    addCopilotSeatsForUsers: [
+      "POST /orgs/{org}/copilot/billing/selected_users"
+    ],
+    cancelCopilotSeatAssignmentForTeams: [
+      "DELETE /orgs/{org}/copilot/billing/selected_teams"
+    ],
+    cancelCopilotSeatAssignmentForUsers: [
+      "DELETE /orgs/{org}/copilot/billing/selected_users"
+    ],
+    copilotMetricsForOrganization: ["GET /orgs/{org}/copilot/metrics"],
+    copilotMetricsForTeam: ["GET /orgs/{org}/team/{team_slug}/copilot/metrics"],
+    getCopilotOrganizationDetails: ["GET /orgs/{org}/copilot/billing"],
+    getCopilotSeatDetailsForUser: [
+      "GET /orgs/{org}/members/{username}/copilot"
+    ],
+    listCopilotSeats: ["GET /orgs/{org}/copilot/billing/seats"]
+  },
+  credentials: { revoke: ["POST /credentials/revoke"] },
+  dependabot: {
+    addSelectedRepoToOrgSecret: [
+      "PUT /orgs/{org}/dependabot/secrets/{secret_name}/repositories/{repository_id}"
+    ],
+    createOrUpdateOrgSecret: [
+      "PUT /orgs/{org}/dependabot/secrets/{secret_name}"
+    ],
+    createOrUpdateRepoSecret: [
+      "PUT /repos/{owner}/{repo}/dependabot/secrets/{secret_name}"
+    ],
+    deleteOrgSecret: ["DELETE /orgs/{org}/dependabot/secrets/{secret_name}"],
+    deleteRepoSecret: [
+      "DELETE /repos/{owner}/{repo}/dependabot/secrets/{secret_name}"
+    ],
+    getAlert: ["GET /repos/{owner}/{repo}/dependabot/alerts/{alert_number}"],
+    getOrgPublicKey: ["GET /orgs/{org}/dependabot/secrets/public-key"],
+    getOrgSecret: ["GET /orgs/{org}/dependabot/secrets/{secret_name}"],
+    getRepoPublicKey: [
+      "GET /repos/{owner}/{repo}/dependabot/secrets/public-key"
+    ],
+    getRepoSecret: [
+      "GET /repos/{owner}/{repo}/dependabot/secrets/{secret_name}"
+    ],
+    listAlertsForEnterprise: [
+      "GET /enterprises/{enterprise}/dependabot/alerts"
+    ],
+    listAlertsForOrg: ["GET /orgs/{org}/dependabot/alerts"],
+    listAlertsForRepo: ["GET /repos/{owner}/{repo}/dependabot/alerts"],
+    listOrgSecrets: ["GET /orgs/{org}/dependabot/secrets"],
+    listRepoSecrets: ["GET /repos/{owner}/{repo}/dependabot/secrets"],
+    listSelectedReposForOrgSecret: [
+      "GET /orgs/{org}/dependabot/secrets/{secret_name}/repositories"
+    ],
+    removeSelectedRepoFromOrgSecret: [
+      "DELETE /orgs/{org}/dependabot/secrets/{secret_name}/repositories/{repository_id}"
+    ],
+    repositoryAccessForOrg: [
+      "GET /organizations/{org}/dependabot/repository-access"
+    ],
+    setRepositoryAccessDefaultLevel: [
+      "PUT /organizations/{org}/dependabot/repository-access/default-level"
+    ],
+    setSelectedReposForOrgSecret: [
+      "PUT /orgs/{org}/dependabot/secrets/{secret_name}/repositories"
+    ],
+    updateAlert: [
+      "PATCH /repos/{owner}/{repo}/dependabot/alerts/{alert_number}"
+    ],
+    updateRepositoryAccessForOrg: [
+      "PATCH /organizations/{org}/dependabot/repository-access"
+    ]
+  },
+  dependencyGraph: {
+    createRepositorySnapshot: [
+      "POST /repos/{owner}/{repo}/dependency-graph/snapshots"
+    ],
+    diffRange: [
+      "GET /repos/{owner}/{repo}/dependency-graph/compare/{basehead}"
+    ],
+    exportSbom: ["GET /repos/{owner}/{repo}/dependency-graph/sbom"]
+  },
+  emojis: { get: ["GET /emojis"] },
+  enterpriseTeamMemberships: {
+    add: [
+      "PUT /enterprises/{enterprise}/teams/{enterprise-team}/memberships/{username}"
+    ],
+    bulkAdd: [
+      "POST /enterprises/{enterprise}/teams/{enterprise-team}/memberships/add"
+    ],
+    bulkRemove: [
+      "POST /enterprises/{enterprise}/teams/{enterprise-team}/memberships/remove"
+    ],
+    get: [
+      "GET /enterprises/{enterprise}/teams/{enterprise-team}/memberships/{username}"
+    ],
+    list: ["GET /enterprises/{enterprise}/teams/{enterprise-team}/memberships"],
+    remove: [
+      "DELETE /enterprises/{enterprise}/teams/{enterprise-team}/memberships/{username}"
+    ]
+  },
+  enterpriseTeamOrganizations: {
+    add: [
+      "PUT /enterprises/{enterprise}/teams/{enterprise-team}/organizations/{org}"
+    ],
+    bulkAdd: [
+      "POST /enterprises/{enterprise}/teams/{enterprise-team}/organizations/add"
+    ],
+    bulkRemove: [
+      "POST /enterprises/{enterprise}/teams/{enterprise-team}/organizations/remove"
+    ],
+    delete: [
+      "DELETE /enterprises/{enterprise}/teams/{enterprise-team}/organizations/{org}"
+    ],
+    getAssignment: [
+      "GET /enterprises/{enterprise}/teams/{enterprise-team}/organizations/{org}"
+    ],
+    getAssignments: [
+      "GET /enterprises/{enterprise}/teams/{enterprise-team}/organizations"
+    ]
+  },
+  enterpriseTeams: {
+    create: ["POST /enterprises/{enterprise}/teams"],
+    delete: ["DELETE /enterprises/{enterprise}/teams/{team_slug}"],
+    get: ["GET /enterprises/{enterprise}/teams/{team_slug}"],
+    list: ["GET /enterprises/{enterprise}/teams"],
+    update: ["PATCH /enterprises/{enterprise}/teams/{team_slug}"]
+  },
+  gists: {
+    checkIsStarred: ["GET /gists/{gist_id}/star"],
+    create: ["POST /gists"],
+    createComment: ["POST /gists/{gist_id}/comments"],
+    delete: ["DELETE /gists/{gist_id}"],
+    deleteComment: ["DELETE /gists/{gist_id}/comments/{comment_id}"],
+    fork: ["POST /gists/{gist_id}/forks"],
+    get: ["GET /gists/{gist_id}"],
+    getComment: ["GET /gists/{gist_id}/comments/{comment_id}"],
+    getRevision: ["GET /gists/{gist_id}/{sha}"],
+    list: ["GET /gists"],
+    listComments: ["GET /gists/{gist_id}/comments"],
+    listCommits: ["GET /gists/{gist_id}/commits"],
+    listForUser: ["GET /users/{username}/gists"],
+    listForks: ["GET /gists/{gist_id}/forks"],
+    listPublic: ["GET /gists/public"],
+    listStarred: ["GET /gists/starred"],
+    star: ["PUT /gists/{gist_id}/star"],
+    unstar: ["DELETE /gists/{gist_id}/star"],
+    update: ["PATCH /gists/{gist_id}"],
+    updateComment: ["PATCH /gists/{gist_id}/comments/{comment_id}"]
+  },
+  git: {
+    createBlob: ["POST /repos/{owner}/{repo}/git/blobs"],
+    createCommit: ["POST /repos/{owner}/{repo}/git/commits"],
+    createRef: ["POST /repos/{owner}/{repo}/git/refs"],
+    createTag: ["POST /repos/{owner}/{repo}/git/tags"],
+    createTree: ["POST /repos/{owner}/{repo}/git/trees"],
+    deleteRef: ["DELETE /repos/{owner}/{repo}/git/refs/{ref}"],
+    getBlob: ["GET /repos/{owner}/{repo}/git/blobs/{file_sha}"],
+    getCommit: ["GET /repos/{owner}/{repo}/git/commits/{commit_sha}"],
+    getRef: ["GET /repos/{owner}/{repo}/git/ref/{ref}"],
+    getTag: ["GET /repos/{owner}/{repo}/git/tags/{tag_sha}"],
+    getTree: ["GET /repos/{owner}/{repo}/git/trees/{tree_sha}"],
+    listMatchingRefs: ["GET /repos/{owner}/{repo}/git/matching-refs/{ref}"],
+    updateRef: ["PATCH /repos/{owner}/{repo}/git/refs/{ref}"]
+  },
+  gitignore: {
+    getAllTemplates: ["GET /gitignore/templates"],
+    getTemplate: ["GET /gitignore/templates/{name}"]
+  },
+  hostedCompute: {
+    createNetworkConfigurationForOrg: [
+      "POST /orgs/{org}/settings/network-configurations"
+    ],
+    deleteNetworkConfigurationFromOrg: [
+      "DELETE /orgs/{org}/settings/network-configurations/{network_configuration_id}"
+    ],
+    getNetworkConfigurationForOrg: [
+      "GET /orgs/{org}/settings/network-configurations/{network_configuration_id}"
+    ],
+    getNetworkSettingsForOrg: [
+      "GET /orgs/{org}/settings/network-settings/{network_settings_id}"
+    ],
+    listNetworkConfigurationsForOrg: [
+      "GET /orgs/{org}/settings/network-configurations"
+    ],
+    updateNetworkConfigurationForOrg: [
+      "PATCH /orgs/{org}/settings/network-configurations/{network_configuration_id}"
+    ]
+  },
+  interactions: {
+    getRestrictionsForAuthenticatedUser: ["GET /user/interaction-limits"],
+    getRestrictionsForOrg: ["GET /orgs/{org}/interaction-limits"],
+    getRestrictionsForRepo: ["GET /repos/{owner}/{repo}/interaction-limits"],
+    getRestrictionsForYourPublicRepos: [
+      "GET /user/interaction-limits",
+      {},
+      { renamed: ["interactions", "getRestrictionsForAuthenticatedUser"] }
+    ],
+    removeRestrictionsForAuthenticatedUser: ["DELETE /user/interaction-limits"],
+    removeRestrictionsForOrg: ["DELETE /orgs/{org}/interaction-limits"],
+    removeRestrictionsForRepo: [
+      "DELETE /repos/{owner}/{repo}/interaction-limits"
+    ],
+    removeRestrictionsForYourPublicRepos: [
+      "DELETE /user/interaction-limits",
+      {},
+      { renamed: ["interactions", "removeRestrictionsForAuthenticatedUser"] }
+    ],
+    setRestrictionsForAuthenticatedUser: ["PUT /user/interaction-limits"],
+    setRestrictionsForOrg: ["PUT /orgs/{org}/interaction-limits"],
+    setRestrictionsForRepo: ["PUT /repos/{owner}/{repo}/interaction-limits"],
+    setRestrictionsForYourPublicRepos: [
+      "PUT /user/interaction-limits",
+      {},
+      { renamed: ["interactions", "setRestrictionsForAuthenticatedUser"] }
+    ]
+  },
+  issues: {
+    addAssignees: [
+      "POST /repos/{owner}/{repo}/issues/{issue_number}/assignees"
+    ],
+    addBlockedByDependency: [
+      "POST /repos/{owner}/{repo}/issues/{issue_number}/dependencies/blocked_by"
+    ],
+    addLabels: ["POST /repos/{owner}/{repo}/issues/{issue_number}/labels"],
+    addSubIssue: [
+      "POST /repos/{owner}/{repo}/issues/{issue_number}/sub_issues"
+    ],
+    checkUserCanBeAssigned: ["GET /repos/{owner}/{repo}/assignees/{assignee}"],
+    checkUserCanBeAssignedToIssue: [
+      "GET /repos/{owner}/{repo}/issues/{issue_number}/assignees/{assignee}"
+    ],
+    create: ["POST /repos/{owner}/{repo}/issues"],
+    createComment: [
+      "POST /repos/{owner}/{repo}/issues/{issue_number}/comments"
+    ],
+    createLabel: ["POST /repos/{owner}/{repo}/labels"],
+    createMilestone: ["POST /repos/{owner}/{repo}/milestones"],
+    deleteComment: [
+      "DELETE /repos/{owner}/{repo}/issues/comments/{comment_id}"
+    ],
+    deleteLabel: ["DELETE /repos/{owner}/{repo}/labels/{name}"],
+    deleteMilestone: [
+      "DELETE /repos/{owner}/{repo}/milestones/{milestone_number}"
+    ],
+    get: ["GET /repos/{owner}/{repo}/issues/{issue_number}"],
+    getComment: ["GET /repos/{owner}/{repo}/issues/comments/{comment_id}"],
+    getEvent: ["GET /repos/{owner}/{repo}/issues/events/{event_id}"],
+    getLabel: ["GET /repos/{owner}/{repo}/labels/{name}"],
+    getMilestone: ["GET /repos/{owner}/{repo}/milestones/{milestone_number}"],
+    getParent: ["GET /repos/{owner}/{repo}/issues/{issue_number}/parent"],
+    list: ["GET /issues"],
+    listAssignees: ["GET /repos/{owner}/{repo}/assignees"],
+    listComments: ["GET /repos/{owner}/{repo}/issues/{issue_number}/comments"],
+    listCommentsForRepo: ["GET /repos/{owner}/{repo}/issues/comments"],
+    listDependenciesBlockedBy: [
+      "GET /repos/{owner}/{repo}/issues/{issue_number}/dependencies/blocked_by"
+    ],
+    listDependenciesBlocking: [
+      "GET /repos/{owner}/{repo}/issues/{issue_number}/dependencies/blocking"
+    ],
+    listEvents: ["GET /repos/{owner}/{repo}/issues/{issue_number}/events"],
+    listEventsForRepo: ["GET /repos/{owner}/{repo}/issues/events"],
+    listEventsForTimeline: [
+      "GET /repos/{owner}/{repo}/issues/{issue_number}/timeline"
+    ],
+    listForAuthenticatedUser: ["GET /user/issues"],
+    listForOrg: ["GET /orgs/{org}/issues"],
+    listForRepo: ["GET /repos/{owner}/{repo}/issues"],
+    listLabelsForMilestone: [
+      "GET /repos/{owner}/{repo}/milestones/{milestone_number}/labels"
+    ],
+    listLabelsForRepo: ["GET /repos/{owner}/{repo}/labels"],
+    listLabelsOnIssue: [
+      "GET /repos/{owner}/{repo}/issues/{issue_number}/labels"
+    ],
+    listMilestones: ["GET /repos/{owner}/{repo}/milestones"],
+    listSubIssues: [
+      "GET /repos/{owner}/{repo}/issues/{issue_number}/sub_issues"
+    ],
+    lock: ["PUT /repos/{owner}/{repo}/issues/{issue_number}/lock"],
+    removeAllLabels: [
+      "DELETE /repos/{owner}/{repo}/issues/{issue_number}/labels"
+    ],
+    removeAssignees: [
+      "DELETE /repos/{owner}/{repo}/issues/{issue_number}/assignees"
+    ],
+    removeDependencyBlockedBy: [
+      "DELETE /repos/{owner}/{repo}/issues/{issue_number}/dependencies/blocked_by/{issue_id}"
+    ],
+    removeLabel: [
+      "DELETE /repos/{owner}/{repo}/issues/{issue_number}/labels/{name}"
+    ],
+    removeSubIssue: [
+      "DELETE /repos/{owner}/{repo}/issues/{issue_number}/sub_issue"
+    ],
+    reprioritizeSubIssue: [
+      "PATCH /repos/{owner}/{repo}/issues/{issue_number}/sub_issues/priority"
+    ],
+    setLabels: ["PUT /repos/{owner}/{repo}/issues/{issue_number}/labels"],
+    unlock: ["DELETE /repos/{owner}/{repo}/issues/{issue_number}/lock"],
+    update: ["PATCH /repos/{owner}/{repo}/issues/{issue_number}"],
+    updateComment: ["PATCH /repos/{owner}/{repo}/issues/comments/{comment_id}"],
+    updateLabel: ["PATCH /repos/{owner}/{repo}/labels/{name}"],
+    updateMilestone: [
+      "PATCH /repos/{owner}/{repo}/milestones/{milestone_number}"
+    ]
+  },
+  licenses: {
+    get: ["GET /licenses/{license}"],
+    getAllCommonlyUsed: ["GET /licenses"],
+    getForRepo: ["GET /repos/{owner}/{repo}/license"]
+  },
+  markdown: {
+    render: ["POST /markdown"],
+    renderRaw: [
+      "POST /markdown/raw",
+      { headers: { "content-type": "text/plain; charset=utf-8" } }
+    ]
+  },
+  meta: {
+    get: ["GET /meta"],
+    getAllVersions: ["GET /versions"],
+    getOctocat: ["GET /octocat"],
+    getZen: ["GET /zen"],
+    root: ["GET /"]
+  },
+  migrations: {
+    deleteArchiveForAuthenticatedUser: [
+      "DELETE /user/migrations/{migration_id}/archive"
+    ],
+    deleteArchiveForOrg: [
+      "DELETE /orgs/{org}/migrations/{migration_id}/archive"
+    ],
+    downloadArchiveForOrg: [
+      "GET /orgs/{org}/migrations/{migration_id}/archive"
+    ],
+    getArchiveForAuthenticatedUser: [
+      "GET /user/migrations/{migration_id}/archive"
+    ],
+    getStatusForAuthenticatedUser: ["GET /user/migrations/{migration_id}"],
+    getStatusForOrg: ["GET /orgs/{org}/migrations/{migration_id}"],
+    listForAuthenticatedUser: ["GET /user/migrations"],
+    listForOrg: ["GET /orgs/{org}/migrations"],
+    listReposForAuthenticatedUser: [
+      "GET /user/migrations/{migration_id}/repositories"
+    ],
+    listReposForOrg: ["GET /orgs/{org}/migrations/{migration_id}/repositories"],
+    listReposForUser: [
+      "GET /user/migrations/{migration_id}/repositories",
+      {},
+      { renamed: ["migrations", "listReposForAuthenticatedUser"] }
+    ],
+    startForAuthenticatedUser: ["POST /user/migrations"],
+    startForOrg: ["POST /orgs/{org}/migrations"],
+    unlockRepoForAuthenticatedUser: [
+      "DELETE /user/migrations/{migration_id}/repos/{repo_name}/lock"
+    ],
+    unlockRepoForOrg: [
+      "DELETE /orgs/{org}/migrations/{migration_id}/repos/{repo_name}/lock"
+    ]
+  },
+  oidc: {
+    getOidcCustomSubTemplateForOrg: [
+      "GET /orgs/{org}/actions/oidc/customization/sub"
+    ],
+    updateOidcCustomSubTemplateForOrg: [
+      "PUT /orgs/{org}/actions/oidc/customization/sub"
+    ]
+  },
+  orgs: {
+    addSecurityManagerTeam: [
+      "PUT /orgs/{org}/security-managers/teams/{team_slug}",
+      {},
+      {
+        deprecated: "octokit.rest.orgs.addSecurityManagerTeam() is deprecated, see https://docs.github.com/rest/orgs/security-managers#add-a-security-manager-team"
+      }
+    ],
+    assignTeamToOrgRole: [
+      "PUT /orgs/{org}/organization-roles/teams/{team_slug}/{role_id}"
+    ],
+    assignUserToOrgRole: [
+      "PUT /orgs/{org}/organization-roles/users/{username}/{role_id}"
+    ],
+    blockUser: ["PUT /orgs/{org}/blocks/{username}"],
+    cancelInvitation: ["DELETE /orgs/{org}/invitations/{invitation_id}"],
+    checkBlockedUser: ["GET /orgs/{org}/blocks/{username}"],
+    checkMembershipForUser: ["GET /orgs/{org}/members/{username}"],
+    checkPublicMembershipForUser: ["GET /orgs/{org}/public_members/{username}"],
+    convertMemberToOutsideCollaborator: [
+      "PUT /orgs/{org}/outside_collaborators/{username}"
+    ],
+    createArtifactStorageRecord: [
+      "POST /orgs/{org}/artifacts/metadata/storage-record"
+    ],
+    createInvitation: ["POST /orgs/{org}/invitations"],
+    createIssueType: ["POST /orgs/{org}/issue-types"],
+    createWebhook: ["POST /orgs/{org}/hooks"],
+    customPropertiesForOrgsCreateOrUpdateOrganizationValues: [
+      "PATCH /organizations/{org}/org-properties/values"
+    ],
+    customPropertiesForOrgsGetOrganizationValues: [
+      "GET /organizations/{org}/org-properties/values"
+    ],
+    customPropertiesForReposCreateOrUpdateOrganizationDefinition: [
+      "PUT /orgs/{org}/properties/schema/{custom_property_name}"
+    ],
+    customPropertiesForReposCreateOrUpdateOrganizationDefinitions: [
+      "PATCH /orgs/{org}/properties/schema"
+    ],
+    customPropertiesForReposCreateOrUpdateOrganizationValues: [
+      "PATCH /orgs/{org}/properties/values"
+    ],
+    customPropertiesForReposDeleteOrganizationDefinition: [
+      "DELETE /orgs/{org}/properties/schema/{custom_property_name}"
+    ],
+    customPropertiesForReposGetOrganizationDefinition: [
+      "GET /orgs/{org}/properties/schema/{custom_property_name}"
+    ],
+    customPropertiesForReposGetOrganizationDefinitions: [
+      "GET /orgs/{org}/properties/schema"
+    ],
+    customPropertiesForReposGetOrganizationValues: [
+      "GET /orgs/{org}/properties/values"
+    ],
+    delete: ["DELETE /orgs/{org}"],
+    deleteAttestationsBulk: ["POST /orgs/{org}/attestations/delete-request"],
+    deleteAttestationsById: [
+      "DELETE /orgs/{org}/attestations/{attestation_id}"
+    ],
+    deleteAttestationsBySubjectDigest: [
+      "DELETE /orgs/{org}/attestations/digest/{subject_digest}"
+    ],
+    deleteIssueType: ["DELETE /orgs/{org}/issue-types/{issue_type_id}"],
+    deleteWebhook: ["DELETE /orgs/{org}/hooks/{hook_id}"],
+    disableSelectedRepositoryImmutableReleasesOrganization: [
+      "DELETE /orgs/{org}/settings/immutable-releases/repositories/{repository_id}"
+    ],
+    enableSelectedRepositoryImmutableReleasesOrganization: [
+      "PUT /orgs/{org}/settings/immutable-releases/repositories/{repository_id}"
+    ],
+    get: ["GET /orgs/{org}"],
+    getImmutableReleasesSettings: [
+      "GET /orgs/{org}/settings/immutable-releases"
+    ],
+    getImmutableReleasesSettingsRepositories: [
+      "GET /orgs/{org}/settings/immutable-releases/repositories"
+    ],
+    getMembershipForAuthenticatedUser: ["GET /user/memberships/orgs/{org}"],
+    getMembershipForUser: ["GET /orgs/{org}/memberships/{username}"],
+    getOrgRole: ["GET /orgs/{org}/organization-roles/{role_id}"],
+    getOrgRulesetHistory: ["GET /orgs/{org}/rulesets/{ruleset_id}/history"],
+    getOrgRulesetVersion: [
+      "GET /orgs/{org}/rulesets/{ruleset_id}/history/{version_id}"
+    ],
+    getWebhook: ["GET /orgs/{org}/hooks/{hook_id}"],
+    getWebhookConfigForOrg: ["GET /orgs/{org}/hooks/{hook_id}/config"],
+    getWebhookDelivery: [
+      "GET /orgs/{org}/hooks/{hook_id}/deliveries/{delivery_id}"
+    ],
+    list: ["GET /organizations"],
+    listAppInstallations: ["GET /orgs/{org}/installations"],
+    listArtifactStorageRecords: [
+      "GET /orgs/{org}/artifacts/{subject_digest}/metadata/storage-records"
+    ],
+    listAttestationRepositories: ["GET /orgs/{org}/attestations/repositories"],
+    listAttestations: ["GET /orgs/{org}/attestations/{subject_digest}"],
+    listAttestationsBulk: [
+      "POST /orgs/{org}/attestations/bulk-list{?per_page,before,after}"
+    ],
+    listBlockedUsers: ["GET /orgs/{org}/blocks"],
+    listFailedInvitations: ["GET /orgs/{org}/failed_invitations"],
+    listForAuthenticatedUser: ["GET /user/orgs"],
+    listForUser: ["GET /users/{username}/orgs"],
+    listInvitationTeams: ["GET /orgs/{org}/invitations/{invitation_id}/teams"],
+    listIssueTypes: ["GET /orgs/{org}/issue-types"],
+    listMembers: ["GET /orgs/{org}/members"],
+    listMembershipsForAuthenticatedUser: ["GET /user/memberships/orgs"],
+    listOrgRoleTeams: ["GET /orgs/{org}/organization-roles/{role_id}/teams"],
+    listOrgRoleUsers: ["GET /orgs/{org}/organization-roles/{role_id}/users"],
+    listOrgRoles: ["GET /orgs/{org}/organization-roles"],
+    listOrganizationFineGrainedPermissions: [
+      "GET /orgs/{org}/organization-fine-grained-permissions"
+    ],
+    listOutsideCollaborators: ["GET /orgs/{org}/outside_collaborators"],
+    listPatGrantRepositories: [
+      "GET /orgs/{org}/personal-access-tokens/{pat_id}/repositories"
+    ],
+    listPatGrantRequestRepositories: [
+      "GET /orgs/{org}/personal-access-token-requests/{pat_request_id}/repositories"
+    ],
+    listPatGrantRequests: ["GET /orgs/{org}/personal-access-token-requests"],
+    listPatGrants: ["GET /orgs/{org}/personal-access-tokens"],
+    listPendingInvitations: ["GET /orgs/{org}/invitations"],
+    listPublicMembers: ["GET /orgs/{org}/public_members"],
+    listSecurityManagerTeams: [
+      "GET /orgs/{org}/security-managers",
+      {},
+      {
+        deprecated: "octokit.rest.orgs.listSecurityManagerTeams() is deprecated, see https://docs.github.com/rest/orgs/security-managers#list-security-manager-teams"
+      }
+    ],
+    listWebhookDeliveries: ["GET /orgs/{org}/hooks/{hook_id}/deliveries"],
+    listWebhooks: ["GET /orgs/{org}/hooks"],
+    pingWebhook: ["POST /orgs/{org}/hooks/{hook_id}/pings"],
+    redeliverWebhookDelivery: [
+      "POST /orgs/{org}/hooks/{hook_id}/deliveries/{delivery_id}/attempts"
+    ],
+    removeMember: ["DELETE /orgs/{org}/members/{username}"],
+    removeMembershipForUser: ["DELETE /orgs/{org}/memberships/{username}"],
+    removeOutsideCollaborator: [
+      "DELETE /orgs/{org}/outside_collaborators/{username}"
+    ],
+    removePublicMembershipForAuthenticatedUser: [
+      "DELETE /orgs/{org}/public_members/{username}"
+    ],
+    removeSecurityManagerTeam: [
+      "DELETE /orgs/{org}/security-managers/teams/{team_slug}",
+      {},
+      {
+        deprecated: "octokit.rest.orgs.removeSecurityManagerTeam() is deprecated, see https://docs.github.com/rest/orgs/security-managers#remove-a-security-manager-team"
+      }
+    ],
+    reviewPatGrantRequest: [
+      "POST /orgs/{org}/personal-access-token-requests/{pat_request_id}"
+    ],
+    reviewPatGrantRequestsInBulk: [
+      "POST /orgs/{org}/personal-access-token-requests"
+    ],
+    revokeAllOrgRolesTeam: [
+      "DELETE /orgs/{org}/organization-roles/teams/{team_slug}"
+    ],
+    revokeAllOrgRolesUser: [
+      "DELETE /orgs/{org}/organization-roles/users/{username}"
+    ],
+    revokeOrgRoleTeam: [
+      "DELETE /orgs/{org}/organization-roles/teams/{team_slug}/{role_id}"
+    ],
+    revokeOrgRoleUser: [
+      "DELETE /orgs/{org}/organization-roles/users/{username}/{role_id}"
+    ],
+    setImmutableReleasesSettings: [
+      "PUT /orgs/{org}/settings/immutable-releases"
+    ],
+    setImmutableReleasesSettingsRepositories: [
+      "PUT /orgs/{org}/settings/immutable-releases/repositories"
+    ],
+    setMembershipForUser: ["PUT /orgs/{org}/memberships/{username}"],
+    setPublicMembershipForAuthenticatedUser: [
+      "PUT /orgs/{org}/public_members/{username}"
+    ],
+    unblockUser: ["DELETE /orgs/{org}/blocks/{username}"],
+    update: ["PATCH /orgs/{org}"],
+    updateIssueType: ["PUT /orgs/{org}/issue-types/{issue_type_id}"],
+    updateMembershipForAuthenticatedUser: [
+      "PATCH /user/memberships/orgs/{org}"
+    ],
+    updatePatAccess: ["POST /orgs/{org}/personal-access-tokens/{pat_id}"],
+    updatePatAccesses: ["POST /orgs/{org}/personal-access-tokens"],
+    updateWebhook: ["PATCH /orgs/{org}/hooks/{hook_id}"],
+    updateWebhookConfigForOrg: ["PATCH /orgs/{org}/hooks/{hook_id}/config"]
+  },
+  packages: {
+    deletePackageForAuthenticatedUser: [
+      "DELETE /user/packages/{package_type}/{package_name}"
+    ],
+    deletePackageForOrg: [
+      "DELETE /orgs/{org}/packages/{package_type}/{package_name}"
+    ],
+    deletePackageForUser: [
+      "DELETE /users/{username}/packages/{package_type}/{package_name}"
+    ],
+    deletePackageVersionForAuthenticatedUser: [
+      "DELETE /user/packages/{package_type}/{package_name}/versions/{package_version_id}"
+    ],
+    deletePackageVersionForOrg: [
+      "DELETE /orgs/{org}/packages/{package_type}/{package_name}/versions/{package_version_id}"
+    ],
+    deletePackageVersionForUser: [
+      "DELETE /users/{username}/packages/{package_type}/{package_name}/versions/{package_version_id}"
+    ],
+    getAllPackageVersionsForAPackageOwnedByAnOrg: [
+      "GET /orgs/{org}/packages/{package_type}/{package_name}/versions",
+      {},
+      { renamed: ["packages", "getAllPackageVersionsForPackageOwnedByOrg"] }
+    ],
+    getAllPackageVersionsForAPackageOwnedByTheAuthenticatedUser: [
+      "GET /user/packages/{package_type}/{package_name}/versions",
+      {},
+      {
+        renamed: [
+          "packages",
+          "getAllPackageVersionsForPackageOwnedByAuthenticatedUser"
+        ]
+      }
+    ],
+    getAllPackageVersionsForPackageOwnedByAuthenticatedUser: [
+      "GET /user/packages/{package_type}/{package_name}/versions"
+    ],
+    getAllPackageVersionsForPackageOwnedByOrg: [
+      "GET /orgs/{org}/packages/{package_type}/{package_name}/versions"
+    ],
+    getAllPackageVersionsForPackageOwnedByUser: [
+      "GET /users/{username}/packages/{package_type}/{package_name}/versions"
+    ],
+    getPackageForAuthenticatedUser: [
+      "GET /user/packages/{package_type}/{package_name}"
+    ],
+    getPackageForOrganization: [
+      "GET /orgs/{org}/packages/{package_type}/{package_name}"
+    ],
+    getPackageForUser: [
+      "GET /users/{username}/packages/{package_type}/{package_name}"
+    ],
+    getPackageVersionForAuthenticatedUser: [
+      "GET /user/packages/{package_type}/{package_name}/versions/{package_version_id}"
+    ],
+    getPackageVersionForOrganization: [
+      "GET /orgs/{org}/packages/{package_type}/{package_name}/versions/{package_version_id}"
+    ],
+    getPackageVersionForUser: [
+      "GET /users/{username}/packages/{package_type}/{package_name}/versions/{package_version_id}"
+    ],
+    listDockerMigrationConflictingPackagesForAuthenticatedUser: [
+      "GET /user/docker/conflicts"
+    ],
+    listDockerMigrationConflictingPackagesForOrganization: [
+      "GET /orgs/{org}/docker/conflicts"
+    ],
+    listDockerMigrationConflictingPackagesForUser: [
+      "GET /users/{username}/docker/conflicts"
+    ],
+    listPackagesForAuthenticatedUser: ["GET /user/packages"],
+    listPackagesForOrganization: ["GET /orgs/{org}/packages"],
+    listPackagesForUser: ["GET /users/{username}/packages"],
+    restorePackageForAuthenticatedUser: [
+      "POST /user/packages/{package_type}/{package_name}/restore{?token}"
+    ],
+    restorePackageForOrg: [
+      "POST /orgs/{org}/packages/{package_type}/{package_name}/restore{?token}"
+    ],
+    restorePackageForUser: [
+      "POST /users/{username}/packages/{package_type}/{package_name}/restore{?token}"
+    ],
+    restorePackageVersionForAuthenticatedUser: [
+      "POST /user/packages/{package_type}/{package_name}/versions/{package_version_id}/restore"
+    ],
+    restorePackageVersionForOrg: [
+      "POST /orgs/{org}/packages/{package_type}/{package_name}/versions/{package_version_id}/restore"
+    ],
+    restorePackageVersionForUser: [
+      "POST /users/{username}/packages/{package_type}/{package_name}/versions/{package_version_id}/restore"
+    ]
+  },
+  privateRegistries: {
+    createOrgPrivateRegistry: ["POST /orgs/{org}/private-registries"],
+    deleteOrgPrivateRegistry: [
+      "DELETE /orgs/{org}/private-registries/{secret_name}"
+    ],
+    getOrgPrivateRegistry: ["GET /orgs/{org}/private-registries/{secret_name}"],
+    getOrgPublicKey: ["GET /orgs/{org}/private-registries/public-key"],
+    listOrgPrivateRegistries: ["GET /orgs/{org}/private-registries"],
+    updateOrgPrivateRegistry: [
+      "PATCH /orgs/{org}/private-registries/{secret_name}"
+    ]
+  },
+  projects: {
+    addItemForOrg: ["POST /orgs/{org}/projectsV2/{project_number}/items"],
+    addItemForUser: [
+      "POST /users/{username}/projectsV2/{project_number}/items"
+    ],
+    deleteItemForOrg: [
+      "DELETE /orgs/{org}/projectsV2/{project_number}/items/{item_id}"
+    ],
+    deleteItemForUser: [
+      "DELETE /users/{username}/projectsV2/{project_number}/items/{item_id}"
+    ],
+    getFieldForOrg: [
+      "GET /orgs/{org}/projectsV2/{project_number}/fields/{field_id}"
+    ],
+    getFieldForUser: [
+      "GET /users/{username}/projectsV2/{project_number}/fields/{field_id}"
+    ],
+    getForOrg: ["GET /orgs/{org}/projectsV2/{project_number}"],
+    getForUser: ["GET /users/{username}/projectsV2/{project_number}"],
+    getOrgItem: ["GET /orgs/{org}/projectsV2/{project_number}/items/{item_id}"],
+    getUserItem: [
+      "GET /users/{username}/projectsV2/{project_number}/items/{item_id}"
+    ],
+    listFieldsForOrg: ["GET /orgs/{org}/projectsV2/{project_number}/fields"],
+    listFieldsForUser: [
+      "GET /users/{username}/projectsV2/{project_number}/fields"
+    ],
+    listForOrg: ["GET /orgs/{org}/projectsV2"],
+    listForUser: ["GET /users/{username}/projectsV2"],
+    listItemsForOrg: ["GET /orgs/{org}/projectsV2/{project_number}/items"],
+    listItemsForUser: [
+      "GET /users/{username}/projectsV2/{project_number}/items"
+    ],
+    updateItemForOrg: [
+      "PATCH /orgs/{org}/projectsV2/{project_number}/items/{item_id}"
+    ],
+    updateItemForUser: [
+      "PATCH /users/{username}/projectsV2/{project_number}/items/{item_id}"
+    ]
+  },
+  pulls: {
+    checkIfMerged: ["GET /repos/{owner}/{repo}/pulls/{pull_number}/merge"],
+    create: ["POST /repos/{owner}/{repo}/pulls"],
+    createReplyForReviewComment: [
+      "POST /repos/{owner}/{repo}/pulls/{pull_number}/comments/{comment_id}/replies"
+    ],
+    createReview: ["POST /repos/{owner}/{repo}/pulls/{pull_number}/reviews"],
+    createReviewComment: [
+      "POST /repos/{owner}/{repo}/pulls/{pull_number}/comments"
+    ],
+    deletePendingReview: [
+      "DELETE /repos/{owner}/{repo}/pulls/{pull_number}/reviews/{review_id}"
+    ],
+    deleteReviewComment: [
+      "DELETE /repos/{owner}/{repo}/pulls/comments/{comment_id}"
+    ],
+    dismissReview: [
+      "PUT /repos/{owner}/{repo}/pulls/{pull_number}/reviews/{review_id}/dismissals"
+    ],
+    get: ["GET /repos/{owner}/{repo}/pulls/{pull_number}"],
+    getReview: [
+      "GET /repos/{owner}/{repo}/pulls/{pull_number}/reviews/{review_id}"
+    ],
+    getReviewComment: ["GET /repos/{owner}/{repo}/pulls/comments/{comment_id}"],
+    list: ["GET /repos/{owner}/{repo}/pulls"],
+    listCommentsForReview: [
+      "GET /repos/{owner}/{repo}/pulls/{pull_number}/reviews/{review_id}/comments"
+    ],
+    listCommits: ["GET /repos/{owner}/{repo}/pulls/{pull_number}/commits"],
+    listFiles: ["GET /repos/{owner}/{repo}/pulls/{pull_number}/files"],
+    listRequestedReviewers: [
+      "GET /repos/{owner}/{repo}/pulls/{pull_number}/requested_reviewers"
+    ],
+    listReviewComments: [
+      "GET /repos/{owner}/{repo}/pulls/{pull_number}/comments"
+    ],
+    listReviewCommentsForRepo: ["GET /repos/{owner}/{repo}/pulls/comments"],
+    listReviews: ["GET /repos/{owner}/{repo}/pulls/{pull_number}/reviews"],
+    merge: ["PUT /repos/{owner}/{repo}/pulls/{pull_number}/merge"],
+    removeRequestedReviewers: [
+      "DELETE /repos/{owner}/{repo}/pulls/{pull_number}/requested_reviewers"
+    ],
+    requestReviewers: [
+      "POST /repos/{owner}/{repo}/pulls/{pull_number}/requested_reviewers"
+    ],
+    submitReview: [
+      "POST /repos/{owner}/{repo}/pulls/{pull_number}/reviews/{review_id}/events"
+    ],
+    update: ["PATCH /repos/{owner}/{repo}/pulls/{pull_number}"],
+    updateBranch: [
+      "PUT /repos/{owner}/{repo}/pulls/{pull_number}/update-branch"
+    ],
+    updateReview: [
+      "PUT /repos/{owner}/{repo}/pulls/{pull_number}/reviews/{review_id}"
+    ],
+    updateReviewComment: [
+      "PATCH /repos/{owner}/{repo}/pulls/comments/{comment_id}"
+    ]
+  },
+  rateLimit: { get: ["GET /rate_limit"] },
+  reactions: {
+    createForCommitComment: [
+      "POST /repos/{owner}/{repo}/comments/{comment_id}/reactions"
+    ],
+    createForIssue: [
+      "POST /repos/{owner}/{repo}/issues/{issue_number}/reactions"
+    ],
+    createForIssueComment: [
+      "POST /repos/{owner}/{repo}/issues/comments/{comment_id}/reactions"
+    ],
+    createForPullRequestReviewComment: [
+      "POST /repos/{owner}/{repo}/pulls/comments/{comment_id}/reactions"
+    ],
+    createForRelease: [
+      "POST /repos/{owner}/{repo}/releases/{release_id}/reactions"
+    ],
+    createForTeamDiscussionCommentInOrg: [
+      "POST /orgs/{org}/teams/{team_slug}/discussions/{discussion_number}/comments/{comment_number}/reactions"
+    ],
+    createForTeamDiscussionInOrg: [
+      "POST /orgs/{org}/teams/{team_slug}/discussions/{discussion_number}/reactions"
+    ],
+    deleteForCommitComment: [
+      "DELETE /repos/{owner}/{repo}/comments/{comment_id}/reactions/{reaction_id}"
+    ],
+    deleteForIssue: [
+      "DELETE /repos/{owner}/{repo}/issues/{issue_number}/reactions/{reaction_id}"
+    ],
+    deleteForIssueComment: [
+      "DELETE /repos/{owner}/{repo}/issues/comments/{comment_id}/reactions/{reaction_id}"
+    ],
+    deleteForPullRequestComment: [
+      "DELETE /repos/{owner}/{repo}/pulls/comments/{comment_id}/reactions/{reaction_id}"
+    ],
+    deleteForRelease: [
+      "DELETE /repos/{owner}/{repo}/releases/{release_id}/reactions/{reaction_id}"
+    ],
+    deleteForTeamDiscussion: [
+      "DELETE /orgs/{org}/teams/{team_slug}/discussions/{discussion_number}/reactions/{reaction_id}"
+    ],
+    deleteForTeamDiscussionComment: [
+      "DELETE /orgs/{org}/teams/{team_slug}/discussions/{discussion_number}/comments/{comment_number}/reactions/{reaction_id}"
+    ],
+    listForCommitComment: [
+      "GET /repos/{owner}/{repo}/comments/{comment_id}/reactions"
+    ],
+    listForIssue: ["GET /repos/{owner}/{repo}/issues/{issue_number}/reactions"],
+    listForIssueComment: [
+      "GET /repos/{owner}/{repo}/issues/comments/{comment_id}/reactions"
+    ],
+    listForPullRequestReviewComment: [
+      "GET /repos/{owner}/{repo}/pulls/comments/{comment_id}/reactions"
+    ],
+    listForRelease: [
+      "GET /repos/{owner}/{repo}/releases/{release_id}/reactions"
+    ],
+    listForTeamDiscussionCommentInOrg: [
+      "GET /orgs/{org}/teams/{team_slug}/discussions/{discussion_number}/comments/{comment_number}/reactions"
+    ],
+    listForTeamDiscussionInOrg: [
+      "GET /orgs/{org}/teams/{team_slug}/discussions/{discussion_number}/reactions"
+    ]
+  },
+  repos: {
+    acceptInvitation: [
+      "PATCH /user/repository_invitations/{invitation_id}",
+      {},
+      { renamed: ["repos", "acceptInvitationForAuthenticatedUser"] }
+    ],
+    acceptInvitationForAuthenticatedUser: [
+      "PATCH /user/repository_invitations/{invitation_id}"
+    ],
+    addAppAccessRestrictions: [
+      "POST /repos/{owner}/{repo}/branches/{branch}/protection/restrictions/apps",
+      {},
+      { mapToData: "apps" }
+    ],
+    addCollaborator: ["PUT /repos/{owner}/{repo}/collaborators/{username}"],
+    addStatusCheckContexts: [
+      "POST /repos/{owner}/{repo}/branches/{branch}/protection/required_status_checks/contexts",
+      {},
+      { mapToData: "contexts" }
+    ],
+    addTeamAccessRestrictions: [
+      "POST /repos/{owner}/{repo}/branches/{branch}/protection/restrictions/teams",
+      {},
+      { mapToData: "teams" }
+    ],
+    addUserAccessRestrictions: [
+      "POST /repos/{owner}/{repo}/branches/{branch}/protection/restrictions/users",
+      {},
+      { mapToData: "users" }
+    ],
+    cancelPagesDeployment: [
+      "POST /repos/{owner}/{repo}/pages/deployments/{pages_deployment_id}/cancel"
+    ],
+    checkAutomatedSecurityFixes: [
+      "GET /repos/{owner}/{repo}/automated-security-fixes"
+    ],
+    checkCollaborator: ["GET /repos/{owner}/{repo}/collaborators/{username}"],
+    checkImmutableReleases: ["GET /repos/{owner}/{repo}/immutable-releases"],
+    checkPrivateVulnerabilityReporting: [
+      "GET /repos/{owner}/{repo}/private-vulnerability-reporting"
+    ],
+    checkVulnerabilityAlerts: [
+      "GET /repos/{owner}/{repo}/vulnerability-alerts"
+    ],
+    codeownersErrors: ["GET /repos/{owner}/{repo}/codeowners/errors"],
+    compareCommits: ["GET /repos/{owner}/{repo}/compare/{base}...{head}"],
+    compareCommitsWithBasehead: [
+      "GET /repos/{owner}/{repo}/compare/{basehead}"
+    ],
+    createAttestation: ["POST /repos/{owner}/{repo}/attestations"],
+    createAutolink: ["POST /repos/{owner}/{repo}/autolinks"],
+    createCommitComment: [
+      "POST /repos/{owner}/{repo}/commits/{commit_sha}/comments"
+    ],
+    createCommitSignatureProtection: [
+      "POST /repos/{owner}/{repo}/branches/{branch}/protection/required_signatures"
+    ],
+    createCommitStatus: ["POST /repos/{owner}/{repo}/statuses/{sha}"],
+    createDeployKey: ["POST /repos/{owner}/{repo}/keys"],
+    createDeployment: ["POST /repos/{owner}/{repo}/deployments"],
+    createDeploymentBranchPolicy: [
+      "POST /repos/{owner}/{repo}/environments/{environment_name}/deployment-branch-policies"
+    ],
+    createDeploymentProtectionRule: [
+      "POST /repos/{owner}/{repo}/environments/{environment_name}/deployment_protection_rules"
+    ],
+    createDeploymentStatus: [
+      "POST /repos/{owner}/{repo}/deployments/{deployment_id}/statuses"
+    ],
+    createDispatchEvent: ["POST /repos/{owner}/{repo}/dispatches"],
+    createForAuthenticatedUser: ["POST /user/repos"],
+    createFork: ["POST /repos/{owner}/{repo}/forks"],
+    createInOrg: ["POST /orgs/{org}/repos"],
+    createOrUpdateEnvironment: [
+      "PUT /repos/{owner}/{repo}/environments/{environment_name}"
+    ],
+    createOrUpdateFileContents: ["PUT /repos/{owner}/{repo}/contents/{path}"],
+    createOrgRuleset: ["POST /orgs/{org}/rulesets"],
+    createPagesDeployment: ["POST /repos/{owner}/{repo}/pages/deployments"],
+    createPagesSite: ["POST /repos/{owner}/{repo}/pages"],
+    createRelease: ["POST /repos/{owner}/{repo}/releases"],
+    createRepoRuleset: ["POST /repos/{owner}/{repo}/rulesets"],
+    createUsingTemplate: [
+      "POST /repos/{template_owner}/{template_repo}/generate"
+    ],
+    createWebhook: ["POST /repos/{owner}/{repo}/hooks"],
+    customPropertiesForReposCreateOrUpdateRepositoryValues: [
+      "PATCH /repos/{owner}/{repo}/properties/values"
+    ],
+    customPropertiesForReposGetRepositoryValues: [
+      "GET /repos/{owner}/{repo}/properties/values"
+    ],
+    declineInvitation: [
+      "DELETE /user/repository_invitations/{invitation_id}",
+      {},
+      { renamed: ["repos", "declineInvitationForAuthenticatedUser"] }
+    ],
+    declineInvitationForAuthenticatedUser: [
+      "DELETE /user/repository_invitations/{invitation_id}"
+    ],
+    delete: ["DELETE /repos/{owner}/{repo}"],
+    deleteAccessRestrictions: [
+      "DELETE /repos/{owner}/{repo}/branches/{branch}/protection/restrictions"
+    ],
+    deleteAdminBranchProtection: [
+      "DELETE /repos/{owner}/{repo}/branches/{branch}/protection/enforce_admins"
+    ],
+    deleteAnEnvironment: [
+      "DELETE /repos/{owner}/{repo}/environments/{environment_name}"
+    ],
+    deleteAutolink: ["DELETE /repos/{owner}/{repo}/autolinks/{autolink_id}"],
+    deleteBranchProtection: [
+      "DELETE /repos/{owner}/{repo}/branches/{branch}/protection"
+    ],
+    deleteCommitComment: ["DELETE /repos/{owner}/{repo}/comments/{comment_id}"],
+    deleteCommitSignatureProtection: [
+      "DELETE /repos/{owner}/{repo}/branches/{branch}/protection/required_signatures"
+    ],
+    deleteDeployKey: ["DELETE /repos/{owner}/{repo}/keys/{key_id}"],
+    deleteDeployment: [
+      "DELETE /repos/{owner}/{repo}/deployments/{deployment_id}"
+    ],
+    deleteDeploymentBranchPolicy: [
+      "DELETE /repos/{owner}/{repo}/environments/{environment_name}/deployment-branch-policies/{branch_policy_id}"
+    ],
+    deleteFile: ["DELETE /repos/{owner}/{repo}/contents/{path}"],
+    deleteInvitation: [
+      "DELETE /repos/{owner}/{repo}/invitations/{invitation_id}"
+    ],
+    deleteOrgRuleset: ["DELETE /orgs/{org}/rulesets/{ruleset_id}"],
+    deletePagesSite: ["DELETE /repos/{owner}/{repo}/pages"],
+    deletePullRequestReviewProtection: [
+      "DELETE /repos/{owner}/{repo}/branches/{branch}/protection/required_pull_request_reviews"
+    ],
+    deleteRelease: ["DELETE /repos/{owner}/{repo}/releases/{release_id}"],
+    deleteReleaseAsset: [
+      "DELETE /repos/{owner}/{repo}/releases/assets/{asset_id}"
+    ],
+    deleteRepoRuleset: ["DELETE /repos/{owner}/{repo}/rulesets/{ruleset_id}"],
+    deleteWebhook: ["DELETE /repos/{owner}/{repo}/hooks/{hook_id}"],
+    disableAutomatedSecurityFixes: [
+      "DELETE /repos/{owner}/{repo}/automated-security-fixes"
+    ],
+    disableDeploymentProtectionRule: [
+      "DELETE /repos/{owner}/{repo}/environments/{environment_name}/deployment_protection_rules/{protection_rule_id}"
+    ],
+    disableImmutableReleases: [
+      "DELETE /repos/{owner}/{repo}/immutable-releases"
+    ],
+    disablePrivateVulnerabilityReporting: [
+      "DELETE /repos/{owner}/{repo}/private-vulnerability-reporting"
+    ],
+    disableVulnerabilityAlerts: [
+      "DELETE /repos/{owner}/{repo}/vulnerability-alerts"
+    ],
+    downloadArchive: [
+      "GET /repos/{owner}/{repo}/zipball/{ref}",
+      {},
+      { renamed: ["repos", "downloadZipballArchive"] }
+    ],
+    downloadTarballArchive: ["GET /repos/{owner}/{repo}/tarball/{ref}"],
+    downloadZipballArchive: ["GET /repos/{owner}/{repo}/zipball/{ref}"],
+    enableAutomatedSecurityFixes: [
+      "PUT /repos/{owner}/{repo}/automated-security-fixes"
+    ],
+    enableImmutableReleases: ["PUT /repos/{owner}/{repo}/immutable-releases"],
+    enablePrivateVulnerabilityReporting: [
+      "PUT /repos/{owner}/{repo}/private-vulnerability-reporting"
+    ],
+    enableVulnerabilityAlerts: [
+      "PUT /repos/{owner}/{repo}/vulnerability-alerts"
+    ],
+    generateReleaseNotes: [
+      "POST /repos/{owner}/{repo}/releases/generate-notes"
+    ],
+    get: ["GET /repos/{owner}/{repo}"],
+    getAccessRestrictions: [
+      "GET /repos/{owner}/{repo}/branches/{branch}/protection/restrictions"
+    ],
+    getAdminBranchProtection: [
+      "GET /repos/{owner}/{repo}/branches/{branch}/protection/enforce_admins"
+    ],
+    getAllDeploymentProtectionRules: [
+      "GET /repos/{owner}/{repo}/environments/{environment_name}/deployment_protection_rules"
+    ],
+    getAllEnvironments: ["GET /repos/{owner}/{repo}/environments"],
+    getAllStatusCheckContexts: [
+      "GET /repos/{owner}/{repo}/branches/{branch}/protection/required_status_checks/contexts"
+    ],
+    getAllTopics: ["GET /repos/{owner}/{repo}/topics"],
+    getAppsWithAccessToProtectedBranch: [
+      "GET /repos/{owner}/{repo}/branches/{branch}/protection/restrictions/apps"
+    ],
+    getAutolink: ["GET /repos/{owner}/{repo}/autolinks/{autolink_id}"],
+    getBranch: ["GET /repos/{owner}/{repo}/branches/{branch}"],
+    getBranchProtection: [
+      "GET /repos/{owner}/{repo}/branches/{branch}/protection"
+    ],
+    getBranchRules: ["GET /repos/{owner}/{repo}/rules/branches/{branch}"],
+    getClones: ["GET /repos/{owner}/{repo}/traffic/clones"],
+    getCodeFrequencyStats: ["GET /repos/{owner}/{repo}/stats/code_frequency"],
+    getCollaboratorPermissionLevel: [
+      "GET /repos/{owner}/{repo}/collaborators/{username}/permission"
+    ],
+    getCombinedStatusForRef: ["GET /repos/{owner}/{repo}/commits/{ref}/status"],
+    getCommit: ["GET /repos/{owner}/{repo}/commits/{ref}"],
+    getCommitActivityStats: ["GET /repos/{owner}/{repo}/stats/commit_activity"],
+    getCommitComment: ["GET /repos/{owner}/{repo}/comments/{comment_id}"],
+    getCommitSignatureProtection: [
+      "GET /repos/{owner}/{repo}/branches/{branch}/protection/required_signatures"
+    ],
+    getCommunityProfileMetrics: ["GET /repos/{owner}/{repo}/community/profile"],
+    getContent: ["GET /repos/{owner}/{repo}/contents/{path}"],
+    getContributorsStats: ["GET /repos/{owner}/{repo}/stats/contributors"],
+    getCustomDeploymentProtectionRule: [
+      "GET /repos/{owner}/{repo}/environments/{environment_name}/deployment_protection_rules/{protection_rule_id}"
+    ],
+    getDeployKey: ["GET /repos/{owner}/{repo}/keys/{key_id}"],
+    getDeployment: ["GET /repos/{owner}/{repo}/deployments/{deployment_id}"],
+    getDeploymentBranchPolicy: [
+      "GET /repos/{owner}/{repo}/environments/{environment_name}/deployment-branch-policies/{branch_policy_id}"
+    ],
+    getDeploymentStatus: [
+      "GET /repos/{owner}/{repo}/deployments/{deployment_id}/statuses/{status_id}"
+    ],
+    getEnvironment: [
+      "GET /repos/{owner}/{repo}/environments/{environment_name}"
+    ],
+    getLatestPagesBuild: ["GET /repos/{owner}/{repo}/pages/builds/latest"],
+    getLatestRelease: ["GET /repos/{owner}/{repo}/releases/latest"],
+    getOrgRuleSuite: ["GET /orgs/{org}/rulesets/rule-suites/{rule_suite_id}"],
+    getOrgRuleSuites: ["GET /orgs/{org}/rulesets/rule-suites"],
+    getOrgRuleset: ["GET /orgs/{org}/rulesets/{ruleset_id}"],
+    getOrgRulesets: ["GET /orgs/{org}/rulesets"],
+    getPages: ["GET /repos/{owner}/{repo}/pages"],
+    getPagesBuild: ["GET /repos/{owner}/{repo}/pages/builds/{build_id}"],
+    getPagesDeployment: [
+      "GET /repos/{owner}/{repo}/pages/deployments/{pages_deployment_id}"
+    ],
+    getPagesHealthCheck: ["GET /repos/{owner}/{repo}/pages/health"],
+    getParticipationStats: ["GET /repos/{owner}/{repo}/stats/participation"],
+    getPullRequestReviewProtection: [
+      "GET /repos/{owner}/{repo}/branches/{branch}/protection/required_pull_request_reviews"
+    ],
+    getPunchCardStats: ["GET /repos/{owner}/{repo}/stats/punch_card"],
+    getReadme: ["GET /repos/{owner}/{repo}/readme"],
+    getReadmeInDirectory: ["GET /repos/{owner}/{repo}/readme/{dir}"],
+    getRelease: ["GET /repos/{owner}/{repo}/releases/{release_id}"],
+    getReleaseAsset: ["GET /repos/{owner}/{repo}/releases/assets/{asset_id}"],
+    getReleaseByTag: ["GET /repos/{owner}/{repo}/releases/tags/{tag}"],
+    getRepoRuleSuite: [
+      "GET /repos/{owner}/{repo}/rulesets/rule-suites/{rule_suite_id}"
+    ],
+    getRepoRuleSuites: ["GET /repos/{owner}/{repo}/rulesets/rule-suites"],
+    getRepoRuleset: ["GET /repos/{owner}/{repo}/rulesets/{ruleset_id}"],
+    getRepoRulesetHistory: [
+      "GET /repos/{owner}/{repo}/rulesets/{ruleset_id}/history"
+    ],
+    getRepoRulesetVersion: [
+      "GET /repos/{owner}/{repo}/rulesets/{ruleset_id}/history/{version_id}"
+    ],
+    getRepoRulesets: ["GET /repos/{owner}/{repo}/rulesets"],
+    getStatusChecksProtection: [
+      "GET /repos/{owner}/{repo}/branches/{branch}/protection/required_status_checks"
+    ],
+    getTeamsWithAccessToProtectedBranch: [
+      "GET /repos/{owner}/{repo}/branches/{branch}/protection/restrictions/teams"
+    ],
+    getTopPaths: ["GET /repos/{owner}/{repo}/traffic/popular/paths"],
+    getTopReferrers: ["GET /repos/{owner}/{repo}/traffic/popular/referrers"],
+    getUsersWithAccessToProtectedBranch: [
+      "GET /repos/{owner}/{repo}/branches/{branch}/protection/restrictions/users"
+    ],
+    getViews: ["GET /repos/{owner}/{repo}/traffic/views"],
+    getWebhook: ["GET /repos/{owner}/{repo}/hooks/{hook_id}"],
+    getWebhookConfigForRepo: [
+      "GET /repos/{owner}/{repo}/hooks/{hook_id}/config"
+    ],
+    getWebhookDelivery: [
+      "GET /repos/{owner}/{repo}/hooks/{hook_id}/deliveries/{delivery_id}"
+    ],
+    listActivities: ["GET /repos/{owner}/{repo}/activity"],
+    listAttestations: [
+      "GET /repos/{owner}/{repo}/attestations/{subject_digest}"
+    ],
+    listAutolinks: ["GET /repos/{owner}/{repo}/autolinks"],
+    listBranches: ["GET /repos/{owner}/{repo}/branches"],
+    listBranchesForHeadCommit: [
+      "GET /repos/{owner}/{repo}/commits/{commit_sha}/branches-where-head"
+    ],
+    listCollaborators: ["GET /repos/{owner}/{repo}/collaborators"],
+    listCommentsForCommit: [
+      "GET /repos/{owner}/{repo}/commits/{commit_sha}/comments"
+    ],
+    listCommitCommentsForRepo: ["GET /repos/{owner}/{repo}/comments"],
+    listCommitStatusesForRef: [
+      "GET /repos/{owner}/{repo}/commits/{ref}/statuses"
+    ],
+    listCommits: ["GET /repos/{owner}/{repo}/commits"],
+    listContributors: ["GET /repos/{owner}/{repo}/contributors"],
+    listCustomDeploymentRuleIntegrations: [
+      "GET /repos/{owner}/{repo}/environments/{environment_name}/deployment_protection_rules/apps"
+    ],
+    listDeployKeys: ["GET /repos/{owner}/{repo}/keys"],
+    listDeploymentBranchPolicies: [
+      "GET /repos/{owner}/{repo}/environments/{environment_name}/deployment-branch-policies"
+    ],
+    listDeploymentStatuses: [
+      "GET /repos/{owner}/{repo}/deployments/{deployment_id}/statuses"
+    ],
+    listDeployments: ["GET /repos/{owner}/{repo}/deployments"],
+    listForAuthenticatedUser: ["GET /user/repos"],
+    listForOrg: ["GET /orgs/{org}/repos"],
+    listForUser: ["GET /users/{username}/repos"],
+    listForks: ["GET /repos/{owner}/{repo}/forks"],
+    listInvitations: ["GET /repos/{owner}/{repo}/invitations"],
+    listInvitationsForAuthenticatedUser: ["GET /user/repository_invitations"],
+    listLanguages: ["GET /repos/{owner}/{repo}/languages"],
+    listPagesBuilds: ["GET /repos/{owner}/{repo}/pages/builds"],
+    listPublic: ["GET /repositories"],
+    listPullRequestsAssociatedWithCommit: [
+      "GET /repos/{owner}/{repo}/commits/{commit_sha}/pulls"
+    ],
+    listReleaseAssets: [
+      "GET /repos/{owner}/{repo}/releases/{release_id}/assets"
+    ],
+    listReleases: ["GET /repos/{owner}/{repo}/releases"],
+    listTags: ["GET /repos/{owner}/{repo}/tags"],
+    listTeams: ["GET /repos/{owner}/{repo}/teams"],
+    listWebhookDeliveries: [
+      "GET /repos/{owner}/{repo}/hooks/{hook_id}/deliveries"
+    ],
+    listWebhooks: ["GET /repos/{owner}/{repo}/hooks"],
+    merge: ["POST /repos/{owner}/{repo}/merges"],
+    mergeUpstream: ["POST /repos/{owner}/{repo}/merge-upstream"],
+    pingWebhook: ["POST /repos/{owner}/{repo}/hooks/{hook_id}/pings"],
+    redeliverWebhookDelivery: [
+      "POST /repos/{owner}/{repo}/hooks/{hook_id}/deliveries/{delivery_id}/attempts"
+    ],
+    removeAppAccessRestrictions: [
+      "DELETE /repos/{owner}/{repo}/branches/{branch}/protection/restrictions/apps",
+      {},
+      { mapToData: "apps" }
+    ],
+    removeCollaborator: [
+      "DELETE /repos/{owner}/{repo}/collaborators/{username}"
+    ],
+    removeStatusCheckContexts: [
+      "DELETE /repos/{owner}/{repo}/branches/{branch}/protection/required_status_checks/contexts",
+      {},
+      { mapToData: "contexts" }
+    ],
+    removeStatusCheckProtection: [
+      "DELETE /repos/{owner}/{repo}/branches/{branch}/protection/required_status_checks"
+    ],
+    removeTeamAccessRestrictions: [
+      "DELETE /repos/{owner}/{repo}/branches/{branch}/protection/restrictions/teams",
+      {},
+      { mapToData: "teams" }
+    ],
+    removeUserAccessRestrictions: [
+      "DELETE /repos/{owner}/{repo}/branches/{branch}/protection/restrictions/users",
+      {},
+      { mapToData: "users" }
+    ],
+    renameBranch: ["POST /repos/{owner}/{repo}/branches/{branch}/rename"],
+    replaceAllTopics: ["PUT /repos/{owner}/{repo}/topics"],
+    requestPagesBuild: ["POST /repos/{owner}/{repo}/pages/builds"],
+    setAdminBranchProtection: [
+      "POST /repos/{owner}/{repo}/branches/{branch}/protection/enforce_admins"
+    ],
+    setAppAccessRestrictions: [
+      "PUT /repos/{owner}/{repo}/branches/{branch}/protection/restrictions/apps",
+      {},
+      { mapToData: "apps" }
+    ],
+    setStatusCheckContexts: [
+      "PUT /repos/{owner}/{repo}/branches/{branch}/protection/required_status_checks/contexts",
+      {},
+      { mapToData: "contexts" }
+    ],
+    setTeamAccessRestrictions: [
+      "PUT /repos/{owner}/{repo}/branches/{branch}/protection/restrictions/teams",
+      {},
+      { mapToData: "teams" }
+    ],
+    setUserAccessRestrictions: [
+      "PUT /repos/{owner}/{repo}/branches/{branch}/protection/restrictions/users",
+      {},
+      { mapToData: "users" }
+    ],
+    testPushWebhook: ["POST /repos/{owner}/{repo}/hooks/{hook_id}/tests"],
+    transfer: ["POST /repos/{owner}/{repo}/transfer"],
+    update: ["PATCH /repos/{owner}/{repo}"],
+    updateBranchProtection: [
+      "PUT /repos/{owner}/{repo}/branches/{branch}/protection"
+    ],
+    updateCommitComment: ["PATCH /repos/{owner}/{repo}/comments/{comment_id}"],
+    updateDeploymentBranchPolicy: [
+      "PUT /repos/{owner}/{repo}/environments/{environment_name}/deployment-branch-policies/{branch_policy_id}"
+    ],
+    updateInformationAboutPagesSite: ["PUT /repos/{owner}/{repo}/pages"],
+    updateInvitation: [
+      "PATCH /repos/{owner}/{repo}/invitations/{invitation_id}"
+    ],
+    updateOrgRuleset: ["PUT /orgs/{org}/rulesets/{ruleset_id}"],
+    updatePullRequestReviewProtection: [
+      "PATCH /repos/{owner}/{repo}/branches/{branch}/protection/required_pull_request_reviews"
+    ],
+    updateRelease: ["PATCH /repos/{owner}/{repo}/releases/{release_id}"],
+    updateReleaseAsset: [
+      "PATCH /repos/{owner}/{repo}/releases/assets/{asset_id}"
+    ],
+    updateRepoRuleset: ["PUT /repos/{owner}/{repo}/rulesets/{ruleset_id}"],
+    updateStatusCheckPotection: [
+      "PATCH /repos/{owner}/{repo}/branches/{branch}/protection/required_status_checks",
+      {},
+      { renamed: ["repos", "updateStatusCheckProtection"] }
+    ],
+    updateStatusCheckProtection: [
+      "PATCH /repos/{owner}/{repo}/branches/{branch}/protection/required_status_checks"
+    ],
+    updateWebhook: ["PATCH /repos/{owner}/{repo}/hooks/{hook_id}"],
+    updateWebhookConfigForRepo: [
+      "PATCH /repos/{owner}/{repo}/hooks/{hook_id}/config"
+    ],
+    uploadReleaseAsset: [
+      "POST /repos/{owner}/{repo}/releases/{release_id}/assets{?name,label}",
+      { baseUrl: "https://uploads.github.com" }
+    ]
+  },
+  search: {
+    code: ["GET /search/code"],
+    commits: ["GET /search/commits"],
+    issuesAndPullRequests: ["GET /search/issues"],
+    labels: ["GET /search/labels"],
+    repos: ["GET /search/repositories"],
+    topics: ["GET /search/topics"],
+    users: ["GET /search/users"]
+  },
+  secretScanning: {
+    createPushProtectionBypass: [
+      "POST /repos/{owner}/{repo}/secret-scanning/push-protection-bypasses"
+    ],
+    getAlert: [
+      "GET /repos/{owner}/{repo}/secret-scanning/alerts/{alert_number}"
+    ],
+    getScanHistory: ["GET /repos/{owner}/{repo}/secret-scanning/scan-history"],
+    listAlertsForOrg: ["GET /orgs/{org}/secret-scanning/alerts"],
+    listAlertsForRepo: ["GET /repos/{owner}/{repo}/secret-scanning/alerts"],
+    listLocationsForAlert: [
+      "GET /repos/{owner}/{repo}/secret-scanning/alerts/{alert_number}/locations"
+    ],
+    listOrgPatternConfigs: [
+      "GET /orgs/{org}/secret-scanning/pattern-configurations"
+    ],
+    updateAlert: [
+      "PATCH /repos/{owner}/{repo}/secret-scanning/alerts/{alert_number}"
+    ],
+    updateOrgPatternConfigs: [
+      "PATCH /orgs/{org}/secret-scanning/pattern-configurations"
+    ]
+  },
+  securityAdvisories: {
+    createFork: [
+      "POST /repos/{owner}/{repo}/security-advisories/{ghsa_id}/forks"
+    ],
+    createPrivateVulnerabilityReport: [
+      "POST /repos/{owner}/{repo}/security-advisories/reports"
+    ],
+    createRepositoryAdvisory: [
+      "POST /repos/{owner}/{repo}/security-advisories"
+    ],
+    createRepositoryAdvisoryCveRequest: [
+      "POST /repos/{owner}/{repo}/security-advisories/{ghsa_id}/cve"
+    ],
+    getGlobalAdvisory: ["GET /advisories/{ghsa_id}"],
+    getRepositoryAdvisory: [
+      "GET /repos/{owner}/{repo}/security-advisories/{ghsa_id}"
+    ],
+    listGlobalAdvisories: ["GET /advisories"],
+    listOrgRepositoryAdvisories: ["GET /orgs/{org}/security-advisories"],
+    listRepositoryAdvisories: ["GET /repos/{owner}/{repo}/security-advisories"],
+    updateRepositoryAdvisory: [
+      "PATCH /repos/{owner}/{repo}/security-advisories/{ghsa_id}"
+    ]
+  },
+  teams: {
+    addOrUpdateMembershipForUserInOrg: [
+      "PUT /orgs/{org}/teams/{team_slug}/memberships/{username}"
+    ],
+    addOrUpdateRepoPermissionsInOrg: [
+      "PUT /orgs/{org}/teams/{team_slug}/repos/{owner}/{repo}"
+    ],
+    checkPermissionsForRepoInOrg: [
+      "GET /orgs/{org}/teams/{team_slug}/repos/{owner}/{repo}"
+    ],
+    create: ["POST /orgs/{org}/teams"],
+    createDiscussionCommentInOrg: [
+      "POST /orgs/{org}/teams/{team_slug}/discussions/{discussion_number}/comments"
+    ],
+    createDiscussionInOrg: ["POST /orgs/{org}/teams/{team_slug}/discussions"],
+    deleteDiscussionCommentInOrg: [
+      "DELETE /orgs/{org}/teams/{team_slug}/discussions/{discussion_number}/comments/{comment_number}"
+    ],
+    deleteDiscussionInOrg: [
+      "DELETE /orgs/{org}/teams/{team_slug}/discussions/{discussion_number}"
+    ],
+    deleteInOrg: ["DELETE /orgs/{org}/teams/{team_slug}"],
+    getByName: ["GET /orgs/{org}/teams/{team_slug}"],
+    getDiscussionCommentInOrg: [
+      "GET /orgs/{org}/teams/{team_slug}/discussions/{discussion_number}/comments/{comment_number}"
+    ],
+    getDiscussionInOrg: [
+      "GET /orgs/{org}/teams/{team_slug}/discussions/{discussion_number}"
+    ],
+    getMembershipForUserInOrg: [
+      "GET /orgs/{org}/teams/{team_slug}/memberships/{username}"
+    ],
+    list: ["GET /orgs/{org}/teams"],
+    listChildInOrg: ["GET /orgs/{org}/teams/{team_slug}/teams"],
+    listDiscussionCommentsInOrg: [
+      "GET /orgs/{org}/teams/{team_slug}/discussions/{discussion_number}/comments"
+    ],
+    listDiscussionsInOrg: ["GET /orgs/{org}/teams/{team_slug}/discussions"],
+    listForAuthenticatedUser: ["GET /user/teams"],
+    listMembersInOrg: ["GET /orgs/{org}/teams/{team_slug}/members"],
+    listPendingInvitationsInOrg: [
+      "GET /orgs/{org}/teams/{team_slug}/invitations"
+    ],
+    listReposInOrg: ["GET /orgs/{org}/teams/{team_slug}/repos"],
+    removeMembershipForUserInOrg: [
+      "DELETE /orgs/{org}/teams/{team_slug}/memberships/{username}"
+    ],
+    removeRepoInOrg: [
+      "DELETE /orgs/{org}/teams/{team_slug}/repos/{owner}/{repo}"
+    ],
+    updateDiscussionCommentInOrg: [
+      "PATCH /orgs/{org}/teams/{team_slug}/discussions/{discussion_number}/comments/{comment_number}"
+    ],
+    updateDiscussionInOrg: [
+      "PATCH /orgs/{org}/teams/{team_slug}/discussions/{discussion_number}"
+    ],
+    updateInOrg: ["PATCH /orgs/{org}/teams/{team_slug}"]
+  },
+  users: {
+    addEmailForAuthenticated: [
+      "POST /user/emails",
+      {},
+      { renamed: ["users", "addEmailForAuthenticatedUser"] }
+    ],
+    addEmailForAuthenticatedUser: ["POST /user/emails"],
+    addSocialAccountForAuthenticatedUser: ["POST /user/social_accounts"],
+    block: ["PUT /user/blocks/{username}"],
+    checkBlocked: ["GET /user/blocks/{username}"],
+    checkFollowingForUser: ["GET /users/{username}/following/{target_user}"],
+    checkPersonIsFollowedByAuthenticated: ["GET /user/following/{username}"],
+    createGpgKeyForAuthenticated: [
+      "POST /user/gpg_keys",
+      {},
+      { renamed: ["users", "createGpgKeyForAuthenticatedUser"] }
+    ],
+    createGpgKeyForAuthenticatedUser: ["POST /user/gpg_keys"],
+    createPublicSshKeyForAuthenticated: [
+      "POST /user/keys",
+      {},
+      { renamed: ["users", "createPublicSshKeyForAuthenticatedUser"] }
+    ],
+    createPublicSshKeyForAuthenticatedUser: ["POST /user/keys"],
+    createSshSigningKeyForAuthenticatedUser: ["POST /user/ssh_signing_keys"],
+    deleteAttestationsBulk: [
+      "POST /users/{username}/attestations/delete-request"
+    ],
+    deleteAttestationsById: [
+      "DELETE /users/{username}/attestations/{attestation_id}"
+    ],
+    deleteAttestationsBySubjectDigest: [
+      "DELETE /users/{username}/attestations/digest/{subject_digest}"
+    ],
+    deleteEmailForAuthenticated: [
+      "DELETE /user/emails",
+      {},
+      { renamed: ["users", "deleteEmailForAuthenticatedUser"] }
+    ],
+    deleteEmailForAuthenticatedUser: ["DELETE /user/emails"],
+    deleteGpgKeyForAuthenticated: [
+      "DELETE /user/gpg_keys/{gpg_key_id}",
+      {},
+      { renamed: ["users", "deleteGpgKeyForAuthenticatedUser"] }
+    ],
+    deleteGpgKeyForAuthenticatedUser: ["DELETE /user/gpg_keys/{gpg_key_id}"],
+    deletePublicSshKeyForAuthenticated: [
+      "DELETE /user/keys/{key_id}",
+      {},
+      { renamed: ["users", "deletePublicSshKeyForAuthenticatedUser"] }
+    ],
+    deletePublicSshKeyForAuthenticatedUser: ["DELETE /user/keys/{key_id}"],
+    deleteSocialAccountForAuthenticatedUser: ["DELETE /user/social_accounts"],
+    deleteSshSigningKeyForAuthenticatedUser: [
+      "DELETE /user/ssh_signing_keys/{ssh_signing_key_id}"
+    ],
+    follow: ["PUT /user/following/{username}"],
+    getAuthenticated: ["GET /user"],
+    getById: ["GET /user/{account_id}"],
+    getByUsername: ["GET /users/{username}"],
+    getContextForUser: ["GET /users/{username}/hovercard"],
+    getGpgKeyForAuthenticated: [
+      "GET /user/gpg_keys/{gpg_key_id}",
+      {},
+      { renamed: ["users", "getGpgKeyForAuthenticatedUser"] }
+    ],
+    getGpgKeyForAuthenticatedUser: ["GET /user/gpg_keys/{gpg_key_id}"],
+    getPublicSshKeyForAuthenticated: [
+      "GET /user/keys/{key_id}",
+      {},
+      { renamed: ["users", "getPublicSshKeyForAuthenticatedUser"] }
+    ],
+    getPublicSshKeyForAuthenticatedUser: ["GET /user/keys/{key_id}"],
+    getSshSigningKeyForAuthenticatedUser: [
+      "GET /user/ssh_signing_keys/{ssh_signing_key_id}"
+    ],
+    list: ["GET /users"],
+    listAttestations: ["GET /users/{username}/attestations/{subject_digest}"],
+    listAttestationsBulk: [
+      "POST /users/{username}/attestations/bulk-list{?per_page,before,after}"
+    ],
+    listBlockedByAuthenticated: [
+      "GET /user/blocks",
+      {},
+      { renamed: ["users", "listBlockedByAuthenticatedUser"] }
+    ],
+    listBlockedByAuthenticatedUser: ["GET /user/blocks"],
+    listEmailsForAuthenticated: [
+      "GET /user/emails",
+      {},
+      { renamed: ["users", "listEmailsForAuthenticatedUser"] }
+    ],
+    listEmailsForAuthenticatedUser: ["GET /user/emails"],
+    listFollowedByAuthenticated: [
+      "GET /user/following",
+      {},
+      { renamed: ["users", "listFollowedByAuthenticatedUser"] }
+    ],
+    listFollowedByAuthenticatedUser: ["GET /user/following"],
+    listFollowersForAuthenticatedUser: ["GET /user/followers"],
+    listFollowersForUser: ["GET /users/{username}/followers"],
+    listFollowingForUser: ["GET /users/{username}/following"],
+    listGpgKeysForAuthenticated: [
+      "GET /user/gpg_keys",
+      {},
+      { renamed: ["users", "listGpgKeysForAuthenticatedUser"] }
+    ],
+    listGpgKeysForAuthenticatedUser: ["GET /user/gpg_keys"],
+    listGpgKeysForUser: ["GET /users/{username}/gpg_keys"],
+    listPublicEmailsForAuthenticated: [
+      "GET /user/public_emails",
+      {},
+      { renamed: ["users", "listPublicEmailsForAuthenticatedUser"] }
+    ],
+    listPublicEmailsForAuthenticatedUser: ["GET /user/public_emails"],
+    listPublicKeysForUser: ["GET /users/{username}/keys"],
+    listPublicSshKeysForAuthenticated: [
+      "GET /user/keys",
+      {},
+      { renamed: ["users", "listPublicSshKeysForAuthenticatedUser"] }
+    ],
+    listPublicSshKeysForAuthenticatedUser: ["GET /user/keys"],
+    listSocialAccountsForAuthenticatedUser: ["GET /user/social_accounts"],
+    listSocialAccountsForUser: ["GET /users/{username}/social_accounts"],
+    listSshSigningKeysForAuthenticatedUser: ["GET /user/ssh_signing_keys"],
+    listSshSigningKeysForUser: ["GET /users/{username}/ssh_signing_keys"],
+    setPrimaryEmailVisibilityForAuthenticated: [
+      "PATCH /user/email/visibility",
+      {},
+      { renamed: ["users", "setPrimaryEmailVisibilityForAuthenticatedUser"] }
+    ],
+    setPrimaryEmailVisibilityForAuthenticatedUser: [
+      "PATCH /user/email/visibility"
+    ],
+    unblock: ["DELETE /user/blocks/{username}"],
+    unfollow: ["DELETE /user/following/{username}"],
+    updateAuthenticated: ["PATCH /user"]
+  }
+};
+var endpoints_default = Endpoints;
+
+//# sourceMappingURL=endpoints.js.map
+
+;// CONCATENATED MODULE: ./node_modules/@octokit/plugin-rest-endpoint-methods/dist-src/endpoints-to-methods.js
+
+const endpointMethodsMap = /* @__PURE__ */ new Map();
+for (const [scope, endpoints] of Object.entries(endpoints_default)) {
+  for (const [methodName, endpoint] of Object.entries(endpoints)) {
+    const [route, defaults, decorations] = endpoint;
+    const [method, url] = route.split(/ /);
+    const endpointDefaults = Object.assign(
+      {
+        method,
+        url
+      },
+      defaults
+    );
+    if (!endpointMethodsMap.has(scope)) {
+      endpointMethodsMap.set(scope, /* @__PURE__ */ new Map());
+    }
+    endpointMethodsMap.get(scope).set(methodName, {
+      scope,
+      methodName,
+      endpointDefaults,
+      decorations
+    });
+  }
+}
+const handler = {
+  has({ scope }, methodName) {
+    return endpointMethodsMap.get(scope).has(methodName);
+  },
+  getOwnPropertyDescriptor(target, methodName) {
+    return {
+      value: this.get(target, methodName),
+      // ensures method is in the cache
+      configurable: true,
+      writable: true,
+      enumerable: true
+    };
+  },
+  defineProperty(target, methodName, descriptor) {
+    Object.defineProperty(target.cache, methodName, descriptor);
+    return true;
+  },
+  deleteProperty(target, methodName) {
+    delete target.cache[methodName];
+    return true;
+  },
+  ownKeys({ scope }) {
+    return [...endpointMethodsMap.get(scope).keys()];
+  },
+  set(target, methodName, value) {
+    return target.cache[methodName] = value;
+  },
+  get({ octokit, scope, cache }, methodName) {
+    if (cache[methodName]) {
+      return cache[methodName];
+    }
+    const method = endpointMethodsMap.get(scope).get(methodName);
+    if (!method) {
+      return void 0;
+    }
+    const { endpointDefaults, decorations } = method;
+    if (decorations) {
+      cache[methodName] = decorate(
+        octokit,
+        scope,
+        methodName,
+        endpointDefaults,
+        decorations
+      );
+    } else {
+      cache[methodName] = octokit.request.defaults(endpointDefaults);
+    }
+    return cache[methodName];
+  }
+};
+function endpointsToMethods(octokit) {
+  const newMethods = {};
+  for (const scope of endpointMethodsMap.keys()) {
+    newMethods[scope] = new Proxy({ octokit, scope, cache: {} }, handler);
+  }
+  return newMethods;
+}
+function decorate(octokit, scope, methodName, defaults, decorations) {
+  const requestWithDefaults = octokit.request.defaults(defaults);
+  function withDecorations(...args) {
+    let options = requestWithDefaults.endpoint.merge(...args);
+    if (decorations.mapToData) {
+      options = Object.assign({}, options, {
+        data: options[decorations.mapToData],
+        [decorations.mapToData]: void 0
+      });
+      return requestWithDefaults(options);
+    }
+    if (decorations.renamed) {
+      const [newScope, newMethodName] = decorations.renamed;
+      octokit.log.warn(
+        `octokit.${scope}.${methodName}() has been renamed to octokit.${newScope}.${newMethodName}()`
+      );
+    }
+    if (decorations.deprecated) {
+      octokit.log.warn(decorations.deprecated);
+    }
+    if (decorations.renamedParameters) {
+      const options2 = requestWithDefaults.endpoint.merge(...args);
+      for (const [name, alias] of Object.entries(
+        decorations.renamedParameters
+      )) {
+        if (name in options2) {
+          octokit.log.warn(
+            `"${name}" parameter is deprecated for "octokit.${scope}.${methodName}()". Use "${alias}" instead`
+          );
+          if (!(alias in options2)) {
+            options2[alias] = options2[name];
+          }
+          delete options2[name];
+        }
+      }
+      return requestWithDefaults(options2);
+    }
+    return requestWithDefaults(...args);
+  }
+  return Object.assign(withDecorations, requestWithDefaults);
+}
+
+//# sourceMappingURL=endpoints-to-methods.js.map
+
+;// CONCATENATED MODULE: ./node_modules/@octokit/plugin-rest-endpoint-methods/dist-src/index.js
+
+
+function restEndpointMethods(octokit) {
+  const api = endpointsToMethods(octokit);
+  return {
+    rest: api
+  };
+}
+restEndpointMethods.VERSION = dist_src_version_VERSION;
+function legacyRestEndpointMethods(octokit) {
+  const api = endpointsToMethods(octokit);
+  return {
+    ...api,
+    rest: api
+  };
+}
+legacyRestEndpointMethods.VERSION = dist_src_version_VERSION;
+
+//# sourceMappingURL=index.js.map
+
+;// CONCATENATED MODULE: ./node_modules/@octokit/plugin-paginate-rest/dist-bundle/index.js
+// pkg/dist-src/version.js
+var plugin_paginate_rest_dist_bundle_VERSION = "0.0.0-development";
+
+// pkg/dist-src/normalize-paginated-list-response.js
+function normalizePaginatedListResponse(response) {
+  if (!response.data) {
+    return {
+      ...response,
+      data: []
+    };
+  }
+  const responseNeedsNormalization = ("total_count" in response.data || "total_commits" in response.data) && !("url" in response.data);
+  if (!responseNeedsNormalization) return response;
+  const incompleteResults = response.data.incomplete_results;
+  const repositorySelection = response.data.repository_selection;
+  const totalCount = response.data.total_count;
+  const totalCommits = response.data.total_commits;
+  delete response.data.incomplete_results;
+  delete response.data.repository_selection;
+  delete response.data.total_count;
+  delete response.data.total_commits;
+  const namespaceKey = Object.keys(response.data)[0];
+  const data = response.data[namespaceKey];
+  response.data = data;
+  if (typeof incompleteResults !== "undefined") {
+    response.data.incomplete_results = incompleteResults;
+  }
+  if (typeof repositorySelection !== "undefined") {
+    response.data.repository_selection = repositorySelection;
+  }
+  response.data.total_count = totalCount;
+  response.data.total_commits = totalCommits;
+  return response;
+}
+
+// pkg/dist-src/iterator.js
+function iterator(octokit, route, parameters) {
+  const options = typeof route === "function" ? route.endpoint(parameters) : octokit.request.endpoint(route, parameters);
+  const requestMethod = typeof route === "function" ? route : octokit.request;
+  const method = options.method;
+  const headers = options.headers;
+  let url = options.url;
+  return {
+    [Symbol.asyncIterator]: () => ({
+      async next() {
+        if (!url) return { done: true };
+        try {
+          const response = await requestMethod({ method, url, headers });
+          const normalizedResponse = normalizePaginatedListResponse(response);
+          url = ((normalizedResponse.headers.link || "").match(
+            /<([^<>]+)>;\s*rel="next"/
+          ) || [])[1];
+          if (!url && "total_commits" in normalizedResponse.data) {
+            const parsedUrl = new URL(normalizedResponse.url);
+            const params = parsedUrl.searchParams;
+            const page = parseInt(params.get("page") || "1", 10);
+            const per_page = parseInt(params.get("per_page") || "250", 10);
+            if (page * per_page < normalizedResponse.data.total_commits) {
+              params.set("page", String(page + 1));
+              url = parsedUrl.toString();
+            }
+          }
+          return { value: normalizedResponse };
+        } catch (error) {
+          if (error.status !== 409) throw error;
+          url = "";
+          return {
+            value: {
+              status: 200,
+              headers: {},
+              data: []
+            }
+          };
+        }
+      }
+    })
+  };
+}
+
+// pkg/dist-src/paginate.js
+function paginate(octokit, route, parameters, mapFn) {
+  if (typeof parameters === "function") {
+    mapFn = parameters;
+    parameters = void 0;
+  }
+  return gather(
+    octokit,
+    [],
+    iterator(octokit, route, parameters)[Symbol.asyncIterator](),
+    mapFn
+  );
+}
+function gather(octokit, results, iterator2, mapFn) {
+  return iterator2.next().then((result) => {
+    if (result.done) {
+      return results;
+    }
+    let earlyExit = false;
+    function done() {
+      earlyExit = true;
+    }
+    results = results.concat(
+      mapFn ? mapFn(result.value, done) : result.value.data
+    );
+    if (earlyExit) {
+      return results;
+    }
+    return gather(octokit, results, iterator2, mapFn);
+  });
+}
+
+// pkg/dist-src/compose-paginate.js
+var composePaginateRest = Object.assign(paginate, {
+  iterator
+});
+
+// pkg/dist-src/generated/paginating-endpoints.js
+var paginatingEndpoints = (/* unused pure expression or super */ null && ([
+  "GET /advisories",
+  "GET /app/hook/deliveries",
+  "GET /app/installation-requests",
+  "GET /app/installations",
+  "GET /assignments/{assignment_id}/accepted_assignments",
+  "GET /classrooms",
+  "GET /classrooms/{classroom_id}/assignments",
+  "GET /enterprises/{enterprise}/code-security/configurations",
+  "GET /enterprises/{enterprise}/code-security/configurations/{configuration_id}/repositories",
+  "GET /enterprises/{enterprise}/dependabot/alerts",
+  "GET /enterprises/{enterprise}/teams",
+  "GET /enterprises/{enterprise}/teams/{enterprise-team}/memberships",
+  "GET /enterprises/{enterprise}/teams/{enterprise-team}/organizations",
+  "GET /events",
+  "GET /gists",
+  "GET /gists/public",
+  "GET /gists/starred",
+  "GET /gists/{gist_id}/comments",
+  "GET /gists/{gist_id}/commits",
+  "GET /gists/{gist_id}/forks",
+  "GET /installation/repositories",
+  "GET /issues",
+  "GET /licenses",
+  "GET /marketplace_listing/plans",
+  "GET /marketplace_listing/plans/{plan_id}/accounts",
+  "GET /marketplace_listing/stubbed/plans",
+  "GET /marketplace_listing/stubbed/plans/{plan_id}/accounts",
+  "GET /networks/{owner}/{repo}/events",
+  "GET /notifications",
+  "GET /organizations",
+  "GET /organizations/{org}/dependabot/repository-access",
+  "GET /orgs/{org}/actions/cache/usage-by-repository",
+  "GET /orgs/{org}/actions/hosted-runners",
+  "GET /orgs/{org}/actions/permissions/repositories",
+  "GET /orgs/{org}/actions/permissions/self-hosted-runners/repositories",
+  "GET /orgs/{org}/actions/runner-groups",
+  "GET /orgs/{org}/actions/runner-groups/{runner_group_id}/hosted-runners",
+  "GET /orgs/{org}/actions/runner-groups/{runner_group_id}/repositories",
+  "GET /orgs/{org}/actions/runner-groups/{runner_group_id}/runners",
+  "GET /orgs/{org}/actions/runners",
+  "GET /orgs/{org}/actions/secrets",
+  "GET /orgs/{org}/actions/secrets/{secret_name}/repositories",
+  "GET /orgs/{org}/actions/variables",
+  "GET /orgs/{org}/actions/variables/{name}/repositories",
+  "GET /orgs/{org}/attestations/repositories",
+  "GET /orgs/{org}/attestations/{subject_digest}",
+  "GET /orgs/{org}/blocks",
+  "GET /orgs/{org}/campaigns",
+  "GET /orgs/{org}/code-scanning/alerts",
+  "GET /orgs/{org}/code-security/configurations",
+  "GET /orgs/{org}/code-security/configurations/{configuration_id}/repositories",
+  "GET /orgs/{org}/codespaces",
+  "GET /orgs/{org}/codespaces/secrets",
+  "GET /orgs/{org}/codespaces/secrets/{secret_name}/repositories",
+  "GET /orgs/{org}/copilot/billing/seats",
+  "GET /orgs/{org}/copilot/metrics",
+  "GET /orgs/{org}/dependabot/alerts",
+  "GET /orgs/{org}/dependabot/secrets",
+  "GET /orgs/{org}/dependabot/secrets/{secret_name}/repositories",
+  "GET /orgs/{org}/events",
+  "GET /orgs/{org}/failed_invitations",
+  "GET /orgs/{org}/hooks",
+  "GET /orgs/{org}/hooks/{hook_id}/deliveries",
+  "GET /orgs/{org}/insights/api/route-stats/{actor_type}/{actor_id}",
+  "GET /orgs/{org}/insights/api/subject-stats",
+  "GET /orgs/{org}/insights/api/user-stats/{user_id}",
+  "GET /orgs/{org}/installations",
+  "GET /orgs/{org}/invitations",
+  "GET /orgs/{org}/invitations/{invitation_id}/teams",
+  "GET /orgs/{org}/issues",
+  "GET /orgs/{org}/members",
+  "GET /orgs/{org}/members/{username}/codespaces",
+  "GET /orgs/{org}/migrations",
+  "GET /orgs/{org}/migrations/{migration_id}/repositories",
+  "GET /orgs/{org}/organization-roles/{role_id}/teams",
+  "GET /orgs/{org}/organization-roles/{role_id}/users",
+  "GET /orgs/{org}/outside_collaborators",
+  "GET /orgs/{org}/packages",
+  "GET /orgs/{org}/packages/{package_type}/{package_name}/versions",
+  "GET /orgs/{org}/personal-access-token-requests",
+  "GET /orgs/{org}/personal-access-token-requests/{pat_request_id}/repositories",
+  "GET /orgs/{org}/personal-access-tokens",
+  "GET /orgs/{org}/personal-access-tokens/{pat_id}/repositories",
+  "GET /orgs/{org}/private-registries",
+  "GET /orgs/{org}/projects",
+  "GET /orgs/{org}/projectsV2",
+  "GET /orgs/{org}/projectsV2/{project_number}/fields",
+  "GET /orgs/{org}/projectsV2/{project_number}/items",
+  "GET /orgs/{org}/properties/values",
+  "GET /orgs/{org}/public_members",
+  "GET /orgs/{org}/repos",
+  "GET /orgs/{org}/rulesets",
+  "GET /orgs/{org}/rulesets/rule-suites",
+  "GET /orgs/{org}/rulesets/{ruleset_id}/history",
+  "GET /orgs/{org}/secret-scanning/alerts",
+  "GET /orgs/{org}/security-advisories",
+  "GET /orgs/{org}/settings/immutable-releases/repositories",
+  "GET /orgs/{org}/settings/network-configurations",
+  "GET /orgs/{org}/team/{team_slug}/copilot/metrics",
+  "GET /orgs/{org}/teams",
+  "GET /orgs/{org}/teams/{team_slug}/discussions",
+  "GET /orgs/{org}/teams/{team_slug}/discussions/{discussion_number}/comments",
+  "GET /orgs/{org}/teams/{team_slug}/discussions/{discussion_number}/comments/{comment_number}/reactions",
+  "GET /orgs/{org}/teams/{team_slug}/discussions/{discussion_number}/reactions",
+  "GET /orgs/{org}/teams/{team_slug}/invitations",
+  "GET /orgs/{org}/teams/{team_slug}/members",
+  "GET /orgs/{org}/teams/{team_slug}/projects",
+  "GET /orgs/{org}/teams/{team_slug}/repos",
+  "GET /orgs/{org}/teams/{team_slug}/teams",
+  "GET /projects/{project_id}/collaborators",
+  "GET /repos/{owner}/{repo}/actions/artifacts",
+  "GET /repos/{owner}/{repo}/actions/caches",
+  "GET /repos/{owner}/{repo}/actions/organization-secrets",
+  "GET /repos/{owner}/{repo}/actions/organization-variables",
+  "GET /repos/{owner}/{repo}/actions/runners",
+  "GET /repos/{owner}/{repo}/actions/runs",
+  "GET /repos/{owner}/{repo}/actions/runs/{run_id}/artifacts",
+  "GET /repos/{owner}/{repo}/actions/runs/{run_id}/attempts/{attempt_number}/jobs",
+  "GET /repos/{owner}/{repo}/actions/runs/{run_id}/jobs",
+  "GET /repos/{owner}/{repo}/actions/secrets",
+  "GET /repos/{owner}/{repo}/actions/variables",
+  "GET /repos/{owner}/{repo}/actions/workflows",
+  "GET /repos/{owner}/{repo}/actions/workflows/{workflow_id}/runs",
+  "GET /repos/{owner}/{repo}/activity",
+  "GET /repos/{owner}/{repo}/assignees",
+  "GET /repos/{owner}/{repo}/attestations/{subject_digest}",
+  "GET /repos/{owner}/{repo}/branches",
+  "GET /repos/{owner}/{repo}/check-runs/{check_run_id}/annotations",
+  "GET /repos/{owner}/{repo}/check-suites/{check_suite_id}/check-runs",
+  "GET /repos/{owner}/{repo}/code-scanning/alerts",
+  "GET /repos/{owner}/{repo}/code-scanning/alerts/{alert_number}/instances",
+  "GET /repos/{owner}/{repo}/code-scanning/analyses",
+  "GET /repos/{owner}/{repo}/codespaces",
+  "GET /repos/{owner}/{repo}/codespaces/devcontainers",
+  "GET /repos/{owner}/{repo}/codespaces/secrets",
+  "GET /repos/{owner}/{repo}/collaborators",
+  "GET /repos/{owner}/{repo}/comments",
+  "GET /repos/{owner}/{repo}/comments/{comment_id}/reactions",
+  "GET /repos/{owner}/{repo}/commits",
+  "GET /repos/{owner}/{repo}/commits/{commit_sha}/comments",
+  "GET /repos/{owner}/{repo}/commits/{commit_sha}/pulls",
+  "GET /repos/{owner}/{repo}/commits/{ref}/check-runs",
+  "GET /repos/{owner}/{repo}/commits/{ref}/check-suites",
+  "GET /repos/{owner}/{repo}/commits/{ref}/status",
+  "GET /repos/{owner}/{repo}/commits/{ref}/statuses",
+  "GET /repos/{owner}/{repo}/compare/{basehead}",
+  "GET /repos/{owner}/{repo}/compare/{base}...{head}",
+  "GET /repos/{owner}/{repo}/contributors",
+  "GET /repos/{owner}/{repo}/dependabot/alerts",
+  "GET /repos/{owner}/{repo}/dependabot/secrets",
+  "GET /repos/{owner}/{repo}/deployments",
+  "GET /repos/{owner}/{repo}/deployments/{deployment_id}/statuses",
+  "GET /repos/{owner}/{repo}/environments",
+  "GET /repos/{owner}/{repo}/environments/{environment_name}/deployment-branch-policies",
+  "GET /repos/{owner}/{repo}/environments/{environment_name}/deployment_protection_rules/apps",
+  "GET /repos/{owner}/{repo}/environments/{environment_name}/secrets",
+  "GET /repos/{owner}/{repo}/environments/{environment_name}/variables",
+  "GET /repos/{owner}/{repo}/events",
+  "GET /repos/{owner}/{repo}/forks",
+  "GET /repos/{owner}/{repo}/hooks",
+  "GET /repos/{owner}/{repo}/hooks/{hook_id}/deliveries",
+  "GET /repos/{owner}/{repo}/invitations",
+  "GET /repos/{owner}/{repo}/issues",
+  "GET /repos/{owner}/{repo}/issues/comments",
+  "GET /repos/{owner}/{repo}/issues/comments/{comment_id}/reactions",
+  "GET /repos/{owner}/{repo}/issues/events",
+  "GET /repos/{owner}/{repo}/issues/{issue_number}/comments",
+  "GET /repos/{owner}/{repo}/issues/{issue_number}/dependencies/blocked_by",
+  "GET /repos/{owner}/{repo}/issues/{issue_number}/dependencies/blocking",
+  "GET /repos/{owner}/{repo}/issues/{issue_number}/events",
+  "GET /repos/{owner}/{repo}/issues/{issue_number}/labels",
+  "GET /repos/{owner}/{repo}/issues/{issue_number}/reactions",
+  "GET /repos/{owner}/{repo}/issues/{issue_number}/sub_issues",
+  "GET /repos/{owner}/{repo}/issues/{issue_number}/timeline",
+  "GET /repos/{owner}/{repo}/keys",
+  "GET /repos/{owner}/{repo}/labels",
+  "GET /repos/{owner}/{repo}/milestones",
+  "GET /repos/{owner}/{repo}/milestones/{milestone_number}/labels",
+  "GET /repos/{owner}/{repo}/notifications",
+  "GET /repos/{owner}/{repo}/pages/builds",
+  "GET /repos/{owner}/{repo}/projects",
+  "GET /repos/{owner}/{repo}/pulls",
+  "GET /repos/{owner}/{repo}/pulls/comments",
+  "GET /repos/{owner}/{repo}/pulls/comments/{comment_id}/reactions",
+  "GET /repos/{owner}/{repo}/pulls/{pull_number}/comments",
+  "GET /repos/{owner}/{repo}/pulls/{pull_number}/commits",
+  "GET /repos/{owner}/{repo}/pulls/{pull_number}/files",
+  "GET /repos/{owner}/{repo}/pulls/{pull_number}/reviews",
+  "GET /repos/{owner}/{repo}/pulls/{pull_number}/reviews/{review_id}/comments",
+  "GET /repos/{owner}/{repo}/releases",
+  "GET /repos/{owner}/{repo}/releases/{release_id}/assets",
+  "GET /repos/{owner}/{repo}/releases/{release_id}/reactions",
+  "GET /repos/{owner}/{repo}/rules/branches/{branch}",
+  "GET /repos/{owner}/{repo}/rulesets",
+  "GET /repos/{owner}/{repo}/rulesets/rule-suites",
+  "GET /repos/{owner}/{repo}/rulesets/{ruleset_id}/history",
+  "GET /repos/{owner}/{repo}/secret-scanning/alerts",
+  "GET /repos/{owner}/{repo}/secret-scanning/alerts/{alert_number}/locations",
+  "GET /repos/{owner}/{repo}/security-advisories",
+  "GET /repos/{owner}/{repo}/stargazers",
+  "GET /repos/{owner}/{repo}/subscribers",
+  "GET /repos/{owner}/{repo}/tags",
+  "GET /repos/{owner}/{repo}/teams",
+  "GET /repos/{owner}/{repo}/topics",
+  "GET /repositories",
+  "GET /search/code",
+  "GET /search/commits",
+  "GET /search/issues",
+  "GET /search/labels",
+  "GET /search/repositories",
+  "GET /search/topics",
+  "GET /search/users",
+  "GET /teams/{team_id}/discussions",
+  "GET /teams/{team_id}/discussions/{discussion_number}/comments",
+  "GET /teams/{team_id}/discussions/{discussion_number}/comments/{comment_number}/reactions",
+  "GET /teams/{team_id}/discussions/{discussion_number}/reactions",
+  "GET /teams/{team_id}/invitations",
+  "GET /teams/{team_id}/members",
+  "GET /teams/{team_id}/projects",
+  "GET /teams/{team_id}/repos",
+  "GET /teams/{team_id}/teams",
+  "GET /user/blocks",
+  "GET /user/codespaces",
+  "GET /user/codespaces/secrets",
+  "GET /user/emails",
+  "GET /user/followers",
+  "GET /user/following",
+  "GET /user/gpg_keys",
+  "GET /user/installations",
+  "GET /user/installations/{installation_id}/repositories",
+  "GET /user/issues",
+  "GET /user/keys",
+  "GET /user/marketplace_purchases",
+  "GET /user/marketplace_purchases/stubbed",
+  "GET /user/memberships/orgs",
+  "GET /user/migrations",
+  "GET /user/migrations/{migration_id}/repositories",
+  "GET /user/orgs",
+  "GET /user/packages",
+  "GET /user/packages/{package_type}/{package_name}/versions",
+  "GET /user/public_emails",
+  "GET /user/repos",
+  "GET /user/repository_invitations",
+  "GET /user/social_accounts",
+  "GET /user/ssh_signing_keys",
+  "GET /user/starred",
+  "GET /user/subscriptions",
+  "GET /user/teams",
+  "GET /users",
+  "GET /users/{username}/attestations/{subject_digest}",
+  "GET /users/{username}/events",
+  "GET /users/{username}/events/orgs/{org}",
+  "GET /users/{username}/events/public",
+  "GET /users/{username}/followers",
+  "GET /users/{username}/following",
+  "GET /users/{username}/gists",
+  "GET /users/{username}/gpg_keys",
+  "GET /users/{username}/keys",
+  "GET /users/{username}/orgs",
+  "GET /users/{username}/packages",
+  "GET /users/{username}/projects",
+  "GET /users/{username}/projectsV2",
+  "GET /users/{username}/projectsV2/{project_number}/fields",
+  "GET /users/{username}/projectsV2/{project_number}/items",
+  "GET /users/{username}/received_events",
+  "GET /users/{username}/received_events/public",
+  "GET /users/{username}/repos",
+  "GET /users/{username}/social_accounts",
+  "GET /users/{username}/ssh_signing_keys",
+  "GET /users/{username}/starred",
+  "GET /users/{username}/subscriptions"
+]));
+
+// pkg/dist-src/paginating-endpoints.js
+function isPaginatingEndpoint(arg) {
+  if (typeof arg === "string") {
+    return paginatingEndpoints.includes(arg);
+  } else {
+    return false;
+  }
+}
+
+// pkg/dist-src/index.js
+function paginateRest(octokit) {
+  return {
+    paginate: Object.assign(paginate.bind(null, octokit), {
+      iterator: iterator.bind(null, octokit)
+    })
+  };
+}
+paginateRest.VERSION = plugin_paginate_rest_dist_bundle_VERSION;
+
+
+;// CONCATENATED MODULE: ./node_modules/@actions/github/lib/utils.js
+
+
+// octokit + plugins
+
+
+
+const context = new Context();
+const baseUrl = getApiBaseUrl();
+const defaults = {
+    baseUrl,
+    request: {
+        agent: getProxyAgent(baseUrl),
+        fetch: getProxyFetch(baseUrl)
+    }
+};
+const GitHub = Octokit.plugin(restEndpointMethods, paginateRest).defaults(defaults);
+
+/**
+ * Convience function to correctly format Octokit Options to pass into the constructor.
+ *
+ * @param     token    the repo PAT or GITHUB_TOKEN
+ * @param     options  other options to set
+ */
+function getOctokitOptions(token, options) {
+    const opts = Object.assign({}, options || {}); // Shallow clone - don't mutate the object provided by the caller
+    // Auth
+    const auth = getAuthString(token, opts);
+    if (auth) {
+        opts.auth = auth;
+    }
+    // Orchestration ID
+    const userAgent = getUserAgentWithOrchestrationId(opts.userAgent);
+    if (userAgent) {
+        opts.userAgent = userAgent;
+    }
+    return opts;
+}
+//# sourceMappingURL=utils.js.map
+
+/***/ }),
+
 /***/ 8342:
 /***/ ((module) => {
 
@@ -68642,7 +74501,7 @@ module.exports = {"rE":"1.17.0"};
 /******/ 		// Execute the module function
 /******/ 		var threw = true;
 /******/ 		try {
-/******/ 			__webpack_modules__[moduleId](module, module.exports, __nccwpck_require__);
+/******/ 			__webpack_modules__[moduleId].call(module.exports, module, module.exports, __nccwpck_require__);
 /******/ 			threw = false;
 /******/ 		} finally {
 /******/ 			if(threw) delete __webpack_module_cache__[moduleId];
@@ -68768,8 +74627,8 @@ __nccwpck_require__.d(core_namespaceObject, {
 
 // EXTERNAL MODULE: external "node:crypto"
 var external_node_crypto_ = __nccwpck_require__(7598);
-;// CONCATENATED MODULE: external "os"
-const external_os_namespaceObject = require("os");
+// EXTERNAL MODULE: external "os"
+var external_os_ = __nccwpck_require__(857);
 ;// CONCATENATED MODULE: ./node_modules/@actions/core/lib/utils.js
 // We use any as a valid input type
 /* eslint-disable @typescript-eslint/no-explicit-any */
@@ -68844,7 +74703,7 @@ function toCommandProperties(annotationProperties) {
  */
 function issueCommand(command, properties, message) {
     const cmd = new Command(command, properties, message);
-    process.stdout.write(cmd.toString() + external_os_namespaceObject.EOL);
+    process.stdout.write(cmd.toString() + external_os_.EOL);
 }
 function issue(name, message = '') {
     issueCommand(name, {}, message);
@@ -68919,7 +74778,7 @@ function issueFileCommand(command, message) {
     if (!external_fs_.existsSync(filePath)) {
         throw new Error(`Missing file at path: ${filePath}`);
     }
-    external_fs_.appendFileSync(filePath, `${toCommandValue(message)}${external_os_namespaceObject.EOL}`, {
+    external_fs_.appendFileSync(filePath, `${toCommandValue(message)}${external_os_.EOL}`, {
         encoding: 'utf8'
     });
 }
@@ -68935,7 +74794,7 @@ function prepareKeyValueMessage(key, value) {
     if (convertedValue.includes(delimiter)) {
         throw new Error(`Unexpected input: value should not contain the delimiter "${delimiter}"`);
     }
-    return `${key}<<${delimiter}${external_os_namespaceObject.EOL}${convertedValue}${external_os_namespaceObject.EOL}${delimiter}`;
+    return `${key}<<${delimiter}${external_os_.EOL}${convertedValue}${external_os_.EOL}${delimiter}`;
 }
 //# sourceMappingURL=file-command.js.map
 // EXTERNAL MODULE: external "path"
@@ -69638,7 +75497,7 @@ class HttpClient {
             return proxyAgent;
         }
         const usingSsl = parsedUrl.protocol === 'https:';
-        proxyAgent = new undici/* ProxyAgent */.kT(Object.assign({ uri: proxyUrl.href, pipelining: !this._keepAlive ? 0 : 1 }, ((proxyUrl.username || proxyUrl.password) && {
+        proxyAgent = new undici.ProxyAgent(Object.assign({ uri: proxyUrl.href, pipelining: !this._keepAlive ? 0 : 1 }, ((proxyUrl.username || proxyUrl.password) && {
             token: `Basic ${Buffer.from(`${proxyUrl.username}:${proxyUrl.password}`).toString('base64')}`
         })));
         this._proxyAgentDispatcher = proxyAgent;
@@ -70019,7 +75878,7 @@ class Summary {
      * @returns {Summary} summary instance
      */
     addEOL() {
-        return this.addRaw(external_os_namespaceObject.EOL);
+        return this.addRaw(external_os_.EOL);
     }
     /**
      * Adds an HTML codeblock to the summary buffer
@@ -70743,13 +76602,13 @@ class ToolRunner extends external_events_.EventEmitter {
     _processLineBuffer(data, strBuffer, onLine) {
         try {
             let s = strBuffer + data.toString();
-            let n = s.indexOf(external_os_namespaceObject.EOL);
+            let n = s.indexOf(external_os_.EOL);
             while (n > -1) {
                 const line = s.substring(0, n);
                 onLine(line);
                 // the rest of the string ...
-                s = s.substring(n + external_os_namespaceObject.EOL.length);
-                n = s.indexOf(external_os_namespaceObject.EOL);
+                s = s.substring(n + external_os_.EOL.length);
+                n = s.indexOf(external_os_.EOL);
             }
             return s;
         }
@@ -71040,7 +76899,7 @@ class ToolRunner extends external_events_.EventEmitter {
                 }
                 const optionsNonNull = this._cloneExecOptions(this.options);
                 if (!optionsNonNull.silent && optionsNonNull.outStream) {
-                    optionsNonNull.outStream.write(this._getCommandString(optionsNonNull) + external_os_namespaceObject.EOL);
+                    optionsNonNull.outStream.write(this._getCommandString(optionsNonNull) + external_os_.EOL);
                 }
                 const state = new ExecState(optionsNonNull, this.toolPath);
                 state.on('debug', (message) => {
@@ -71379,8 +77238,8 @@ const getLinuxInfo = () => platform_awaiter(void 0, void 0, void 0, function* ()
         version
     };
 });
-const platform = external_os_namespaceObject.platform();
-const arch = external_os_namespaceObject.arch();
+const platform = external_os_.platform();
+const arch = external_os_.arch();
 const isWindows = platform === 'win32';
 const isMacOS = platform === 'darwin';
 const isLinux = platform === 'linux';
@@ -71561,7 +77420,7 @@ function setOutput(name, value) {
     if (filePath) {
         return issueFileCommand('OUTPUT', prepareKeyValueMessage(name, value));
     }
-    process.stdout.write(external_os_namespaceObject.EOL);
+    process.stdout.write(external_os_.EOL);
     issueCommand('set-output', { name }, toCommandValue(value));
 }
 /**
@@ -71629,7 +77488,7 @@ function notice(message, properties = {}) {
  * @param message info message
  */
 function info(message) {
-    process.stdout.write(message + external_os_namespaceObject.EOL);
+    process.stdout.write(message + external_os_.EOL);
 }
 /**
  * Begin an output group.
@@ -71898,7 +77757,7 @@ class LockHeldError extends SlipwayError {
     code = 'lock-held';
 }
 /** This session had the lock and lost it: another one may be at work. */
-class LockLostError extends SlipwayError {
+class LockLostError extends (/* unused pure expression or super */ null && (SlipwayError)) {
     code = 'lock-lost';
 }
 /** One or more checks did not pass. */
@@ -71943,38 +77802,76 @@ const systemClock = {
     },
 };
 
-// EXTERNAL MODULE: external "node:events"
-var external_node_events_ = __nccwpck_require__(8474);
-// EXTERNAL MODULE: external "node:net"
-var external_node_net_ = __nccwpck_require__(7030);
-// EXTERNAL MODULE: external "node:tls"
-var external_node_tls_ = __nccwpck_require__(1692);
-;// CONCATENATED MODULE: ./shared/src/model/secret.ts
+;// CONCATENATED MODULE: ./shared/src/shell/redact.ts
+/** What stands in place of a secret. */
+const MASK = '***';
 /**
- * A value that must never be shown. Everything that prints an object, joins it into a
- * string or serialises it gets `***`; only `reveal` gives the value, so a search for
- * `reveal(` lists every place where a secret leaves this type.
+ * Shorter values are not masked: `true`, `3000` or `prod` would blank half of every log, and hide nothing that
+ * could not be guessed. The README states this number.
  */
-class Secret {
-    #value;
-    constructor(value) {
-        this.#value = value;
+const MIN_SECRET_LENGTH = 6;
+/** Lines of a multi-line secret (a key, a certificate) are masked one by one, but not its short or structural lines. */
+const MIN_LINE_LENGTH = 8;
+const STRUCTURE = /^-----(BEGIN|END) [A-Z0-9 ]+-----$/;
+/** Every text under which a value may turn up again: itself, its lines, and the encodings that tools print. */
+function derivedForms(value) {
+    const forms = new Set();
+    const add = (text, least) => {
+        if (text.length >= least && !STRUCTURE.test(text))
+            forms.add(text);
+    };
+    const addEncodings = (text) => {
+        if (text.length < MIN_SECRET_LENGTH)
+            return;
+        add(text, MIN_SECRET_LENGTH);
+        add(JSON.stringify(text).slice(1, -1), MIN_SECRET_LENGTH);
+        add(encodeURIComponent(text.toWellFormed()), MIN_SECRET_LENGTH);
+        add(Buffer.from(text).toString('base64'), MIN_SECRET_LENGTH);
+        add(Buffer.from(text).toString('base64url'), MIN_SECRET_LENGTH);
+        // Compose doubles `$` in what it renders; shells show `'` as `'\''`.
+        add(text.replaceAll('$', '$$$$'), MIN_SECRET_LENGTH);
+        add(text.replaceAll("'", `'\\''`), MIN_SECRET_LENGTH);
+    };
+    addEncodings(value);
+    addEncodings(value.trim());
+    const lines = value.split(/\r\n|\r|\n/);
+    if (lines.length > 1)
+        for (const line of lines)
+            add(line.trim(), MIN_LINE_LENGTH);
+    return [...forms];
+}
+/** Replaces every known secret in a text by {@link MASK}. Add values before the first text that may hold them. */
+class Redactor {
+    #forms = new Set();
+    /** @returns the forms that were new, for the runner's own mask. */
+    add(value) {
+        const fresh = derivedForms(value).filter((form) => !this.#forms.has(form));
+        for (const form of fresh)
+            this.#forms.add(form);
+        return fresh;
     }
-    /** The value itself. For standard input, SSH authentication and HTTP headers; never for argv, logs or errors. */
-    reveal() {
-        return this.#value;
-    }
-    get isEmpty() {
-        return this.#value === '';
-    }
-    toString() {
-        return '***';
-    }
-    toJSON() {
-        return '***';
-    }
-    [Symbol.for('nodejs.util.inspect.custom')]() {
-        return 'Secret(***)';
+    redact(text) {
+        const hits = [];
+        for (const form of this.#forms) {
+            // Overlapping hits count too: two secrets that share an end must both go wholly.
+            for (let at = text.indexOf(form); at >= 0; at = text.indexOf(form, at + 1))
+                hits.push([at, at + form.length]);
+        }
+        if (hits.length === 0)
+            return text;
+        hits.sort((a, b) => a[0] - b[0]);
+        let result = '';
+        let shownUpTo = 0;
+        let maskedUpTo = -1;
+        for (const [start, end] of hits) {
+            if (start > maskedUpTo) {
+                result += text.slice(shownUpTo, start) + MASK;
+                maskedUpTo = end;
+            }
+            maskedUpTo = Math.max(maskedUpTo, end);
+            shownUpTo = maskedUpTo;
+        }
+        return result + text.slice(shownUpTo);
     }
 }
 
@@ -72023,6 +77920,274 @@ function inBrackets(error) {
     return message === '' ? '' : ` (${message})`;
 }
 
+;// CONCATENATED MODULE: ./shared/src/adapters/github.ts
+/**
+ * GitHub's API, for what the repository's page shows. It is beside the deploy, so nothing here rejects: whatever goes wrong
+ * is an answer with words for it, within the time that was given.
+ */
+
+
+
+
+const LIMITS = { limitSeconds: 10, attemptSeconds: 4, pauseSeconds: 0.5 };
+/** https://docs.github.com/rest/about-the-rest-api/api-versions */
+const API_VERSION = '2022-11-28';
+const HEADERS = { accept: 'application/vnd.github+json', 'x-github-api-version': API_VERSION };
+/** @param env of the runner: GITHUB_API_URL (another one on GitHub Enterprise Server), GITHUB_REPOSITORY */
+function openGithub(token, env, limits = {}) {
+    const connection = {
+        token,
+        baseUrl: (env['GITHUB_API_URL'] ?? '').replace(/\/+$/, '') || 'https://api.github.com',
+        repository: env['GITHUB_REPOSITORY'] ?? '',
+        limits: { ...LIMITS, ...limits },
+    };
+    return {
+        create: (request, limitSeconds) => call(connection, 'create a Deployment', limitSeconds, async (github, attempt) => {
+            // The attempt before got no answer, but may have got through: a second Deployment would stay for ever.
+            const made = attempt === 1 ? undefined : await findDeployment(github, request);
+            return made ?? createDeployment(github, request);
+        }),
+        find: (request, limitSeconds) => call(connection, 'list the Deployments', limitSeconds, (github) => findDeployment(github, request)),
+        setStatus: (deployment, status, limitSeconds) => call(connection, "set a Deployment's status", limitSeconds, (github) => setStatus(github, deployment, status)),
+    };
+}
+/**
+ * Loaded at the first call: the package reads the file of the event as it loads, and fails where that is broken. `eager`
+ * keeps it in the one file of the bundle.
+ */
+const loadLibrary = () => Promise.resolve(/* import() eager */).then(__nccwpck_require__.bind(__nccwpck_require__, 1845));
+async function createDeployment({ octokit, options }, request) {
+    const { data } = await octokit.rest.repos.createDeployment({
+        ...options,
+        ref: request.commit,
+        environment: request.environment,
+        task: request.task,
+        description: request.description,
+        payload: { ...request.payload },
+        // Else GitHub merges the default branch into what is deployed, or refuses while the commit's own checks, this very
+        // workflow among them, have not ended.
+        auto_merge: false,
+        required_contexts: [],
+    });
+    const id = readId(data);
+    if (id === undefined)
+        throw new UnusableAnswer();
+    return id;
+}
+async function findDeployment({ octokit, options }, request) {
+    const { data } = await octokit.rest.repos.listDeployments({
+        ...options,
+        sha: request.commit,
+        environment: request.environment,
+        task: request.task,
+        per_page: 100,
+    });
+    if (!Array.isArray(data))
+        throw new UnusableAnswer();
+    return readId(data.find((one) => hasPayload(one, request.payload)));
+}
+/** GitHub gives a payload back as it was given, or as JSON in a text. */
+function hasPayload(deployment, payload) {
+    const given = field(deployment, 'payload');
+    const found = typeof given === 'string' ? parse(given) : given;
+    return Object.entries(payload).every(([name, value]) => field(found, name) === value);
+}
+function parse(text) {
+    try {
+        return JSON.parse(text);
+    }
+    catch {
+        return undefined;
+    }
+}
+async function setStatus({ octokit, options }, deployment, { state, description, logUrl, environmentUrl }) {
+    const { data } = await octokit.rest.repos.createDeploymentStatus({
+        ...options,
+        deployment_id: deployment,
+        state,
+        description,
+        ...(logUrl === '' ? {} : { log_url: logUrl }),
+        ...(environmentUrl === '' ? {} : { environment_url: environmentUrl }),
+        // Those that were live before in the environment are not any more.
+        ...(state === 'success' ? { auto_inactive: true } : {}),
+    });
+    if (readId(data) === undefined)
+        throw new UnusableAnswer();
+    return undefined;
+}
+function readId(data) {
+    const id = field(data, 'id');
+    return typeof id === 'number' && Number.isSafeInteger(id) && id > 0 ? id : undefined;
+}
+/** An answer of success without what it must hold: cut off, or not GitHub's. */
+class UnusableAnswer extends Error {
+}
+async function call(connection, what, limitSeconds = connection.limits.limitSeconds, body) {
+    const { limits } = connection;
+    const deadlineMs = performance.now() + limitSeconds * 1000;
+    const unusable = findUnusable(connection);
+    if (unusable !== undefined)
+        return { ok: false, problem: unusable };
+    const library = await loadLibrary().catch(() => undefined);
+    if (library === undefined) {
+        const message = "The library for GitHub's API could not be loaded: is the file at GITHUB_EVENT_PATH whole?";
+        return { ok: false, problem: { message, hint: '', transient: false } };
+    }
+    for (let attempt = 1;; attempt++) {
+        const leftMs = Math.max(1, deadlineMs - performance.now());
+        const signal = AbortSignal.timeout(Math.ceil(Math.min(limits.attemptSeconds * 1000, leftMs)));
+        try {
+            return { ok: true, value: await body(github_open(library, connection, signal), attempt) };
+        }
+        catch (error) {
+            const problem = explain(error, what, connection, signal.aborted);
+            const pauseSeconds = Math.max(limits.pauseSeconds * 2 ** (attempt - 1), readRetryAfterSeconds(error));
+            const hasTime = performance.now() + pauseSeconds * 1000 < deadlineMs;
+            if (!problem.transient || !hasTime)
+                return { ok: false, problem };
+            await systemClock.sleep(pauseSeconds);
+        }
+    }
+}
+/** What would fail in ways that show more than they should, or reach someone else. */
+function findUnusable({ token, baseUrl, repository }) {
+    const problem = (message, hint) => ({ message, hint, transient: false });
+    // The HTTP library puts a header's value that it refuses into its error.
+    if (!/^[\x21-\x7e]+$/.test(token.reveal())) {
+        return problem('The input github-token holds no token.', 'Give it `${{ github.token }}`.');
+    }
+    if (!/^[\w.-]+\/[\w.-]+$/.test(repository)) {
+        return problem('The environment variable GITHUB_REPOSITORY does not name a repository.', '');
+    }
+    if (!URL.canParse(baseUrl) || !/^https?:\/\//.test(baseUrl)) {
+        return problem("The environment variable GITHUB_API_URL does not hold the address of GitHub's API.", '');
+    }
+    return undefined;
+}
+const quiet = () => undefined;
+/**
+ * The library prints headers of the answer to the log (that an operation is deprecated), where the runner could take them
+ * for commands. It has two loggers: the client's, and the request's.
+ */
+const log = { debug: quiet, info: quiet, warn: quiet, error: quiet };
+function github_open({ GitHub, getOctokitOptions }, { token, baseUrl, repository }, signal) {
+    const [owner = '', repo = ''] = repository.split('/');
+    return {
+        octokit: new GitHub(getOctokitOptions(token.reveal(), { baseUrl, userAgent: 'slipway', log })),
+        options: { owner, repo, headers: HEADERS, request: { signal, log } },
+    };
+}
+const PERMISSION_HINT = 'Add `deployments: write` under `permissions:` of the job (and `contents: read`, which is lost where there were no ' +
+    '`permissions:` before); the caller of a reusable workflow has to grant it too.';
+function explain(error, what, connection, timedOut) {
+    const { baseUrl, repository, token } = connection;
+    const problem = (message, hint, transient = false) => ({ message, hint, transient });
+    const host = new URL(baseUrl).host;
+    const response = field(error, 'response');
+    const status = field(response, 'status');
+    if (timedOut && typeof status !== 'number') {
+        return problem(`${host} did not answer in time when asked to ${what}.`, '', true);
+    }
+    if (error instanceof UnusableAnswer) {
+        return problem(`${host} gave no usable answer when asked to ${what}.`, '', true);
+    }
+    if (typeof status !== 'number') {
+        const code = /^[A-Z][A-Z0-9_]{1,40}$/.exec(findCode(error))?.[0];
+        return problem(`${host} could not be asked to ${what}${code === undefined ? '' : ` (${code})`}.`, '', true);
+    }
+    const said = quoteAnswer(response, token);
+    if (status === 429 || (status === 403 && isRateLimited(response))) {
+        return problem(`GitHub's rate limit is reached (${status}), so it did not ${what}${said}.`, '', true);
+    }
+    switch (status) {
+        case 401:
+            return problem(`GitHub does not accept the token (401)${said}.`, 'Give the input github-token `${{ github.token }}`; other tokens may have expired.');
+        case 403:
+            return problem(`The token of github-token may not ${what} in ${repository} (403)${said}.`, PERMISSION_HINT);
+        case 404:
+            return problem(`GitHub knows no repository ${repository}, or no such Deployment, for the token of github-token (404)${said}.`, PERMISSION_HINT);
+        case 409:
+        case 422:
+            return problem(`GitHub refused to ${what} (${status})${said}.`, 'Check the input environment, and that the commit is in this repository.');
+        default:
+            return problem(`GitHub answered ${status} when asked to ${what}${said}.`, '', status >= 500 || status === 408);
+    }
+}
+/** The innermost error that has a code: the libraries wrap it. */
+function findCode(error, depth = 0) {
+    const code = codeOf(error);
+    return code !== '' || depth > 5 || error === undefined ? code : findCode(field(error, 'cause'), depth + 1);
+}
+/** A rate limit looks like a missing permission: https://docs.github.com/rest/using-the-rest-api/rate-limits-for-the-rest-api */
+function isRateLimited(response) {
+    const headers = field(response, 'headers');
+    return field(headers, 'retry-after') !== undefined || field(headers, 'x-ratelimit-remaining') === '0';
+}
+function readRetryAfterSeconds(error) {
+    const seconds = Number(field(field(field(error, 'response'), 'headers'), 'retry-after') ?? 0);
+    return Number.isFinite(seconds) && seconds > 0 ? seconds : 0;
+}
+/** Nothing that GitHub writes in words has such a run of characters; tokens, keys and encodings do. */
+const OPAQUE = /[\w+/=.~%-]{20,}/g;
+/** No word of a sentence shares as much with a token by chance. */
+const REVEALING_LENGTH = 8;
+/** What the answer says, as ` (...)`: in words only, and not at all if it could show a piece of the token. */
+function quoteAnswer(response, token) {
+    const data = field(response, 'data');
+    const parts = [field(data, 'message'), field(field(field(data, 'errors'), '0'), 'message')];
+    const redactor = new Redactor();
+    redactor.add(token.reveal());
+    const text = redactor
+        .redact(parts.filter((part) => typeof part === 'string').join(': '))
+        .slice(0, 2000)
+        .replaceAll(OPAQUE, '…');
+    const words = excerpt(text, 200).replace(/[.\s]+$/, '');
+    return words === '' || sharesRun(words, token.reveal()) ? '' : ` (${words})`;
+}
+/** Also where something stands between the characters, or their case is another. */
+function sharesRun(text, secret) {
+    const [where, what] = [text, secret].map((one) => one.replaceAll(/[^A-Za-z0-9]/g, '').toLowerCase());
+    if (where === undefined || what === undefined)
+        return true;
+    const length = Math.min(REVEALING_LENGTH, what.length);
+    return Array.from({ length: what.length - length + 1 }, (_, at) => what.slice(at, at + length)).some((run) => where.includes(run));
+}
+
+// EXTERNAL MODULE: external "node:events"
+var external_node_events_ = __nccwpck_require__(8474);
+// EXTERNAL MODULE: external "node:net"
+var external_node_net_ = __nccwpck_require__(7030);
+// EXTERNAL MODULE: external "node:tls"
+var external_node_tls_ = __nccwpck_require__(1692);
+;// CONCATENATED MODULE: ./shared/src/model/secret.ts
+/**
+ * A value that must never be shown. Everything that prints an object, joins it into a
+ * string or serialises it gets `***`; only `reveal` gives the value, so a search for
+ * `reveal(` lists every place where a secret leaves this type.
+ */
+class Secret {
+    #value;
+    constructor(value) {
+        this.#value = value;
+    }
+    /** The value itself. For standard input, SSH authentication and HTTP headers; never for argv, logs or errors. */
+    reveal() {
+        return this.#value;
+    }
+    get isEmpty() {
+        return this.#value === '';
+    }
+    toString() {
+        return '***';
+    }
+    toJSON() {
+        return '***';
+    }
+    [Symbol.for('nodejs.util.inspect.custom')]() {
+        return 'Secret(***)';
+    }
+}
+
 ;// CONCATENATED MODULE: ./shared/src/adapters/http-client.ts
 /** HTTP, TCP and TLS connections, each made for one question and closed again. */
 
@@ -72048,7 +78213,7 @@ async function request(asked) {
     return bounded(asked, describeAddress(target.host, target.port), async (signal) => {
         const line = await openLine(asked, { ...target, tls: secure ? { serverName: name } : undefined }, signal);
         // One connection, made above: undici speaks HTTP on it and nothing else. Its own time-outs are off, the signal has ours.
-        const client = new undici/* Client */.Kj(url.origin, {
+        const client = new undici.Client(url.origin, {
             connect: (_options, callback) => {
                 if (isUsable(line.stream))
                     callback(null, line.stream);
@@ -72193,7 +78358,7 @@ async function bounded(asked, where, body) {
                 cause: error,
             });
         }
-        throw explain(error, where);
+        throw http_client_explain(error, where);
     }
 }
 async function readBody(stream, maxBytes) {
@@ -72274,7 +78439,7 @@ const CERTIFICATE_FAULTS = new Map([
         ],
     ],
 ]);
-function explain(error, where) {
+function http_client_explain(error, where) {
     if (error instanceof RequestError || error instanceof CancelledError)
         return error;
     // The SSH session's own words say best what it could not reach.
@@ -72369,7 +78534,7 @@ function describeHost(host) {
 
 ;// CONCATENATED MODULE: external "node:string_decoder"
 const external_node_string_decoder_namespaceObject = require("node:string_decoder");
-;// CONCATENATED MODULE: ./shared/src/adapters/command-output.ts
+;// CONCATENATED MODULE: ./shared/src/shell/command-output.ts
 /** What a command prints, collected and judged: the same over SSH and on this machine. */
 
 
@@ -74262,7 +80427,7 @@ const RESERVED = new Set([
  * A POSIX sh script with parameters. The script's text is a constant of ours; whatever varies comes in as `$1`, `$2`, ...
  * and is never part of the text.
  */
-function script(text, ...parameters) {
+function render_script(text, ...parameters) {
     return { words: ['sh', '-c', text, 'slipway', ...parameters] };
 }
 
@@ -74884,16 +81049,21 @@ class SshSession {
         this.#isClosing = true;
         if (this.#socket.closed)
             return;
-        const closed = new Promise((resolve) => {
+        // All that was written is on its way then; the server's own farewell would cost a round trip.
+        const sent = new Promise((resolve) => {
+            this.#socket.once('finish', resolve);
             this.#socket.once('close', () => {
                 resolve();
             });
         });
         this.#client.end();
-        // A server that does not answer is not waited for.
+        this.#socket.end();
+        // A server that takes nothing any more is not waited for.
         const timer = setTimeout(() => this.#socket.destroy(), 2000);
-        await closed;
+        await sent;
         clearTimeout(timer);
+        this.#socket.unref();
+        setTimeout(() => this.#socket.destroy(), 2000).unref();
     }
 }
 function hintForTimeout(exited) {
@@ -75765,7 +81935,7 @@ function isDynamicPattern(pattern, options) {
 	const scan = picomatch.scan(pattern);
 	return scan.isGlob || scan.negated;
 }
-function log(...tasks) {
+function dist_log(...tasks) {
 	console.log(`[tinyglobby ${(/* @__PURE__ */ new Date()).toLocaleTimeString("es")}]`, ...tasks);
 }
 function ensureStringArray(value) {
@@ -75845,7 +82015,7 @@ function buildCrawler(options, patterns) {
 		depthOffset: 0
 	};
 	const processed = processPatterns(options, patterns, props);
-	if (options.debug) log("internal processing patterns:", processed);
+	if (options.debug) dist_log("internal processing patterns:", processed);
 	const { absolute, caseSensitiveMatch, debug, dot, followSymbolicLinks, onlyDirectories } = options;
 	const root = props.root.replace(BACKSLASHES, "");
 	const matchOptions = {
@@ -75871,7 +82041,7 @@ function buildCrawler(options, patterns) {
 		filters: [debug ? (p, isDirectory) => {
 			const path = format(p, isDirectory);
 			const matches = matcher(path) && !ignore(path);
-			if (matches) log(`matched ${path}`);
+			if (matches) dist_log(`matched ${path}`);
 			return matches;
 		} : (p, isDirectory) => {
 			const path = format(p, isDirectory);
@@ -75879,7 +82049,7 @@ function buildCrawler(options, patterns) {
 		}],
 		exclude: debug ? (_, p) => {
 			const skipped = excludePredicate(_, p);
-			log(`${skipped ? "skipped" : "crawling"} ${p}`);
+			dist_log(`${skipped ? "skipped" : "crawling"} ${p}`);
 			return skipped;
 		} : excludePredicate,
 		fs: options.fs,
@@ -75894,7 +82064,7 @@ function buildCrawler(options, patterns) {
 		maxDepth,
 		signal: options.signal
 	}).crawl(root);
-	if (options.debug) log("internal properties:", {
+	if (options.debug) dist_log("internal properties:", {
 		...props,
 		root
 	});
@@ -75926,7 +82096,7 @@ function getOptions(options) {
 		stat: opts.fs.stat || external_fs_.stat,
 		statSync: opts.fs.statSync || external_fs_.statSync
 	});
-	if (opts.debug) log("globbing with options:", opts);
+	if (opts.debug) dist_log("globbing with options:", opts);
 	return opts;
 }
 function getCrawler(globInput, inputOptions = {}) {
@@ -76069,81 +82239,9 @@ function isInside(root, path) {
     return way === '' || (!way.startsWith(`..${external_node_path_namespaceObject.sep}`) && way !== '..' && !(0,external_node_path_namespaceObject.isAbsolute)(way));
 }
 
-;// CONCATENATED MODULE: ./shared/src/shell/redact.ts
-/** What stands in place of a secret. */
-const MASK = '***';
-/**
- * Shorter values are not masked: `true`, `3000` or `prod` would blank half of every log, and hide nothing that
- * could not be guessed. The README states this number.
- */
-const MIN_SECRET_LENGTH = 6;
-/** Lines of a multi-line secret (a key, a certificate) are masked one by one, but not its short or structural lines. */
-const MIN_LINE_LENGTH = 8;
-const STRUCTURE = /^-----(BEGIN|END) [A-Z0-9 ]+-----$/;
-/** Every text under which a value may turn up again: itself, its lines, and the encodings that tools print. */
-function derivedForms(value) {
-    const forms = new Set();
-    const add = (text, least) => {
-        if (text.length >= least && !STRUCTURE.test(text))
-            forms.add(text);
-    };
-    const addEncodings = (text) => {
-        if (text.length < MIN_SECRET_LENGTH)
-            return;
-        add(text, MIN_SECRET_LENGTH);
-        add(JSON.stringify(text).slice(1, -1), MIN_SECRET_LENGTH);
-        add(encodeURIComponent(text.toWellFormed()), MIN_SECRET_LENGTH);
-        add(Buffer.from(text).toString('base64'), MIN_SECRET_LENGTH);
-        add(Buffer.from(text).toString('base64url'), MIN_SECRET_LENGTH);
-        // Compose doubles `$` in what it renders; shells show `'` as `'\''`.
-        add(text.replaceAll('$', '$$$$'), MIN_SECRET_LENGTH);
-        add(text.replaceAll("'", `'\\''`), MIN_SECRET_LENGTH);
-    };
-    addEncodings(value);
-    addEncodings(value.trim());
-    const lines = value.split(/\r\n|\r|\n/);
-    if (lines.length > 1)
-        for (const line of lines)
-            add(line.trim(), MIN_LINE_LENGTH);
-    return [...forms];
-}
-/** Replaces every known secret in a text by {@link MASK}. Add values before the first text that may hold them. */
-class Redactor {
-    #forms = new Set();
-    /** @returns the forms that were new, for the runner's own mask. */
-    add(value) {
-        const fresh = derivedForms(value).filter((form) => !this.#forms.has(form));
-        for (const form of fresh)
-            this.#forms.add(form);
-        return fresh;
-    }
-    redact(text) {
-        const hits = [];
-        for (const form of this.#forms) {
-            // Overlapping hits count too: two secrets that share an end must both go wholly.
-            for (let at = text.indexOf(form); at >= 0; at = text.indexOf(form, at + 1))
-                hits.push([at, at + form.length]);
-        }
-        if (hits.length === 0)
-            return text;
-        hits.sort((a, b) => a[0] - b[0]);
-        let result = '';
-        let shownUpTo = 0;
-        let maskedUpTo = -1;
-        for (const [start, end] of hits) {
-            if (start > maskedUpTo) {
-                result += text.slice(shownUpTo, start) + MASK;
-                maskedUpTo = end;
-            }
-            maskedUpTo = Math.max(maskedUpTo, end);
-            shownUpTo = maskedUpTo;
-        }
-        return result + text.slice(shownUpTo);
-    }
-}
-
 ;// CONCATENATED MODULE: ./shared/src/start.ts
 /** The composition root: builds the ports, catches once, sets the exit code. */
+
 
 
 
@@ -76173,6 +82271,7 @@ async function start(run) {
             clock: systemClock,
             http: createHttp(),
             connect: (host, options = {}) => host.kind === 'local' ? openLocal(options, redact) : connectSsh(host, options, redact),
+            github: (token) => openGithub(token, process.env),
             workspace: openWorkspace(runner.context.workspace),
             signal: cancel.signal,
         });
@@ -76192,6 +82291,68 @@ function describeFailure(error) {
         return error.hint === '' ? error.message : `${error.message}\n${error.hint}`;
     // Not one of ours: a defect. The stack is what its report needs.
     return `Unexpected error in Slipway: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\nPlease report it with this text.`;
+}
+
+// EXTERNAL MODULE: external "node:util"
+var external_node_util_ = __nccwpck_require__(7975);
+;// CONCATENATED MODULE: ./shared/src/images/dial-ahead.ts
+/** More registries than a project names. */
+const MAX_HOSTS = 4;
+/** Whoever waited for the lock for long finds them closed by the other side. */
+const FRESH_MS = 5000;
+/** A registry that is not encrypted is tried both ways at once. */
+const EACH = 2;
+/**
+ * A session whose `dial` hands out connections that were opened ahead; each once. A wrong guess costs nothing: what was not
+ * taken is closed by `drop`.
+ */
+function dialAhead(session, hosts) {
+    const openedMs = performance.now();
+    const waiting = hosts.slice(0, MAX_HOSTS).flatMap(({ host, port }) => Array.from({ length: EACH }, () => {
+        const connection = session.dial(host, port);
+        connection.catch(() => undefined);
+        return { host, port, connection };
+    }));
+    const dial = (host, port) => {
+        const isFresh = performance.now() - openedMs < FRESH_MS;
+        const index = isFresh ? waiting.findIndex((one) => one.host === host && one.port === port) : -1;
+        const [taken] = index < 0 ? [] : waiting.splice(index, 1);
+        return taken?.connection ?? session.dial(host, port);
+    };
+    return {
+        session: {
+            where: session.where,
+            run: (command, options) => session.run(command, options),
+            start: (command) => session.start(command),
+            close: () => session.close(),
+            dial,
+        },
+        drop: () => {
+            for (const { connection } of waiting.splice(0)) {
+                connection.then((socket) => socket.destroy()).catch(() => undefined);
+            }
+        },
+    };
+}
+/**
+ * The registries that Compose files seem to name, without having been rendered. Docker Hub is not among them: it mostly has
+ * a mirror, or is asked for what is there.
+ *
+ * @param texts of Compose files, as the user wrote them.
+ */
+function guessRegistries(texts, variables) {
+    const references = texts.flatMap((text) => [...text.matchAll(/^\s*image:\s*["']?([^\s"'#]+)/gm)].map(([, reference = '']) => reference.replaceAll(/\$\{(\w+)(?::?[-?+]([^}]*))?\}|\$(\w+)/g, (_, name, fallback, plain) => variables[name ?? plain ?? ''] ?? fallback ?? '')));
+    const found = new Map();
+    for (const reference of references) {
+        // Docker's own rule: a first part with a dot or a port is a registry, everything else is a name on Docker Hub.
+        const [, host = '', port] = /^([a-z0-9](?:[a-z0-9.-]*[a-z0-9])?)(?::(\d{1,5}))?\//i.exec(reference) ?? [];
+        if (host === '' || (!host.includes('.') && port === undefined && host !== 'localhost'))
+            continue;
+        if (host === 'docker.io')
+            continue;
+        found.set(`${host}:${port ?? '443'}`, { host: host.toLowerCase(), port: Number(port ?? 443) });
+    }
+    return [...found.values()];
 }
 
 ;// CONCATENATED MODULE: ./shared/src/releases/layout.ts
@@ -76438,7 +82599,7 @@ function overlaps(a, b) {
  */
 function renderRunning(project) {
     return {
-        ...script(`id=$(docker ps -aq --filter "label=com.docker.compose.project=$1" --filter label=com.docker.compose.oneoff=False | head -n 1) || exit
+        ...render_script(`id=$(docker ps -aq --filter "label=com.docker.compose.project=$1" --filter label=com.docker.compose.oneoff=False | head -n 1) || exit
 label() { docker inspect --format "{{index .Config.Labels \\"com.docker.compose.project.$1\\"}}" "$id"; }
 directory=$(label working_dir) || exit
 files=$(label config_files) || exit
@@ -76467,49 +82628,13 @@ function splitRunning(stdout) {
 
 ;// CONCATENATED MODULE: ./shared/src/commands/store.ts
 
-
-/**
- * Takes the project's lock and keeps it for as long as lines come in on standard input: the kernel frees it when this
- * process ends, however it ends. Prints `locked` and the current release; exits 75 with the holder's note when it is held.
- *
- * @param holder one line that says who we are, for whoever has to wait.
- * @param token random; written down for {@link guardStep}.
- * @param leaseSeconds without a line for so long, it ends by itself: a link that was cut gives no end of input for hours.
- */
-function holdLock(layout, holder, leaseSeconds, token) {
-    return script(`umask 077
-mkdir -p "$1/releases" "$1/files" && chmod 700 "$1" && : >>"$1/step" || exit
-exec 9>>"$1/lock" || exit
-flock -n 9
-case $? in 0) ;; 1) cat "$1/lock"; exit 75 ;; *) exit 71 ;; esac
-printf '%s\\n' "$2" >"$1/lock"
-printf '%s' "$4" >"$1/session.new" && mv -T "$1/session.new" "$1/session" || exit
-printf 'locked %s\\n' "$(readlink "$1/current" || echo none)"
-# Whoever waits for a line must not keep the lock when this shell is gone: it closes the descriptor.
-while beat=$(exec 9>&-; timeout "$3" head -n 1) && [ -n "$beat" ]; do :; done`, layout.store, holder, String(leaseSeconds), token);
-}
-/** The answer of {@link guardStep} when somebody else has taken the lock meanwhile. */
-const LOCK_LOST = 76;
-/**
- * Something that changes the server, run only when nothing else does, and only while the lock is ours. A step may outlive
- * its session: when the link is cut, its `docker compose` goes on, and whoever puts things back must not work against it.
- * And a session may outlive its lock: a runner that was suspended does not know that another deploy has taken over.
- *
- * @param token as {@link holdLock} was given it. Exits 76 when the store names another one.
- */
-function guardStep(layout, token, step) {
-    const guarded = script(`[ "$(cat "$1")" = "$2" ] || { echo 'another session has taken the lock of this project' >&2; exit ${LOCK_LOST}; }
-shift 2
-exec "$@"`, layout.session, token, ...step.words);
-    return { ...step, words: ['flock', layout.step, ...guarded.words] };
-}
 /**
  * Unpacks a tar from standard input (`releases/ID/...`, `files/ADDRESS/...`) into the store. What is addressed by content
  * and already there is left alone; the release appears whole, by one rename.
  */
 function storeRelease(layout, releaseId, tar) {
     return {
-        ...script(`set -eu
+        ...render_script(`set -eu
 umask 077
 cd "$1"
 rm -rf incoming
@@ -76534,90 +82659,18 @@ sync releases || :`, layout.store, releaseId, String(tar.byteLength)),
         stdin: tar,
     };
 }
-/** Makes a release the current one, and `compose.yaml` in the project folder a link to it: the commit. */
-function pointCurrent(layout, releaseId) {
-    return script(`set -eu
-cd "$1"
-[ -f "releases/$2/compose.yaml" ] || { echo "release $2 is not in the store" >&2; exit 66; }
-rm -f .current.new
-ln -s "releases/$2" .current.new
-mv -T .current.new current
-sync . || :
-if [ "$(readlink ../compose.yaml || :)" != .slipway/current/compose.yaml ]; then
-  if [ -e ../compose.yaml ] || [ -L ../compose.yaml ]; then
-    kept=../compose.yaml.before-slipway
-    [ ! -e "$kept" ] || kept=$kept.$2
-    mv ../compose.yaml "$kept"
-  fi
-  ln -s .slipway/current/compose.yaml ../compose.yaml
-fi
-rm -f journal`, layout.store, releaseId);
-}
-/**
- * Takes {@link pointCurrent} back, where it came through and its answer did not, before what the release started is undone.
- *
- * @param previous the release that served before; undefined for a first deploy.
- */
-function withdrawCurrent(layout, releaseId, previous) {
-    return script(`set -eu
-cd "$1"
-[ "$(readlink current || :)" = "releases/$2" ] || exit 0
-if [ -n "$3" ]; then
-  rm -f .current.new
-  ln -s "releases/$3" .current.new
-  mv -T .current.new current
-else
-  rm -f current
-  if [ "$(readlink ../compose.yaml || :)" = .slipway/current/compose.yaml ]; then
-    rm -f ../compose.yaml
-    [ ! -e ../compose.yaml.before-slipway ] || mv ../compose.yaml.before-slipway ../compose.yaml
-  fi
-fi
-sync . || :`, layout.store, releaseId, previous ?? '');
-}
-/** Writes the journal of undo verbs before the first change. */
-function writeJournal(layout, text) {
-    return {
-        ...script(`set -eu
-umask 077
-cd "$1"
-cat >journal.new
-[ "$(wc -c <journal.new)" -eq "$2" ] || { echo "the journal arrived cut off" >&2; exit 74; }
-sync journal.new || :
-mv journal.new journal
-sync . || :`, layout.store, String(Buffer.byteLength(text))),
-        stdin: text,
-    };
-}
-/** Ends a transaction that was undone: the journal goes, and the release that did not make it. */
-function closeJournal(layout, releaseId) {
-    return script(`cd "$1" || exit
-[ "$(readlink current)" = "releases/$2" ] || rm -rf "releases/$2" || exit
-rm -f journal`, layout.store, releaseId);
-}
-/** Removes releases and shipped files that nothing kept points to. The current release is never removed, whatever is asked. */
-function pruneStore(layout, releases, files) {
-    return script(`set -eu
-cd "$1"
-shift
-current=$(readlink current || :)
-rm -rf .removed.* 2>/dev/null || :
-for p in "$@"; do
-  [ "$p" != "$current" ] && [ -e "$p" ] || continue
-  # By a rename first: what is half removed would count as a release, or as files that need not be shipped.
-  gone=.removed.$$.\${p##*/}
-  mv -T "$p" "$gone"
-  rm -rf "$gone" || echo "$PWD/$gone cannot be removed: a container has put files of another user there" >&2
-done`, layout.store, ...releases.filter(isReleaseId).map((id) => `releases/${id}`), ...files.filter((address) => /^[0-9a-f]{64}$/.test(address)).map((address) => `files/${address}`));
-}
 /** Makes the record of a project that ran before the current release; its Compose file in the project folder stays as it is. */
 function adoptCurrent(layout, releaseId) {
-    return script(`set -eu
+    return render_script(`set -eu
 cd "$1"
 rm -f .current.new
 ln -s "releases/$2" .current.new
 mv -T .current.new current
 sync . || :`, layout.store, releaseId);
+}
+/** Images that are about to be pulled: those of an interrupted deploy are nobody's. */
+function notePulling(layout, images) {
+    return render_script(`umask 077; store=$1; shift; printf '%s\\n' "$@" >>"$store/pulling"`, layout.store, ...images);
 }
 
 ;// CONCATENATED MODULE: ./shared/src/json.ts
@@ -76706,6 +82759,68 @@ function parseYaml(text) {
     // Compose reads `<<` merges; aliases are bounded by the library against exponential growth.
     return (0,dist/* parse */.qg)(text, { merge: true });
 }
+/** The one document of a text, located. Undefined where it is none or cannot be parsed. */
+function locateYaml(text) {
+    // `merge` is off: what is merged stands elsewhere.
+    const document = (0,dist/* parseDocument */.Tp)(text, { merge: false });
+    if (document.errors.length > 0 || document.contents === null)
+        return undefined;
+    return locate(document.contents);
+}
+function locate(node) {
+    const [start = 0, end = 0] = node?.range ?? [];
+    const common = {
+        kind: 'other',
+        isFlow: false,
+        start,
+        end,
+        text: '',
+        alias: '',
+        anchor: '',
+        entries: [],
+        items: [],
+    };
+    if ((0,dist/* isAlias */.Vj)(node))
+        return { ...common, alias: node.source };
+    const anchor = (0,dist/* isScalar */.jn)(node) || (0,dist/* isSeq */.oP)(node) || (0,dist/* isMap */.jh)(node) ? (node.anchor ?? '') : '';
+    if ((0,dist/* isScalar */.jn)(node)) {
+        return node.value === null
+            ? { ...common, anchor }
+            : { ...common, anchor, kind: 'text', text: node.source ?? JSON.stringify(node.value) };
+    }
+    if ((0,dist/* isSeq */.oP)(node)) {
+        const items = node.items.map((item) => locate(item));
+        return {
+            ...common,
+            anchor,
+            kind: 'list',
+            isFlow: node.flow === true,
+            items,
+            end: node.flow === true ? end : endOf(items, end),
+        };
+    }
+    if (!(0,dist/* isMap */.jh)(node))
+        return common;
+    const entries = node.items.flatMap(({ key, value }) => {
+        if (!(0,dist/* isScalar */.jn)(key) || !key.range)
+            return [];
+        const located = locate(value);
+        // A key without a value, or with nothing but an anchor, ends with itself.
+        return [
+            {
+                key: String(key.value),
+                start: key.range[0],
+                value: located.end > key.range[1] ? located : { ...located, end: key.range[1] },
+            },
+        ];
+    });
+    const last = endOf(entries.map((entry) => entry.value), end);
+    return { ...common, anchor, kind: 'map', isFlow: node.flow === true, entries, end: node.flow === true ? end : last };
+}
+/** The library lets a block collection end where the next thing begins; the comments between are not its own. */
+function endOf(children, otherwise) {
+    return children.length === 0 ? otherwise : Math.max(...children.map((child) => child.end));
+}
 
 ;// CONCATENATED MODULE: ./shared/src/compose/project.ts
 /** A rendered Compose project (`docker compose config`), read as far as Slipway needs it: pure. */
@@ -76741,6 +82856,16 @@ function readProject(raw) {
             image: readText(service, 'image'),
             hasBuild: readMember(service, 'build') !== undefined,
             dependsOn: readDependencies(service),
+            dependencies: readDependencyFlags(service),
+            router: readRouter(service),
+            containerName: readText(service, 'container_name'),
+            networkMode: readText(service, 'network_mode'),
+            networks: readNetworks(service),
+            joins: readJoins(service),
+            restartPolicy: readRestartPolicy(service),
+            updateConfig: readPace(service, 'update_config'),
+            rollbackConfig: readPace(service, 'rollback_config'),
+            hasHostPort: readList(service, 'ports').some((port) => readPort(port).length > 0),
             mounts: readList(service, 'volumes').map((mount) => ({
                 type: readText(mount, 'type'),
                 source: readText(mount, 'source'),
@@ -76773,6 +82898,84 @@ function readDependencies(service) {
                 : 'service_started',
         ];
     }));
+}
+function readDependencyFlags(service) {
+    return Object.fromEntries(Object.entries(readDependencies(service)).map(([name, condition]) => {
+        const how = readMember(readMember(service, 'depends_on'), name);
+        return [
+            name,
+            { condition, restart: readMember(how, 'restart') === true, required: readMember(how, 'required') !== false },
+        ];
+    }));
+}
+function readRouter(service) {
+    const extension = readMember(service, 'x-slipway');
+    const router = readText(extension, 'router');
+    if (router === '')
+        return undefined;
+    const port = readMember(extension, 'port');
+    return { service: router, port: port === undefined ? readOnlyExposed(service) : asPort(port) };
+}
+/** `expose` is rendered as texts: `3000`, `3000/tcp`, `4000-4002`, `53/udp` (measured with Compose 2.26). */
+function readOnlyExposed(service) {
+    const exposed = readList(service, 'expose');
+    const [only] = exposed;
+    if (exposed.length !== 1 || (typeof only !== 'string' && typeof only !== 'number'))
+        return undefined;
+    const digits = /^(\d{1,5})(?:\/tcp)?$/.exec(String(only))?.[1];
+    return digits === undefined ? undefined : asPort(Number(digits));
+}
+function asPort(value) {
+    return typeof value === 'number' && Number.isInteger(value) && value >= 1 && value <= 65_535 ? value : undefined;
+}
+function readNetworks(service) {
+    if (readText(service, 'network_mode') !== '')
+        return [];
+    const networks = readMember(service, 'networks');
+    if (isObject(networks))
+        return Object.keys(networks);
+    const names = readList(service, 'networks').filter((name) => typeof name === 'string');
+    return names.length > 0 ? names : ['default'];
+}
+function readJoins(service) {
+    const modes = ['network_mode', 'pid', 'ipc'].map((key) => readText(service, key));
+    const volumes = readList(service, 'volumes_from').map((from) => (typeof from === 'string' ? from : ''));
+    return [
+        ...new Set([
+            ...modes.flatMap((mode) => /^service:(.+)$/.exec(mode)?.[1] ?? []),
+            ...volumes
+                .filter((from) => from !== '' && !from.startsWith('container:'))
+                .map((from) => from.split(':')[0] ?? ''),
+        ]),
+    ];
+}
+/**
+ * `deploy.restart_policy` wins over `restart`, also when it is empty; `any` and `none` become `always` and `no`, other words
+ * are passed on; the number behind the colon is 0 where it is none (measured with Compose 2.26 and Engine 26.1).
+ */
+function readRestartPolicy(service) {
+    const policy = readMember(readMember(service, 'deploy'), 'restart_policy');
+    const [word = '', digits = ''] = isObject(policy)
+        ? [readText(policy, 'condition'), String(readNumber(policy, 'max_attempts'))]
+        : readText(service, 'restart').split(':');
+    const name = word === 'any' ? 'always' : word === 'none' || word === '' ? 'no' : word;
+    const attempts = /^\d+$/.test(digits) ? Number(digits) : 0;
+    return name === 'on-failure' && attempts > 0 ? `on-failure:${attempts}` : name;
+}
+function readPace(service, key) {
+    const config = readMember(readMember(service, 'deploy'), key);
+    if (!isObject(config))
+        return undefined;
+    const count = readMember(config, 'parallelism');
+    const ratio = readMember(config, 'max_failure_ratio');
+    return {
+        parallelism: typeof count === 'number' && Number.isInteger(count) && count >= 0 ? count : undefined,
+        delaySeconds: parseGoDuration(readText(config, 'delay')),
+        monitorSeconds: parseGoDuration(readText(config, 'monitor')),
+        order: readText(config, 'order'),
+        failureAction: readText(config, 'failure_action'),
+        maxFailureRatio: typeof ratio === 'number' ? ratio : undefined,
+    };
 }
 function readReplicas(service) {
     const deploy = readMember(readMember(service, 'deploy'), 'replicas');
@@ -76872,8 +83075,8 @@ function isAdoptable(facts) {
  * @returns the facts as they are then.
  * @throws PreflightError when those files cannot be read: a failed deploy could not be put back.
  */
-async function adoptProject(project, facts, layout, session, clock, signal) {
-    const running = await renderWhatRuns(project, layout, session, signal);
+async function adoptProject(project, facts, layout, remote, clock, signal) {
+    const running = await renderWhatRuns(project, layout, remote, signal);
     const release = {
         id: makeReleaseId(clock.now(), '', 'adopted'),
         project,
@@ -76900,18 +83103,18 @@ async function adoptProject(project, facts, layout, session, clock, signal) {
         { path: `releases/${release.id}/env`, content: '' },
         { path: `releases/${release.id}/release.json`, content: JSON.stringify(release) },
     ]);
-    await session.run(storeRelease(layout, release.id, tar), {
+    await remote.run(storeRelease(layout, release.id, tar), {
         purpose: 'record the running project as a release',
         signal,
     });
-    await session.run(adoptCurrent(layout, release.id), { purpose: 'make that record the current release', signal });
+    await remote.run(adoptCurrent(layout, release.id), { purpose: 'make that record the current release', signal });
     return { ...facts, current: release.id, currentCompose: compose, releases: [...facts.releases, release] };
 }
-async function renderWhatRuns(project, layout, session, signal) {
-    const refuse = (message, hint) => new PreflightError(session.where, [{ message, hint }]);
+async function renderWhatRuns(project, layout, remote, signal) {
+    const refuse = (message, hint) => new PreflightError(remote.where, [{ message, hint }]);
     let answer;
     try {
-        const { stdout } = await session.run(renderRunning(project), {
+        const { stdout } = await remote.run(renderRunning(project), {
             purpose: 'read the Compose files of the running project',
             signal,
         });
@@ -76934,406 +83137,193 @@ async function renderWhatRuns(project, layout, session, signal) {
     return parseProject(rendered);
 }
 
-;// CONCATENATED MODULE: ./shared/src/releases/journal.ts
-/** The journal of an unfinished transaction: verbs and arguments, never shell text, never a secret. Pure. */
+;// CONCATENATED MODULE: ./shared/src/compose/rewrite.ts
+/** From what Compose rendered in the staging folder to the release's own, self-contained Compose file: pure. */
 
 
-/** A deploy may ask its services for a long farewell (`stop_grace_period`); an hour is more than that. */
-const MAX_TIMEOUT_SECONDS = 3600;
+
+const NOT_RELEASED = new Set(['build', 'profiles', 'env_file', 'develop']);
 /**
- * The way back of some steps. First what is new goes, so that its ports and volumes are free; then what was there is put
- * back, all of it by one verb: made in one go and started in the order of the steps, since a service may need another one.
+ * Points mounts, configs and secrets from the staging folder to their final places, and drops what a release must not
+ * have: `build` (a release runs the image), `profiles` (what was chosen is what is in the release), `env_file` (already in
+ * `environment`), `develop`, and dependencies that are not in the release (`required: false` on a service of another profile:
+ * Compose 2.26 renders them, and then refuses what it has rendered).
  */
-function planUndo(steps) {
-    const verbs = steps.flatMap((step) => (step.kind === 'run' ? step.undo : []));
-    const restores = verbs.filter((verb) => verb.verb === 'restore-services');
-    const merged = [...Map.groupBy(restores, (verb) => verb.release)].map(([release, own]) => ({
-        verb: 'restore-services',
-        release,
-        services: [...new Set(own.flatMap((verb) => verb.services))],
-        awaited: [...new Set(own.flatMap((verb) => verb.awaited))],
-    }));
-    return [
-        ...verbs.filter((verb) => verb.verb === 'remove-services').reverse(),
-        ...merged,
-        ...verbs.filter((verb) => verb.verb === 'remove-networks').reverse(),
-    ];
-}
-function renderJournal(journal) {
-    return `${JSON.stringify({ version: 1, ...journal })}\n`;
-}
-/** @throws SyntaxError when it is not one: nothing in it is carried out then. */
-function parseJournal(text) {
-    const value = parseJson(text);
-    const release = readText(value, 'release');
-    const previous = readText(value, 'previous');
-    const undo = readMember(value, 'undo');
-    if (readMember(value, 'version') !== 1 ||
-        !NAME.test(readText(value, 'project')) ||
-        !isReleaseId(release) ||
-        (previous !== '' && !isReleaseId(previous)) ||
-        !Array.isArray(undo)) {
-        throw new SyntaxError('not a journal of this version');
+function relocateProject(project, stagingRoot, relocate) {
+    const findings = [];
+    // `../data` leads out of the workspace, and must not become a folder beside the staging one.
+    const outer = /^.*?\/slipway\.[A-Za-z0-9]{8}(?=\/|$)/.exec(stagingRoot)?.[0] ?? stagingRoot;
+    const move = (path, isWritable) => {
+        if (path !== outer && !path.startsWith(`${outer}/`))
+            return { path, shipped: false };
+        // Compose doubles `$` in what it renders, and reads it so again.
+        const moved = relocate(path.replaceAll('$$', '$'), isWritable);
+        if ('path' in moved)
+            return { ...moved, path: moved.path.replaceAll('$', '$$$$') };
+        findings.push(moved.finding);
+        return { path, shipped: false };
+    };
+    const moveMount = (mount) => {
+        const { path: source, shipped } = move(readText(mount, 'source'), readMember(mount, 'read_only') !== true);
+        return { ...mount, source, ...(shipped ? { read_only: true } : {}) };
+    };
+    const services = mapValues(readMember(project.raw, 'services'), (service) => {
+        const rest = Object.fromEntries(Object.entries(service)
+            .filter(([key]) => !NOT_RELEASED.has(key))
+            .map(([key, value]) => [key, key === 'depends_on' ? keepPresent(value, project) : value]));
+        const volumes = rest['volumes'];
+        if (!Array.isArray(volumes))
+            return rest;
+        return {
+            ...rest,
+            volumes: volumes.map((mount) => isObject(mount) && mount['type'] === 'bind' ? moveMount(mount) : mount),
+        };
+    });
+    const moveFile = (entry) => typeof entry['file'] === 'string' ? { ...entry, file: move(entry['file'], false).path } : entry;
+    const raw = { ...project.raw, services };
+    for (const kind of ['configs', 'secrets']) {
+        if (!isObject(raw[kind]))
+            continue;
+        raw[kind] = mapValues(raw[kind], moveFile);
+        for (const [name, entry] of Object.entries(raw[kind])) {
+            if (readText(entry, 'environment') !== '')
+                findings.push(refuseEnvironment(kind, name));
+        }
     }
-    const timeoutSeconds = readNumber(value, 'timeoutSeconds');
+    raw['services'] = mapValues(raw['services'], (service) => labelContent(service, raw));
+    if (findings.length === 0) {
+        for (const place of findStrings(raw, outer)) {
+            findings.push({
+                message: `${place} points to a file of the workspace, and Slipway does not know how to ship that.`,
+                hint: 'Use a bind mount, a config or a secret for it.',
+            });
+        }
+    }
+    return { raw, findings };
+}
+function keepPresent(dependencies, { services }) {
+    if (!isObject(dependencies))
+        return dependencies;
+    const names = new Set(services.map((service) => service.name));
+    return Object.fromEntries(Object.entries(dependencies).filter(([name]) => names.has(name)));
+}
+/** Measured with Compose 2.26 and 2.40: the rendered file keeps the variable's name only, and `up` would need its value again. */
+function refuseEnvironment(kind, name) {
     return {
-        project: readText(value, 'project'),
-        release,
-        previous,
-        runUrl: readText(value, 'runUrl'),
-        actor: readText(value, 'actor'),
-        timeoutSeconds: Math.min(Math.max(timeoutSeconds, 60), MAX_TIMEOUT_SECONDS),
-        undo: readList(value, 'undo').map(parseVerb),
+        message: `${kind}.${name} takes its value from an environment variable, which a release does not keep.`,
+        hint: "Use `file:`, and ship it with the input files, or put the variable into the service's `environment`.",
     };
-}
-/** Compose's own rule for names of services, without those that a program would take for an option; networks fit it too. */
-const NAME = /^[a-zA-Z0-9._][a-zA-Z0-9._-]*$/;
-function parseVerb(value) {
-    const names = (key) => {
-        const list = readList(value, key);
-        if (list.length === 0 || !list.every((name) => typeof name === 'string' && NAME.test(name))) {
-            throw new SyntaxError(`a verb of the journal has unusable ${key}`);
-        }
-        return [...list];
-    };
-    switch (readText(value, 'verb')) {
-        case 'restore-services': {
-            const release = readText(value, 'release');
-            if (!isReleaseId(release))
-                throw new SyntaxError('a verb of the journal names no release');
-            const services = names('services');
-            const awaited = readList(value, 'awaited').filter((name) => typeof name === 'string');
-            return {
-                verb: 'restore-services',
-                release,
-                services,
-                awaited: awaited.filter((name) => services.includes(name)),
-            };
-        }
-        case 'remove-services':
-            return { verb: 'remove-services', services: names('services') };
-        case 'remove-networks':
-            return { verb: 'remove-networks', networks: names('networks') };
-        default:
-            throw new SyntaxError('a verb of the journal is not known');
-    }
-}
-
-;// CONCATENATED MODULE: ./shared/src/commands/compose.ts
-
-function composeWords(target, file, ...words) {
-    const { project, projectDirectory } = target;
-    return [
-        'docker',
-        'compose',
-        '--ansi',
-        'never',
-        '--project-name',
-        project,
-        '--project-directory',
-        projectDirectory,
-        '--file',
-        file,
-        ...words,
-    ];
-}
-/** How long a service that others wait for may take until it is healthy, before they are started all the same. */
-const AWAIT_SECONDS = 60;
-/**
- * Creates or recreates these services, then starts them in this order. Images are there already and pinned, so nothing is
- * pulled or built.
- *
- * Not by `up`, for two reasons that were measured with Compose 2.26 and 2.40. `up` starts every ended one-shot service
- * again that one of these depends on: a migration of the old release would run on the way back. And `up --no-deps` strips
- * `depends_on` before it hashes the configuration, so that the next plain `docker compose up -d` would recreate what runs.
- *
- * @param awaited those of them for which the next ones wait until they are healthy
- */
-function startServices(target, file, services, awaited = []) {
-    return script(`set -f
-project=$1 limit=$2 count=$3
-shift 3
-services= awaited=' '
-while [ "$count" -gt 0 ]; do services="$services $1"; shift; count=$((count - 1)); done
-count=$1
-shift
-while [ "$count" -gt 0 ]; do awaited="$awaited$1 "; shift; count=$((count - 1)); done
-"$@" $services || exit
-for s in $services; do
-  ids=$(docker ps -aq --filter "label=com.docker.compose.project=$project" --filter "label=com.docker.compose.service=$s" --filter label=com.docker.compose.oneoff=False) || exit
-  [ -n "$ids" ] || continue
-  echo "starting $s"
-  docker start $ids >/dev/null || exit
-  case $awaited in *" $s "*) ;; *) continue ;; esac
-  left=$limit
-  while [ "$left" -gt 0 ]; do
-    unready=$(docker inspect --format '{{if .State.Health}}{{.State.Health.Status}}{{end}}' $ids | grep -v '^healthy$' | grep -c .)
-    [ "$unready" != 0 ] || break
-    sleep 1
-    left=$((left - 1))
-  done
-done`, target.project, String(AWAIT_SECONDS), String(services.length), ...services, String(awaited.length), ...awaited, ...composeWords(target, file, 'create', '--no-build', '--pull', 'never'));
-}
-function stopServices(target, file, services) {
-    return { words: composeWords(target, file, 'stop', ...services) };
-}
-/** The configuration hash of each service of a rendered file given on standard input: lines `service hash`. */
-function hashServices(target, rendered) {
-    return { words: composeWords(target, '-', 'config', '--hash', '*'), stdin: rendered };
-}
-
-;// CONCATENATED MODULE: ./shared/src/commands/undo.ts
-
-
-
-/** What a verb of the journal does. Every one may be carried out again, and on what was never done. */
-function renderUndo(verb, target, layout) {
-    switch (verb.verb) {
-        case 'restore-services':
-            return startServices(target, releaseComposeFile(layout, verb.release), verb.services, verb.awaited);
-        case 'remove-services':
-            return removeServices(target, verb.services);
-        case 'remove-networks':
-            return removeNetworks(target, verb.networks);
-    }
-}
-/** Stops (as each asked to be stopped) and removes the replicas of services; volumes stay, and what `compose run` made. */
-function removeServices(target, services) {
-    return script(`project=$1
-shift
-for s in "$@"; do
-  ids=$(docker ps -aq --filter "label=com.docker.compose.project=$project" --filter "label=com.docker.compose.service=$s" --filter label=com.docker.compose.oneoff=False) || exit
-  [ -n "$ids" ] || continue
-  docker stop $ids && docker rm -f $ids || exit
-done`, target.project, ...services);
-}
-/** Removes networks of this project that nothing is connected to. One of somebody else may have the same name. */
-function removeNetworks(target, networks) {
-    return script(`project=$1
-shift
-for n in "$@"; do
-  facts=$(docker network inspect --format '{{index .Labels "com.docker.compose.project"}} {{len .Containers}}' "$n" 2>/dev/null) || continue
-  [ "$facts" = "$project 0" ] || continue
-  docker network rm "$n" || exit
-done`, target.project, ...networks);
-}
-/** Why an undo verb is there, for people. */
-function describeUndo(verb) {
-    switch (verb.verb) {
-        case 'restore-services':
-            return `put back ${verb.services.join(', ')} of release ${verb.release}`;
-        case 'remove-services':
-            return `remove ${verb.services.join(', ')}, which did not exist before`;
-        case 'remove-networks':
-            return `remove the networks ${verb.networks.join(', ')}`;
-    }
-}
-
-;// CONCATENATED MODULE: ./shared/src/transaction/execute.ts
-
-
-
-
-async function executeTransaction(transaction, context) {
-    const { reporter, clock, layout, target, signal } = context;
-    const timeline = [];
-    const journal = {
-        project: target.project,
-        release: transaction.release,
-        previous: transaction.previous ?? '',
-        runUrl: transaction.runUrl,
-        actor: transaction.actor,
-        timeoutSeconds: Math.max(180, ...transaction.steps.map((step) => step.timeoutSeconds)),
-        undo: planUndo(transaction.steps),
-    };
-    // Every verb may be carried out on what was never done, so the whole way back is written before the first change.
-    await runGuarded(writeJournal(layout, renderJournal(journal)), { purpose: 'write the journal', signal }, context);
-    let pointing = false;
-    try {
-        for (const step of transaction.steps) {
-            const started = clock.monotonicMs();
-            const record = (ok) => {
-                timeline.push({ id: step.id, title: step.title, seconds: (clock.monotonicMs() - started) / 1000, ok });
-            };
-            reporter.line(`- ${step.title}`);
-            try {
-                if (step.kind === 'hold')
-                    await transaction.hold(step, signal);
-                else {
-                    const { title: purpose, timeoutSeconds } = step;
-                    await runGuarded(step.do, {
-                        purpose,
-                        timeoutSeconds,
-                        signal,
-                        onLine: (line) => {
-                            showProgress(line, reporter);
-                        },
-                    }, context);
-                }
-                record(true);
-                reporter.line(reporter.palette.quiet(`  ${((clock.monotonicMs() - started) / 1000).toFixed(1)} s`));
-            }
-            catch (error) {
-                record(false);
-                throw error;
-            }
-        }
-        if (signal.aborted)
-            throw new CancelledError('The workflow was cancelled.', '');
-        pointing = true;
-        await runGuarded(pointCurrent(layout, transaction.release), { purpose: 'make the release the current one' }, context);
-        return { kind: 'committed', timeline };
-    }
-    catch (cause) {
-        if (cause instanceof LockLostError)
-            return { kind: 'overtaken', cause, timeline };
-        try {
-            const withdrawn = pointing ? await withdraw(transaction, context) : [];
-            // What is current stays as it is then: a release must not lose its containers while the store says that it serves.
-            if (withdrawn.length > 0)
-                return { kind: 'undone', cause, timeline, unrestored: withdrawn };
-            return { kind: 'undone', cause, timeline, unrestored: await undo(journal, context) };
-        }
-        catch (error) {
-            if (error instanceof LockLostError)
-                return { kind: 'overtaken', cause: error, timeline };
-            throw error;
-        }
-    }
 }
 /**
- * Changes the server, under the guard of the lock.
- *
- * @throws LockLostError when another session has it; whatever Session.run throws.
+ * Compose's hash of a service leaves out what its configs and secrets hold (measured with Compose 2.26 and 2.40), so a
+ * changed file would recreate nothing. This label changes with it: a file is named by its content.
  */
-async function runGuarded(command, options, { session, layout, token }) {
-    try {
-        await session.run(guardStep(layout, token, command), options);
-    }
-    catch (error) {
-        if (!(error instanceof CommandError && error.exitCode === LOCK_LOST))
-            throw error;
-        throw new LockLostError(`This session has lost the project's lock at ${session.where}: it was not heard of for a while, and another one took over.`, 'That one first puts back what was under way here; its log says what serves. Run this again when it has ended.', { cause: error });
-    }
+const CONTENT_LABEL = 'io.slipway.content';
+function labelContent(service, raw) {
+    const used = ['configs', 'secrets'].flatMap((kind) => readList(service, kind).map((use) => readMember(readMember(raw, kind), readText(use, 'source')) ?? null));
+    if (used.length === 0)
+        return service;
+    const labels = readMember(service, 'labels');
+    const digest = (0,external_node_crypto_.createHash)('sha256').update(JSON.stringify(used)).digest('hex').slice(0, 16);
+    return { ...service, labels: { ...(isObject(labels) ? labels : {}), [CONTENT_LABEL]: digest } };
 }
-/** Compose's advice on orphans is not for here: Slipway removes what leaves the project itself, after the commit. */
-function showProgress(line, reporter) {
-    if (!line.includes('Found orphan containers'))
-        reporter.remote(`  ${line}`);
+/** Every service's image replaced by the pinned one. */
+function pinImages(raw, images) {
+    return {
+        ...raw,
+        services: mapValues(readMember(raw, 'services'), (service, name) => ({
+            ...service,
+            image: images[name] ?? readText(service, 'image'),
+        })),
+    };
 }
-/** The last command failed, or its answer was lost: the release may be the current one already. */
-async function withdraw({ release, previous }, context) {
-    try {
-        const command = withdrawCurrent(context.layout, release, previous);
-        await runGuarded(command, { purpose: 'make the old release the current one' }, context);
+/** Services with a folder of the server mounted read-only, in the place of what they mount there themselves. */
+function mountFolders(raw, mounts) {
+    return {
+        ...raw,
+        services: mapValues(readMember(raw, 'services'), (service, name) => {
+            const mount = mounts[name];
+            if (mount === undefined)
+                return service;
+            const others = readList(service, 'volumes').filter((one) => readText(one, 'target') !== mount.target);
+            return { ...service, volumes: [...others, { type: 'bind', ...mount, read_only: true }] };
+        }),
+    };
+}
+function mapValues(entries, change) {
+    if (!isObject(entries))
+        return {};
+    return Object.fromEntries(Object.entries(entries).map(([name, entry]) => [name, isObject(entry) ? change(entry, name) : entry]));
+}
+/** The paths (`services.web.label_file`) of every text that still names the staging folder. */
+function findStrings(value, needle, path = '') {
+    if (typeof value === 'string')
+        return value.includes(needle) ? [path] : [];
+    if (typeof value !== 'object' || value === null)
         return [];
-    }
-    catch (error) {
-        if (error instanceof LockLostError)
-            throw error;
-        return [`make ${previous ?? 'no release'} the current one: ${describeError(error)}`];
-    }
+    return Object.entries(value).flatMap(([key, member]) => findStrings(member, needle, path === '' ? key : `${path}.${key}`));
 }
-function describeError(error) {
-    return error instanceof Error ? error.message : String(error);
-}
-/** Three tries: a step that was stopped half-way may still be at work in the Docker daemon. */
-const UNDO_TRIES = 3;
-/**
- * Carries out a journal and closes it. Also for what a killed session left behind. Not cancellable: it is the way back.
- *
- * @returns what could not be undone. The journal stays then, for the next session.
- * @throws LockLostError
- */
-async function undo(journal, context) {
-    const { reporter, target, layout } = context;
-    const unrestored = [];
-    for (const verb of journal.undo) {
-        const title = describeUndo(verb);
-        reporter.line(`- ${title}`);
-        const problem = await undoOne(renderUndo(verb, target, layout), title, journal.timeoutSeconds, context);
-        if (problem !== undefined)
-            unrestored.push(`${title}: ${problem}`);
-    }
-    if (unrestored.length > 0)
-        return unrestored;
-    try {
-        await runGuarded(closeJournal(layout, journal.release), { purpose: 'close the journal' }, context);
-        return [];
-    }
-    catch (error) {
-        if (error instanceof LockLostError)
-            throw error;
-        return [`close the journal: ${describeError(error)}`];
-    }
-}
-/** @returns why it did not work, after all tries. */
-async function undoOne(command, purpose, timeoutSeconds, context) {
-    const { reporter, clock } = context;
-    for (let attempt = 1;; attempt++) {
-        try {
-            const onLine = (line) => {
-                showProgress(line, reporter);
-            };
-            await runGuarded(command, { purpose, timeoutSeconds, onLine }, context);
-            return undefined;
+
+;// CONCATENATED MODULE: ./shared/src/compose/difference.ts
+/** Why a service differs from the release that runs: names of what changed, never a value (values may be secrets). */
+
+
+
+const NAMED_MEMBERS = new Set([
+    'environment',
+    'labels',
+    'networks',
+    'depends_on',
+    'configs',
+    'secrets',
+    'sysctls',
+    'ulimits',
+    'extra_hosts',
+    'annotations',
+]);
+/** `['image', 'environment LOG_LEVEL', 'file nginx']`; empty when nothing differs. */
+function explainDifference(before, after) {
+    if (!isObject(before) || !isObject(after))
+        return ['definition'];
+    return changedKeys(before, after).flatMap((key) => {
+        const [was, is] = [before[key], after[key]];
+        if (NAMED_MEMBERS.has(key) && isObject(was ?? {}) && isObject(is ?? {})) {
+            return changedKeys((was ?? {}), (is ?? {})).map((name) => name === CONTENT_LABEL ? 'what its configs or secrets hold' : `${key} ${name}`);
         }
-        catch (error) {
-            if (error instanceof LockLostError)
-                throw error;
-            const mayWork = error instanceof CommandError || error instanceof TimeoutError;
-            if (!mayWork || attempt === UNDO_TRIES)
-                return describeError(error);
-            await clock.sleep(attempt);
-        }
-    }
-}
-
-;// CONCATENATED MODULE: ./shared/src/transaction/recover.ts
-/** Puts right what an interrupted session left behind. */
-
-
-
-
-/**
- * Ends what a journal on the server tells of: undoes it, unless the release it speaks of had become the current one. The
- * caller holds the lock.
- *
- * @throws ReleaseError when something could not be undone; SyntaxError when the journal cannot be read.
- */
-async function recover({ journal: text, current }, context) {
-    const { session, reporter, layout, target, token } = context;
-    const journal = readJournal(text, context);
-    const { release, runUrl } = journal;
-    if (journal.project !== target.project) {
-        throw new ReleaseError(`An interrupted deploy of another project, ${journal.project}, left its journal in ${layout.project}.`, `Deploy ${journal.project} again first; and give each project a folder of its own (input path).`);
-    }
-    if (current === release) {
-        await session.run(guardStep(layout, token, closeJournal(layout, release)), {
-            purpose: 'close the journal of a release that is live',
-        });
-        return { release, verdict: 'committed', restored: [] };
-    }
-    return reporter.group(`Put back what an interrupted deploy (${release}) left behind`, async () => {
-        const unrestored = await undo(journal, context);
-        if (unrestored.length > 0) {
-            throw new ReleaseError(`The deploy of ${release}${runUrl === '' ? '' : ` (${runUrl})`} was interrupted, and could not be put back:\n${unrestored.join('\n')}`, `Look at the server. The next session tries again. If all is well there, or you have put it right by hand, make an end of it: ${forget(layout)}`);
-        }
-        const restored = journal.undo.flatMap((verb) => (verb.verb === 'restore-services' ? verb.services : []));
-        return { release, verdict: 'undone', restored };
+        if (key === 'volumes')
+            return explainMounts(was, is);
+        return [key];
     });
 }
-function readJournal(text, { session, layout }) {
-    try {
-        return parseJournal(text);
-    }
-    catch (cause) {
-        throw new ReleaseError(`A deploy was interrupted at ${session.where}, and its journal ${layout.journal} cannot be read: ${cause instanceof Error ? cause.message : ''}.`, `Compare \`docker compose ps\` in ${layout.project} with the release in ${layout.current}. If all is well, make an end of it: ${forget(layout)}`, { cause });
-    }
+function changedKeys(before, after) {
+    return [...new Set([...Object.keys(before), ...Object.keys(after)])]
+        .filter((key) => canonical(before[key]) !== canonical(after[key]))
+        .sort();
 }
-/** What a person types when nothing is left to be undone. */
-function forget({ journal }) {
-    return `mv ${journal} ${journal}.ended`;
+/** A mount of a shipped file has its content's address in its source, so a changed source below `.slipway/files` is a changed file. */
+function explainMounts(before, after) {
+    const was = mountsByTarget(before);
+    const is = mountsByTarget(after);
+    return [...new Set([...was.keys(), ...is.keys()])].sort().flatMap((target) => {
+        const [old, now] = [was.get(target), is.get(target)];
+        if (canonical(old) === canonical(now))
+            return [];
+        const source = now?.['source'];
+        if (old !== undefined && typeof source === 'string' && source.includes('/.slipway/files/')) {
+            return [`file ${source.split('/').at(-1) ?? target}`];
+        }
+        return [`volume ${target}`];
+    });
+}
+function mountsByTarget(mounts) {
+    const entries = Array.isArray(mounts) ? mounts.filter(isObject) : [];
+    return new Map(entries.map((mount) => [readText(mount, 'target'), mount]));
+}
+/** Equal for equal values, whatever the order of their keys. */
+function canonical(value) {
+    if (value === undefined)
+        return '';
+    return JSON.stringify(value, (_key, member) => isObject(member) ? Object.fromEntries(Object.entries(member).sort(([a], [b]) => (a < b ? -1 : 1))) : member);
 }
 
 ;// CONCATENATED MODULE: ./shared/src/commands/sections.ts
@@ -77342,6 +83332,26 @@ function forget({ journal }) {
  * Defines the sh function `section NAME PROGRAM ARGUMENT...`, for scripts that are given the token as `$1`. Standard output
  * goes straight through; standard error follows it, so that a warning cannot end up inside JSON.
  */
+/**
+ * Defines `beside NAME PROGRAM ARGUMENT...`, a `section` that runs beside the others, and `tell_all`, which prints them when
+ * all have ended: `docker` takes longer to start than to answer. Where there is no folder in memory they run one by one.
+ */
+const SECTIONS_BESIDE = `answers=
+for base in "\${XDG_RUNTIME_DIR:-}" /dev/shm; do
+  [ -d "$base" ] && [ -w "$base" ] && answers=$(mktemp -d "$base/slipway.XXXXXXXX" 2>/dev/null) && break
+done
+trap '[ -z "$answers" ] || rm -rf "$answers"' EXIT
+trap 'exit 129' HUP INT TERM PIPE
+beside() {
+  if [ -z "$answers" ]; then section "$@"; return; fi
+  { exec 3>&1; section "$@"; } >"$answers/$1" &
+}
+tell_all() {
+  wait
+  [ -n "$answers" ] || return 0
+  for answer in "$answers"/*; do [ ! -e "$answer" ] || cat "$answer" || exit; done
+}
+`;
 const SECTION_FUNCTION = `token=$1
 exec 3>&1
 section() {
@@ -77376,10 +83386,3034 @@ function parseSections(output, token) {
     }
 }
 
+;// CONCATENATED MODULE: ./shared/src/routers/nginx.ts
+/** Moving traffic by an nginx of the project: what it reads, and what to know about it. Pure. The moves are guardian/router.sh. */
+
+
+
+
+/** Where the router has the folder, read-only. */
+const ROUTER_MOUNT = '/etc/nginx/slipway';
+/** Only what is in force ends in `.conf`, which is what the router's own configuration includes. */
+const FILES = {
+    live: 'upstreams.conf',
+    both: 'upstreams.both',
+    next: 'upstreams.new',
+    final: 'upstreams.final',
+};
+/** A loopback address and a port that nobody has by chance: a router is not in the host's network. Known to router.sh too. */
+const INSIDE = '127.0.87.1:18787';
+/** The folder of the router on the server: the source of its mount at {@link ROUTER_MOUNT}. Not secret: 0755, its files 0644. */
+function routerFolder(layout, service) {
+    return `${layout.store}/router/${checkName(service)}`;
+}
+/** @returns absolute paths: `both` and `next` are put there before the verb `switch-router`, `final` before `settle-router`. */
+function routerFiles(layout, service) {
+    const folder = routerFolder(layout, service);
+    return {
+        live: `${folder}/${FILES.live}`,
+        both: `${folder}/${FILES.both}`,
+        next: `${folder}/${FILES.next}`,
+        final: `${folder}/${FILES.final}`,
+    };
+}
+/** Puts the files of a switch beside what is in force. Changes nothing that nginx reads. Each file as a whole, or not at all. */
+function stageUpstreams(layout, service, { both, next, final }) {
+    const files = routerFiles(layout, service);
+    return render_script(`umask 022
+mkdir -p "$1" && chmod 755 "$1" || exit
+put() { printf '%s' "$2" >"$1.put" && sync "$1.put" && mv -f "$1.put" "$1" || { rm -f "$1.put"; exit 1; }; }
+put "$2" "$3"
+put "$4" "$5"
+put "$6" "$7"`, routerFolder(layout, service), files.next, next, files.both, both, files.final, final);
+}
+/**
+ * What nginx reads: an `upstream` for each service, and a server, reachable inside the router's container alone, that tells
+ * which generation of this file is in force and whom its upstreams reach.
+ *
+ * @throws RangeError for a name or a port that is none, or a service without replicas.
+ */
+function renderUpstreams(upstreams, options) {
+    const text = [
+        '# Written by Slipway at each deploy: what you change here is lost.',
+        ...upstreams.map((upstream) => renderUpstream(upstream, options)),
+        renderInside(upstreams.map((upstream) => upstream.service)),
+        '',
+    ].join('\n');
+    const generation = (0,external_node_crypto_.createHash)('sha256').update(text).digest('hex').slice(0, 16);
+    return `# slipway ${generation}\n${text.replace(GENERATION, generation)}`;
+}
+const GENERATION = '@generation@';
+function renderUpstream({ service, port, replicas, backups = [] }, options) {
+    if (!Number.isInteger(port) || port < 1 || port > 65535)
+        throw new RangeError(`${port} is not a port`);
+    if (replicas.length === 0)
+        throw new RangeError(`service ${service} has no replicas to route to`);
+    const parameters = [
+        ...(options.resolve ? ['resolve'] : []),
+        options.moving === true ? 'max_fails=0' : 'max_fails=1 fail_timeout=2s',
+    ].join(' ');
+    return [
+        `upstream ${checkName(service)} {`,
+        // nginx knows its shared zones by name, over all modules.
+        `    zone slipway_${service} 256k;`,
+        ...(options.resolve
+            ? [
+                '    # Docker answers for containers by name: a replica that was restarted has another address.',
+                '    resolver 127.0.0.11 valid=1s ipv6=off;',
+                '    resolver_timeout 1s;',
+            ]
+            : []),
+        ...replicas.map((replica) => `    server ${checkName(replica)}:${port} ${parameters};`),
+        ...backups.map((replica) => `    server ${checkName(replica)}:${port} ${parameters} backup;`),
+        '    keepalive 32;',
+        '    # Less than the 5 s after which many servers close an idle connection: nginx must be the first.',
+        '    keepalive_timeout 4s;',
+        '}',
+    ].join('\n');
+}
+/** Every answer ends as a 200: busybox's wget shows the headers of no other. */
+const ANSWERS = '300 301 302 303 304 307 308 400 401 402 403 404 405 406 407 408 409 410 411 412 413 414 415 416 417 418 421 422 423 424 ' +
+    '425 426 428 429 431 451 500 501 502 503 504 505 506 507 508 510 511';
+function renderInside(services) {
+    return [
+        '# For Slipway, inside this container alone.',
+        'server {',
+        `    listen ${INSIDE};`,
+        '    access_log off;',
+        '    auth_basic off;',
+        '    allow all;',
+        `    add_header X-Slipway "${GENERATION} $upstream_addr $upstream_status $upstream_connect_time" always;`,
+        '    location / { return 200; }',
+        '    location @answered { return 200; }',
+        ...services.flatMap((service) => [
+            `    location = /${service} {`,
+            `        proxy_pass http://${service}/;`,
+            '        proxy_method HEAD;',
+            '        proxy_http_version 1.1;',
+            '        proxy_set_header Host localhost;',
+            '        proxy_set_header Connection "";',
+            '        proxy_next_upstream off;',
+            '        proxy_connect_timeout 1s;',
+            '        proxy_send_timeout 2s;',
+            '        proxy_read_timeout 2s;',
+            '        proxy_hide_header Location;',
+            '        proxy_ignore_headers X-Accel-Redirect;',
+            '        proxy_intercept_errors on;',
+            `        error_page ${ANSWERS} =200 @answered;`,
+            '    }',
+        ]),
+        '}',
+    ].join('\n');
+}
+/** @throws RangeError: in a configuration, a name must not be able to say anything else. */
+function checkName(name) {
+    if (!/^[A-Za-z0-9][A-Za-z0-9_.-]*$/.test(name))
+        throw new RangeError(`not a name: ${JSON.stringify(name)}`);
+    return name;
+}
+const QUESTIONS = `${SECTION_FUNCTION}
+project=$2 service=$3 image=$4
+routers() {
+  docker ps -q --no-trunc --filter status=running --filter "label=com.docker.compose.project=$project" \\
+    --filter "label=com.docker.compose.service=$service" --filter label=com.docker.compose.oneoff=False
+}
+id=$(routers </dev/null 2>/dev/null | head -n 1)
+if [ -n "$id" ]; then
+  section version timeout 20 docker exec "$id" nginx -v
+  section configuration timeout 20 docker exec "$id" nginx -T
+fi
+[ -n "$image" ] || exit 0
+section environment docker image inspect --format '{{json .Config.Env}}' "$image"
+case $(docker image inspect --format '{{.Config.Env}}' "$image" </dev/null 2>/dev/null) in
+*NGINX_VERSION=*) ;;
+*) section image timeout 20 docker run --rm --pull never --network none --entrypoint nginx "$image" -v ;;
+esac
+`;
+/**
+ * Asks the router that runs, and the image that the next one is made of.
+ *
+ * @param token random, not guessable by what the server prints.
+ * @param image that is on the server already; empty where only the running one matters.
+ */
+function nginx_readRouter(token, project, service, image = '') {
+    return { ...render_script(QUESTIONS, token, project, service, image), secretOutput: true };
+}
+/**
+ * @returns `running` and `image` apart: a router that is replaced in this deploy is judged by its image.
+ * @throws SyntaxError when the answer is cut off.
+ */
+function parseRouter(output, token) {
+    const sections = parseSections(output, token);
+    const configuration = sections.get('configuration');
+    const environment = readList(parseJson(sections.get('environment')?.stdout ?? ''))
+        .filter((entry) => typeof entry === 'string')
+        .find((entry) => entry.startsWith('NGINX_VERSION='));
+    return {
+        running: {
+            version: parseVersion(sections.get('version')),
+            configuration: configuration?.exitCode === 0 ? configuration.stdout : undefined,
+        },
+        image: {
+            version: environment === undefined
+                ? parseVersion(sections.get('image'))
+                : /^\d+\.\d+\.\d+/.exec(environment.slice('NGINX_VERSION='.length))?.[0],
+            configuration: undefined,
+        },
+    };
+}
+/** nginx tells its version on standard error; OpenResty has a fourth number of its own. */
+function parseVersion(section) {
+    if (section?.exitCode !== 0)
+        return undefined;
+    return /^nginx version: \S+?\/(\d+\.\d+\.\d+)/m.exec(`${section.stderr}\n${section.stdout}`)?.[1];
+}
+/** Whether names can be resolved while nginx runs. Unknown counts as no: an older nginx would not start with the word. */
+function canResolve(version) {
+    return version !== undefined && isAtLeast(version, [1, 27, 3]);
+}
+function isAtLeast(version, [major, minor, patch]) {
+    const [a = 0, b = 0, c = 0] = version.split('.').map(Number);
+    return a !== major ? a > major : b !== minor ? b > minor : c >= patch;
+}
+/**
+ * @param service the router's.
+ * @param routed the services behind it.
+ */
+function judgeRouter(service, facts, routed) {
+    const { version, configuration } = facts;
+    const statements = configuration === undefined ? undefined : listStatements(configuration);
+    return {
+        findings: statements === undefined ? [] : judgeConfiguration(service, statements, routed),
+        warnings: [...judgeVersion(service, version), ...judgeKeepAlive(service, version, statements)],
+    };
+}
+function judgeVersion(service, version) {
+    if (canResolve(version))
+        return [];
+    const what = version === undefined ? 'The version of nginx is not known' : `nginx is ${version}`;
+    return [
+        `Router ${service}: ${what}; before 1.27.3 it resolves the names of containers only when it is reloaded. A replica that is restarted outside of a deploy may get another address, and is not found until then; and nginx does not start while one of the replicas is down.`,
+    ];
+}
+const KEEP_ALIVE = 'keepalive_min_timeout 10s;';
+function judgeKeepAlive(service, version, statements) {
+    const lost = 'requests may be lost when it is reloaded: those of clients that send on an idle keep-alive connection in that moment';
+    if (version === undefined || !isAtLeast(version, [1, 27, 4])) {
+        const since = version === undefined ? 'an nginx before 1.27.4' : `nginx ${version}`;
+        return [`Router ${service}: with ${since}, ${lost}. Newer ones can wait for them (\`${KEEP_ALIVE}\`).`];
+    }
+    if (statements === undefined || statements.some(({ text }) => /^keepalive_min_timeout [^0]/.test(text)))
+        return [];
+    return [`Router ${service}: ${lost}. Add to the http block of its configuration: ${KEEP_ALIVE}`];
+}
+function judgeConfiguration(service, statements, routed) {
+    const own = statements.filter(({ file }) => !file.startsWith(`${ROUTER_MOUNT}/`));
+    const includes = own.filter(({ text }) => new RegExp(`^include ["']?${ROUTER_MOUNT}/(\\*|upstreams|\\*\\.conf|upstreams\\.conf)["']?$`).test(text));
+    const findings = [];
+    if (includes.length === 0) {
+        findings.push({
+            message: `Router ${service} does not read what Slipway writes: its configuration does not include ${ROUTER_MOUNT}.`,
+            hint: `Add to the http block (a file in /etc/nginx/conf.d is in it): include ${ROUTER_MOUNT}/*.conf; and send to the services by their names: ${routed.map((name) => `proxy_pass http://${name};`).join(' ')}`,
+        });
+    }
+    else if (includes.every(({ text }) => /\/\*["']?$/.test(text))) {
+        findings.push({
+            message: `Router ${service} includes every file of ${ROUTER_MOUNT}, also those of a switch that is only prepared.`,
+            hint: `Write: include ${ROUTER_MOUNT}/*.conf;`,
+        });
+    }
+    for (const name of routed) {
+        const twice = own.find(({ text }) => text === `upstream ${name}`);
+        if (twice === undefined)
+            continue;
+        findings.push({
+            message: `Router ${service} has an upstream ${name} of its own, in ${twice.file}: nginx takes only one of a name.`,
+            hint: `Remove it: Slipway writes one into ${ROUTER_MOUNT}/${FILES.live}.`,
+        });
+    }
+    return findings;
+}
+/** The statements of `nginx -T`: no comments, and nothing that only stands in a quoted text. */
+function listStatements(configuration) {
+    const statements = [];
+    let [file, words] = ['', []];
+    // A comment, a quoted text, a word (`${name}` has braces of its own), or an end.
+    const tokens = /#[^\n]*|"(?:\\[^]|[^"\\])*"|'(?:\\[^]|[^'\\])*'|[;{}]|(?:\\[^]|\$\{[^}]*\}|[^\s;{}])+/g;
+    for (const [token] of configuration.matchAll(tokens)) {
+        if (token.startsWith('#'))
+            file = /^# configuration file (.*):$/.exec(token)?.[1] ?? file;
+        else if (/^[;{}]$/.test(token)) {
+            if (words.length > 0)
+                statements.push({ file, text: words.join(' ') });
+            words = [];
+        }
+        else
+            words.push(token);
+    }
+    return statements;
+}
+
+;// CONCATENATED MODULE: ./shared/src/inputs/values.ts
+
+/**
+ * One input. Where it cannot be used the problem is collected and `instead` returned, so that all inputs are read before
+ * anyone gives up: throw an InputError when `problems` is not empty in the end.
+ */
+function readValue(input, problems, name, parse, instead) {
+    const parsed = parse(input(name));
+    if ('value' in parsed)
+        return parsed.value;
+    problems.push({ input: name, message: parsed.problem });
+    return instead;
+}
+const EMPTY = 'is empty; leave the input out to get its default, or give';
+/** An empty text means "not given"; everything else is up to `parse`. */
+function optional(parse) {
+    return (text) => (text.trim() === '' ? { value: undefined } : parse(text));
+}
+/** Any text but an empty one. `what` completes "is empty: give ...". */
+function required(what) {
+    return (text) => (text.trim() === '' ? { problem: `is empty: give ${what}.` } : { value: text.trim() });
+}
+/** A whole number, bounds included. */
+function integer(least, most) {
+    const accepted = `a whole number from ${least} to ${most}`;
+    return (text) => {
+        const trimmed = text.trim();
+        if (trimmed === '')
+            return { problem: `${EMPTY} ${accepted}.` };
+        const value = /^\d{1,15}$/.test(trimmed) ? Number(trimmed) : Number.NaN;
+        return value >= least && value <= most ? { value } : { problem: `${quoteValue(trimmed)} is not ${accepted}.` };
+    };
+}
+const UNIT_SECONDS = { ms: 0.001, s: 1, m: 60, min: 60, h: 3600, d: 86_400 };
+/** `10`, `10s`, `500ms`, `1.5s`, `2m`, `1h` as seconds, bounds (in seconds) included. */
+function duration(leastSeconds, mostSeconds) {
+    const accepted = `a duration such as 10, 10s, 500ms or 2m, from ${describeSeconds(leastSeconds)} to ${describeSeconds(mostSeconds)}`;
+    return (text) => {
+        const trimmed = text.trim();
+        if (trimmed === '')
+            return { problem: `${EMPTY} ${accepted}.` };
+        const [, digits, unit] = /^(\d{1,9}(?:\.\d{1,6})?) ?(ms|s|m|min|h|d)?$/.exec(trimmed) ?? [];
+        // In milliseconds first, so that 0.3 s is not 0.30000000000000004 s.
+        const value = digits === undefined ? Number.NaN : Math.round(Number(digits) * (UNIT_SECONDS[unit ?? 's'] ?? 1) * 1000) / 1000;
+        return value >= leastSeconds && value <= mostSeconds
+            ? { value }
+            : { problem: `${quoteValue(trimmed)} is not ${accepted}.` };
+    };
+}
+/** `true` or `false`, in any case (the YAML 1.2 core schema, as actions know it). */
+function values_boolean(text) {
+    switch (text.trim().toLowerCase()) {
+        case 'true':
+            return { value: true };
+        case 'false':
+            return { value: false };
+        case '':
+            return { problem: `${EMPTY} true or false.` };
+        default:
+            return { problem: `${quoteValue(text)} is neither true nor false.` };
+    }
+}
+/** One of a few words. */
+function oneOf(...words) {
+    return (text) => {
+        const found = words.find((word) => word === text.trim());
+        if (found !== undefined)
+            return { value: found };
+        if (text.trim() === '')
+            return { problem: `${EMPTY} ${joinOr(words)}.` };
+        return { problem: `${quoteValue(text)} is not ${joinOr(words)}${suggest(text.trim(), words) || '.'}` };
+    };
+}
+/** The lines of a list, trimmed, without empty ones and without comment lines (`# ...`). */
+function parseLines(text) {
+    return text
+        .split(/\r\n|\r|\n/)
+        .map((line) => line.trim())
+        .filter((line) => line !== '' && !line.startsWith('#'));
+}
+/** Seconds as people write them: `500ms`, `10s`, `2m`, `1m 30s`. */
+function describeSeconds(seconds) {
+    if (seconds > 0 && seconds < 1)
+        return `${Math.round(seconds * 1000)}ms`;
+    if (seconds < 60)
+        return `${Math.round(seconds * 10) / 10}s`;
+    const whole = Math.round(seconds);
+    const parts = [
+        [Math.floor(whole / 3600), 'h'],
+        [Math.floor(whole / 60) % 60, 'm'],
+        [whole % 60, 's'],
+    ];
+    return parts
+        .filter(([count]) => count > 0)
+        .map(([count, unit]) => `${count}${unit}`)
+        .join(' ');
+}
+/** A value for a message, in backticks. Never for secret inputs. */
+function quoteValue(text) {
+    return `\`${excerpt(text, 80).replaceAll('`', "'")}\``;
+}
+function joinOr(words) {
+    const last = words.at(-1) ?? '';
+    return words.length < 2 ? last : `${words.slice(0, -1).join(', ')} or ${last}`;
+}
+/** `; did you mean X?` (which ends the sentence) for a word that is nearly one of those known, or nothing. */
+function suggest(word, known) {
+    const lower = word.slice(0, 60).toLowerCase().replaceAll('_', '-');
+    let best;
+    for (const name of known) {
+        const distance = editDistance(lower, name.toLowerCase());
+        if (distance <= Math.max(1, Math.floor(name.length / 3)) && (best === undefined || distance < best.distance)) {
+            best = { name, distance };
+        }
+    }
+    return best === undefined ? '' : `; did you mean ${best.name}?`;
+}
+/** Insertions, deletions and substitutions from one word to the other (Levenshtein). */
+function editDistance(a, b) {
+    let row = Array.from({ length: b.length + 1 }, (_, index) => index);
+    for (const [i, fromA] of Array.from(a).entries()) {
+        const next = [i + 1];
+        for (const [j, fromB] of Array.from(b).entries()) {
+            next.push(Math.min((row[j + 1] ?? 0) + 1, (next[j] ?? 0) + 1, (row[j] ?? 0) + (fromA === fromB ? 0 : 1)));
+        }
+        row = next;
+    }
+    return row.at(-1) ?? 0;
+}
+
+;// CONCATENATED MODULE: ./shared/src/strategies/keys.ts
+
+
+
+const refuseDuration = (value) => typeof value === 'string' && parseGoDuration(value) !== undefined
+    ? undefined
+    : { why: 'which is no duration', hint: 'Write it as `10s` or `1m30s`.' };
+const refuseCount = (value) => typeof value === 'number' && Number.isInteger(value) && value >= 0
+    ? undefined
+    : { why: 'which is no number of replicas', hint: 'Write a whole number; 0 is all at once.' };
+const refuseOrder = (value) => value === 'start-first' || value === 'stop-first'
+    ? undefined
+    : { why: 'which is no order', hint: 'Known are `start-first` and `stop-first`.' };
+const refuseRatio = (value) => value === 0
+    ? undefined
+    : {
+        why: 'and a transaction has no failures that it tolerates: one replica that fails undoes the release',
+        hint: 'Remove it, or say 0.',
+    };
+/** Compose's recreate takes all replicas in one go. */
+const refusePaceInPlace = (service, order) => order === 'in-place' && isPaced(service)
+    ? {
+        why: 'and its replicas are replaced in place, by Compose, which takes them all at once',
+        hint: 'Remove it, or say `parallelism: 0`.',
+    }
+    : undefined;
+/** Whether `parallelism` makes more than one group of its replicas. */
+function isPaced(service) {
+    return splitReplicas(service.replicas, service.updateConfig?.parallelism).length > 1;
+}
+/** The way back of what was stopped is one verb, which the server carries out alone, perhaps without a runner that counts and waits. */
+const refusePaceBack = (service, order, why) => order === 'start-first' || splitReplicas(service.replicas, service.rollbackConfig?.parallelism).length < 2
+    ? undefined
+    : { why, hint: 'Remove it, or say `parallelism: 0`.' };
+const UPDATE_CONFIG = {
+    parallelism: {
+        honoured: 'So many new replicas are started at a time; each group is ready before the next one starts. 0, and absent: all at once. With stop-first all old ones are stopped before the first group.',
+        refuse: (value, service, order) => refuseCount(value) ?? refusePaceInPlace(service, order),
+    },
+    delay: {
+        honoured: 'The time between a group that is ready and the start of the next one.',
+        refuse: (value, service, order) => refuseDuration(value) ?? (value === '0s' ? undefined : refusePaceInPlace(service, order)),
+    },
+    order: {
+        honoured: 'start-first: new replicas beside the old, which stay until the commit. stop-first: the old are stopped first. Refused where it cannot hold. Absent: start-first behind a router, else stop-first.',
+        refuse: refuseOrder,
+    },
+    monitor: {
+        honoured: 'What was ready must stay so for so long before the release is committed; for a container without a health check, also how long it must run until it counts as ready.',
+        refuse: refuseDuration,
+    },
+    failure_action: {
+        honoured: '`rollback`, and absent: the whole release is undone.',
+        refuse: (value) => value === 'rollback'
+            ? undefined
+            : { why: 'which a transaction cannot honour', hint: 'Remove it, or say `rollback`.' },
+    },
+    max_failure_ratio: { honoured: '0, and absent.', refuse: refuseRatio },
+};
+const ROLLBACK_CONFIG = {
+    parallelism: {
+        honoured: 'start-first: the old replicas have never stopped, so none is replaced on the way back, and any bound holds. Otherwise all are started at once: 0, or the number of replicas.',
+        refuse: (value, service, order) => refuseCount(value) ?? refusePaceBack(service, order, 'and the way back starts all old replicas at once'),
+    },
+    delay: {
+        honoured: 'Between groups, of which the way back has one.',
+        refuse: (value, service, order) => refuseDuration(value) ??
+            (value === '0s' ? undefined : refusePaceBack(service, order, 'and the way back does not wait between replicas')),
+    },
+    monitor: {
+        honoured: 'start-first: the old replicas were never replaced, so there is nothing to watch. Otherwise 0: the server goes back alone, also where nobody is left to watch; that the old release is ready again is reported.',
+        refuse: (value, _service, order) => refuseDuration(value) ??
+            (order === 'start-first' || (typeof value === 'string' && parseGoDuration(value) === 0)
+                ? undefined
+                : { why: 'and the server, which goes back alone, does not watch it', hint: 'Remove it.' }),
+    },
+    order: {
+        honoured: 'stop-first: the new replicas go before an old one is started. start-first: where the old ones have never stopped.',
+        refuse: (value, _service, order) => refuseOrder(value) ??
+            (value === 'stop-first' || order === 'start-first'
+                ? undefined
+                : {
+                    why: `and the way forth is ${order}: on the way back, too, the new replicas must be gone before the old ones start`,
+                    hint: 'Remove it, or say `stop-first`.',
+                }),
+    },
+    failure_action: {
+        // What a failing verb does is in guardian.sh, `settle`: the others are carried out, and the journal stays open.
+        honoured: '`continue`, and absent: what cannot be put back does not keep the rest from it; it is tried three times, and again by the next session.',
+        refuse: (value) => value === 'continue'
+            ? undefined
+            : {
+                why: 'and to stop half-way back would leave half of each release',
+                hint: 'Remove it, or say `continue`: what cannot be put back is reported, and the rest is put back.',
+            },
+    },
+    max_failure_ratio: { honoured: '0, and absent.', refuse: refuseRatio },
+};
+const HEALTHCHECK = {
+    test: {
+        honoured: 'Docker runs it. A replica is ready when it is `healthy`, and an `unhealthy` one fails the release at once. `NONE` is no health check.',
+    },
+    interval: { honoured: 'By Docker.' },
+    timeout: { honoured: 'By Docker: a test that takes longer has failed.' },
+    retries: { honoured: 'By Docker: so many failures in a row are `unhealthy`.' },
+    start_period: { honoured: 'By Docker: failures in it leave a replica `starting`, for which the gate waits.' },
+    start_interval: {
+        honoured: 'By Docker from Engine 25 on: how often it is tested in the start period, and so how soon the gate knows.',
+    },
+    disable: {
+        honoured: 'There is none, also where the image brings one: ready is what has run for `monitor`, else 5 s.',
+    },
+};
+const DEPENDENCY = {
+    condition: {
+        honoured: 'Services are replaced in waves, and the next one begins when all of this one are ready: service_started and service_healthy hold, the first is more than was asked. service_completed_successfully makes the other one a one-shot service, which has ended with 0.',
+        refuse: (value) => typeof value === 'string' &&
+            ['service_started', 'service_healthy', 'service_completed_successfully'].includes(value)
+            ? undefined
+            : {
+                why: 'which is no condition',
+                hint: 'Known are `service_started`, `service_healthy` and `service_completed_successfully`.',
+            },
+    },
+    restart: { honoured: 'This service is replaced, too, when the other one is.' },
+    required: {
+        honoured: 'false: the other one may be missing from the project (a profile). Where it is there, it is a part of the release, and must become ready.',
+    },
+};
+const RESTART_POLICY = {
+    condition: { honoured: 'By Compose: `any` is `always`, `none` is `no`. It wins over `restart`.' },
+    max_attempts: {
+        honoured: 'By Docker, with `on-failure`.',
+        refuse: (value, service) => value === 0 || service.restartPolicy.startsWith('on-failure')
+            ? undefined
+            : { why: 'which Docker takes with `condition: on-failure` only', hint: 'Remove it, or say `on-failure`.' },
+    },
+    delay: {
+        honoured: 'Docker Compose ignores it: Docker waits 100 ms, and doubles that each time. There is a warning.',
+    },
+    window: { honoured: 'Docker Compose ignores it: Docker counts anew after 10 s of running. There is a warning.' },
+};
+const SERVICE = {
+    stop_grace_period: { honoured: '`docker stop` waits so long, as Compose wrote it into the container. Absent: 10 s.' },
+    stop_signal: { honoured: 'By Docker, as Compose wrote it into the container.' },
+};
+/** All tables, by the key that they are under. */
+const KEY_RULES = {
+    'deploy.update_config': UPDATE_CONFIG,
+    'deploy.rollback_config': ROLLBACK_CONFIG,
+    'deploy.restart_policy': RESTART_POLICY,
+    healthcheck: HEALTHCHECK,
+    depends_on: DEPENDENCY,
+    service: SERVICE,
+};
+/** What in these keys cannot be honoured in the order that was chosen. */
+function judgeKeys(service, order) {
+    const deploy = readMember(service.raw, 'deploy');
+    const dependsOn = readMember(service.raw, 'depends_on');
+    const judge = (table, place, values) => isObject(values)
+        ? Object.entries(values).flatMap(([key, value]) => judgeKey(table, `${place}.${key}`, key, value, service, order))
+        : [];
+    return [
+        ...judge(UPDATE_CONFIG, 'update_config', readMember(deploy, 'update_config')),
+        ...judge(ROLLBACK_CONFIG, 'rollback_config', readMember(deploy, 'rollback_config')),
+        ...judge(RESTART_POLICY, 'restart_policy', readMember(deploy, 'restart_policy')),
+        ...judge(HEALTHCHECK, 'healthcheck', readMember(service.raw, 'healthcheck')),
+        ...(isObject(dependsOn)
+            ? Object.entries(dependsOn).flatMap(([name, how]) => judge(DEPENDENCY, `depends_on.${name}`, how))
+            : []),
+    ];
+}
+function judgeKey(table, place, key, value, service, order) {
+    // Extensions say nothing to Compose, and null is as good as absent.
+    if (key.startsWith('x-') || value === null)
+        return [];
+    const rule = Object.hasOwn(table, key) ? table[key] : undefined;
+    const refusal = rule === undefined
+        ? {
+            why: 'which Slipway does not know, and ignores nothing',
+            hint: `Known are: ${Object.keys(table).join(', ')}.`,
+        }
+        : rule.refuse?.(value, service, order);
+    if (refusal === undefined)
+        return [];
+    const shown = typeof value === 'object' ? '' : `: ${typeof value === 'string' ? value : JSON.stringify(value)}`;
+    return [
+        {
+            message: `Service ${service.name} asks for ${quoteValue(`${place}${shown}`)}, ${refusal.why}.`,
+            hint: refusal.hint,
+        },
+    ];
+}
+/** A Docker network has no room for more than about a thousand containers unless told so. */
+const MAX_REPLICAS = 10_000;
+/** What a service can have, and what lists of them can be made for. */
+function isReplicaCount(replicas) {
+    return Number.isInteger(replicas) && replicas >= 0 && replicas <= MAX_REPLICAS;
+}
+/** Replicas in groups of `parallelism`: 5 by 2 is `[2, 2, 1]`; 0 and undefined are one group. Empty for what is no count. */
+function splitReplicas(replicas, parallelism = 0) {
+    if (replicas === 0 || !isReplicaCount(replicas))
+        return [];
+    const size = parallelism === 0 ? replicas : Math.min(parallelism, replicas);
+    return Array.from({ length: Math.ceil(replicas / size) }, (_, index) => Math.min(size, replicas - index * size));
+}
+
+;// CONCATENATED MODULE: ./shared/src/strategies/stateful.ts
+/**
+ * A service that keeps something: a named or anonymous volume, or a writable folder of the server. Two of it at once on the
+ * same data corrupt it, and a moved tag must not restart it. Shipped files (content-addressed) are read, not kept.
+ */
+function isStateful(service) {
+    return service.mounts.some(isStatefulMount);
+}
+function isStatefulMount(mount) {
+    return (!mount.readOnly &&
+        (mount.type === 'volume' ||
+            (mount.type === 'bind' && !mount.source.includes('/.slipway/files/') && mount.source !== '/var/run/docker.sock')));
+}
+
+;// CONCATENATED MODULE: ./shared/src/strategies/choose.ts
+
+
+
+
+
+/** @param containers that the server has of this project, running or not. */
+function chooseStrategies(project, containers) {
+    const chosen = project.services.map((service) => chooseStrategy(service, project, containers));
+    return {
+        strategies: Object.fromEntries(chosen.map(({ strategy }, index) => [project.services[index]?.name ?? '', strategy])),
+        findings: [...chosen.flatMap(({ findings }) => findings), ...judgeRouters(project)],
+        warnings: project.services.flatMap((service, index) => warnOf(service, chosen[index]?.strategy)),
+    };
+}
+function chooseStrategy(service, project, containers) {
+    const asked = service.updateConfig?.order ?? '';
+    const routed = service.router === undefined ? [] : [`behind router ${service.router.service}`];
+    const obstacles = findObstacles(service, project, containers);
+    const wantsBeside = asked === 'start-first' || (asked === '' && service.router !== undefined);
+    const order = obstacles.some(({ inPlace }) => inPlace)
+        ? 'in-place'
+        : wantsBeside && obstacles.length === 0
+            ? 'start-first'
+            : 'stop-first';
+    const said = asked === '' ? [] : [`its \`update_config\` says ${asked}`];
+    const reasons = [
+        ...(order === 'start-first' ? [...routed, ...said] : [...said, ...obstacles.map(({ text }) => text)]),
+    ];
+    // A router for a one-shot service is refused in any order; see judgeRouter.
+    const against = obstacles.filter(({ kind }) => kind !== 'one-shot' || service.router === undefined);
+    const refused = wantsBeside && against.length > 0
+        ? [
+            {
+                message: `Service ${service.name} is ${asked === '' ? `behind router ${service.router?.service ?? ''}` : 'to be replaced with `order: start-first`'}, so that old and new replicas run side by side, but it ${joinWords(against.map(({ text }) => text))}.`,
+                hint: `${[...new Set(against.map(({ hint }) => hint))].join(' ')} Or say \`deploy: { update_config: { order: stop-first } }\`: it is away for a moment then.`,
+            },
+        ]
+        : [];
+    const { router } = service;
+    return {
+        strategy: {
+            order,
+            reasons: reasons.length > 0 ? reasons : ['no router moves its traffic'],
+            router: router?.port === undefined ? undefined : { service: router.service, port: router.port },
+            groups: order === 'in-place'
+                ? splitReplicas(service.replicas)
+                : splitReplicas(service.replicas, service.updateConfig?.parallelism),
+            groupDelaySeconds: service.updateConfig?.delaySeconds ?? 0,
+            monitorSeconds: service.updateConfig?.monitorSeconds,
+            replacedWith: listReplacers(service, project),
+        },
+        findings: [
+            ...judgeExtension(service),
+            ...refused,
+            ...judgeKeys(service, order),
+            ...judgeContradictions(service, project),
+        ],
+    };
+}
+function findObstacles(service, project, containers) {
+    const others = project.services.filter((other) => other.joins.includes(service.name));
+    const own = containers.filter((container) => container.service === service.name && !container.oneoff);
+    const inherited = findAnonymous(service, own);
+    return [
+        ...(service.oneShot
+            ? [
+                {
+                    kind: 'one-shot',
+                    text: 'is a one-shot service, which runs to its end',
+                    hint: 'Remove the router or the order.',
+                },
+            ]
+            : []),
+        ...(service.containerName === ''
+            ? []
+            : [
+                {
+                    kind: 'container-name',
+                    text: `has the container_name ${service.containerName}`,
+                    hint: 'Remove `container_name`: the name of the service is its name in the network.',
+                    inPlace: true,
+                },
+            ]),
+        ...[...service.joins, ...others.map(({ name }) => name)].map((name) => ({
+            kind: 'joined',
+            text: service.joins.includes(name)
+                ? `lives in the container of ${name}`
+                : `has ${name} living in its container`,
+            hint: 'Connect them by a network instead.',
+            // Compose looks for one container of the other service, takes any, and removes those that it finds too many
+            // (measured with 2.26): with two of them, the wrong one.
+            inPlace: true,
+        })),
+        ...project.services
+            .filter((other) => other.name !== service.name && listLinks(other).includes(service.name))
+            .map(({ name }) => ({
+            kind: 'joined',
+            text: `is linked to by ${name}`,
+            hint: 'Remove `links`: the name of the service is its name in the network.',
+            // A link names one container. With two of them the alias leads to the old one, and to nothing when that is gone
+            // (measured with Compose 2.26).
+            inPlace: true,
+        })),
+        ...service.mounts
+            .filter((mount) => isStatefulMount(mount) && !inherited.some(({ destination }) => destination === mount.target))
+            .map((mount) => ({ kind: 'data', ...describeData(mount) })),
+        ...listForeignVolumes(service).map((from) => ({
+            kind: 'data',
+            text: `writes to the volumes of ${from}`,
+            hint: 'Take them to read only (`:ro`).',
+        })),
+        ...inherited.map((mount) => ({
+            kind: 'data',
+            text: `has an anonymous volume at ${mount.destination}, which is handed on from container to container`,
+            hint: `Give ${mount.destination} a \`tmpfs\`, if nothing in it is worth keeping.`,
+            inPlace: true,
+        })),
+        ...service.ports.map(({ port, protocol }) => ({
+            kind: 'host-port',
+            text: `publishes port ${port}${protocol === 'udp' ? '/udp' : ''} of the server`,
+            hint: 'Let the router alone publish ports, and name them with `expose` here.',
+        })),
+        ...describeNetwork(service),
+    ];
+}
+function describeData(mount) {
+    if (mount.type !== 'volume') {
+        return {
+            text: `may write to the folder ${mount.source}`,
+            hint: 'Mount it to read only (`:ro`), if it is only read.',
+        };
+    }
+    return mount.source === ''
+        ? {
+            text: `has an anonymous volume at ${mount.target}`,
+            hint: `Give ${mount.target} a \`tmpfs\`, if nothing in it is worth keeping.`,
+        }
+        : { text: `has the volume ${mount.source}`, hint: 'Mount it to read only (`:ro`), if it is only read.' };
+}
+/** `volumes_from` of containers and services that may be written to. */
+function listForeignVolumes(service) {
+    return readList(service.raw, 'volumes_from').flatMap((from) => typeof from !== 'string' || from.endsWith(':ro') ? [] : [from.replace(/:rw$/, '')]);
+}
+/**
+ * Volumes that nobody named, at places where the new container would inherit them: those of the image's VOLUME. Where the
+ * file mounts something of its own, nothing is inherited.
+ */
+function findAnonymous(service, containers) {
+    const covered = new Set([
+        ...service.mounts.map(({ target }) => target),
+        ...[readText(service.raw, 'tmpfs'), ...readList(service.raw, 'tmpfs')].map((entry) => typeof entry === 'string' ? (entry.split(':')[0] ?? '') : ''),
+    ]);
+    // What the file itself mounts without a name is in its mounts, and handed on as well.
+    for (const mount of service.mounts)
+        if (mount.type === 'volume' && mount.source === '')
+            covered.delete(mount.target);
+    const found = containers
+        .flatMap(({ mounts }) => mounts)
+        .filter(({ type, name, destination }) => type === 'volume' && /^[0-9a-f]{64}$/.test(name) && !covered.has(destination));
+    return found.filter(({ destination }, index) => found.findIndex((one) => one.destination === destination) === index);
+}
+function describeNetwork(service) {
+    const { networkMode } = service;
+    if (networkMode === 'host') {
+        return [
+            {
+                kind: 'network',
+                text: 'uses the network of the server (`network_mode: host`)',
+                hint: 'Let it use a network of the project.',
+            },
+        ];
+    }
+    if (networkMode.startsWith('container:')) {
+        return [
+            {
+                kind: 'network',
+                text: `uses the network of another container (\`network_mode: ${networkMode}\`)`,
+                hint: 'Let it use a network of the project.',
+            },
+        ];
+    }
+    const networks = readMember(service.raw, 'networks');
+    const fixed = isObject(networks)
+        ? Object.entries(networks).filter(([, how]) => ['ipv4_address', 'ipv6_address', 'mac_address'].some((key) => readText(how, key) !== ''))
+        : [];
+    const places = [
+        ...fixed.map(([name]) => `in network ${name}`),
+        ...(readText(service.raw, 'mac_address') === '' ? [] : ['(`mac_address`)']),
+    ];
+    return places.map((place) => ({
+        kind: 'address',
+        text: `has a fixed address ${place}`,
+        hint: 'Remove the address: the name of the service is enough.',
+    }));
+}
+function listReplacers(service, project) {
+    const restarted = Object.entries(service.dependencies).flatMap(([name, how]) => (how.restart ? [name] : []));
+    const names = new Set([...service.joins, ...restarted, ...listLinks(service)]);
+    return project.services.map(({ name }) => name).filter((name) => names.has(name) && name !== service.name);
+}
+/** Services of `links`, which are written into a container with the other one's name. */
+function listLinks(service) {
+    return readList(service.raw, 'links').map((link) => (typeof link === 'string' ? (link.split(':')[0] ?? '') : ''));
+}
+const EXTENSION_KEYS = ['one-shot', 'router', 'port'];
+/** `x-slipway`: a key that is not known would be ignored in silence, which is worse than an error. */
+function judgeExtension(service) {
+    const extension = readMember(service.raw, 'x-slipway');
+    if (extension === undefined)
+        return [];
+    const known = 'Known are: `x-slipway: { router: web, port: 3000 }` and `x-slipway: { one-shot: true }`.';
+    if (!isObject(extension)) {
+        return [{ message: `Service ${service.name} has an \`x-slipway\` that is no mapping.`, hint: known }];
+    }
+    const refuse = (what, hint = known) => ({
+        message: `Service ${service.name} has an \`x-slipway\` with ${what}.`,
+        hint,
+    });
+    const findings = Object.keys(extension)
+        .filter((key) => !EXTENSION_KEYS.includes(key))
+        .map((key) => refuse(`the unknown key ${quoteValue(key)}`, endHint(known, suggest(key, EXTENSION_KEYS))));
+    const { 'one-shot': oneShot, router, port } = extension;
+    if (oneShot !== undefined && typeof oneShot !== 'boolean') {
+        findings.push(refuse(`a \`one-shot\` that is neither true nor false`));
+    }
+    if (router !== undefined && (typeof router !== 'string' || router === '')) {
+        findings.push(refuse('a `router` that is no name of a service'));
+    }
+    if (port !== undefined && !isPort(port)) {
+        findings.push(refuse('a `port` that is no number from 1 to 65535', 'It is the port inside the container, without quotes.'));
+    }
+    if (port !== undefined && router === undefined)
+        findings.push(refuse('a `port` and no `router`'));
+    if (service.router !== undefined && port === undefined && service.router.port === undefined) {
+        findings.push(refuse(`a \`router\` and no \`port\`, and ${readList(service.raw, 'expose').length === 0 ? 'no `expose`' : 'an `expose` that names not exactly one TCP port'}`, `Say on which port the container listens: \`x-slipway: { router: ${service.router.service}, port: 3000 }\`.`));
+    }
+    return findings;
+}
+function isPort(value) {
+    return typeof value === 'number' && Number.isInteger(value) && value >= 1 && value <= 65_535;
+}
+function judgeRouters(project) {
+    return project.services.flatMap((service) => service.router === undefined ? [] : choose_judgeRouter(service, service.router.service, project));
+}
+function choose_judgeRouter(service, name, project) {
+    const refuse = (what, hint) => ({
+        message: `Service ${service.name} names the router ${quoteValue(name)}, ${what}.`,
+        hint,
+    });
+    const router = project.services.find((one) => one.name === name);
+    if (name === service.name)
+        return [refuse('which is itself', 'Name the service of the nginx in front of it.')];
+    if (router === undefined) {
+        const names = project.services.map((one) => one.name);
+        const hint = endHint(`The services are: ${names.join(', ')}.`, suggest(name, names));
+        return [refuse('which is no service of the project', hint)];
+    }
+    const findings = [];
+    if (router.router !== undefined) {
+        findings.push(refuse('which is behind a router itself', 'Name the nginx that publishes the ports for both.'));
+    }
+    if (router.oneShot)
+        findings.push(refuse('which is a one-shot service', 'A router is an nginx that stays up.'));
+    if (router.replicas !== 1) {
+        findings.push(refuse(`which has ${router.replicas} replicas`, 'Give it one: they would not learn of a new release at the same moment.'));
+    }
+    if (service.oneShot) {
+        findings.push(refuse('and is a one-shot service, which runs to its end', 'Remove its `router`, or its `one-shot`.'));
+    }
+    if (service.replicas === 0) {
+        findings.push(refuse('and has no replicas that it could send requests to', 'Give it one, or remove its `router`.'));
+    }
+    if (router.dependencies[service.name]?.restart === true) {
+        findings.push(refuse(`which depends on it with \`restart: true\`, and would go away with each release of it`, 'Remove `restart`: the router follows the release without it.'));
+    }
+    if (router.networkMode !== '' || service.networkMode !== '') {
+        const [who, mode] = router.networkMode === '' ? [service.name, service.networkMode] : [name, router.networkMode];
+        findings.push(refuse(`and ${who} has \`network_mode: ${mode}\`, where the names of the project's containers are not known`, 'Let both use a network of the project.'));
+    }
+    else if (!service.networks.some((network) => router.networks.includes(network))) {
+        findings.push(refuse(`and they share no network: ${service.name} is in ${service.networks.join(', ')}, ${name} in ${router.networks.join(', ')}`, `Add one of ${service.name}'s networks to ${name}.`));
+    }
+    return findings;
+}
+/** Words of the file that cannot all hold. */
+function judgeContradictions(service, project) {
+    const findings = [];
+    const { name } = service;
+    if (!isReplicaCount(service.replicas)) {
+        findings.push({
+            message: `Service ${name} asks for ${service.replicas} replicas.`,
+            hint: 'Write a whole number, up to 10000.',
+        });
+    }
+    if (service.containerName !== '' && service.replicas > 1) {
+        findings.push({
+            message: `Service ${name} has ${service.replicas} replicas and the container_name ${service.containerName}, which only one of them can have.`,
+            hint: 'Remove `container_name`.',
+        });
+    }
+    if (service.oneShot && /^(always|unless-stopped)$/.test(service.restartPolicy)) {
+        findings.push({
+            message: `Service ${name} is a one-shot service and has the restart policy ${service.restartPolicy}: it would run again and again.`,
+            hint: "Say `restart: 'no'` or `restart: on-failure`.",
+        });
+    }
+    const mode = readText(service.raw, 'deploy', 'mode');
+    if (mode.endsWith('-job')) {
+        findings.push({
+            message: `Service ${name} has \`deploy.mode: ${mode}\`, which Docker Compose ignores.`,
+            hint: 'Say `x-slipway: { one-shot: true }`.',
+        });
+    }
+    const check = readMember(service.raw, 'healthcheck');
+    if (check !== undefined &&
+        (readMember(check, 'disable') === true || readMember(readMember(check, 'test'), 0) === 'NONE')) {
+        const waiting = project.services.filter((other) => other.dependsOn[name] === 'service_healthy');
+        findings.push(...waiting.map((other) => ({
+            message: `Service ${other.name} waits for ${name} to be healthy (\`service_healthy\`), and ${name} has its health check switched off.`,
+            hint: `Give ${name} a \`healthcheck\`, or wait for \`service_started\`.`,
+        })));
+    }
+    return findings;
+}
+function warnOf(service, strategy) {
+    const warnings = [];
+    if (strategy?.order === 'stop-first' && strategy.groups.length > 1) {
+        warnings.push(`Service ${service.name} is replaced stop-first: \`parallelism\` and \`delay\` pace the start of its new replicas, but all old ones are stopped before.`);
+    }
+    const policy = readMember(readMember(service.raw, 'deploy'), 'restart_policy');
+    const ignored = ['delay', 'window'].filter((key) => (readMember(policy, key) ?? null) !== null);
+    if (ignored.length > 0) {
+        warnings.push(`Service ${service.name} has \`deploy.restart_policy.${ignored.join('` and `')}\`, which Docker Compose ignores: Docker waits 100 ms before the first restart, and twice as long before each further one.`);
+    }
+    return warnings;
+}
+/** A suggestion ends the sentence itself. */
+function endHint(hint, suggestion) {
+    return suggestion === '' ? hint : hint.replace(/\.$/, suggestion);
+}
+function joinWords(words) {
+    return words.length < 2 ? words.join('') : `${words.slice(0, -1).join(', ')} and ${words.at(-1) ?? ''}`;
+}
+
+;// CONCATENATED MODULE: ./shared/src/strategies/unified-diff.ts
+/** A change as `git apply` and `patch -p1` take it: pure. */
+/** Unchanged lines around a change. */
+const CONTEXT = 3;
+/** Larger texts are compared between their equal beginnings and ends as one change: still right, only longer. */
+const MAX_CELLS = 4_000_000;
+/** @param before undefined for a new file. Empty when nothing differs. */
+function renderDiff(path, before, after) {
+    if (before === after)
+        return '';
+    const changes = compareLines(splitLines(before ?? ''), splitLines(after));
+    // A tab ends a name with a blank in it, as git writes it.
+    const name = /\s/.test(path) ? `${path}\t` : path;
+    const lines = changes.flatMap((change, index) => change.sign === ' ' &&
+        !changes.slice(Math.max(0, index - CONTEXT), index + CONTEXT + 1).some(({ sign }) => sign !== ' ')
+        ? []
+        : [index]);
+    const hunks = lines.reduce((found, index) => {
+        const last = found.at(-1);
+        if (last?.at(-1) === index - 1)
+            last.push(index);
+        else
+            found.push([index]);
+        return found;
+    }, []);
+    return [
+        before === undefined ? '--- /dev/null\n' : `--- a/${name}\n`,
+        `+++ b/${name}\n`,
+        ...hunks.map((hunk) => renderHunk(changes, hunk[0] ?? 0, hunk.length)),
+    ].join('');
+}
+function renderHunk(changes, start, length) {
+    const lines = changes.slice(start, start + length);
+    const range = (other) => {
+        const before = changes.slice(0, start).filter(({ sign }) => sign !== other).length;
+        const count = lines.filter(({ sign }) => sign !== other).length;
+        // An empty range is named by the line before it.
+        return `${count === 0 ? before : before + 1},${count}`;
+    };
+    const text = lines
+        .map(({ sign, line }) => `${sign}${line}${line.endsWith('\n') ? '' : '\n\\ No newline at end of file\n'}`)
+        .join('');
+    return `@@ -${range('+')} +${range('-')} @@\n${text}`;
+}
+function splitLines(text) {
+    return text.match(/[^\n]*\n|[^\n]+$/g) ?? [];
+}
+/** The longest common subsequence of lines, between what is equal at the beginning and at the end. */
+function compareLines(before, after) {
+    const shorter = Math.min(before.length, after.length);
+    let head = 0;
+    while (head < shorter && before[head] === after[head])
+        head++;
+    let tail = 0;
+    while (tail < shorter - head && before.at(-1 - tail) === after.at(-1 - tail))
+        tail++;
+    const same = (line) => ({ sign: ' ', line });
+    return [
+        ...before.slice(0, head).map(same),
+        ...compareMiddle(before.slice(head, before.length - tail), after.slice(head, after.length - tail)),
+        ...before.slice(before.length - tail).map(same),
+    ];
+}
+function compareMiddle(before, after) {
+    const removed = before.map((line) => ({ sign: '-', line }));
+    const added = after.map((line) => ({ sign: '+', line }));
+    const width = after.length + 1;
+    if ((before.length + 1) * width > MAX_CELLS)
+        return [...removed, ...added];
+    // lengths[i * width + j]: of the longest common subsequence of before[i..] and after[j..].
+    const lengths = new Uint32Array((before.length + 1) * width);
+    const at = (i, j) => lengths[i * width + j] ?? 0;
+    for (let i = before.length - 1; i >= 0; i--) {
+        for (let j = after.length - 1; j >= 0; j--) {
+            lengths[i * width + j] = before[i] === after[j] ? at(i + 1, j + 1) + 1 : Math.max(at(i + 1, j), at(i, j + 1));
+        }
+    }
+    const changes = [];
+    let [i, j] = [0, 0];
+    while (i < before.length || j < after.length) {
+        const [old, now] = [removed[i], added[j]];
+        if (old !== undefined && now !== undefined && old.line === now.line) {
+            changes.push({ sign: ' ', line: old.line });
+            i++;
+            j++;
+        }
+        else if (old !== undefined && (now === undefined || at(i + 1, j) >= at(i, j + 1))) {
+            changes.push(old);
+            i++;
+        }
+        else if (now !== undefined) {
+            changes.push(now);
+            j++;
+        }
+    }
+    return changes;
+}
+
+;// CONCATENATED MODULE: ./shared/src/strategies/rollable.ts
+/**
+ * The change to a Compose file after which old and new replicas can run side by side: a router in front of every HTTP service
+ * that publishes a port itself. Pure.
+ */
+
+
+
+
+
+
+
+
+/** `keepalive_min_timeout` and `resolve` need 1.27.4. */
+const ROUTER_IMAGE = 'nginx:1.30';
+/** They speak no HTTP, or speak TLS themselves: what publishes such a port of a container is left as it is. */
+const OTHER_PORTS = new Set([
+    21, 22, 25, 53, 110, 143, 389, 443, 465, 587, 636, 993, 995, 1433, 1521, 1883, 2181, 2379, 3306, 4222, 5432, 5671,
+    5672, 6379, 6432, 8443, 8883, 9042, 9092, 11211, 26257, 27017,
+]);
+/** They are routers, or keep data; by the last part of the image's name. */
+const OTHER_IMAGES = /^(nginx(-.*)?|angie|openresty|traefik|caddy|haproxy|envoy|httpd|nginx-proxy|postgres(ql)?|postgis|timescaledb|mysql|mariadb|percona|mongo(db)?|redis(-stack)?|valkey|keydb|memcached|rabbitmq|nats|kafka|zookeeper|etcd|eclipse-mosquitto|mosquitto|clickhouse-server|cassandra|elasticsearch|opensearch|minio)$/;
+/**
+ * @param composeFile `path` relative to the repository's root; `text` as the user wrote it.
+ * @param services as Compose rendered them.
+ * @returns a unified diff for `git apply` or `patch -p1`, to be run at the repository's root. Empty where nothing is to be made
+ * rollable, or where it cannot be done without a doubt: then nothing is suggested.
+ */
+function suggestPatch(composeFile, services, strategies) {
+    const { path, text } = composeFile;
+    const root = locateYaml(text);
+    const located = root?.entries.find(({ key }) => key === 'services')?.value;
+    if (root === undefined || located?.kind !== 'map' || located.isFlow || located.entries.length === 0)
+        return '';
+    const taken = new Set([...services.map(({ name }) => name), ...located.entries.map(({ key }) => key)]);
+    const routerName = ['router', 'slipway-router', 'slipway-router-2'].find((name) => !taken.has(name));
+    const folder = ['nginx', 'router', 'slipway-router'].find((name) => !new RegExp(`(^|[^\\w.-])\\.?/?${name}/`, 'm').test(text) && !text.includes(`./${name}`));
+    if (routerName === undefined || folder === undefined)
+        return '';
+    const routed = giveListens(located.entries.flatMap((entry) => {
+        const service = services.find(({ name }) => name === entry.key);
+        const candidate = service === undefined ? undefined : findCandidate(service, services, entry, root, text);
+        return candidate !== undefined && isWanted(candidate.service, strategies[entry.key]) ? [candidate] : [];
+    }));
+    if (routed.length === 0)
+        return '';
+    const router = { name: routerName, folder, routed, networks: joinNetworks(routed) };
+    const edits = [
+        ...routed.flatMap((one) => editService(one, located, root, routerName, text)),
+        insertRouter(router, located, text),
+    ];
+    const changed = applyEdits(text, edits);
+    if (changed === undefined || !isAsMeant(text, changed, router))
+        return '';
+    const beside = (file) => external_node_path_namespaceObject.posix.join(external_node_path_namespaceObject.posix.dirname(path), folder, file);
+    return [
+        renderDiff(external_node_path_namespaceObject.posix.normalize(path), text, changed),
+        renderDiff(beside('router.conf'), undefined, renderRouterConf(routed)),
+        renderDiff(beside('slipway/upstreams.conf'), undefined, renderLocalUpstreams(routed)),
+    ].join('');
+}
+/** Who said stop-first means it. */
+function isWanted(service, strategy) {
+    return strategy?.order !== 'start-first' && service.updateConfig?.order !== 'stop-first';
+}
+function findCandidate(service, services, entry, root, text) {
+    const obstacles = findObstacles(service, { services }, []);
+    const others = services.some((other) => other.router?.service === service.name);
+    const image = service.image.split('@')[0]?.split('/').at(-1)?.split(':')[0] ?? '';
+    if (entry.value.kind !== 'map' ||
+        !service.hasHostPort ||
+        !obstacles.every(({ kind }) => kind === 'host-port' || kind === 'container-name') ||
+        service.router !== undefined ||
+        readMember(service.raw, 'x-slipway') !== undefined ||
+        others ||
+        service.networkMode !== '' ||
+        OTHER_IMAGES.test(image)) {
+        return undefined;
+    }
+    const ports = findEntry(entry.value, 'ports', root);
+    const containerName = findEntry(entry.value, 'container_name', root);
+    const list = ports === undefined ? undefined : follow(ports.entry.value, root);
+    if (ports === undefined || list?.kind !== 'list')
+        return undefined;
+    const parsed = list.items.map(parsePort);
+    const targets = new Set(parsed.map((port) => port?.target));
+    const [target] = targets;
+    // One upstream has one port.
+    if (targets.size !== 1 || target === undefined || OTHER_PORTS.has(target))
+        return undefined;
+    // The name that goes away is known to others.
+    const { containerName: name } = service;
+    if (name !== '' && name !== service.name && countWords(text, name) > 1)
+        return undefined;
+    return { service, entry, ports, containerName, target, hostPorts: parsed.map((port) => port?.host ?? '') };
+}
+function countWords(text, word) {
+    const own = (character) => character !== undefined && /[\w.-]/.test(character);
+    let count = 0;
+    for (let at = text.indexOf(word); at >= 0; at = text.indexOf(word, at + 1)) {
+        if (!own(text[at - 1]) && !own(text[at + word.length]))
+            count++;
+    }
+    return count;
+}
+function follow(node, root) {
+    return node.alias === '' ? node : findAnchor(root, node.alias);
+}
+function findAnchor(node, name) {
+    if (node.anchor === name)
+        return node;
+    for (const child of [...node.entries.map(({ value }) => value), ...node.items]) {
+        const found = findAnchor(child, name);
+        if (found !== undefined)
+            return found;
+    }
+    return undefined;
+}
+/** Its own entry goes before what it merges, and the first that is merged before the next. */
+function findEntry(map, key, root, depth = 0) {
+    const own = map.entries.find((entry) => entry.key === key);
+    if (own !== undefined)
+        return { entry: own, map };
+    const merge = map.entries.find((entry) => entry.key === '<<')?.value;
+    if (merge === undefined || depth > 10)
+        return undefined;
+    for (const source of merge.kind === 'list' ? merge.items : [merge]) {
+        const target = follow(source, root);
+        const found = target === undefined ? undefined : findEntry(target, key, root, depth + 1);
+        if (found !== undefined)
+            return found;
+    }
+    return undefined;
+}
+/** A fixed TCP port of the server. Anything else (ranges, UDP, chosen by Docker) gives undefined. */
+function parsePort(node) {
+    if (node.kind === 'text') {
+        const match = /^(.+):(\d{1,5})(?:\/tcp)?$/s.exec(node.text);
+        const [, host = '', target = ''] = match ?? [];
+        return asPortText(host, Number(target));
+    }
+    if (node.kind !== 'map')
+        return undefined;
+    const read = (key) => node.entries.find((entry) => entry.key === key)?.value.text ?? '';
+    if (!['', 'tcp'].includes(read('protocol')) || !/^\d{1,5}$/.test(read('target')))
+        return undefined;
+    const address = read('host_ip');
+    const prefix = address === '' ? '' : address.includes(':') ? `[${address}]:` : `${address}:`;
+    return asPortText(`${prefix}${read('published')}`, Number(read('target')));
+}
+const HOST_PORT = /^((\d{1,3}(\.\d{1,3}){3}|\[[0-9a-fA-F:.]+\]|\$\{[A-Za-z_][^{}\n]*\}|\$[A-Za-z_]\w*):)?(\d{1,5}|\$\{[A-Za-z_][^{}\n]*\}|\$[A-Za-z_]\w*)$/;
+function asPortText(host, target) {
+    return HOST_PORT.test(host) && target >= 1 && target <= 65_535 ? { host, target } : undefined;
+}
+/** The router listens on the number that the server publishes, where the file has one, so that both are easily told to belong together. */
+function giveListens(candidates) {
+    const used = new Set();
+    return candidates.map((candidate) => {
+        const literal = candidate.hostPorts
+            .map((host) => /(?:^|:)(\d+)$/.exec(host)?.[1])
+            .find((port) => port !== undefined);
+        let listen = literal === undefined ? candidate.target : Number(literal);
+        while (used.has(listen))
+            listen = listen >= 65_535 ? 1024 : listen + 1;
+        used.add(listen);
+        return { ...candidate, listen };
+    });
+}
+/** All of them: one that is `internal` publishes no ports. */
+function joinNetworks(routed) {
+    const networks = [...new Set(routed.flatMap(({ service }) => service.networks))];
+    return networks.every((name) => name === 'default') ? [] : networks;
+}
+function editService(one, services, root, router, text) {
+    const additions = [
+        // Anything but its own `expose` would be lost.
+        ...(findEntry(one.entry.value, 'expose', root) === undefined ? [`expose: ['${one.target}']`] : []),
+        `x-slipway: { router: ${router}, port: ${one.target} }`,
+    ];
+    const isOwn = one.ports.map === one.entry.value;
+    const isService = (map) => services.entries.some(({ value }) => value === map);
+    const edits = [];
+    if (isOwn)
+        edits.push(replaceEntry(one.ports, additions, text));
+    else {
+        // What another service has is that one's; it is changed there, if at all.
+        if (!isService(one.ports.map))
+            edits.push(removeEntry(one.ports, text));
+        const first = one.entry.value.entries[0];
+        if (first !== undefined)
+            edits.push(insertAfter({ entry: first, map: one.entry.value }, additions, text));
+    }
+    const { containerName } = one;
+    if (containerName !== undefined && !(containerName.map !== one.entry.value && isService(containerName.map))) {
+        edits.push(removeEntry(containerName, text));
+    }
+    return edits;
+}
+function replaceEntry({ entry, map }, lines, text) {
+    if (map.isFlow)
+        return { start: entry.start, end: entry.value.end, text: lines.join(', ') };
+    const { start, end } = wholeLines(entry, text);
+    return { start, end, text: layLines(lines, indentOf(entry.start, text), text) };
+}
+function insertAfter({ entry, map }, lines, text) {
+    if (map.isFlow)
+        return { start: entry.value.end, end: entry.value.end, text: `, ${lines.join(', ')}` };
+    const { end } = wholeLines(entry, text);
+    const line = layLines(lines, indentOf(entry.start, text), text);
+    return { start: end, end, text: line };
+}
+function removeEntry({ entry, map }, text) {
+    if (!map.isFlow)
+        return { ...wholeLines(entry, text), text: '' };
+    const index = map.entries.indexOf(entry);
+    const [before, after] = [map.entries[index - 1], map.entries[index + 1]];
+    if (after !== undefined)
+        return { start: entry.start, end: after.start, text: '' };
+    return { start: before?.value.end ?? entry.start, end: entry.value.end, text: '' };
+}
+function lineStart(offset, text) {
+    return text.lastIndexOf('\n', offset - 1) + 1;
+}
+/** Behind the end of the line that has the last character before `offset`. */
+function lineEnd(offset, text) {
+    const end = text.indexOf('\n', Math.max(0, offset - 1));
+    return end < 0 ? text.length : end + 1;
+}
+function wholeLines(entry, text) {
+    return { start: lineStart(entry.start, text), end: lineEnd(entry.value.end, text) };
+}
+function indentOf(offset, text) {
+    return text.slice(lineStart(offset, text), offset);
+}
+function layLines(lines, indent, text) {
+    const end = text.includes('\r\n') ? '\r\n' : '\n';
+    return lines.map((line) => (line === '' ? end : `${indent}${line}${end}`)).join('');
+}
+function insertRouter(router, services, text) {
+    const { entries } = services;
+    const indent = indentOf(entries[0]?.start ?? 0, text);
+    const at = passComments(lineEnd(services.end, text), indent, text);
+    const inner = entries.map(({ value }) => value).find((value) => value.kind === 'map' && !value.isFlow)?.entries[0];
+    const step = inner === undefined ? '' : indentOf(inner.start, text).slice(indent.length);
+    const tab = [step, indent].find((blanks) => /^ +$/.test(blanks)) ?? '  ';
+    const [last, beforeLast] = [entries.at(-1), entries.at(-2)];
+    const between = last === undefined || beforeLast === undefined || /\n[ \t\r]*\n/.test(text.slice(beforeLast.value.end, last.start));
+    const lines = layLines([...(between ? [''] : []), ...renderRouterService(router, tab)], indent, text);
+    const open = at > 0 && text[at - 1] !== '\n';
+    return { start: at, end: at, text: open ? `${text.includes('\r\n') ? '\r\n' : '\n'}${lines}` : lines };
+}
+/** Comments that are further in than the services belong to the last one. */
+function passComments(start, indent, text) {
+    let [passed, at] = [start, start];
+    while (at < text.length) {
+        const end = lineEnd(at + 1, text);
+        const [, blanks = '', rest = ''] = /^([ \t]*)(.*)/.exec(text.slice(at, end)) ?? [];
+        if (rest.startsWith('#') && blanks.length > indent.length)
+            passed = end;
+        else if (rest.trim() !== '')
+            break;
+        at = end;
+    }
+    return passed;
+}
+function renderRouterService({ name, folder, routed, networks }, tab) {
+    const key = (words) => `${tab}${words}`;
+    const item = (words) => `${tab}${tab}- ${words}`;
+    return [
+        '# Moves traffic from the old replicas to the new ones. It has no depends_on: it stays up while they come and go.',
+        `${name}:`,
+        key(`image: ${ROUTER_IMAGE}`),
+        key('restart: unless-stopped'),
+        key('ports:'),
+        ...listPublished(routed).map((port) => item(quoteYaml(port))),
+        key('volumes:'),
+        item(`./${folder}:/etc/nginx/conf.d:ro`),
+        item(`./${folder}/slipway:${ROUTER_MOUNT}:ro # on the server, Slipway's own`),
+        ...(networks.length === 0 ? [] : [key('networks:'), ...networks.map((network) => item(network))]),
+        key('stop_signal: SIGQUIT # nginx finishes the requests under way'),
+        key('stop_grace_period: 30s'),
+    ];
+}
+function listPublished(routed) {
+    return routed.flatMap(({ hostPorts, listen }) => hostPorts.map((host) => `${host}:${listen}`));
+}
+function quoteYaml(text) {
+    return `'${text.replaceAll("'", "''")}'`;
+}
+/** @returns undefined where two of them touch the same characters. */
+function applyEdits(text, edits) {
+    const sorted = [...edits].sort((a, b) => a.start - b.start || a.end - b.end);
+    let result = '';
+    let at = 0;
+    for (const edit of sorted) {
+        if (edit.start < at)
+            return undefined;
+        result += text.slice(at, edit.start) + edit.text;
+        at = edit.end;
+    }
+    return result + text.slice(at);
+}
+/** Reads both texts and compares: whatever the layout was, nothing but what was meant has changed. */
+function isAsMeant(before, after, router) {
+    const [was, is] = [readYaml(before), readYaml(after)];
+    const services = readMember(was, 'services');
+    if (!isObject(was) || !isObject(is) || !isObject(services))
+        return false;
+    const wanted = { ...services };
+    for (const { service, target } of router.routed) {
+        const rest = Object.fromEntries(Object.entries(asObject(services[service.name])).filter(([key]) => !['ports', 'container_name'].includes(key)));
+        wanted[service.name] = {
+            expose: [String(target)],
+            ...rest,
+            'x-slipway': { router: router.name, port: target },
+        };
+    }
+    wanted[router.name] = {
+        image: ROUTER_IMAGE,
+        restart: 'unless-stopped',
+        ports: listPublished(router.routed),
+        volumes: [`./${router.folder}:/etc/nginx/conf.d:ro`, `./${router.folder}/slipway:${ROUTER_MOUNT}:ro`],
+        ...(router.networks.length === 0 ? {} : { networks: [...router.networks] }),
+        stop_signal: 'SIGQUIT',
+        stop_grace_period: '30s',
+    };
+    // What is under `x-` is there to be merged, and says nothing by itself.
+    const spoken = (file) => Object.fromEntries(Object.entries(file).filter(([key]) => key !== 'services' && !key.startsWith('x-')));
+    return (canonical(readMember(is, 'services')) === canonical(wanted) && canonical(spoken(is)) === canonical(spoken(was)));
+}
+function readYaml(text) {
+    try {
+        return parseYaml(text);
+    }
+    catch {
+        return null;
+    }
+}
+function asObject(value) {
+    return isObject(value) ? value : {};
+}
+function renderRouterConf(routed) {
+    return `# The router. One "upstream" for each service is in ${ROUTER_MOUNT}: on the server Slipway writes it, and moves
+# traffic by it; for \`docker compose up\` it is slipway/upstreams.conf beside this file.
+include ${ROUTER_MOUNT}/*.conf;
+
+# A reload lets idle keep-alive connections live this long (nginx >= 1.27.4): without it, clients that are just sending
+# their next request lose it.
+keepalive_min_timeout 10s;
+
+# A proxy in front may have ended TLS.
+map $http_x_forwarded_proto $forwarded_proto {
+    default $scheme;
+    https   https;
+}
+# WebSockets are passed on; everything else keeps its connection to the service.
+map $http_upgrade $connection_upgrade {
+    default upgrade;
+    ""      "";
+}
+
+proxy_http_version 1.1;
+proxy_set_header Connection $connection_upgrade;
+proxy_set_header Upgrade $http_upgrade;
+proxy_set_header Host $http_host;
+proxy_set_header X-Real-IP $remote_addr;
+proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+proxy_set_header X-Forwarded-Proto $forwarded_proto;
+proxy_connect_timeout 2s;
+# The service limits what it takes, as it did before.
+client_max_body_size 0;
+${routed
+        .map(({ service, listen }) => `
+server {
+    listen ${listen};
+    location / { proxy_pass http://${service.name}; }
+}
+`)
+        .join('')}`;
+}
+function renderLocalUpstreams(routed) {
+    return `# For \`docker compose up\`, where a service is reached by its name. On the server Slipway mounts a folder of its own here.
+${routed
+        .map(({ service, target }) => `upstream ${service.name} {
+    zone ${service.name} 64k;
+    resolver 127.0.0.11 valid=1s ipv6=off;
+    server ${service.name}:${target} resolve;
+    keepalive 32;
+    keepalive_timeout 4s;
+}
+`)
+        .join('')}`;
+}
+
+;// CONCATENATED MODULE: ./shared/src/commands/compose.ts
+
+function composeWords(target, file, ...words) {
+    const { project, projectDirectory } = target;
+    return [
+        'docker',
+        'compose',
+        '--ansi',
+        'never',
+        '--project-name',
+        project,
+        '--project-directory',
+        projectDirectory,
+        '--file',
+        file,
+        ...words,
+    ];
+}
+/** `$1` is the project. Prints the ids of a service's containers; and those that are not in a list with commas. */
+const REPLICAS = `project=$1
+shift
+replicas() {
+  docker ps -aq --no-trunc --filter "label=com.docker.compose.project=$project" --filter "label=com.docker.compose.service=$1" --filter label=com.docker.compose.oneoff=False
+}
+added() {
+  all=$(replicas "$1") || return
+  for id in $all; do case ",$2," in *",$id,"*) ;; *) printf '%s\n' "$id" ;; esac; done
+}
+`;
+/**
+ * Sets `kept` to a `--scale` for each of some services that has containers. Measured with Compose 2.26: `create` scales what a
+ * service depends on back to what the file says, and while old and new are side by side there, that would remove one of them.
+ */
+const KEPT_SCALES = `kept=
+keep_scales() {
+  counts=$(docker ps -a --filter "label=com.docker.compose.project=$project" --filter label=com.docker.compose.oneoff=False --format '{{.Label "com.docker.compose.service"}}' | sort | uniq -c) || return
+  while read -r number name; do
+    case ",$1," in *",$name,"*) [ -z "$name" ] || kept="$kept --scale $name=$number" ;; esac
+  done <<END
+$counts
+END
+}
+`;
+/**
+ * Recreates these services in their place, then starts them in this order. Images are there already and pinned, so nothing
+ * is pulled or built.
+ *
+ * Not by `up`, for two reasons that were measured with Compose 2.26 and 2.40. `up` starts every ended one-shot service
+ * again that one of these depends on: a migration of the old release would run on the way back. And `up --no-deps` strips
+ * `depends_on` before it hashes the configuration, so that the next plain `docker compose up -d` would recreate what runs.
+ *
+ * @param others names of all services that these depend on, and so on (Compose takes no others): those with containers keep them, whatever
+ *   their number. None that these
+ *   depend on may have old and new replicas side by side: Compose would recreate the old ones.
+ */
+function replaceServices(target, file, services, others) {
+    return render_script(`set -f
+${REPLICAS}${KEPT_SCALES}keep_scales "$1" || exit
+count=$2
+shift 2
+services=
+while [ "$count" -gt 0 ]; do services="$services $1"; shift; count=$((count - 1)); done
+"$@" $kept $services || exit
+for service in $services; do
+  ids=$(replicas "$service") || exit
+  [ -z "$ids" ] || docker start $ids >/dev/null || exit
+done`, target.project, others.filter((name) => !services.includes(name)).join(','), String(services.length), ...services, ...composeWords(target, file, 'create', '--no-build', '--pull', 'never'));
+}
+const listIds = (ids) => (ids.length === 0 ? '-' : ids.join(','));
+/**
+ * Creates replicas beside those that are there, as `up --no-recreate --scale` does, and starts none. They get no restart
+ * policy yet: a server that boots half-way must not start them. (One that was only created is not started by the daemon's
+ * start either, whatever its policy says: measured with Docker 26.1, so there is no moment in between.)
+ *
+ * @param others names of all services that these depend on, and so on (Compose takes no others): those with containers keep them, whatever
+ *   their number.
+ */
+function createReplicas(target, file, additions, others) {
+    return render_script(`set -f
+${REPLICAS}${KEPT_SCALES}keep_scales "$1" || exit
+count=$2
+shift 2
+plan= scales= names=
+while [ "$count" -gt 0 ]; do
+  plan="$plan $1:$2:$3" names="$names $1"
+  there=$(replicas "$1" | grep -c .)
+  scales="$scales --scale $1=$((there + $2))"
+  shift 3
+  count=$((count - 1))
+done
+"$@" $kept $scales $names || exit
+for one in $plan; do
+  service=\${one%%:*} one=\${one#*:}
+  new=$(added "$service" "\${one#*:}") || exit
+  [ "$(printf '%s' "$new" | grep -c .)" = "\${one%%:*}" ] || { echo "docker compose made other replicas of $service than it was asked for" >&2; exit 70; }
+  docker update --restart=no $new >/dev/null || exit
+done`, target.project, others.filter((name) => additions.every(({ service }) => service !== name)).join(','), String(additions.length), ...additions.flatMap(({ service, adding, before }) => [service, String(adding), listIds(before)]), ...composeWords(target, file, 'create', '--no-build', '--pull', 'never', '--no-recreate'));
+}
+/**
+ * Starts some of what {@link createReplicas} has created and that has not been started yet.
+ *
+ * @param delaySeconds to wait before.
+ */
+function startReplicas(target, starts, delaySeconds) {
+    return render_script(`set -f
+${REPLICAS}sleep "$1"
+shift
+waiting=" $(docker ps -aq --no-trunc --filter status=created --filter "label=com.docker.compose.project=$project" | tr '\\n' ' ')"
+group=
+while [ "$#" -gt 0 ]; do
+  new=$(added "$1" "$2") || exit
+  left=$3
+  shift 3
+  for id in $new; do
+    [ "$left" -gt 0 ] || break
+    case $waiting in *" $id "*) group="$group $id" left=$((left - 1)) ;; esac
+  done
+done
+[ -z "$group" ] || docker start $group >/dev/null`, target.project, String(delaySeconds), ...starts.flatMap(({ service, before, count }) => [service, listIds(before), String(count)]));
+}
+/**
+ * Stops containers by the time each has asked for. Until the commit they are what a boot brings back: one that was stopped
+ * by hand comes back only with the policy `always` (measured).
+ */
+function stopContainers(layout, containers) {
+    const lasting = containers.filter(({ restart }) => restart === 'always' || restart === 'unless-stopped');
+    return render_script(`store=$1 lasting=$2
+shift 2
+printf '%s\n' "$@" >"$store/stopping" && { sync "$store/stopping" || :; } || exit
+[ -z "$lasting" ] || docker update --restart=always $lasting >/dev/null || exit
+docker stop "$@" >/dev/null`, layout.store, lasting.map(({ id }) => id).join(' '), ...containers.map(({ id }) => id));
+}
+function startContainers(ids) {
+    return { words: ['docker', 'start', ...ids] };
+}
+/** Runs a command in a new container of a service, as \`docker compose run\` does, to its end. */
+function runOnce(target, file, run) {
+    return {
+        words: composeWords(target, file, 'run', '--rm', '--no-deps', '--no-TTY', '--quiet-pull', '--name', run.name, run.service, ...run.command),
+    };
+}
+/** The configuration hash of each service of a rendered file given on standard input: lines `service hash`. */
+function hashServices(target, rendered) {
+    return { words: composeWords(target, '-', 'config', '--hash', '*'), stdin: rendered };
+}
+
+;// CONCATENATED MODULE: ./shared/src/commands/images.ts
+
+/** Never the name of a registry: nothing is pulled from or pushed to it. */
+const TAG_HOST = 'slipway.local';
+/** `slipway.local/<project>:<first 32 digits of the digest>` */
+function localTag(project, image) {
+    return `${TAG_HOST}/${project}:${image.split('@sha256:').at(-1)?.slice(0, 32) ?? ''}`;
+}
+/** Whether one of an image's tags is ours: a deploy of this project had put it there. */
+function isTagged(project, tags) {
+    return tags.some((tag) => tag.startsWith(`${TAG_HOST}/${project}:`));
+}
+/** Pinned: an image that was never pulled by its digest is not ours to tag or to remove. */
+function isPinned(image) {
+    return image.includes('@sha256:');
+}
+/** @param images as the release names them. */
+function tagImages(project, images) {
+    return render_script(`set -eu
+while [ "$#" -gt 1 ]; do
+  docker image tag "$1" "$2"
+  shift 2
+done`, ...[...new Set(images)].filter(isPinned).flatMap((image) => [image, localTag(project, image)]));
+}
+/** Lets tags name these images again. */
+function setTags(images) {
+    return render_script(`while [ "$#" -gt 1 ]; do
+  docker image tag "$1" "$2" || exit
+  shift 2
+done`, ...images.flatMap(({ imageId, tag }) => [imageId, tag]));
+}
+/**
+ * Gives up images that no kept release of this project names: our tag goes, and the image if nothing else names or uses
+ * it. What a person or another project has tagged, or a container uses, stays (docker refuses without --force).
+ */
+function pruneImages(project, images) {
+    return script(`while [ "$#" -gt 1 ]; do
+  id=$(docker image inspect --format '{{.Id}}' "$1" 2>/dev/null) || { shift 2; continue; }
+  docker image rm "$2" >/dev/null 2>&1
+  if left=$(docker image inspect --format '{{len .RepoTags}}' "$id" 2>/dev/null) && [ "$left" = 0 ] &&
+    [ -z "$(docker ps -aq --filter "ancestor=$id")" ]; then
+    docker image rm "$1" >/dev/null 2>&1
+  fi
+  shift 2
+done
+:`, ...images.filter(isPinned).flatMap((image) => [image, localTag(project, image)]));
+}
+
+;// CONCATENATED MODULE: ./shared/src/guardian/verbs.ts
+/** Verbs as the guardian reads them: a name and plain words on one line. Pure. */
+
+/** @throws RangeError for a word that the guardian's shell would not read as one. */
+function renderVerb(verb, project) {
+    const words = [verb.verb, ...listWords(verb, project)];
+    const bad = words.find((word) => !verbs_PLAIN_WORD.test(word));
+    if (bad !== undefined)
+        throw new RangeError(`a verb of the journal has an unusable word: ${JSON.stringify(bad)}`);
+    return words.join(' ');
+}
+/** Names of services, containers, networks, images, releases. */
+const verbs_PLAIN_WORD = /^[A-Za-z0-9._@:/,-]+$/;
+const verbs_listIds = (ids) => (ids.length === 0 ? '-' : ids.join(','));
+function listWords(verb, project) {
+    switch (verb.verb) {
+        case 'keep-only':
+            return [verb.service, ...verb.ids];
+        case 'revive':
+            return [verb.id, verb.restart];
+        case 'restore-services':
+            return [verb.release, verb.awaited.length === 0 ? '-' : verb.awaited.join(','), ...verb.services];
+        case 'remove-networks':
+            return [...verb.networks];
+        case 'remove-run':
+            return [verb.name];
+        case 'restore-router':
+        case 'settle-router':
+            return [verb.router];
+        case 'hand-over':
+            return [
+                verbs_listIds(verb.retired),
+                ...verb.services.map(({ service, restart, before }) => `${service}/${restart}/${verbs_listIds(before)}`),
+            ];
+        case 'drain-new':
+            return [verb.router, String(verb.port), String(verb.boundSeconds), verb.service, ...verb.ids];
+        case 'drain':
+            return [verb.router, String(verb.port), String(verb.boundSeconds), ...verb.ids];
+        case 'retire':
+            return [...verb.ids];
+        case 'remove-services':
+            return [...verb.services];
+        case 'remove-releases':
+            return [...verb.releases];
+        case 'remove-files':
+            return [...verb.addresses];
+        case 'forget-images':
+            // An image that was never pulled by its digest is not ours to tag or to remove.
+            return [...new Set(verb.images)]
+                .filter((image) => image.includes('@sha256:'))
+                .flatMap((image) => [image, localTag(project, image)]);
+    }
+}
+
+;// CONCATENATED MODULE: ./shared/src/guardian/journal.ts
+
+
+/** A service may ask for a long farewell (`stop_grace_period`); an hour is more than that. */
+const journal_LIMITS = { least: 120, most: 3600 };
+/** @throws RangeError for what is not an id of ours, or not a plain word. */
+function renderJournal(journal) {
+    if (!isReleaseId(journal.release))
+        throw new RangeError('not the id of a release');
+    const limit = Math.ceil(Math.min(Math.max(journal.limitSeconds, journal_LIMITS.least), journal_LIMITS.most));
+    return [
+        'slipway 2',
+        `release ${journal.release}`,
+        `limit ${limit}`,
+        ...journal.undo.map((verb) => `undo ${renderVerb(verb, journal.project)}`),
+        ...journal.finish.map((verb) => `finish ${renderVerb(verb, journal.project)}`),
+        'end\n',
+    ].join('\n');
+}
+const UNDO_ORDER = [
+    // A migration must have ended before anything else is touched.
+    'remove-run',
+    // Traffic first goes back to what is still warm.
+    'restore-router',
+    // What is new may still be answering.
+    'drain-new',
+    // Then what is new goes, so that its ports and volumes are free for what comes back.
+    'keep-only',
+    'revive',
+    'restore-services',
+    'remove-networks',
+    'remove-files',
+    'forget-images',
+];
+/** The way back of some steps, each verb in its place; services that come back in the order in which they depend on each other. */
+function orderUndo(verbs, serviceOrder) {
+    return UNDO_ORDER.flatMap((name) => {
+        const own = verbs.filter((verb) => verb.verb === name);
+        return name === 'restore-services' ? mergeRestores(own, serviceOrder) : own;
+    });
+}
+/** By one verb: what is made again in one go finds its dependencies. */
+function mergeRestores(verbs, serviceOrder) {
+    const restores = verbs.filter((verb) => verb.verb === 'restore-services');
+    const [first] = restores;
+    if (first === undefined)
+        return [];
+    const services = new Set(restores.flatMap((verb) => verb.services));
+    return [
+        {
+            ...first,
+            services: [
+                ...serviceOrder.filter((name) => services.has(name)),
+                ...[...services].filter((name) => !serviceOrder.includes(name)),
+            ],
+            awaited: [...new Set(restores.flatMap((verb) => verb.awaited))],
+        },
+    ];
+}
+
+;// CONCATENATED MODULE: ./shared/src/transaction/plan.ts
+/** From what is wanted and what is there to what is to be done, and why. Pure. */
+
+
+
+
+
+
+
+function planDeploy(request) {
+    const services = [
+        ...settleInPlace(request.project.services.map((service) => planService(service, request)), request),
+        ...planRemovals(request),
+    ];
+    const planner = new Planner(services, request);
+    const steps = planner.steps();
+    const order = orderServices(readServices(request.before)).flatMap((wave) => wave.map((service) => service.name));
+    return {
+        release: request.release,
+        previous: request.previous,
+        services,
+        steps,
+        undo: orderUndo([...planner.networksAway(), ...steps.flatMap((step) => (step.kind === 'hold' ? [] : step.undo))], order),
+        finish: planner.finish(),
+        retired: planner.retired(),
+        before: Object.fromEntries(services.map(({ service }) => [service, idsOf(request, service)])),
+        removed: named(services, 'remove'),
+        unknown: listLeavers(request).filter((name) => !request.released.has(name)),
+        migrations: (request.migrations ?? []).map((migration) => nameRun(migration, request)),
+    };
+}
+/** Nothing would change on the server. */
+function isUnchanged(plan) {
+    return plan.services.every((service) => service.action === 'keep');
+}
+/** `created db, replaced api, removed web`. */
+function describeChanges(plan) {
+    const done = {
+        create: 'created',
+        replace: 'replaced',
+        scale: 'scaled',
+        start: 'started',
+        remove: 'removed',
+    };
+    return ['create', 'replace', 'scale', 'start', 'remove']
+        .map((action) => ({ words: done[action], names: named(plan.services, action) }))
+        .filter(({ names }) => names.length > 0)
+        .map(({ words, names }) => `${words} ${names.join(', ')}`)
+        .join('; ');
+}
+function changedServices(plan) {
+    return plan.services.filter((service) => service.action !== 'keep').map((service) => service.service);
+}
+/** Services that do not serve between the stop of the old and the start of the new. */
+function servicesWithOutage(plan) {
+    return plan.services
+        .filter(({ action, strategy, imageBefore }) => action === 'replace' && imageBefore !== undefined && strategy.order !== 'start-first')
+        .map(({ service }) => service);
+}
+const NO_STRATEGY = {
+    order: 'stop-first',
+    reasons: [],
+    router: undefined,
+    groups: [],
+    groupDelaySeconds: 0,
+    monitorSeconds: undefined,
+    replacedWith: [],
+};
+function planService(service, request) {
+    const replicas = replicasOf(request.facts.containers, service.name);
+    const common = {
+        service: service.name,
+        stateful: isStateful(service),
+        strategy: request.strategies[service.name] ?? NO_STRATEGY,
+        imageBefore: replicas[0]?.image,
+        imageAfter: service.image,
+        replicas: service.replicas,
+    };
+    const remark = request.remarks?.[service.name];
+    if (replicas.length === 0) {
+        return service.replicas === 0
+            ? { ...common, action: 'keep', reasons: ['no replicas wanted'] }
+            : { ...common, action: 'create', reasons: ['has no container yet'] };
+    }
+    const reasons = explainReplacement(service, replicas, request);
+    if (reasons.length > 0)
+        return { ...common, action: 'replace', reasons };
+    const before = readMember(readMember(request.before, 'services'), service.name);
+    const asBefore = before !== undefined && explainDifference(before, service.raw).length === 0;
+    const down = replicas.find((container) => !isUp(container, service.oneShot, asBefore));
+    if (replicas.length !== service.replicas) {
+        const scaling = [`replicas ${replicas.length} -> ${service.replicas}`];
+        // What is down besides, or cannot have one beside it, is made anew.
+        const action = down === undefined && common.strategy.order !== 'in-place' ? 'scale' : 'replace';
+        return { ...common, action, reasons: scaling };
+    }
+    if (down !== undefined) {
+        return { ...common, action: 'start', reasons: [`${down.name} is ${down.state}, exit code ${down.exitCode}`] };
+    }
+    return { ...common, action: 'keep', reasons: remark === undefined ? [] : [remark] };
+}
+/** As Compose sees it: what it says it depends on, and what it lives with or links to. */
+function listDependencies(name, { project, strategies }) {
+    const service = project.services.find((one) => one.name === name);
+    const names = new Set(project.services.map((one) => one.name));
+    const all = [
+        ...Object.keys(service?.dependsOn ?? {}),
+        ...(service?.joins ?? []),
+        ...(strategies[name]?.replacedWith ?? []),
+    ];
+    return [...new Set(all)].filter((one) => names.has(one));
+}
+/**
+ * Compose recreates a service in its place together with what it depends on, as far as that differs. So that it finds no old
+ * replicas there that stand beside new ones, what changes of its dependencies is replaced in its place as well.
+ */
+function settleInPlace(plans, request) {
+    const isInPlace = ({ action, strategy }) => action === 'replace' && strategy.order === 'in-place';
+    const reached = new Map();
+    const reach = (name) => {
+        for (const next of listDependencies(name, request)) {
+            if (reached.has(next))
+                continue;
+            reached.set(next, name);
+            reach(next);
+        }
+    };
+    for (const plan of plans.filter(isInPlace))
+        reach(plan.service);
+    return plans.map((plan) => {
+        const dependent = reached.get(plan.service);
+        if (dependent === undefined || !['replace', 'scale'].includes(plan.action) || isInPlace(plan))
+            return plan;
+        const reasons = [`${dependent}, which depends on it, is replaced in its place`];
+        return { ...plan, action: 'replace', strategy: { ...plan.strategy, order: 'in-place', reasons } };
+    });
+}
+/**
+ * A one-shot service of the release before that was put back is there and has not run again: that is as it should be. One of
+ * this release that was made and never started has not done its work.
+ */
+function isUp(container, oneShot, asBefore) {
+    if (container.state === 'running')
+        return true;
+    return (oneShot &&
+        ((container.state === 'created' && asBefore) || (container.state === 'exited' && container.exitCode === 0)));
+}
+/** Why its containers cannot stay; empty when they can. */
+function explainReplacement(service, replicas, request) {
+    const before = readMember(readMember(request.before, 'services'), service.name);
+    const differences = before === undefined ? [] : explainDifference(before, service.raw);
+    const isReplaced = (name) => {
+        const other = request.project.services.find((one) => one.name === name);
+        return other !== undefined && ['create', 'replace'].includes(planService(other, request).action);
+    };
+    const following = (request.strategies[service.name]?.replacedWith ?? [])
+        .filter(isReplaced)
+        .map((name) => `${name}, which it is replaced with, is replaced`);
+    if (service.joins.length > 0 && before !== undefined) {
+        // Compose puts the other container's ID in the place of its name, so the hash of the file is never that of the container.
+        return [...differences, ...following];
+    }
+    if (replicas.every((container) => container.configHash === request.hashes[service.name]))
+        return following;
+    if (differences.length > 0)
+        return [...differences, ...following];
+    if (replicas.some((container) => container.image !== service.image))
+        return ['image'];
+    // The container is not what the store says of it: changed by hand, or another version of Compose hashes differently.
+    return ['the running container differs from its release'];
+}
+/** What leaves the project. Containers that no release knows are not ours to remove. */
+function planRemovals(request) {
+    return listLeavers(request)
+        .filter((name) => request.released.has(name))
+        .map((name) => ({
+        service: name,
+        action: 'remove',
+        reasons: ['no longer in the Compose file'],
+        stateful: false,
+        strategy: NO_STRATEGY,
+        imageBefore: replicasOf(request.facts.containers, name)[0]?.image,
+        imageAfter: undefined,
+        replicas: 0,
+    }));
+}
+/** Services with containers that the Compose file does not have. */
+function listLeavers({ project, facts }) {
+    const wanted = new Set(project.services.map((service) => service.name));
+    const there = new Set(facts.containers.filter((container) => !container.oneoff).map((container) => container.service));
+    return [...there].filter((name) => !wanted.has(name)).sort();
+}
+/** How long nginx keeps its old workers for idle clients (`keepalive_min_timeout`), and a request may take meanwhile. */
+const DRAIN_SECONDS = 15;
+class Planner {
+    #plans;
+    #request;
+    /** Services of the Compose file that route to others. */
+    #routers;
+    constructor(plans, request) {
+        this.#plans = new Map(plans.map((plan) => [plan.service, plan]));
+        this.#request = request;
+        this.#routers = new Set(request.project.services.flatMap((service) => service.router?.service ?? []));
+    }
+    steps() {
+        const { project, readyTimeoutSeconds } = this.#request;
+        const changed = project.services.filter((service) => this.#plan(service).action !== 'keep');
+        if (changed.length === 0 && this.#leavers().length === 0)
+            return [];
+        const waves = orderServices(project.services);
+        const isRouter = (service) => this.#routers.has(service.name);
+        const routers = waves.flat().filter(isRouter);
+        const others = waves.map((wave) => wave.filter((service) => !isRouter(service)));
+        return [
+            ...this.#stopLeavers(),
+            ...others.flatMap((wave, index) => this.#wave(String(index + 1), wave)),
+            ...routers.flatMap((router) => this.#route(router)),
+            ...this.#wave('routers', routers),
+            {
+                kind: 'hold',
+                id: 'prove',
+                title: 'prove the release',
+                gate: { gate: 'proven' },
+                timeoutSeconds: readyTimeoutSeconds,
+            },
+        ];
+    }
+    /** Compose makes them with the first service. */
+    networksAway() {
+        const networks = listNetworks(this.#request.project).filter((name) => !this.#request.facts.networks.includes(name));
+        return networks.length === 0 ? [] : [{ verb: 'remove-networks', networks }];
+    }
+    retired() {
+        const { project } = this.#request;
+        return [...project.services.flatMap((service) => this.#retiredOf(service)), ...this.#leavers().map(({ id }) => id)];
+    }
+    finish() {
+        const { project } = this.#request;
+        const retired = project.services.flatMap((service) => this.#retiredOf(service));
+        const routers = [...this.#routers].filter((name) => this.#isRouteChanged(name));
+        const leaving = named([...this.#plans.values()], 'remove');
+        return [
+            ...this.#handOver(),
+            // First of all: a drain is of those who came by what was in force before.
+            ...routers.map((router) => ({ verb: 'settle-router', router })),
+            ...project.services.flatMap((service) => {
+                const ids = this.#retiredOf(service).filter((id) => this.#container(id)?.state === 'running');
+                const { router } = service;
+                const { action, strategy } = this.#plan(service);
+                if (router?.port === undefined || ids.length === 0 || !routers.includes(router.service))
+                    return [];
+                // What was stopped for its successor has no connections left.
+                if (action === 'replace' && strategy.order !== 'start-first')
+                    return [];
+                return [{ verb: 'drain', router: router.service, port: router.port, boundSeconds: DRAIN_SECONDS, ids }];
+            }),
+            ...(retired.length === 0 ? [] : [{ verb: 'retire', ids: retired }]),
+            ...(leaving.length === 0 ? [] : [{ verb: 'remove-services', services: leaving }]),
+        ];
+    }
+    #plan(service) {
+        const plan = this.#plans.get(service.name);
+        if (plan === undefined)
+            throw new Error(`service ${service.name} has no plan`);
+        return plan;
+    }
+    #container(id) {
+        return this.#request.facts.containers.find((container) => container.id === id);
+    }
+    /** Old replicas that go after the commit. */
+    #retiredOf(service) {
+        const { action, strategy } = this.#plan(service);
+        const replicas = replicasOf(this.#request.facts.containers, service.name);
+        if (action === 'replace' && strategy.order !== 'in-place')
+            return replicas.map(({ id }) => id);
+        // The newest ones go: the oldest have proven themselves the longest.
+        if (action === 'scale')
+            return replicas.slice(service.replicas).map(({ id }) => id);
+        return [];
+    }
+    #leavers() {
+        return named([...this.#plans.values()], 'remove').flatMap((name) => replicasOf(this.#request.facts.containers, name));
+    }
+    /** Stops what leaves before the others start: a service that was renamed must not hold its port or volume against its successor. */
+    #stopLeavers() {
+        const running = this.#leavers().filter((container) => container.state === 'running');
+        if (running.length === 0)
+            return [];
+        return [this.#stop('stop-removed', running, 10)];
+    }
+    #stop(id, containers, longestStopSeconds) {
+        const { layout, readyTimeoutSeconds } = this.#request;
+        const services = [...new Set(containers.map((container) => container.service))];
+        return {
+            kind: 'run',
+            id,
+            title: `stop ${services.join(', ')}`,
+            do: stopContainers(layout, containers.map((container) => ({ id: container.id, restart: container.restartPolicy ?? 'no' }))),
+            undo: containers.map((container) => ({
+                verb: 'revive',
+                id: container.id,
+                restart: container.restartPolicy ?? 'no',
+            })),
+            timeoutSeconds: 60 + longestStopSeconds + readyTimeoutSeconds,
+        };
+    }
+    /** Services that do not depend on each other: made, replaced, and waited for together. */
+    #wave(name, wave) {
+        const { target, layout, release, readyTimeoutSeconds, facts } = this.#request;
+        const file = releaseComposeFile(layout, release);
+        const act = (...actions) => wave.filter((service) => actions.includes(this.#plan(service).action));
+        const inPlace = act('replace').filter((service) => this.#plan(service).strategy.order === 'in-place');
+        const additions = [...act('create', 'replace', 'scale')]
+            .filter((service) => !inPlace.includes(service))
+            .map((service) => {
+            const before = idsOf(this.#request, service.name);
+            const adding = this.#plan(service).action === 'scale' ? service.replicas - before.length : service.replicas;
+            return { service: service.name, adding, before, of: service };
+        })
+            .filter(({ adding }) => adding > 0);
+        const stopping = additions
+            .filter(({ of }) => this.#plan(of).action === 'replace' && this.#plan(of).strategy.order === 'stop-first')
+            .flatMap(({ service }) => replicasOf(facts.containers, service))
+            .filter((container) => container.state === 'running');
+        const warm = additions
+            .filter(({ of }) => this.#plan(of).strategy.order === 'start-first')
+            .flatMap(({ service }) => replicasOf(facts.containers, service))
+            .filter((container) => container.state === 'running');
+        const down = act('start').flatMap((service) => replicasOf(facts.containers, service.name).filter((container) => container.state !== 'running'));
+        const longestStop = Math.max(0, ...wave.map((service) => service.stopGraceSeconds));
+        const timeoutSeconds = 60 + longestStop + readyTimeoutSeconds;
+        const waiting = [
+            ...additions.map(({ service }) => service),
+            ...[...inPlace, ...act('start')].map((service) => service.name),
+        ];
+        const migrations = (this.#request.migrations ?? []).filter(({ service }) => wave.some((one) => one.name === service));
+        const steps = [...migrations.map((migration) => this.#migrate(migration, file))];
+        if (additions.length > 0) {
+            steps.push({
+                kind: 'run',
+                id: `create-${name}`,
+                title: `create ${additions.map(({ service, before }) => (before.length === 0 ? service : `new ${service}`)).join(', ')}`,
+                do: createReplicas(target, file, additions, this.#dependenciesOf(additions.map(({ of }) => of))),
+                undo: [
+                    ...additions.map(({ service, before }) => ({ verb: 'keep-only', service, ids: before })),
+                    // They are not touched; but a boot half-way does not bring back those without a restart policy.
+                    ...warm.map(({ id, restartPolicy }) => ({ verb: 'revive', id, restart: restartPolicy ?? 'no' })),
+                ],
+                timeoutSeconds,
+            });
+        }
+        if (stopping.length > 0)
+            steps.push(this.#stop(`stop-${name}`, stopping, longestStop));
+        if (inPlace.length > 0) {
+            steps.push({
+                kind: 'run',
+                id: `replace-${name}`,
+                title: `replace ${inPlace.map((service) => service.name).join(', ')}`,
+                do: replaceServices(target, file, inPlace.map((service) => service.name), this.#dependenciesOf(inPlace)),
+                undo: this.#restore(inPlace),
+                timeoutSeconds,
+            });
+        }
+        const groupsOf = ({ of, adding }) => {
+            const { groups } = this.#plan(of).strategy;
+            return this.#plan(of).action === 'scale' || groups.length === 0 ? [adding] : groups;
+        };
+        const groupCount = Math.max(0, ...additions.map((one) => groupsOf(one).length));
+        for (let group = 0; group < groupCount; group++) {
+            const starting = additions.filter((one) => groupsOf(one).length > group);
+            const names = starting.map(({ service }) => service).join(', ');
+            const suffix = groupCount === 1 ? '' : `-${group + 1}`;
+            const delaySeconds = group === 0 ? 0 : Math.max(0, ...starting.map(({ of }) => this.#plan(of).strategy.groupDelaySeconds));
+            steps.push({
+                kind: 'run',
+                id: `start-${name}${suffix}`,
+                title: groupCount === 1 ? `start ${names}` : `start ${names} (group ${group + 1} of ${groupCount})`,
+                do: startReplicas(target, starting.map((one) => ({ service: one.service, before: one.before, count: groupsOf(one)[group] ?? 0 })), delaySeconds),
+                undo: [],
+                timeoutSeconds: timeoutSeconds + delaySeconds,
+            });
+            if (group + 1 === groupCount)
+                continue;
+            // The next group starts when this one is ready.
+            steps.push({
+                kind: 'hold',
+                id: `ready-${name}${suffix}`,
+                title: `wait until ${names} (group ${group + 1} of ${groupCount}) is ready`,
+                gate: {
+                    gate: 'ready',
+                    services: starting.map(({ service }) => service),
+                    started: Object.fromEntries(starting.map((one) => [
+                        one.service,
+                        groupsOf(one)
+                            .slice(0, group + 1)
+                            .reduce((sum, count) => sum + count, 0),
+                    ])),
+                },
+                timeoutSeconds: readyTimeoutSeconds,
+            });
+        }
+        if (down.length > 0) {
+            steps.push({
+                kind: 'run',
+                id: `start-again-${name}`,
+                title: `start ${[...new Set(down.map((container) => container.service))].join(', ')} again`,
+                do: startContainers(down.map(({ id }) => id)),
+                undo: [],
+                timeoutSeconds,
+            });
+        }
+        if (waiting.length > 0) {
+            steps.push({
+                kind: 'hold',
+                id: `ready-${name}`,
+                title: `wait until ${waiting.join(', ')} ${waiting.length === 1 ? 'is' : 'are'} ready`,
+                gate: { gate: 'ready', services: waiting },
+                timeoutSeconds: readyTimeoutSeconds,
+            });
+        }
+        return steps;
+    }
+    /** All that these depend on, and what those depend on: what Compose looks at, and takes a `--scale` for. */
+    #dependenciesOf(services) {
+        const found = new Set();
+        const add = (name) => {
+            for (const next of listDependencies(name, this.#request)) {
+                if (found.has(next))
+                    continue;
+                found.add(next);
+                add(next);
+            }
+        };
+        for (const { name } of services)
+            add(name);
+        return [...found].sort();
+    }
+    #migrate(migration, file) {
+        const name = nameRun(migration, this.#request);
+        return {
+            kind: 'run',
+            id: `migrate-${migration.service}`,
+            title: `migrate: ${migration.service}: ${migration.command.join(' ')}`,
+            do: runOnce(this.#request.target, file, { ...migration, name }),
+            undo: [{ verb: 'remove-run', name }],
+            // It is not for us to say how long a table takes; and a migration that is cut off is worse than one that is late.
+            timeoutSeconds: 3600,
+            onAbort: 'finish',
+        };
+    }
+    /** The way back of what is replaced in its place. */
+    #restore(services) {
+        const { before, previous } = this.#request;
+        const released = readServices(before);
+        const names = services.map((service) => service.name);
+        // Left by somebody before that release: there is nothing to bring back.
+        const away = names.filter((name) => released.every((service) => service.name !== name));
+        // What has run to its end is not put back: an old migration must not run on a new schema.
+        const back = released
+            .filter((service) => names.includes(service.name) && !service.oneShot)
+            .map((service) => service.name);
+        const awaited = new Set(released.flatMap((service) => Object.entries(service.dependsOn).flatMap(([name, how]) => (how === 'service_healthy' ? [name] : []))));
+        return [
+            ...away.map((service) => ({ verb: 'keep-only', service, ids: [] })),
+            ...(back.length > 0 && previous !== undefined
+                ? [
+                    {
+                        verb: 'restore-services',
+                        release: previous,
+                        services: back,
+                        awaited: back.filter((name) => awaited.has(name)),
+                    },
+                ]
+                : []),
+        ];
+    }
+    /** Until the commit a boot brings back the old release, and from then on the new one. */
+    #handOver() {
+        const { project, facts } = this.#request;
+        const added = project.services.filter((service) => {
+            const { action, strategy } = this.#plan(service);
+            // What has run to its end is not to be started again.
+            if (service.oneShot)
+                return false;
+            return ['create', 'scale'].includes(action) || (action === 'replace' && strategy.order !== 'in-place');
+        });
+        const stopped = project.services
+            .filter((service) => this.#plan(service).strategy.order === 'stop-first')
+            .filter((service) => this.#plan(service).action === 'replace')
+            .flatMap((service) => this.#retiredOf(service));
+        const retired = [...stopped, ...this.#leavers().map(({ id }) => id)].filter((one) => 
+        // What did not run was not stopped.
+        facts.containers.some((container) => container.id === one && container.state === 'running'));
+        if (added.length + retired.length === 0)
+            return [];
+        const services = added.map((service) => ({
+            service: service.name,
+            restart: service.restartPolicy,
+            before: idsOf(this.#request, service.name),
+        }));
+        return [{ verb: 'hand-over', retired, services }];
+    }
+    #routedBy(router) {
+        return this.#request.project.services.filter((service) => service.router?.service === router);
+    }
+    /** Its file must name other replicas than before, or it is new itself. */
+    #isRouteChanged(router) {
+        const own = this.#plans.get(router);
+        return (own?.action === 'create' ||
+            own?.action === 'replace' ||
+            this.#routedBy(router).some((service) => ['create', 'replace', 'scale'].includes(this.#plan(service).action)));
+    }
+    #route(router) {
+        if (!this.#isRouteChanged(router.name))
+            return [];
+        const upstreams = this.#routedBy(router.name).map((service) => {
+            const { action, strategy } = this.#plan(service);
+            const running = replicasOf(this.#request.facts.containers, service.name)
+                .filter((container) => container.state === 'running')
+                .map(({ id }) => id);
+            const before = running
+                // A service that was stopped for its successor is no longer there to be asked.
+                .filter(() => action !== 'replace' || strategy.order === 'start-first');
+            const retired = new Set(this.#retiredOf(service));
+            return {
+                service: service.name,
+                port: service.router?.port ?? 0,
+                before,
+                staying: action === 'replace' ? [] : before.filter((id) => !retired.has(id)),
+                retiring: running.filter((id) => retired.has(id)),
+            };
+        });
+        return [
+            {
+                kind: 'route',
+                id: `route-${router.name}`,
+                title: `let ${router.name} route to ${upstreams.map(({ service }) => service).join(', ')} of the new release`,
+                router: router.name,
+                upstreams,
+                resolve: this.#request.resolve?.[router.name] ?? true,
+                undo: [
+                    { verb: 'restore-router', router: router.name },
+                    ...upstreams
+                        .filter(({ before }) => before.length > 0)
+                        .map(({ service, port }) => {
+                        const ids = idsOf(this.#request, service);
+                        return { verb: 'drain-new', router: router.name, port, boundSeconds: DRAIN_SECONDS, service, ids };
+                    }),
+                ],
+                timeoutSeconds: 60,
+            },
+        ];
+    }
+}
+/** One-off containers have a name, so that whoever comes next can find them. */
+function nameRun({ service }, { target, release }) {
+    return `${target.project}-${service}-migrate-${release.toLowerCase()}`;
+}
+function readServices(project) {
+    return isObject(project) ? readProject(project).services : [];
+}
+/** Names on the server of the networks that Compose will make. */
+function listNetworks(project) {
+    const networks = readMember(project.raw, 'networks');
+    if (!isObject(networks))
+        return [];
+    return Object.values(networks).flatMap((network) => {
+        const name = readText(network, 'name');
+        return name === '' || readMember(network, 'external') === true ? [] : [name];
+    });
+}
+function named(services, action) {
+    return services.filter((service) => service.action === action).map((service) => service.service);
+}
+function idsOf({ facts }, service) {
+    return replicasOf(facts.containers, service).map((container) => container.id);
+}
+/** Oldest first; Docker lists them the other way round. */
+function replicasOf(containers, service) {
+    return containers
+        .filter((container) => container.service === service && !container.oneoff)
+        .sort((a, b) => a.number - b.number);
+}
+
+;// CONCATENATED MODULE: ./shared/src/reporters/deployment-record.ts
+
+/** "The maximum description length is 140 characters": https://docs.github.com/rest/deployments/statuses#create-a-deployment-status */
+const MAX_DESCRIPTION_LENGTH = 140;
+function planDeployment(intent, redact) {
+    const { task, commit, environment, project, release } = intent;
+    return {
+        commit,
+        environment,
+        task,
+        description: describe(task === 'deploy'
+            ? `Slipway deploys release ${release} of ${project}`
+            : `Slipway brings back release ${release} of ${project}`, redact),
+        // What the post step knows too: by this it finds the record again.
+        payload: { project: redact(project), release: redact(release) },
+    };
+}
+/** While the transaction is under way. */
+function planProgress(intent, redact) {
+    return planStatus('in_progress', `Release ${intent.release} is on its way.`, intent, redact);
+}
+/** What became of it, in GitHub's words: `failure` did not go live, `error` left the server in an unknown state. */
+function planEnd(intent, end, redact) {
+    const { state, description } = describeEnd(intent, end);
+    return planStatus(state, description, intent, redact);
+}
+function describeEnd({ release, previous }, { result, cancelled = false }) {
+    const why = cancelled ? 'was cancelled' : 'failed';
+    switch (result) {
+        case 'deployed':
+            return {
+                state: 'success',
+                description: `Release ${release} serves${previous === '' ? '' : `; before it ${previous}`}.`,
+            };
+        case 'reverted':
+            return {
+                state: 'failure',
+                description: previous === ''
+                    ? `Release ${release} ${why}, and was removed again; none served before.`
+                    : `Release ${release} ${why}; ${previous} was put back and serves.`,
+            };
+        case 'refused':
+            return { state: 'failure', description: `Release ${release} ${why} before anything was changed.` };
+        case 'failed':
+        case 'unknown':
+            return { state: 'error', description: `Release ${release} ${why}; what serves is not known. See the log.` };
+        // Neither gets a record; should one have been begun, it is none of a release that was ever live.
+        case 'unchanged':
+        case 'planned':
+            return { state: 'inactive', description: 'Nothing was changed.' };
+    }
+}
+function planStatus(state, description, { runUrl, environmentUrl }, redact) {
+    return {
+        state,
+        description: describe(description, redact),
+        logUrl: withoutSecrets(runUrl, redact),
+        // Shown as a button that leads to the application: not before it is this release that answers there.
+        environmentUrl: state === 'success' ? withoutSecrets(environmentUrl, redact) : '',
+    };
+}
+/** Redacted first: what is cut in two is not recognised any more. */
+function describe(text, redact) {
+    return excerpt(redact(text), MAX_DESCRIPTION_LENGTH - 1);
+}
+/** A blanked URL leads nowhere. */
+function withoutSecrets(url, redact) {
+    return redact(url) === url ? url : '';
+}
+/** Parses the input `environment`: https://docs.github.com/actions/how-tos/deploy/configure-and-manage-deployments/manage-environments */
+function parseEnvironment(text) {
+    if (text === '')
+        return { problem: 'is empty: give the name of an environment, such as `production`.' };
+    if (text.length > 255)
+        return { problem: `has ${text.length} characters: an environment's name has at most 255.` };
+    return excerpt(text) === text
+        ? { value: text }
+        : { problem: 'is not the name of an environment: no line breaks, control characters or repeated spaces.' };
+}
+/** Parses the input `environment-url`. The value may be a secret by mistake, so no message shows it. */
+function parseEnvironmentUrl(text) {
+    if (text === '')
+        return { value: '' };
+    const url = URL.canParse(text) ? new URL(text) : undefined;
+    if (url === undefined || !['http:', 'https:'].includes(url.protocol) || /\s/.test(text)) {
+        return { problem: 'is not an address: give an `https://` or `http://` URL.' };
+    }
+    return url.username === '' && url.password === ''
+        ? { value: url.href }
+        : { problem: 'has a login in it: everyone who can read the repository would see it.' };
+}
+/** Of the step's state: `open` while GitHub has not been told how it ended. */
+const RECORD_STATE = 'deployment-record';
+const LIMIT_SECONDS = 10;
+/** Even where creating it took all the time there was. */
+const LEAST_SECONDS = 1;
+/** Begins a record, and returns at once: GitHub is told while the deploy goes on. */
+function beginRecord(intent, ports) {
+    const { github, redact, runner } = ports;
+    const complain = createComplaint(ports);
+    runner.saveState(RECORD_STATE, 'open');
+    const begin = async () => {
+        const created = await github.create(planDeployment(intent, redact));
+        if (!created.ok) {
+            complain(created.problem);
+            if (!created.problem.transient)
+                runner.saveState(RECORD_STATE, 'closed');
+            return undefined;
+        }
+        const shown = await github.setStatus(created.value, planProgress(intent, redact));
+        if (!shown.ok)
+            complain(shown.problem);
+        return created.value;
+    };
+    return createRecord(intent, ports, begin(), complain);
+}
+/** The record that an interrupted step has begun, if it came so far. */
+function resumeRecord(intent, ports) {
+    const complain = createComplaint(ports);
+    const find = async () => {
+        const found = await ports.github.find(planDeployment(intent, ports.redact));
+        if (found.ok)
+            return found.value;
+        complain(found.problem);
+        return undefined;
+    };
+    return createRecord(intent, ports, find(), complain);
+}
+/** Once is enough: what follows has most often the same cause. */
+function createComplaint({ redact, warn }) {
+    let told = false;
+    return ({ message, hint }) => {
+        if (told)
+            return;
+        told = true;
+        warn(redact(`The deploy is not (fully) shown among GitHub's Deployments, and is not affected: ${message} ${hint}`.trim()));
+    };
+}
+function createRecord(intent, { github, clock, runner, redact }, beginning, complain) {
+    // Nobody awaits it until the deploy is over; a rejection, which can only be a defect, must not end the process before.
+    const begun = beginning.catch((error) => {
+        complain({ message: `unexpected: ${error instanceof Error ? error.message : String(error)}`, hint: '' });
+        return undefined;
+    });
+    const settle = async (end, limitSeconds) => {
+        const startedMs = clock.monotonicMs();
+        const deployment = await waitFor(begun, limitSeconds, clock);
+        if (deployment === 'late') {
+            complain({ message: `GitHub did not answer within ${limitSeconds} s.`, hint: '' });
+            return;
+        }
+        if (deployment === undefined)
+            return;
+        const leftSeconds = limitSeconds - (clock.monotonicMs() - startedMs) / 1000;
+        const answer = await github.setStatus(deployment, planEnd(intent, end, redact), Math.max(Math.min(LEAST_SECONDS, limitSeconds), leftSeconds));
+        if (!answer.ok)
+            complain(answer.problem);
+        // Who does not know yet what became of it leaves it to the post step to say.
+        const isFinal = answer.ok ? end.result !== 'unknown' : !answer.problem.transient;
+        if (isFinal)
+            runner.saveState(RECORD_STATE, 'closed');
+    };
+    return {
+        settle: async (end, limitSeconds = LIMIT_SECONDS) => {
+            try {
+                await settle(end, limitSeconds);
+            }
+            catch (error) {
+                complain({ message: `unexpected: ${error instanceof Error ? error.message : String(error)}`, hint: '' });
+            }
+        },
+    };
+}
+async function waitFor(work, seconds, clock) {
+    const done = new AbortController();
+    const late = clock.sleep(seconds, done.signal).then(() => 'late', () => 'late');
+    try {
+        return await Promise.race([work, late]);
+    }
+    finally {
+        done.abort();
+    }
+}
+
+;// CONCATENATED MODULE: ./action-deploy/src/deployment.ts
+/** Runs a phase and notes how long it took, also when it fails. */
+async function timed({ report, ports }, phase, work) {
+    const startedMs = ports.clock.monotonicMs();
+    try {
+        return await work();
+    }
+    finally {
+        report.durations[phase] = (report.durations[phase] ?? 0) + (ports.clock.monotonicMs() - startedMs) / 1000;
+    }
+}
+/** Something people should know: an annotation now, and a line of the summary. Once each. */
+function warn({ report, ports }, message) {
+    if (report.warnings.includes(message))
+        return;
+    report.warnings.push(message);
+    ports.reporter.warning('Slipway', message);
+}
+
+;// CONCATENATED MODULE: ./action-deploy/src/record.ts
+/** The GitHub Deployment record of this deploy, where a token is given. It runs beside the deploy, and cannot fail it. */
+
+
+function beginDeploymentRecord(release, deployment) {
+    const { inputs, source, facts, ports, report } = deployment;
+    if (inputs.githubToken.isEmpty)
+        return;
+    report.record = beginRecord(record_describe(release, inputs, source.project, facts.current ?? '', ports), {
+        ...recordPorts(inputs, ports),
+        warn: (message) => {
+            warn(deployment, message);
+        },
+    });
+}
+/** In the post step: the end of a record that the main step has left open. */
+async function endDeploymentRecord(result, current, inputs, project, ports) {
+    if (inputs.githubToken.isEmpty || ports.runner.state(RECORD_STATE) !== 'open')
+        return;
+    const record = resumeRecord(record_describe(ports.runner.state('release'), inputs, project, current, ports), {
+        ...recordPorts(inputs, ports),
+        warn: (message) => {
+            ports.reporter.warning('Slipway', message);
+        },
+    });
+    await record.settle({ result });
+}
+function record_describe(release, { environment, environmentUrl }, project, previous, { runner }) {
+    const { commit, runUrl } = runner.context;
+    return { task: 'deploy', commit, environment, environmentUrl, project, release, previous, runUrl };
+}
+function recordPorts({ githubToken }, { github, clock, runner, reporter }) {
+    return { github: github(githubToken), clock, runner, redact: (text) => reporter.redact(text) };
+}
+
+;// CONCATENATED MODULE: external "node:readline"
+const external_node_readline_namespaceObject = require("node:readline");
+;// CONCATENATED MODULE: ./shared/src/guardian/frames.ts
+/** What the guardian writes, taken apart: pure, over chunks as they come. */
+/** A marker begins with the token, which nothing that a step prints can know; so it may stand anywhere. */
+class FrameReader {
+    #token;
+    #emit;
+    #rest = Buffer.alloc(0);
+    #at;
+    constructor(token, emit) {
+        this.#token = Buffer.from(token);
+        this.#emit = emit;
+    }
+    write(chunk) {
+        this.#rest = this.#rest.length === 0 ? Buffer.from(chunk) : Buffer.concat([this.#rest, chunk]);
+        for (;;) {
+            const start = this.#rest.indexOf(this.#token);
+            if (start < 0) {
+                // The end of what came may be the beginning of the token.
+                const kept = this.#overlap();
+                this.#data(this.#rest.subarray(0, this.#rest.length - kept));
+                this.#rest = this.#rest.subarray(this.#rest.length - kept);
+                return;
+            }
+            const end = this.#rest.indexOf(0x0a, start);
+            if (end < 0) {
+                this.#data(this.#rest.subarray(0, start));
+                this.#rest = this.#rest.subarray(start);
+                return;
+            }
+            this.#data(this.#rest.subarray(0, start));
+            const [, word = '', step = '', code = ''] = this.#rest.subarray(start, end).toString().split(' ');
+            this.#rest = this.#rest.subarray(end + 1);
+            this.#mark(word, Number(step), Number(code));
+        }
+    }
+    #mark(word, step, code) {
+        switch (word) {
+            case 'begin':
+                this.#at = { step, exitCode: undefined };
+                this.#emit({ kind: 'begin', step });
+                return;
+            case 'end':
+                this.#at = { step, exitCode: code };
+                return;
+            case 'close':
+                this.#emit({ kind: 'close', step, exitCode: this.#at?.exitCode ?? -1 });
+                this.#at = undefined;
+        }
+    }
+    #data(chunk) {
+        // Outside of a step: what a login's profile prints.
+        if (chunk.length === 0 || this.#at === undefined)
+            return;
+        const { step, exitCode } = this.#at;
+        this.#emit({ kind: exitCode === undefined ? 'output' : 'errors', step, chunk });
+    }
+    #overlap() {
+        for (let length = Math.min(this.#token.length - 1, this.#rest.length); length > 0; length--) {
+            if (this.#rest.subarray(this.#rest.length - length).equals(this.#token.subarray(0, length)))
+                return length;
+        }
+        return 0;
+    }
+}
+
+;// CONCATENATED MODULE: ./shared/src/guardian/program.ts
+/**
+ * The guardian as one sh program, compressed by gzip, in base64: so it fits into the first packets of a connection. Made
+ * from guardian.sh and router.sh by `npm run build`; do not edit.
+ */
+const GUARDIAN = 'H4sIAAAAAAACA819a3PbRpbod/yKYxgWRcXgQ7LsRDSdSc1kN66bmfUmntrctb0siGyKWIEAA4CSPRT/+63z6BcASnKm9tY6FUkA+nn69Hn36bq4Vvk0GsMmqVfT6BQ2ZfHfal5PozNYFws1jV5AppJKTaNzuE3Sehq9hFWRLVQ5jV5Bnc6vp9Hu24t4vA/mSaUgwoYgzWF40ofJBE760vTup3/7648XcfTuP/6yH3KpyQRUlcyDqi5KNaV3w0GVpZvb5Atkxfy6alTTH2P6GGTFVZrPtuukup5Gx/S7H9AvGL16FdRlsoFeD376+zt49/bdj/D2b+/h3//+9j28//GXvwa1yrLjPuxgU6Z5vYTeswqeDc5Go1H1Me9BGNUImxDC6CSEN0encPpmuFA3w3ybZXB3BxcT2Ad5UStqBFsDfKLy+KnI1SxLc/lcQg9bxf/uYL6tIZ7DOD4fjbDoMi2r2hbGP6YT2EGpkgXEJb2A12E0xobdcUz04J8NzkejCsIIi1L3aTXLt+tLVVKTvDZjXJgejuDkw5NR/N2nE7iD0ff483vz76QPpaq3ZQ5jvUI0xqIEbhAbCSPCCoQOYkU4gUURAJhOIYz4jxBBJeAp1XJbqQX0fv7xh19/hCRfwH/88PY9JKWCuoBLJR1UvQmoz2kNL19gz4siVxq5GDvNND48+SH+zyT+h57LifNiNog/nfQbPedFDfVKQZ6sFRRLSDTC2y4NWnKXuAuwv/kqya8U3MGmVGq9qeEOsqK41kje7iahDdTRblrNrgpe6gCgqpN6GoCz2vgGXofDTVnMh9F4iM/NhUeoyiqNApDl3WHJp09P+rDHEf8nQuQ3u5wjMwIwKxzsA5UvZtiVqioZ0geIcYXHIXzq7OdY8Hk0GjFGO4OdrxcaBd3x9nFAJ3pP0VKF0SItw5M+XKdZBvH/efvzz9ypHqXXQFDdKrWRASIuFtmCEXEcDoUsDE4GJ4KIAJt0MY12RbZ4+vTEFNg7nzbp4tmzwQm/Spce7m7SRQhHRyBLJW8miDo5lGuIyyWEUZEtQn83LtMAgPB1HyzSckq75hKBRkPd/faXf5398ve/vX/71x9nf3n7y0W8D4GqV6s1fn//13f0elivN3uzqZbwBNdkAWF0SZuOloXe3dp3Mrp5kddpvlUyGAKbLmTXFkHPzeAwo+P1da3WG9uHgVgUDX6Tf6G/oFKXt2er2V1rR8CS2AYtHnZWlEn5BZZppqoLyFVar1RpgZEXJSAUYJ7kSBluy7SuVa6306szpAzr62W6LLjfobpReV2F8lRs6822Dpt7pjksaWFRqAqpN9wW5TWsVIn71qwzzsrrV31Wczh7/cbv+IV+ofs+f300gpdvjsZc4dVr73OA7S/9wQdIA5hkBwAPMDCA29WXKf1KM4Ur+w8kx6svuARHR/D2X36d4u7UdOVafYEELmFu9ghvZ3yf5vQCYLOt+1An12qGKwNhlCBEL2k3qPkKqXRSw5ujM5hMpAq9uYNLdZXmyNyK9TrFF8llUdKHL0g2q7rY4MvqGu5gUcAd3Kjysi9t6B1IcIAQxxQ6nYfRXO8+GgQVgCiB6BKiObLnswmorFIEkl5aQ4Xt3K6SGlJcWWahiHpb5C60NfifmcZJ/1GVdQUhpIT9IKNSxRJ4Ad4cnQXEg2lCsp6WCVMLTVB4FOhU0x/z5ozecBsvkJ4Q3byDZZqn1UrzoWWCUBASqseKsO9qXlDmLHqBKCOFT/r6/an3hWlyYHCjNSkjWTD/HXxqQjSh3Q63ab1CqBIPNkvSlDkEvUNeBmnB7NNlikJAXQDungtcphrLLbdZ9n3YEER4rosFXFZTepoX27yejiFdZsnVFOtcokAJb2T/IhPq5LV2yxEVqYvimhgQgiWdX5uNazi5ypYwg9fMHfGJmLnBF64EEX5hnAHY5nWa4fjXSZoT9zHbtcqYlmO1EL59cxTDd2+OYmZgTgUcMHWABaVZwdM0X6kyrYm4bBWjqKkno7dMD78Q8Mz0cWazqk7KWn8mnhJGl+oqyUN4MpX3XCiET8E+sJVcmafXA6o07fX+WfGnUjXEsScABSCtR7vT0T7YB9T/zFumY4Lcg1QWgMj3C4T3azsEZzSnSOOxIC/eMcjC9nHpDi3bRK9JH44QsZJ6vkrzq2n0BJeF18nCq6xnizIhyuEIbBBGCLY0vwpbHzbb9SZk8QEXCIVRWh+UWplB4OvjSlVVWuT9EKZW5xFhQotGZmlWiPbCxpBmhU65Zv9UOJRPDIPR4JSehfxWqq4zxW+K8krVMxlMIEU8DmzWkOCgl/CB5Zvw2s0RpY5ewRkCnxby1euj2K5FczFpTfZBuc3zx3NjwRKfyQOQen2d5gtUr7N0nZJyTcwRtWtVllOhOgNVlrRHp1bsxd31BGIlckKUD3BLkoiV5lP7TrYh9oMrqfIFF3KUW2bQz5rabY6U54VQBHgTRqosQ0PYsUGHYfXhGOarNFuQqrlOa+LSOJcQqpUdZLUKEU9SbhxOpVmEq+Yzi0Izf8FQaWbKjO2Th1rwR/uVtRQEzSr1uAbjOfT0rh8Hc7KEHO9gx52NQ4tJEy2RfC9iyJ57JVkTUSYMCV0mhIQ4qLs7/tPRG3zidkbN7vH3uB+Q3BlGOxzERTw+e7UPe6CtJI+cuJF3BPau6HVsIJIVV9OIcZD/PczHBK4MAWFjDnkwJfAJqQ1O3B1zXxfp07CP/GGqfIEIJxCQZTIoJFICaXNPDuE/D+2qLLYbiHJgzY5ZIhouRLNDdKc1/p5YkbNpsCE0DHXsmjDCOiEvLOP3xK06z4pKddXEteVFcve5qw7Ignp7XnaQD12eHjISmh0NSIRPwm6hXUJ2xprsIBmuVumyhlNN2eLDhI1NamHk2NtajEXzFWfX0v6pVF2lC6jTtSrQ6nUN45G75f7kbCU4xx8v37iUWbOCRzTmbttXKMuh7KA2YbAk6e4VoQMpceeBxuyZ/JeR3tWF482SD//H4tHMyjDcOAsypr3LoqhNb1+q4bUqc5UNyyRfFOshfp2li0DQKXwWj8ffVR8JDWSsEfcTUUMo1o5f05yRaZFAoBeYAIKQdskG2VwdmveIldgHxUblMwSmoNX6epGWEG90e8NSkVmQtHB+Q/o9jRpNtqzCrNbFAl6NRnYYR0fCfd7oerRycMQEYYcaSWV7kRnyDkfLAFtaYTz+rl2o18P9Ji0RLL6z3eCoUCZ7IwMcahMjihu2ZddOHD6Lo/EgGstqnAngT5syaiDCDNV1xFt+i8RaZsovCAjamktzlfctky/ZYh1piTpoyHJPXGGuAaWXL6DVNwEpqMsv7vKSVoSGfgsr3I60m+IcvvMUI1PYh6Nb4Vu2wMjzFr6zWh/2vg9uk7x2B4DK4Qw1yzGcwhm8gHOjC+mhItSo58WURXDRXfldaAVdpPaKeMOIIXJZquQ6cIXTsUd2tMa0bDXp0LgCrVbT6Nha8FEXYlCEfRmQ7TzOam0x98xkK0WCCLUWTpAa3Sh4dT6BvWnCyO/a/iz1LcNhPsPOGWLDvGxS3uNNraL+og1snX2DSzXmc1VrcNI88H2aX5mpUAUuPI2Oj/kv+AbGfYaNwR62VdZJraa4Ub44/NCfBRwcK3J0NhISJjgIf25JjWx4O/ejo3bJBiXwSvOM7t9MZufJvsMhkZLLuKRMjf8utmWeZD5Kkba8QmrRLMaIz/bLeXGjSgb1TqjuRbzNr/PiNt+HWnFjDcuTpN36akEKpHHl3Khykc5rrq4yYfD6LUzFtodr6Ivn7PgiU81tUkGmljV6V9DTIs3DpVoWpQLdHRphsgXZci6x0Lq4UYsLiLY5j3mhBUMfDTxQfNVkjORPdap6O7/uhh2E7UHIhhxZ7ZWFknwxw7li98GBoQ5ydWvZ4WC+LUuV1/TWMc/vFmn5bHiyDz2KI8jj48c2F0IM7KFFuctiBn9FWCDwqVPgvtGSLuCWdsVupmCRVtfWdtbcltSubjU6lhn0Q0sHgn3A/foOJEuDfXNNW9k3HMF9+BYFVybtvR4KtNyx9JHU0+gY90qW5tcGvlImJPdEUk9zJuKW8iHd25GRaLgPtW0Kd5tjuqOdXbGe5xu/2BVOe9nxoNk6phFdUCTvXg8HM4bbVZFJfTbau7b5myTb4puqNlzO2PSLTPlwHDsG/KQe+Eb8sXaU93kDY8MRNox7+NRvxxrATwcy7r6ZAFe1Rc4GNJ++Viganz+MT88+DXwHsrauD7Y5mbpPBtpgLVhCbYSHBnUyICWQATf2rPXNwqIPCmocJ7VhNKQfkf/c2DU0GdJm67jpPibncYdR2rUsi+LBlvTcWSi0VREFEYQQWoR4YGgLPmySOlX5XM2WRTlbsAD1YtSmLAe4RmNfHeYcLCrYrok4yEfwyzpkAtsLfRnNaH0OGZi6dFe7IVdJtpzySpvZG+4hvhoqQ2ihS+BDrl2X/g65XaXzFfrnFpWzPRDk6XzFg8D2BCraC2pkRTFAUH0ChwMMS++jnfnz4psJ7KNjE18xPqf4Cm6gfwHRcZ2kGWqcZyI0XDW8BqAjQMjIoXGwxcc+mJFPgYBBE0CqNpsX6w3aEDDaJDDUwHKnFkVw2xLgcxFtSPXVtKFdtyaCMEeGdskmPjSaTvN5sSa9y2pyxWbjvdlss0xM1t3cvTmanozGwdpeU3fQi+yoDptkyzsc1QfUcARtrNGYTcSCG2O0LTkGfpf0G55GbXqA91wz/Jlpc7FeY4hLfAO8s8H3X3goql242EKLJFg5++gInnjmDzjXjd+okvXKgx4KM3893LH2+XZQoej4uOM1xEZ0F/VIgh1ceqVtTmSmQCpHhgry9xQF80KyQjX8PmLWYKsGGTXYgfy6qdG3lRLbSF7cPmhUadf3vFo7HshFjLKDFsie+HSfShCaku+rKGpRufPiVpCj6RTb0cPFN2y22VtKaeAkZE+DfTo+Hxl/oNGhffsIGU08j1JgDOpx7oyUUIcDbUYQxua9Z1hwBPpHmeRddKVZjs9FGeSecHcd6OxAG4jn45HXCMcF3deIZ9VvQM8xfht9xu8OhywrYeqej1w3VasamRDa+k+vKtaqRh8eO6MTwEWCVVIxUqsFXKH/usiRJiEtu0zm12iazhe9Tm1HG8E6jWM6+sKYMWS4ZhbOFnb2rfHEdRk7HralMS8i15hxwTX8KLRuZE90aFEf2MZGTPIIpeakuhaqwhGSlqqdw8uRJmvUzqmp67TooP0+WCXVDAlqklqH3RIBO42ObUewqSBOfoc4zou4Lrf5HOJ4mWY1dTRmrUHYyqnVY6gh7creZOk80YL+I5vOkkuVofgz4MIDYewDE21rbA0faZEeUbVS5U2KqzwObfGDpYtcFcvl9F8wOiTYBw6jJN/50nGij4V7oqTjRwoNSfoZWj1jGA/7ViQfsgw9HAyG8sewKVQPZn+6GD4n0TorrsRexsGS2DT1mxA/vgDqzIobFEDZEXmDUSTTaDeO9yL/PHVsfGQCJwZBjhLBoo5gAnR9uXSFlQSKUJHZXiu1iYs8+9KHmxk+zPCB8VMGVqqb9Ebhd/6r8ZH2UizrVnExejfT7xoVUOZplMdX9xbPVY0xbG5x/aqreLnNnZLlNvcKkac9ztUtlqGHWa5uvSLVbVrPV3FZbBH/7sw0zQuW4ewzNdOH8GZmhWscGsI6hDuMLI1h1g+9XlZJvohRtsCB4MMMHxoTqtNSgI9/dc2WnBHOfOm5Eywi9rqwkVdecbZkxOk6ueLCYtrgF15RD+WR+JPUKSjGQU1kgKLowzbaS/SVbkKcCk2LLkaqH0Zyilh3kNdQAE1JtFcQjT44DLKwMMEjhwSVc6kkksDFQi2mQjNSismNqDLFvtA+CiE6gZAjgCFKFxCaswFcO4zoN34Lbcy5bHAhwlSirfPuAJFWaPB2s0hqBXGMWIgyZ16ANI3CvC1IwYidX5gBxzfylXULB/mbMHtBjuS8plmMITqF6Cw03tUX/9sg+Y8GJGVmEPEcZNY0ZaZhbUaX5tUGY/DjuP6yUWC4LnKholwnNfR2u8HbxX7fY6XqQCRduoSrUm0g/r2C8L+i8ceoQ2fUIdeNpaN2TWMiOJNZonOgzrh+Kqr6z0W+TK8GvzCSvCuydP5l8LdkrfSQxaixO312cbJnSDF1aKFaaHENXbD+uB47pl/R7zH4hYUsbwwk9zHKuxBgReV/oitZeZ8taXmqLNYUQyAOnefR6XMvjsAZo7ZcxHGSVynk6oYQRMScmKheaKUe+2WRlmpeF+UXlrhXnkSkOiwYOKqhFnO+JOsshHmpmAzkRXy5Rdk0jtHmIMMgquxCDvebzJXj9P8UWj/jY3evIVRUo8sM1VpCLtpoRUy64iqjnf5cd/ncbnfdsmOZBPK7TF+OGhYFfGtMCI4RQA5zPIAy6RIEa35SSVav9nuDRvyCHrYVvlc57XqeV9/KiQAnNOM0vyKJcJuvqOqXE0d8JBZJ2ox9Z2bWNFnQTKPjY/I0HTJKtAQmxzb0/2G9H2ZNvP5drKnrC7MmzRL23miaM9YynzNjedWacYeapItmFcS/O8oIydr/Fcnnj9EhkGiFqQWSe/rqxL18oT7D4GfUaioIDytQ4X4Pu12mchj8WfOjismbtM9D9QbzwY50aokRjB7Yu3rA5dpp/d7FsLqyp6ZqeA6/J+ZntI7vyWTpH9s67fRFHIsf5tUpniN0xiihbWTRdEfWJehIALsjVxsvFsrR5Kdg4aLXg0VxK75sR0g5brjXxk/xXBOJ8s/xfFjf4Fpj/hi5l4qT1Zn7qG/6Rs8C/WUkmm5IyMbX0isdEMsftbt3Ra6ekeu1icxdYphLOsPnVJlcic9DTarTxfN7hLIhV0Hno0e5XcLlDV+LoY7H4/irhbEOru9M2xc0aIXDCH+BU8oOTqRIWZewJZ50Ujq9ir7A0tGQvMTuww7JB2ljV1tk7idBDoGWZLfJlwp94aqqYhIm1QKKPF4mabZ1VpLiQhmf74M6a+9Ts3YeA93hNwISoxsPI+xL42EkwacWll0rb8BBpQ9C1ZU3pSOQDloU6L4ZdcynazYWZBfoDb13OLZm6OGXo7C19usDq01CEn4UaorrLsSpyBqqkrfPH01nsBk6yPk4+iL8jQ5+tryvD2wB7KSL1bffC6MvsoXLRchY4fDzZLEo8aRFc+4iQNqvJ2SGc9zyzllkbXN2PHjUzzDaSQsX3+8f4G4iinedzW0NS7585ZAGEh80YMg3ZQ5ZEHKzOH7pTx0cP+5SIexyeqXXN64tvlH8wNBwIR89dgNJz2okcLTy+1PxizjCOx6WbMhRVLlb6bO6eN8PBROTu7W2cyMk2ZyGrUMxr5ueFx0L8KhhkHT2i9oU75Mrkc3SBXMfdm06PiGiCp2Gey2KJvmctNSpNNL0Td07t/Ej5ibeFH1UySi5ZtHY8jljw6YWmegBlWQKS2gG2i8lcYZgFBUeRmIapeMCiynGWEuw3HS7qepSJetqgLRA7yGOhEhzuCzqFdwB2WdZ3ujaTfr4uCJxFwcwtO1iE+558s5CFMHmRfbzeQ850J0l8+sK/DYBj3X6DWjDpBNhRuocQZgw6cmB/nl/Ov1vtvXMfDY1QqfHeZEvwWvB23nGF2iiR9Cu7XbRWgGclT61BrE5l3BoKKGtqTtpjK5puzFDIfgxOWKU4F8Yb49nbzP2LDDWhHwCgkuEUNVlOq+J8HpHWmS2czmqcdY84PfBns0R6EcMAN6fvaeAzvBeY5dpZ2VrwXB+rbjLg5DSXTUA1Ii1FIyRSXh2Km8Ldu+xcXBgng0sczMcHJz5/fNusCd3zca0XLxYkKk8xTPNEtxjIGWDhA9sBI4CmWO6hupgqUOja3v5D+06jsVqU9Z0eU/fEux6ADIcKHcfIWr0ZZnwgQr3dbXMtnRaTyOavy7esbjWMp0D0WG9RtExqurVLM0PAbyv1/GBYR8CkIb2I8ZtRn2wk3sx4OEupINHoAZWfAyC+wHFIu6gWOQc6tE7lfc2uw2/amt3j3WZtiLs78VgKf+o/XOQEHAjTQp4cL0e6PORKyZOkCf3cnFiK39w+3YutrdPxE/CxwEo+p9lm2gMi5Sj/TF/BGw3kNYVZElV68RKSQ1FPlcTzPVwixEklPahglx9rlkVDNuoI9AIzJEo+qCFMVmdcRek3ZeUrMV/JTto3EFwxm14jdt7w3oNW6Lhho5gWqPZ6MVvPRK4+3DJ9tEzDl2cjgbGJQuUG2KDYq1NbVCpeZEvKqMtXBgFgezjTSvWMY+hstJD37VpUVYMT+pmVxsqxrEq8KDt86S8quBOHHdz6OVXaf75gtLmoJQuh//TCqrVtqajQKi+9/RZYxZCtnntxGjQUOU1aY7cWIUHSPQ4fUuJcySLXBs+1zhgEnCnSL/RQJCreZ0WeSWzRONNWYd9LzrtwHjxF8YKLuuLb57DXsbvtonjb5hGsRMn/dv41Jx/NpMT4muW+uB0ZZcRjqkFJEvaaMfHghQQM5b0+1DZcILRxItq6yweX9EhNrHhe51JJ/QNMKwNNyoPq6OLjqBYjdfnVpNqLYZsmE1Lw/0KW+e71Oq83pEaOv9tAjTpyQnnY81mNPEdy1y7BH2ed5Muhrmqh/V84yMfSZZdhTpevmyGMhpG4UxZju6OQ2qaG5H6/tNLov+YdCCwiO46Au0x5qyYJxkfU64VzJwN8oGYcVJzMOdobOG0o0pPn55c7MXOcmosJryleE85R/sMQouyyNsoAAqoYOymIBZ7Lpbx0BzB5jIT/WEa7eQvTNpGp2CRJVIb1ZdcwNQV8eIpHjrHjREYxkOai86eRroBvZNDCjR8rQYgQsCbDu5hIxRdxswnnV++eNHFcBym3vVNCwudjEqSQZn6yG60hOrZj8zpCYyuI6/7zLfI8YkGkPArPA2D7k5Vwq5HRgX92MNEno1oox1WesYxEr6pVA7b7APhON3hkt3RkhW5k6cSc/q/OYoSD8bNFvbs2AHOc5+f/T5KxhEpYGia9rM/5ywGqAfbjz9+Tus/FwtlDWvW/X7SA4Hmc1pH5xCV4XQ7R+f62pFWGXrSabww3u/pCCid4n1OOT7Tqj0HDNR/YB4TKyLSoZsLw0DvnLFq+pKQBUf8ehx/bYaBI7gioczW8sKNT42RMCuuKpwsHu05k/667YOASTxck5abt8RxGuwDIzO3JUETqn2qbT3RmRhxOLTMhpFdqVyVCTLIadxxlNg3JrZE9+YBY6QJ66S8xoN1TBxmzkGLe9uyJ9KxPh55I5bQe6qzS/SYMzgDJhqjNZQkr27pgIlpyI3Y/Src+yiA98JUjJvTxA9IvNc9YQQ6xIOCW3jf7XYl6SWDv7GL/1dF8myln3Ejom393Q/sJzHxLyYMhuKM2KrdErxNahp0r5Ftj8/JYzowEzPY62mErqzPnQJIyaFHcGxQGfmqRWFqvPM45pCsxdI4OmHFIc4JhL1zljwYCXRpFPDdY2JhYwTGRRV7pIt9ZILzOYnt3WoWQ4nBe+olSiBqK9TVP4bGNkICLuYguyqTdXCPC9/xtomMhTudM8hQKAg2EDr5Uiw2h95ZEGt7NbMQCUzbXvXSzDmRsMB15IVw6XO7py/hDsanr/pW0Z4VW0x6o3iIE92wrXTeF+Fc69ry2+RKpP3e7XP4ompq0h+IccNZm/ETs0FbITSPjDnUlN/1+2ge392wY62mBBNCscdNYl2leMJlfF5102uDVD9C7+OHY1WWRXk3L9P6LslUWd+ptSqv+h8/4SlgPtKZw1mnt0LbntuUXS+STpzCzoMQomNRZmfFUiI23VTgfQiDLlwch0CKNcQ1xL97gUE0nhFhicEVG2EuAz3zEmQ57fORqrhKr/CkLyZ8aoWRkno7Ho2Ch0MISf2zVoaNNjM05txvxRxKLggJY95IHDM3Nz4YHcGH39IsMySBFcxTV/Xc+xldgoPBgm7i1p5jqvLsVJQqXN0ibi7Tqy0TALReYQ5TjNIaQdVzcUUG8gKT2RgotKVfE8PcsKv4QvuGcl1RAg8n/IfeMMvttL703MRnOruZIKxPILWizU/TXuCy7APSSaCtUXQ6F1Z1vcHmPn+Bn96/fzd798u//fZ/IckyefnDzz/zuyAvbv9JfY8mLmfF6kxNw9DNkU/vHpGJHFuSpdGaEj9Nw1AHEmkzVi5K9gfKL2+jyKirMNpJwadcah92rFHYuUY6KZPuOdI2r842ZfGS6trLuZtUTHKZx2zLrE8/0bQbv4X4B8O94nidfI4RunAOIS7ZxXA4Pn01GA2+fTUYX4y/ffXtq1bWW6Eqt1eq7tNPiH9F2rFJ0ekb/90yx/tbPDJix2WCaR/wJ7FZnUWbuqznG6eBITXgZMT6GP704w9/geGzivBsOB6MPpYfc/o/hI/hx2j8kRLfcY5kzPZ5FnJXYefE5DwNwRBXnrKSF0VGqf4RijRjbMBmYXdOdGOKnyIL20esyYrArVKRCYc0kyWJ1jEvbvG09NQxvX1jtlofGX9V85B8m+4/j5iMNVwGdVTBTO7QYOaJGUKrmYkJz+4O4+J6oZ9eC+crpiWers6CpUyI8E6nQyYBk1NuM//TAoKclxXhWXKxv2Bqb2k9jUZkUFdeezKF2JFBOQiZdvsO3PR+9IEIkqrnQxqBzoPfUILaR8gbwcRu959M4sHzYJkGcuCy2JCxcxqGQGmoBQdJF0MuuqOFetq5SHtZcV5RrI5V4jnmMdn0wTQdyV9Shk9UOstHHbNyxriJnU3pZ+AgO69FM2Lm7o4/TIXi8hCH6rMKNmVxman1NDoOIyoTghkKiTTUQt9LYBY+k4R6UlmvMiXcR5h9s9R0OxD5SlPNgMUaFmc0EmqYvwhQQEMwI8fCy25OyKiAb7Q1enTahTaENU5MKu1q59w+NitZo3TbYejHbNC29/exY81Pb5SNes0ls0cz3ROreZXWl6FVVrRmCEPHAaINIYhJXJIOkXEez518lfjMo0OvjfBldFPWTp1Dw/bYsIzTvPtm2TiG8vTwGZSxe1Tkw2+fP8Uffq0+8c676DtWG1ml3SkGmLf2WSt4AHiRxt4riXM9j/dur9I30dN+4y3AOq0qzM0dhq1Ph6HdKurEjUuNpyfPndDx3RnaUp3wcdNtJH8ZJdOPIXb/OYtm/2nUl2Za351DOEbt500S7c7iPUS7F/E+bBZr9O9EU0D3ER6JzrfxyZz1D8X+0MkoqzXqqY4kcFdW73mjdVieKHqFd1xSC1bm0KRJUN7WOCbeuJwkGrJR7Y0JdvPZd1o18WwdfHRVCAedSGeVRZKRpjUnREsfxyg1T20Vio6PMVFxbAQJ+AZO+31JAS5U7jRoueQsx3QpkpmBYct/SDkyVhKoLtgaQf58YiZ+nTSfZ9uFgg6+e0L89vswkJA9TwtsDLThPHbGzY5KGrXroRV3ph1niAz63h0t6QYMqXx+srcCkEPReUS6GXaVYKi9NcswwYR6VRbbq5U72tawoh1uxotv4JjM4VLTm+IFRPitv5dFZd6HafMo7fuhxHyEvk8OZBejBEg2pRjmnXYzNLkneW1eb1PiTWcixKMj7a3r/ugHXXfmUNQ9dETkuQNgTuT0FdoQLQxaIbZgnK6Hczd2xKv6wh+nNXPzB3bnYGNScU8WrsYxVj/HlD/AZh7JLKeIno7EXp01DKTfH/jezKfoDaUDqD5E3ORlBvNCL10jXfbnzZezFuvMhbpnr0zrzIX1grTbM5LVzwc+O/hzrTb1tF1owAwlljH5UXFYRzrh6vhzoAGvTxB0dq0rtyLjeBnvh0FXiw34YwySPiezoeSz8PtWbSXzpOQJXRScPvaE0hXUxWaGaYWCg5upIxEyMTQnxaxtGpP4kftc3kio7sJLX0fS8T5gayT17pMp7yiUQ2zYx6A2M53tn1JpmBAO7xYSbkMGw5mJYjQIhLH51NrQaKiri5nKFw7yUoeSD+tJI7uecxONJC6YRgJMTMJr5ycJ52icpqhk/sLrTWQRLBj+IT1bOV9G5iUKc421wiAVh6aY416s5fL1WnQJGFpIWmZ3lo25VGqPicyvrUi8UknZzrbVnWuqO8HXyMaVuED1YeoCDVOA3dNefP6YBnfN62lqpVNM4J9TzoDeEl/lcjM5YsfBDXeAF31hyutybe434yt/+gSfbu+YOWy4D7CQZ8vzQO4CPF1kBF387UTXmH2A70MJ2Wqk4FQ5Xgw0pbcTQEnaufjMClOJI9469x3i7UF+Q6pY3tOMxlJJt26zPk5dfNTmMcHih1qy43GWi9pATYaTivNfDJtme6w4caZyhZlvGyqitDLCadVmz7rRUF+Nn+6NHPR1fPZK3zjSdRULIlifl3mk3xGmNG/H6YCk6ZRRK7psDF4vwZPpPWSka1A4/L7utllbtovBZwtFjfbF0gZ8sulEqrKj8v3KFcMpOiO9Uag6XNg7/QJ7BQ0TSQcNdRKIwoRWa2DyVlTluq+Ly9aSAnqX4m/6mnjmYAw2bp2/k5C4qQST+Dqfg/T0hnu17xChife65JhuC5hGO/rw7NlELiFlHi2vn55M9p6BhSoFnUYTEvH7iCn0l8uML9XVNhf2R9lle3wNlJsA2EvFfjg3OEe/GcrIYq9L6Pls7MZYpTzWogPvqVbLUiNiihugg6M3GYN9G1Bb5uCtaTILi9Sh37alDrNb3dyRIBCSGyzd7PUeiNbJgrVfkc/wjHWv61CJgRVf9UiZrPkOM6IMoUkZRNeIhHjZoqnSfUWmD2QjSdzXpICkWQjtBePTc5KJui7E9GOYbG1zJZ3aoJPQyGF0u5k4WqMzJMfnGHpsCCjeddamGER3OZ863bWmx37qwqRxV9uRdL8xt+VJ8H/DQRZO9M6TjXISTnAhojEaf9yD/aakvNQbkU+0O7X2jQK8Uyd7P0sA/nrqdObXCqXaxTfc6WSPSxGN7WroFib70CVvJgWco1T5HNyXRek1A/e+CwT5nsB9QHccSMN+CX01YfuOQSGjYdAMHtYXgRjBrPv6kj9wx4e5/uArr0H07xIEfakYRanihZXTKOIL0HgsSAkGWXElUBzbmwhaKpVhiHYv6Aed6NhivkHcXi/ouEzTXp055ezBQXOruHqDFhuE1fV6+q6Vkb1OstczzK7Xc9hpoC+eyQo4DdyrV+6/1+uCLXHWxQM7MPdCmdvv7EFz881c8CK4EQjtdS+xaFxh0Tw+oV1Dfm71ZRp8xTWQ/hXNb45eurdevda3XjVIjpfI9ihAnELKw7c1w+uj8wfqO76zo0CvQfSEr+aytTpzd3s3lwY8T77dFdWPN0dnnMY8uGcDmnuVGr6ox6mFD2gojkJodHMRmOwgOgQkYV5mbPfpAg154UD2Ly34etFKf1jV7BiNlm2OjvhKsoZ23rJLIAP4NIF9Y/hsYP59q6qag8UfS/4aXiVrkXGELnOMX3o4eDO8/ne7KpoXWOmqriPsD5BqT6oK5QPmQcKY4aDDYdVUQ0iQdw6nHOsYwHOovlS1Ws9rvCo55odYRwv4h7ifTA3J1Ae48DKf8YuzNgIbncy9ytxoZ5p/02/eEBMjsbVv8z5YySg5tjbd0O2q/KOHtT9PjyYZz8pBVGXSAijhf2c/kp5lo3IeqesbHZ/o690/Tih/38eJfurz4nKmfj+V3z30iFdg1OkkdDVQe68wqvqOdt6mOQIgKtp5Zp0IQ8FX4LBCqv34wldloUgYS1BrF2GMJUNv07RtkE9ks2vzx6UJmbVqoC+086YgokPo4PbQXLYT16xk03pIuw2KaoLQ9PspqcUMeK0xt+kGj0dXMkg5M1CXRTPuSvW5ZlfT/wMMnNMSRIgAAA==';
+
+;// CONCATENATED MODULE: ./shared/src/guardian/client.ts
+/** Our end of the guardian: starts it on the server, sends it steps ahead of time, and hears what became of them. */
+
+
+
+
+
+
+
+/** A program in words of base64 is short enough for the first packets; `gzip` and `base64` are wherever `tar` is. */
+const START = `program=$1
+shift
+eval "$(printf %s "$program" | base64 -d | gzip -dc)"`;
+const HEARTBEAT_SECONDS = 5;
+/** One put is one program's work there; what is sent ahead without an answer must not fill a slow line. */
+const client_BURST_BYTES = { first: 128 * 1024, least: 16 * 1024, most: 1024 * 1024 };
+const client_BURST_MS = { quick: 250, slow: 2000 };
+/**
+ * Starts the guardian of a project and waits for the lock.
+ *
+ * @throws LockHeldError that says who has it; ReleaseError where what an interrupted session left cannot be put right;
+ * CancelledError, ConnectError.
+ */
+async function startGuardian(session, request, { clock, redact, signal, }) {
+    const token = `slipway-${(0,external_node_crypto_.randomBytes)(16).toString('hex')}`;
+    const { path, project, mode, leaseSeconds, waitSeconds, holder } = request;
+    const process = await session.start(render_script(START, GUARDIAN, token, path, project, mode, String(leaseSeconds), String(waitSeconds), holder.replaceAll(/[\r\n]/g, ' ')));
+    const client = new GuardianClient(session, process, token, request, clock, redact);
+    const onCancel = () => {
+        client.abort();
+    };
+    signal?.addEventListener('abort', onCancel, { once: true });
+    try {
+        if (signal?.aborted === true)
+            throw new CancelledError('The workflow was cancelled.', '');
+        await client.ready;
+        return client;
+    }
+    catch (error) {
+        await client.close();
+        if (signal?.aborted === true && !(error instanceof ReleaseError)) {
+            throw new CancelledError("The workflow was cancelled while it waited for the project's lock.", 'Nothing was changed.', { cause: error });
+        }
+        throw error;
+    }
+    finally {
+        signal?.removeEventListener('abort', onCancel);
+    }
+}
+class GuardianClient {
+    where;
+    isLocked = false;
+    problem = '';
+    current;
+    recovery;
+    ready;
+    committed;
+    verdict;
+    #process;
+    #request;
+    #clock;
+    #redact;
+    #heartbeat;
+    #pending = new Map();
+    #ready = Promise.withResolvers();
+    #committed = Promise.withResolvers();
+    #verdict = Promise.withResolvers();
+    /** What is sent goes in one row: the parts of a long upload are not mixed with anything. */
+    #sending = Promise.resolve();
+    #took = () => undefined;
+    #untaken = 0;
+    #steps = 0;
+    #undoing = '';
+    #loss;
+    #strayErrors = '';
+    constructor(session, process, token, request, clock, redact) {
+        this.where = session.where;
+        this.#process = process;
+        this.#request = request;
+        this.#clock = clock;
+        this.#redact = redact;
+        this.ready = this.#ready.promise;
+        this.committed = this.#committed.promise;
+        this.verdict = this.#verdict.promise;
+        // Who does not wait for one of them must not be ended by its rejection.
+        for (const promise of [this.ready, this.committed, this.verdict])
+            promise.catch(() => undefined);
+        const frames = new FrameReader(token, (frame) => {
+            const pending = this.#pending.get(frame.step);
+            switch (frame.kind) {
+                case 'begin':
+                    pending?.onBegin();
+                    return;
+                case 'output':
+                    if (pending?.output.add('stdout', frame.chunk) === false)
+                        pending.isTooMuch();
+                    return;
+                case 'errors':
+                    if (pending?.output.add('stderr', frame.chunk) === false)
+                        pending.isTooMuch();
+                    return;
+                case 'close':
+                    this.#pending.delete(frame.step);
+                    pending?.resolve(frame.exitCode);
+            }
+        });
+        process.stdout.on('data', (chunk) => {
+            frames.write(chunk);
+        });
+        (0,external_node_readline_namespaceObject.createInterface)({ input: process.stderr }).on('line', (line) => {
+            if (line.startsWith(`${token} `))
+                this.#hear(line.slice(token.length + 1));
+            else
+                this.#strayErrors = `${this.#strayErrors}${line}\n`.slice(-2000);
+        });
+        process.stdin.on('error', () => undefined);
+        process.exit.then((code) => {
+            this.#lose(new ConnectError('lost', `The guardian at ${this.where} ended by itself (exit code ${code})${this.#strayErrors.trim() === '' ? '.' : `: ${redact(this.#strayErrors.trim())}`}`, 'Someone, or the system, ended it on the server; whatever was under way is put back there, or by the next session.'));
+        }, (error) => {
+            this.#lose(error);
+        });
+        this.#heartbeat = setInterval(() => {
+            this.#write('beat\n');
+        }, HEARTBEAT_SECONDS * 1000);
+        this.#heartbeat.unref();
+    }
+    #lose(cause) {
+        const error = cause instanceof Error ? cause : new Error(String(cause));
+        clearInterval(this.#heartbeat);
+        this.#loss = { error };
+        this.#took();
+        this.#ready.reject(error);
+        this.#committed.reject(error);
+        this.#verdict.reject(error);
+        for (const pending of this.#pending.values())
+            pending.reject(error);
+        this.#pending.clear();
+    }
+    /** A control line. What follows the first word may come from the server's files: remote text. */
+    #hear(line) {
+        const [word = ''] = line.split(' ', 1);
+        const rest = line.slice(word.length + 1).trim();
+        const { onWait, onNote, waitSeconds } = this.#request;
+        switch (word) {
+            case 'took':
+                this.#untaken--;
+                this.#took();
+                return;
+            case 'waiting':
+                onWait?.(this.#redact(rest));
+                return;
+            case 'held':
+                this.#ready.reject(new LockHeldError(`Another session is at work on this project at ${this.where}: ${this.#redact(rest) || 'it left no name'}.`, `Nothing was changed. We waited ${waitSeconds} s (input lock-wait). Run this again when that one has ended; a lock never outlives its session by more than the lease.`));
+                return;
+            case 'recovering':
+                onNote?.(`An interrupted session left release ${rest} half-way; the server puts that right first.`);
+                return;
+            case 'recovered': {
+                const [release = '', verdict] = rest.split(' ');
+                this.recovery = { release, verdict: verdict === 'committed' ? 'committed' : 'undone' };
+                return;
+            }
+            case 'stuck': {
+                const [release = ''] = rest.split(' ', 1);
+                this.#ready.reject(new ReleaseError(`The deploy of ${release} was interrupted, and could not be put back: ${this.#redact(rest.slice(release.length + 1))}`, `Look at the server. The next session tries again. If all is well there, or you have put it right by hand, make an end of it: mv ${this.#request.path}/.slipway/journal{,.ended}`));
+                return;
+            }
+            case 'refused':
+            case 'unlocked':
+                this.problem = this.#redact(rest);
+                this.#ready.resolve(undefined);
+                return;
+            case 'hello':
+                if (this.#request.mode === 'look')
+                    this.#ready.resolve(undefined);
+                return;
+            case 'locked': {
+                const [current = 'none'] = rest.split(' ');
+                this.isLocked = true;
+                this.current = current === 'none' ? undefined : current;
+                this.#ready.resolve(undefined);
+                return;
+            }
+            case 'note':
+                onNote?.(this.#redact(rest));
+                return;
+            case 'committed':
+                this.#committed.resolve(undefined);
+                return;
+            case 'finished':
+                this.#verdict.resolve({ kind: 'committed', unfinished: '' });
+                return;
+            case 'unfinished':
+                this.#verdict.resolve({ kind: 'committed', unfinished: this.#redact(rest) });
+                return;
+            case 'undoing':
+                this.#undoing = rest;
+                return;
+            case 'undone':
+            case 'unrestored':
+                this.#giveUpAfter(/^step (\d+)/.exec(this.#undoing)?.[1], new ReleaseError(describeReason(this.#undoing), ''));
+                this.#verdict.resolve({
+                    kind: 'undone',
+                    why: this.#redact(this.#undoing),
+                    unrestored: word === 'undone' ? '' : this.#redact(rest) || 'it does not say what',
+                });
+        }
+    }
+    /** The step that failed says why, on the other stream, which may be behind: it is heard first. */
+    #giveUpAfter(step, error) {
+        const failed = this.#pending.get(Number(step));
+        if (failed === undefined) {
+            this.#giveUp(error);
+            return;
+        }
+        const timer = setTimeout(() => {
+            this.#giveUp(error);
+        }, 2000);
+        this.#pending.set(Number(step), {
+            ...failed,
+            resolve: (exitCode) => {
+                clearTimeout(timer);
+                failed.resolve(exitCode);
+                this.#giveUp(error);
+            },
+        });
+    }
+    /** What was sent ahead is not carried out any more. */
+    #giveUp(error) {
+        this.#committed.reject(error);
+        for (const pending of this.#pending.values())
+            pending.reject(error);
+        this.#pending.clear();
+    }
+    #write(text) {
+        if (!this.#process.stdin.destroyed)
+            this.#process.stdin.write(text);
+    }
+    /** Puts lines into the row. */
+    #send(...parts) {
+        const pieces = parts.map((part) => typeof part === 'string' ? part : { file: part.file, rest: Buffer.from(part.content) });
+        const work = async () => {
+            for (const piece of pieces) {
+                if (typeof piece === 'string')
+                    this.#write(`${piece}\n`);
+                else
+                    await this.#upload(piece.file, piece.rest);
+            }
+        };
+        this.#sending = this.#sending.then(work);
+    }
+    /**
+     * In bursts: the first without waiting, the next ones each when the one before has arrived, so that on a slow line the
+     * heartbeat does not wait behind megabytes.
+     */
+    async #upload(file, content) {
+        let rest = content;
+        for (let bytes = client_BURST_BYTES.first; rest.length > 0;) {
+            const burst = rest.subarray(0, bytes);
+            rest = rest.subarray(burst.length);
+            const sentMs = this.#clock.monotonicMs();
+            this.#untaken++;
+            this.#write(`put ${file} ${burst.length}\n`);
+            this.#write(burst);
+            if (rest.length === 0)
+                return;
+            while (this.#untaken > 0) {
+                await new Promise((resolve) => (this.#took = resolve));
+                if (this.#loss !== undefined)
+                    return;
+            }
+            const tookMs = this.#clock.monotonicMs() - sentMs;
+            if (tookMs < client_BURST_MS.quick)
+                bytes = Math.min(bytes * 2, client_BURST_BYTES.most);
+            else if (tookMs > client_BURST_MS.slow)
+                bytes = Math.max(bytes / 2, client_BURST_BYTES.least);
+        }
+    }
+    run(command, options = {}) {
+        return this.#carryOut('ask', renderCommand(command), command, { ...options, onAbort: 'kill' });
+    }
+    begin(journal) {
+        this.#send({ file: 'journal', content: journal }, 'begin');
+    }
+    step(command, options) {
+        return this.#carryOut('do', renderCommand(command), command, options);
+    }
+    verb(words, options) {
+        return this.#carryOut('verb', words, { words: ['slipway', words] }, options);
+    }
+    async #carryOut(kind, text, command, options) {
+        const { timeoutSeconds = 60, signal, onAbort = 'kill' } = options;
+        if (signal?.aborted === true)
+            throw new CancelledError('The workflow was cancelled.', '', { cause: signal.reason });
+        const id = ++this.#steps;
+        const output = new CommandOutput(command, options.onLine, this.#redact);
+        const ended = Promise.withResolvers();
+        let timer;
+        const stop = () => {
+            this.#send(`stop ${id}`);
+        };
+        const onCancel = () => {
+            // A question is given up at once; a step of the transaction ends with the transaction.
+            stop();
+            ended.reject(new CancelledError('The workflow was cancelled.', '', { cause: signal?.reason }));
+        };
+        if (this.#loss !== undefined)
+            throw this.#loss.error;
+        this.#pending.set(id, {
+            output,
+            resolve: ended.resolve,
+            reject: ended.reject,
+            onBegin: () => {
+                timer = setTimeout(() => {
+                    stop();
+                    ended.reject(timedOut(command, options, this.where, timeoutSeconds, 'Is the server overloaded or its disk full?'));
+                }, (timeoutSeconds + 20) * 1000);
+            },
+            isTooMuch: () => {
+                stop();
+                ended.reject(tooMuchOutput(command, options, this.where));
+            },
+        });
+        if (kind === 'ask')
+            signal?.addEventListener('abort', onCancel, { once: true });
+        const input = stdinOf(command);
+        this.#send({ file: `${id}.sh`, content: text }, ...(input.length === 0 ? [] : [{ file: `${id}.in`, content: input }]), `${kind} ${id} ${Math.ceil(timeoutSeconds)} ${onAbort}`);
+        try {
+            const exitCode = await ended.promise;
+            // As `timeout` of coreutils says it.
+            if (exitCode === 124)
+                throw timedOut(command, options, this.where, timeoutSeconds, 'It was told to stop on the server.');
+            return judgeEnding({ kind: 'exit', code: exitCode }, output.end(), command, options, this.where, this.#redact);
+        }
+        finally {
+            clearTimeout(timer);
+            signal?.removeEventListener('abort', onCancel);
+        }
+    }
+    commit() {
+        this.#send('commit');
+    }
+    abort() {
+        this.#send('abort');
+    }
+    async close() {
+        clearInterval(this.#heartbeat);
+        this.#send('bye');
+        await this.#sending.catch(() => undefined);
+        this.#process.stdin.end();
+        this.#process.close();
+    }
+}
+/** Why the guardian has gone back by itself. */
+function describeReason(why) {
+    if (why === 'lease')
+        return 'The server had not heard of this runner for the time of the lease, and went back by itself.';
+    if (why.startsWith('preempted '))
+        return `Another session has taken over: ${why.slice('preempted '.length)}.`;
+    if (why.startsWith('begin ') || why.startsWith('commit '))
+        return `On the server, ${why.slice(why.indexOf(' ') + 1)}.`;
+    return 'The transaction was undone.';
+}
+
 ;// CONCATENATED MODULE: ./shared/src/commands/server.ts
 
 
-const QUESTIONS = `${SECTION_FUNCTION}
+const server_QUESTIONS = `${SECTION_FUNCTION}${SECTIONS_BESIDE}
 project=$3
 case $2 in /*) path=$2 ;; *) path=$HOME/$2 ;; esac
 store=$path/.slipway
@@ -77394,6 +86428,10 @@ folder() {
   for f in compose.override.yaml compose.override.yml docker-compose.override.yaml docker-compose.override.yml; do
     [ ! -e "$path/$f" ] || echo "override $f"
   done
+}
+root_space() {
+  root=$(docker info --format '{{.DockerRootDir}}')
+  space "$(nearest "\${root:-/var/lib/docker}")"
 }
 space() { df -Pk "$1" && df -Pi "$1"; }
 containers() {
@@ -77413,7 +86451,7 @@ volumes() { docker volume ls --filter "label=com.docker.compose.project=$project
 images() {
   ids=$(docker image ls -aq --no-trunc | sort -u) || return
   [ -n "$ids" ] || return 0
-  docker image inspect --format '{"Id":{{json .Id}},"RepoTags":{{json .RepoTags}},"RepoDigests":{{json .RepoDigests}},"Size":{{json .Size}},"Layers":{{json .RootFS.Layers}}}' $ids
+  docker image inspect --format '{"Id":{{json .ID}},"RepoTags":{{json .RepoTags}},"RepoDigests":{{json .RepoDigests}},"Size":{{json .Size}},"Layers":{{json .RootFS.Layers}}}' $ids
 }
 listening() { cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | awk '$4 == "0A" { print $2 }'; }
 releases() {
@@ -77423,6 +86461,7 @@ releases() {
 files() { [ ! -d "$store/files" ] || ls "$store/files"; }
 current() { [ ! -e "$store/current" ] || readlink "$store/current"; }
 rendered() { [ ! -e "$store/current" ] || cat "$store/current/compose.yaml"; }
+pulling() { [ ! -e "$store/pulling" ] || cat "$store/pulling"; }
 journal() { [ ! -e "$store/journal" ] || cat "$store/journal"; }
 format=$4
 section account account
@@ -77433,29 +86472,36 @@ section releases releases
 section files files
 section rendered rendered
 section journal journal
+section pulling pulling
 if command -v docker >/dev/null; then
-  section docker docker info --format '{{json .}}'
-  section containers containers
-  section published published
-  section networks networks
-  section volumes volumes
-  section images images
-  root=$(docker info --format '{{.DockerRootDir}}' 2>/dev/null)
-  section root-space space "$(nearest "\${root:-/var/lib/docker}")"
+  beside docker docker info --format '{{json .}}'
+  beside containers containers
+  beside published published
+  beside networks networks
+  beside volumes volumes
+  beside images images
+  beside root-space root_space
 fi
+tell_all
 section space space "$(nearest "$path")"
 section listening listening
 `;
 /** What is asked of every container. Only what is needed: `docker inspect` as a whole prints the environment, which holds secrets. */
-const CONTAINER_FORMAT = '{"Id":{{json .Id}},"Name":{{json .Name}},"Image":{{json .Image}},"RestartCount":{{json .RestartCount}},' +
-    '"State":{{json .State}},"Mounts":{{json .Mounts}},' +
-    '"Config":{"Image":{{json .Config.Image}},"Labels":{{json .Config.Labels}}}}';
+const CONTAINER_FORMAT = '{"Id":{{json .ID}},"Name":{{json .Name}},"Image":{{json .Image}},"RestartCount":{{json .RestartCount}},' +
+    '"State":{{json .State}},"Mounts":{{json .Mounts}},"RestartPolicy":{{json .HostConfig.RestartPolicy}},' +
+    // `null` stands before the first comma. A template has no other way to put commas between.
+    '"Networks":[null{{range $name, $network := .NetworkSettings.Networks}},' +
+    '{"Name":{{json $name}},"IPAddress":{{json $network.IPAddress}}}{{end}}],' +
+    '"Config":{"Image":{{json .Config.Image}},"Labels":{{json .Config.Labels}},"StopTimeout":{{json .Config.StopTimeout}},' +
+    // Not its words, which can hold a password.
+    '"Healthcheck":{{with .Config.Healthcheck}}{"Interval":{{json .Interval}},"Timeout":{{json .Timeout}},' +
+    '"StartPeriod":{{json .StartPeriod}},"Retries":{{json .Retries}}}{{else}}null{{end}}}}';
 /**
  * @param token random, not guessable by what the server prints.
  * @param path of the project; relative to the login's home where it is not absolute.
  */
 function readServer(token, path, project) {
-    return { ...script(QUESTIONS, token, path, project, CONTAINER_FORMAT), secretOutput: true };
+    return { ...render_script(server_QUESTIONS, token, path, project, CONTAINER_FORMAT), secretOutput: true };
 }
 
 ;// CONCATENATED MODULE: ./shared/src/probes/verdict.ts
@@ -77490,7 +86536,7 @@ done`;
  * a JSON array, empty if there is none. Exits with docker's code if Docker cannot be asked.
  */
 function inspectContainers(project) {
-    return script(INSPECT, project, CONTAINER_FORMAT);
+    return render_script(INSPECT, project, CONTAINER_FORMAT);
 }
 /**
  * Reads the answer to {@link inspectContainers}, or plain `docker inspect` output.
@@ -77503,6 +86549,24 @@ function parseContainers(inspectJson) {
         throw new SyntaxError(`docker inspect did not print a JSON array but: ${excerpt(inspectJson, 120) || 'nothing'}`);
     }
     return readList(parsed).map(parseContainer);
+}
+const PROBE_LINE = /^probe ([0-9a-f]+) (\S+) (\d{1,3}|timeout)$/;
+/**
+ * Reads what `watchContainers` prints, line by line.
+ *
+ * @returns undefined for a line that is none of its own.
+ * @throws SyntaxError for a `containers` line whose JSON cannot be read: that is not "no containers".
+ */
+function parseWatchLine(line) {
+    if (line === 'same')
+        return { kind: 'same' };
+    if (line.startsWith('containers ')) {
+        return { kind: 'containers', containers: parseContainers(line.slice('containers '.length)) };
+    }
+    const [, containerId, startedAt, result] = PROBE_LINE.exec(line) ?? [];
+    if (containerId === undefined || startedAt === undefined)
+        return undefined;
+    return { kind: 'probe', probe: { containerId, startedAt, result: result === 'timeout' ? result : Number(result) } };
 }
 function parseContainer(container) {
     const state = readMember(container, 'State');
@@ -77533,6 +86597,36 @@ function parseContainer(container) {
             name: readText(mount, 'Name'),
             destination: readText(mount, 'Destination'),
         })),
+        ...parseSettings(container),
+    };
+}
+/** What only {@link CONTAINER_FORMAT} asks for. What was not asked is undefined, not "none". */
+function parseSettings(container) {
+    const pid = readMember(readMember(container, 'State'), 'Pid');
+    const policy = readText(container, 'RestartPolicy', 'Name');
+    const retries = readNumber(container, 'RestartPolicy', 'MaximumRetryCount');
+    const stopTimeout = readMember(readMember(container, 'Config'), 'StopTimeout');
+    const networks = readMember(container, 'Networks');
+    const check = readMember(readMember(container, 'Config'), 'Healthcheck');
+    const seconds = (name) => readNumber(check, name) / 1e9;
+    return {
+        ...(typeof pid === 'number' && { pid }),
+        ...(policy !== '' && { restartPolicy: policy === 'on-failure' && retries > 0 ? `${policy}:${retries}` : policy }),
+        ...(typeof stopTimeout === 'number' && { stopTimeoutSeconds: stopTimeout }),
+        ...(Array.isArray(networks) && {
+            networks: readList(networks)
+                .filter((network) => network !== null)
+                .map((network) => ({ name: readText(network, 'Name'), address: readText(network, 'IPAddress') })),
+        }),
+        ...(typeof check === 'object' &&
+            check !== null && {
+            healthcheck: {
+                intervalSeconds: seconds('Interval'),
+                timeoutSeconds: seconds('Timeout'),
+                startPeriodSeconds: seconds('StartPeriod'),
+                retries: readNumber(check, 'Retries'),
+            },
+        }),
     };
 }
 function parseHealth(status) {
@@ -77673,6 +86767,7 @@ function parseServerFacts(output, token) {
         current: current === '' ? undefined : current.split('/').at(-1),
         currentCompose: section('rendered').stdout,
         storedFiles: lines('files'),
+        pulling: lines('pulling'),
         journal: section('journal').stdout.trim(),
     };
 }
@@ -77815,9 +86910,9 @@ function parseRelease(line) {
  *
  * @throws ServerAnswerError when the answer is cut off or cannot be read: it is never taken for "nothing there".
  */
-async function readServerFacts(session, path, project, signal) {
+async function readServerFacts(remote, path, project, signal) {
     const token = `slipway-${(0,external_node_crypto_.randomBytes)(16).toString('hex')}`;
-    const { stdout } = await session.run(readServer(token, path, project), {
+    const { stdout } = await remote.run(readServer(token, path, project), {
         purpose: 'look at the server',
         ...(signal === undefined ? {} : { signal }),
     });
@@ -77827,79 +86922,8 @@ async function readServerFacts(session, path, project, signal) {
     catch (cause) {
         if (!(cause instanceof SyntaxError))
             throw cause;
-        throw new ServerAnswerError(`${session.where} gave no answer that can be trusted: ${cause.message}.`, 'Nothing was changed. Run this again; if it stays so, look at `docker ps -a` and `docker info` on the server.', { cause });
+        throw new ServerAnswerError(`${remote.where} gave no answer that can be trusted: ${cause.message}.`, 'Nothing was changed. Run this again; if it stays so, look at `docker ps -a` and `docker info` on the server.', { cause });
     }
-}
-
-;// CONCATENATED MODULE: external "node:readline"
-const external_node_readline_namespaceObject = require("node:readline");
-;// CONCATENATED MODULE: ./shared/src/transaction/lock.ts
-
-
-
-
-
-/** The server lets the lock go when it has not heard of us for so long: a link that was cut says nothing. */
-const LEASE_SECONDS = 30;
-const HEARTBEAT_SECONDS = 5;
-const RETRY_SECONDS = 1;
-/** flock's answer through our script: somebody else has it. */
-const HELD = 75;
-/**
- * Takes the project's lock for this session. The kernel holds it, so it is free as soon as its holder is gone, however it went.
- *
- * @throws LockHeldError that says who has it, after `waitSeconds`; CancelledError.
- */
-async function takeLock(session, layout, request, clock) {
-    const startedMs = clock.monotonicMs();
-    for (let told = false;; told = true) {
-        const answer = await tryLock(session, layout, request.holder);
-        if (typeof answer !== 'string')
-            return { ...answer, waited: told };
-        if (clock.monotonicMs() - startedMs >= request.waitSeconds * 1000) {
-            throw new LockHeldError(`Another session is at work on this project at ${session.where}: ${answer}.`, 'Nothing was changed. Run this again when that one has ended; a lock never outlives its session by more than half a minute.');
-        }
-        if (!told)
-            request.onWait(answer);
-        await clock.sleep(RETRY_SECONDS, request.signal);
-    }
-}
-/** @returns the lock, or who holds it. */
-async function tryLock(session, layout, holder) {
-    const token = (0,external_node_crypto_.randomUUID)();
-    const process = await session.start(holdLock(layout, holder, LEASE_SECONDS, token));
-    const problems = (0,consumers_namespaceObject.text)(process.stderr);
-    // A lost connection is reported by whoever uses the session next; here it must only not go unhandled.
-    process.exit.catch(() => undefined);
-    problems.catch(() => undefined);
-    process.stdin.on('error', () => undefined);
-    const lines = [];
-    for await (const line of (0,external_node_readline_namespaceObject.createInterface)({ input: process.stdout })) {
-        const current = /^locked (.*)$/.exec(line)?.[1];
-        if (current !== undefined)
-            return { ...keepLock(process, current), token };
-        lines.push(line);
-    }
-    const exitCode = await process.exit;
-    if (exitCode === HELD)
-        return lines.join(' ').slice(0, 300) || 'it left no name';
-    const problem = (await problems).trim();
-    throw new CommandError(`The project's lock could not be taken at ${session.where}: ${problem.slice(0, 500)}`, 'Nothing was changed.', exitCode, problem);
-}
-function keepLock(process, current) {
-    const heartbeat = setInterval(() => {
-        process.stdin.write('beat\n');
-    }, HEARTBEAT_SECONDS * 1000);
-    heartbeat.unref();
-    return {
-        current: current === 'none' ? undefined : current.split('/').at(-1),
-        release: async () => {
-            clearInterval(heartbeat);
-            process.stdin.end();
-            await process.exit.catch(() => undefined);
-            process.close();
-        },
-    };
 }
 
 ;// CONCATENATED MODULE: ./shared/src/commands/render.ts
@@ -77929,7 +86953,7 @@ docker compose --ansi never --project-name "$project" --project-directory "$dire
  */
 function renderProject(request) {
     return {
-        ...script(RENDER, request.directory, request.project, ...request.envFiles.flatMap((file) => ['--env-file', file]), ...request.composeFiles.flatMap((file) => ['--file', file])),
+        ...render_script(RENDER, request.directory, request.project, ...request.envFiles.flatMap((file) => ['--env-file', file]), ...request.composeFiles.flatMap((file) => ['--file', file])),
         stdin: request.tar,
         secretOutput: true,
     };
@@ -77952,241 +86976,6 @@ function parseComposeWarnings(stderr) {
         return typeof text === 'string' ? text : quoted;
     });
     return [...new Set(messages)];
-}
-
-;// CONCATENATED MODULE: ./shared/src/compose/rewrite.ts
-/** From what Compose rendered in the staging folder to the release's own, self-contained Compose file: pure. */
-
-
-
-const NOT_RELEASED = new Set(['build', 'profiles', 'env_file', 'develop']);
-/**
- * Points mounts, configs and secrets from the staging folder to their final places, and drops what a release must not
- * have: `build` (a release runs the image), `profiles` (what was chosen is what is in the release), `env_file` (already in
- * `environment`) and `develop`.
- */
-function relocateProject(project, stagingRoot, relocate) {
-    const findings = [];
-    // `../data` leads out of the workspace, and must not become a folder beside the staging one.
-    const outer = /^.*?\/slipway\.[A-Za-z0-9]{8}(?=\/|$)/.exec(stagingRoot)?.[0] ?? stagingRoot;
-    const move = (path, isWritable) => {
-        if (path !== outer && !path.startsWith(`${outer}/`))
-            return { path, shipped: false };
-        // Compose doubles `$` in what it renders, and reads it so again.
-        const moved = relocate(path.replaceAll('$$', '$'), isWritable);
-        if ('path' in moved)
-            return { ...moved, path: moved.path.replaceAll('$', '$$$$') };
-        findings.push(moved.finding);
-        return { path, shipped: false };
-    };
-    const moveMount = (mount) => {
-        const { path: source, shipped } = move(readText(mount, 'source'), readMember(mount, 'read_only') !== true);
-        return { ...mount, source, ...(shipped ? { read_only: true } : {}) };
-    };
-    const services = mapValues(readMember(project.raw, 'services'), (service) => {
-        const rest = Object.fromEntries(Object.entries(service).filter(([key]) => !NOT_RELEASED.has(key)));
-        const volumes = rest['volumes'];
-        if (!Array.isArray(volumes))
-            return rest;
-        return {
-            ...rest,
-            volumes: volumes.map((mount) => isObject(mount) && mount['type'] === 'bind' ? moveMount(mount) : mount),
-        };
-    });
-    const moveFile = (entry) => typeof entry['file'] === 'string' ? { ...entry, file: move(entry['file'], false).path } : entry;
-    const raw = { ...project.raw, services };
-    for (const kind of ['configs', 'secrets']) {
-        if (!isObject(raw[kind]))
-            continue;
-        raw[kind] = mapValues(raw[kind], moveFile);
-        for (const [name, entry] of Object.entries(raw[kind])) {
-            if (readText(entry, 'environment') !== '')
-                findings.push(refuseEnvironment(kind, name));
-        }
-    }
-    raw['services'] = mapValues(raw['services'], (service) => labelContent(service, raw));
-    if (findings.length === 0) {
-        for (const place of findStrings(raw, outer)) {
-            findings.push({
-                message: `${place} points to a file of the workspace, and Slipway does not know how to ship that.`,
-                hint: 'Use a bind mount, a config or a secret for it.',
-            });
-        }
-    }
-    return { raw, findings };
-}
-/** Measured with Compose 2.26 and 2.40: the rendered file keeps the variable's name only, and `up` would need its value again. */
-function refuseEnvironment(kind, name) {
-    return {
-        message: `${kind}.${name} takes its value from an environment variable, which a release does not keep.`,
-        hint: "Use `file:`, and ship it with the input files, or put the variable into the service's `environment`.",
-    };
-}
-/**
- * Compose's hash of a service leaves out what its configs and secrets hold (measured with Compose 2.26 and 2.40), so a
- * changed file would recreate nothing. This label changes with it: a file is named by its content.
- */
-const CONTENT_LABEL = 'io.slipway.content';
-function labelContent(service, raw) {
-    const used = ['configs', 'secrets'].flatMap((kind) => readList(service, kind).map((use) => readMember(readMember(raw, kind), readText(use, 'source')) ?? null));
-    if (used.length === 0)
-        return service;
-    const labels = readMember(service, 'labels');
-    const digest = (0,external_node_crypto_.createHash)('sha256').update(JSON.stringify(used)).digest('hex').slice(0, 16);
-    return { ...service, labels: { ...(isObject(labels) ? labels : {}), [CONTENT_LABEL]: digest } };
-}
-/** Every service's image replaced by the pinned one. */
-function pinImages(raw, images) {
-    return {
-        ...raw,
-        services: mapValues(readMember(raw, 'services'), (service, name) => ({
-            ...service,
-            image: images[name] ?? readText(service, 'image'),
-        })),
-    };
-}
-function mapValues(entries, change) {
-    if (!isObject(entries))
-        return {};
-    return Object.fromEntries(Object.entries(entries).map(([name, entry]) => [name, isObject(entry) ? change(entry, name) : entry]));
-}
-/** The paths (`services.web.label_file`) of every text that still names the staging folder. */
-function findStrings(value, needle, path = '') {
-    if (typeof value === 'string')
-        return value.includes(needle) ? [path] : [];
-    if (typeof value !== 'object' || value === null)
-        return [];
-    return Object.entries(value).flatMap(([key, member]) => findStrings(member, needle, path === '' ? key : `${path}.${key}`));
-}
-
-;// CONCATENATED MODULE: ./shared/src/inputs/values.ts
-
-/**
- * One input. Where it cannot be used the problem is collected and `instead` returned, so that all inputs are read before
- * anyone gives up: throw an InputError when `problems` is not empty in the end.
- */
-function readValue(input, problems, name, parse, instead) {
-    const parsed = parse(input(name));
-    if ('value' in parsed)
-        return parsed.value;
-    problems.push({ input: name, message: parsed.problem });
-    return instead;
-}
-const EMPTY = 'is empty; leave the input out to get its default, or give';
-/** An empty text means "not given"; everything else is up to `parse`. */
-function optional(parse) {
-    return (text) => (text.trim() === '' ? { value: undefined } : parse(text));
-}
-/** Any text but an empty one. `what` completes "is empty: give ...". */
-function required(what) {
-    return (text) => (text.trim() === '' ? { problem: `is empty: give ${what}.` } : { value: text.trim() });
-}
-/** A whole number, bounds included. */
-function integer(least, most) {
-    const accepted = `a whole number from ${least} to ${most}`;
-    return (text) => {
-        const trimmed = text.trim();
-        if (trimmed === '')
-            return { problem: `${EMPTY} ${accepted}.` };
-        const value = /^\d{1,15}$/.test(trimmed) ? Number(trimmed) : Number.NaN;
-        return value >= least && value <= most ? { value } : { problem: `${quoteValue(trimmed)} is not ${accepted}.` };
-    };
-}
-const UNIT_SECONDS = { ms: 0.001, s: 1, m: 60, min: 60, h: 3600, d: 86_400 };
-/** `10`, `10s`, `500ms`, `1.5s`, `2m`, `1h` as seconds, bounds (in seconds) included. */
-function duration(leastSeconds, mostSeconds) {
-    const accepted = `a duration such as 10, 10s, 500ms or 2m, from ${describeSeconds(leastSeconds)} to ${describeSeconds(mostSeconds)}`;
-    return (text) => {
-        const trimmed = text.trim();
-        if (trimmed === '')
-            return { problem: `${EMPTY} ${accepted}.` };
-        const [, digits, unit] = /^(\d{1,9}(?:\.\d{1,6})?) ?(ms|s|m|min|h|d)?$/.exec(trimmed) ?? [];
-        // In milliseconds first, so that 0.3 s is not 0.30000000000000004 s.
-        const value = digits === undefined ? Number.NaN : Math.round(Number(digits) * (UNIT_SECONDS[unit ?? 's'] ?? 1) * 1000) / 1000;
-        return value >= leastSeconds && value <= mostSeconds
-            ? { value }
-            : { problem: `${quoteValue(trimmed)} is not ${accepted}.` };
-    };
-}
-/** `true` or `false`, in any case (the YAML 1.2 core schema, as actions know it). */
-function values_boolean(text) {
-    switch (text.trim().toLowerCase()) {
-        case 'true':
-            return { value: true };
-        case 'false':
-            return { value: false };
-        case '':
-            return { problem: `${EMPTY} true or false.` };
-        default:
-            return { problem: `${quoteValue(text)} is neither true nor false.` };
-    }
-}
-/** One of a few words. */
-function oneOf(...words) {
-    return (text) => {
-        const found = words.find((word) => word === text.trim());
-        if (found !== undefined)
-            return { value: found };
-        if (text.trim() === '')
-            return { problem: `${EMPTY} ${joinOr(words)}.` };
-        return { problem: `${quoteValue(text)} is not ${joinOr(words)}${suggest(text.trim(), words) || '.'}` };
-    };
-}
-/** The lines of a list, trimmed, without empty ones and without comment lines (`# ...`). */
-function parseLines(text) {
-    return text
-        .split(/\r\n|\r|\n/)
-        .map((line) => line.trim())
-        .filter((line) => line !== '' && !line.startsWith('#'));
-}
-/** Seconds as people write them: `500ms`, `10s`, `2m`, `1m 30s`. */
-function describeSeconds(seconds) {
-    if (seconds > 0 && seconds < 1)
-        return `${Math.round(seconds * 1000)}ms`;
-    if (seconds < 60)
-        return `${Math.round(seconds * 10) / 10}s`;
-    const whole = Math.round(seconds);
-    const parts = [
-        [Math.floor(whole / 3600), 'h'],
-        [Math.floor(whole / 60) % 60, 'm'],
-        [whole % 60, 's'],
-    ];
-    return parts
-        .filter(([count]) => count > 0)
-        .map(([count, unit]) => `${count}${unit}`)
-        .join(' ');
-}
-/** A value for a message, in backticks. Never for secret inputs. */
-function quoteValue(text) {
-    return `\`${excerpt(text, 80).replaceAll('`', "'")}\``;
-}
-function joinOr(words) {
-    const last = words.at(-1) ?? '';
-    return words.length < 2 ? last : `${words.slice(0, -1).join(', ')} or ${last}`;
-}
-/** `; did you mean X?` (which ends the sentence) for a word that is nearly one of those known, or nothing. */
-function suggest(word, known) {
-    const lower = word.slice(0, 60).toLowerCase().replaceAll('_', '-');
-    let best;
-    for (const name of known) {
-        const distance = editDistance(lower, name.toLowerCase());
-        if (distance <= Math.max(1, Math.floor(name.length / 3)) && (best === undefined || distance < best.distance)) {
-            best = { name, distance };
-        }
-    }
-    return best === undefined ? '' : `; did you mean ${best.name}?`;
-}
-/** Insertions, deletions and substitutions from one word to the other (Levenshtein). */
-function editDistance(a, b) {
-    let row = Array.from({ length: b.length + 1 }, (_, index) => index);
-    for (const [i, fromA] of Array.from(a).entries()) {
-        const next = [i + 1];
-        for (const [j, fromB] of Array.from(b).entries()) {
-            next.push(Math.min((row[j + 1] ?? 0) + 1, (next[j] ?? 0) + 1, (row[j] ?? 0) + (fromA === fromB ? 0 : 1)));
-        }
-        row = next;
-    }
-    return row.at(-1) ?? 0;
 }
 
 ;// CONCATENATED MODULE: ./shared/src/releases/shipped.ts
@@ -78856,7 +87645,7 @@ function readCheck(entry, defaults) {
             ? `${quoteValue(key)} is not a key of a ${kind} check${hint || `; known are ${known.join(', ')}.`}`
             : `${key} belongs to ${other} checks, not to ${kind} checks.`);
     }
-    const pace = readPace(entry, defaults);
+    const pace = check_readPace(entry, defaults);
     const check = readKind(kind, entry, pace, defaults);
     if (check === undefined)
         return undefined;
@@ -78865,7 +87654,7 @@ function readCheck(entry, defaults) {
         entry.refuse('name is empty.');
     return { ...check, name };
 }
-function readPace(entry, defaults) {
+function check_readPace(entry, defaults) {
     const pace = {
         attempts: entry.value('attempts', integer(1, 1000), defaults.attempts),
         intervalSeconds: entry.value('interval', duration(0, 3600), defaults.intervalSeconds),
@@ -79114,8 +87903,346 @@ function isHeaderName(name) {
     return /^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}$/.test(name);
 }
 
+;// CONCATENATED MODULE: ./shared/src/probes/watch-url.ts
+/**
+ * Watches a URL while a deploy goes on, as a visitor would: requests at a steady rate, each over a connection of its own, and
+ * an account of them. What was broken before the deploy changed anything is told apart from what broke since.
+ */
+
+
+
+
+const INTERVAL_SECONDS = 0.1;
+const TIMEOUT_SECONDS = 10;
+const MAX_UNDER_WAY = 50;
+const watch_url_GRACE_SECONDS = 1;
+const MAX_FAILURES_SHOWN = 5;
+/** An answer that breaks off counts as failed, so bodies are read; a large one not to its end, ten times a second. */
+const watch_url_MAX_BODY_BYTES = 256 * 1024;
+const FORMS = '`https://example.com/health`, or `ssh+http://127.0.0.1:8080/health` for a port of the server as it sees it itself';
+/**
+ * One URL: `https://..` and `http://..` are requested from here, `ssh+http://..` and `ssh+https://..` from the server.
+ *
+ * It should be one that answers 2xx or 3xx by itself. A redirect is an answer, and not followed: if the proxy redirects, only
+ * the proxy is watched. Everything else is a failure, also 404 and 429: a page that a visitor does not get.
+ */
+function parseWatchUrl(text) {
+    // What does not look like a URL is not repeated: it may be one with a password.
+    if (!/^(?:ssh\+)?https?:\/\/\S+$/i.test(text.trim()))
+        return { problem: `is not one http or https URL: give ${FORMS}.` };
+    const { checks, problems } = parseChecks(text, { input: '', attempts: 1, intervalSeconds: 1, timeoutSeconds: 1 });
+    const [check] = checks;
+    if (check?.kind === 'http')
+        return { value: { url: check.url, vantage: check.via === 'ssh' ? 'ssh' : 'runner' } };
+    // There it is one check of many.
+    const [problem] = problems.map(({ message }) => message.replace(/^check 1(?: \(.*?\))?: (?:url )?/, ''));
+    return { problem: problem ?? `is not a URL that can be requested: give ${FORMS}.` };
+}
+/**
+ * Starts at once, and goes on until it is stopped or `signal` is aborted (which ends it without the second of grace). Never
+ * rejects: whatever happens to a request is in the account.
+ */
+function watchUrl(request, ports, signal) {
+    const { http, clock, session } = ports;
+    if (request.vantage === 'ssh' && session === undefined)
+        throw new TypeError('to watch from the server takes a session');
+    const dial = request.vantage === 'ssh' && session !== undefined
+        ? (host, port) => session.dial(host, port)
+        : undefined;
+    const intervalMs = (request.intervalSeconds ?? INTERVAL_SECONDS) * 1000;
+    const timeoutSeconds = request.timeoutSeconds ?? TIMEOUT_SECONDS;
+    const maxUnderWay = request.maxUnderWay ?? MAX_UNDER_WAY;
+    const startedMs = clock.monotonicMs();
+    const sinceStart = () => clock.monotonicMs() - startedMs;
+    const ready = Promise.withResolvers();
+    /** No more starts. */
+    const halt = new AbortController();
+    /** No more waiting. */
+    const cut = new AbortController();
+    const underWay = new Set();
+    let tally = new WatchTally(0);
+    let baseline;
+    let endedMs;
+    let stopping;
+    const stats = () => tally.stats(endedMs ?? sinceStart(), underWay.size);
+    const end = () => {
+        endedMs ??= sinceStart();
+        halt.abort();
+    };
+    const cutOff = () => {
+        if (cut.signal.aborted)
+            return;
+        end();
+        tally.cutOff += underWay.size;
+        underWay.clear();
+        cut.abort();
+        ready.resolve(undefined);
+    };
+    const ask = async () => {
+        const askedMs = sinceStart();
+        let status = 0;
+        let reason;
+        let isLost = false;
+        try {
+            ({ status } = await http.request({
+                method: 'GET',
+                url: request.url,
+                timeoutSeconds,
+                signal: cut.signal,
+                dial,
+                ca: request.ca,
+                maxBodyBytes: watch_url_MAX_BODY_BYTES,
+                ...(request.headers === undefined ? {} : { headers: request.headers }),
+            }));
+            if (status < 200 || status > 399)
+                reason = `status ${status}`;
+        }
+        catch (error) {
+            // Also what is a defect of ours: it must not end a deploy half-way.
+            reason = excerpt(error instanceof SlipwayError || error instanceof Error ? error.message : String(error), 300);
+            isLost = isConnectionLost(error);
+        }
+        // It was counted when it was cut off.
+        if (cut.signal.aborted)
+            return;
+        const nowMs = sinceStart();
+        if (status !== 0)
+            tally.countStatus(status);
+        if (isLost)
+            tally.cutOff++;
+        else if (reason === undefined)
+            tally.addSuccess(Math.min(nowMs, endedMs ?? nowMs), nowMs - askedMs);
+        else {
+            const failure = { atSeconds: nowMs / 1000, tookMs: nowMs - askedMs, reason };
+            tally.addFailure(failure);
+            if (baseline !== undefined)
+                request.onFailure?.(failure, tally.failures);
+        }
+        ready.resolve(undefined);
+    };
+    const run = async () => {
+        for (let slot = 0; !halt.signal.aborted;) {
+            const latenessMs = sinceStart() - slot * intervalMs;
+            if (latenessMs < 0) {
+                try {
+                    await clock.sleep(-latenessMs / 1000, halt.signal);
+                }
+                catch {
+                    return;
+                }
+                continue;
+            }
+            tally.latenessMs = Math.max(tally.latenessMs, latenessMs);
+            if (underWay.size >= maxUnderWay)
+                tally.skipped++;
+            else {
+                const asked = ask().finally(() => underWay.delete(asked));
+                underWay.add(asked);
+            }
+            // What could not start in time is left out: a burst would be no steady rate, and the server did nothing to deserve it.
+            slot = Math.max(slot, Math.floor(sinceStart() / intervalMs)) + 1;
+        }
+    };
+    if (signal?.aborted === true)
+        cutOff();
+    else {
+        signal?.addEventListener('abort', cutOff, { once: true, signal: cut.signal });
+        void run();
+    }
+    const stop = async () => {
+        end();
+        await Promise.race([
+            Promise.all(underWay).then(() => undefined),
+            clock.sleep(watch_url_GRACE_SECONDS, cut.signal).catch(() => undefined),
+        ]);
+        cutOff();
+        return stats();
+    };
+    return {
+        ready: ready.promise,
+        begin: () => {
+            if (baseline === undefined) {
+                baseline = stats();
+                tally = new WatchTally(endedMs ?? sinceStart());
+            }
+            return baseline;
+        },
+        stats,
+        stop: () => (stopping ??= stop()),
+    };
+}
+/** What has been seen since `fromMs`; successes must be added in the order in which they ended. */
+class WatchTally {
+    failures = 0;
+    cutOff = 0;
+    skipped = 0;
+    latenessMs = 0;
+    #fromMs;
+    #latenciesMs = [];
+    #statuses = new Map();
+    #firstFailures = [];
+    #lastSuccessMs;
+    #longestGapMs = 0;
+    constructor(fromMs) {
+        this.#fromMs = fromMs;
+        this.#lastSuccessMs = fromMs;
+    }
+    countStatus(status) {
+        this.#statuses.set(status, (this.#statuses.get(status) ?? 0) + 1);
+    }
+    addSuccess(atMs, latencyMs) {
+        this.#longestGapMs = Math.max(this.#longestGapMs, atMs - this.#lastSuccessMs);
+        this.#lastSuccessMs = atMs;
+        this.#latenciesMs.push(latencyMs);
+    }
+    addFailure(failure) {
+        this.failures++;
+        if (this.#firstFailures.length < MAX_FAILURES_SHOWN)
+            this.#firstFailures.push(failure);
+    }
+    stats(nowMs, underWay) {
+        const sorted = this.#latenciesMs.toSorted((a, b) => a - b);
+        return {
+            seconds: (nowMs - this.#fromMs) / 1000,
+            requests: sorted.length + this.failures,
+            failures: this.failures,
+            longestGapSeconds: Math.max(this.#longestGapMs, nowMs - this.#lastSuccessMs) / 1000,
+            latencyMs: sorted.length === 0
+                ? undefined
+                : { p50: choosePercentile(sorted, 50), p95: choosePercentile(sorted, 95), max: sorted.at(-1) ?? 0 },
+            statuses: Object.fromEntries(this.#statuses),
+            firstFailures: [...this.#firstFailures],
+            underWay,
+            cutOff: this.cutOff,
+            skipped: this.skipped,
+            latenessMs: this.latenessMs,
+        };
+    }
+}
+/** The nearest-rank percentile of sorted values: one that has been measured. */
+function choosePercentile(sorted, percent) {
+    return sorted[Math.max(0, Math.ceil((percent / 100) * sorted.length) - 1)] ?? 0;
+}
+/** Whether a request broke with the SSH connection that it went through, which says nothing about the URL. */
+function isConnectionLost(error) {
+    let cause = error;
+    for (let depth = 0; depth < 5 && cause instanceof Error; depth++) {
+        if (cause instanceof ConnectError)
+            return cause.reason === 'lost';
+        cause = cause.cause;
+    }
+    return false;
+}
+/**
+ * Whether the URL was good before the deploy changed anything. If it was not, its failures since are no reason to go back: the
+ * release before had them too, and this deploy may be the one that ends them. Pure.
+ */
+function judgeBaseline(baseline) {
+    const { requests, failures, underWay, seconds } = baseline;
+    if (requests === 0) {
+        // So short a time is no proof of anything; a URL that never answers gets there soon enough.
+        return underWay === 0 || seconds < 1
+            ? passed('not asked yet')
+            : failed(`no answer within ${describeTime(seconds)}, before the deploy changed anything`);
+    }
+    if (failures === 0)
+        return passed(describeWatch(baseline));
+    return failed(`${failures} of ${requests} requests failed before the deploy changed anything: ${baseline.firstFailures[0]?.reason ?? ''}`);
+}
+/** One line: `312 requests, 0 failed, longest gap 0.11 s, latency p50 3 ms, max 41 ms`. Pure. */
+function describeWatch(stats) {
+    const { requests, failures, latencyMs, firstFailures, cutOff, skipped, latenessMs } = stats;
+    const [first] = firstFailures;
+    const told = first === undefined ? '' : ` (the first after ${describeTime(first.atSeconds)}: ${first.reason})`;
+    const parts = [
+        `${requests === 0 ? 'no' : requests} ${requests === 1 ? 'request' : 'requests'}`,
+        ...(requests === 0 ? [] : [`${failures} failed${told}`, `longest gap ${describeTime(stats.longestGapSeconds)}`]),
+        ...(latencyMs === undefined
+            ? []
+            : [`latency p50 ${Math.round(latencyMs.p50)} ms`, `max ${Math.round(latencyMs.max)} ms`]),
+        ...(cutOff === 0 ? [] : [`${cutOff} broken off unanswered`]),
+        ...(skipped === 0 ? [] : [`${skipped} not made since too many were waiting`]),
+        // Less is the ordinary jitter of a busy event loop.
+        ...(latenessMs < LATENESS_TOLD_MS ? [] : [`the runner itself was up to ${describeTime(latenessMs / 1000)} late`]),
+    ];
+    return parts.join(', ');
+}
+const LATENESS_TOLD_MS = 100;
+function describeTime(seconds) {
+    return `${seconds.toFixed(seconds < 10 ? 2 : 1)} s`;
+}
+
+;// CONCATENATED MODULE: ./shared/src/shell/words.ts
+/** A command as people write it on one line, as words: quotes and backslashes as in a shell, and nothing else of a shell. Pure. */
+/**
+ * `node "my script.js" --name='a b'` as `['node', 'my script.js', '--name=a b']`. What a shell would expand or connect
+ * (`$`, `*`, `;`, `|`, ...) is refused outside of quotes, since it would not happen.
+ *
+ * https://pubs.opengroup.org/onlinepubs/9799919799/utilities/V3_chap02.html#tag_19_02
+ */
+function splitWords(text) {
+    const words = [];
+    let word;
+    let quote = '';
+    for (let index = 0; index < text.length; index++) {
+        const character = text.charAt(index);
+        const next = text.charAt(index + 1);
+        if (quote === "'") {
+            if (character === quote)
+                quote = '';
+            else
+                word = `${word ?? ''}${character}`;
+        }
+        else if (quote === '"') {
+            if (character === quote)
+                quote = '';
+            else if (character === '\\' && '"\\$`'.includes(next) && next !== '') {
+                word = `${word ?? ''}${next}`;
+                index++;
+            }
+            else if (character === '$' || character === '`')
+                return refuse(character);
+            else
+                word = `${word ?? ''}${character}`;
+        }
+        else if (character === "'" || character === '"') {
+            quote = character;
+            word ??= '';
+        }
+        else if (character === '\\') {
+            if (next === '')
+                return { problem: 'it ends with a backslash.' };
+            word = `${word ?? ''}${next}`;
+            index++;
+        }
+        else if (/\s/.test(character)) {
+            if (word !== undefined)
+                words.push(word);
+            word = undefined;
+        }
+        else if ('$`*?[]{}();|&<>~#'.includes(character) && !(character === '#' && word !== undefined)) {
+            return refuse(character);
+        }
+        else
+            word = `${word ?? ''}${character}`;
+    }
+    if (quote !== '')
+        return { problem: `a quote (${quote}) is opened and never closed.` };
+    if (word !== undefined)
+        words.push(word);
+    return { value: words };
+}
+function refuse(character) {
+    return {
+        problem: `it is not run by a shell, so \`${character}\` would not do what it says. Quote it, or run one yourself: \`sh -c '...'\`.`,
+    };
+}
+
 ;// CONCATENATED MODULE: ./action-deploy/src/inputs.ts
 /** The inputs as one typed object, or all that is wrong with them at once. Pure. */
+
+
+
 
 
 
@@ -79136,6 +88263,18 @@ function readInputs(input) {
     const keepReleases = readValue(input, problems, 'keep-releases', integer(2, 100), 5);
     const readyTimeoutSeconds = readValue(input, problems, 'timeout', duration(1, 3600), 120);
     const dryRun = readValue(input, problems, 'dry-run', values_boolean, false);
+    const lockWaitSeconds = readValue(input, problems, 'lock-wait', duration(0, 86_400), 600);
+    const leaseSeconds = readValue(input, problems, 'lease', duration(10, 600), 30);
+    const bakeSeconds = readValue(input, problems, 'bake-time', duration(0, 3600), 0);
+    const migrations = readValue(input, problems, 'migrate', parseMigrations, []);
+    const endToEnd = readValue(input, problems, 'e2e-command', optional(parseEndToEnd), undefined);
+    const watch = readValue(input, problems, 'watch-url', optional(parseWatchUrl), undefined);
+    const maxFailedRequests = readValue(input, problems, 'max-failed-requests', integer(0, 1_000_000), 0);
+    const [githubToken, environment, environmentUrl] = [
+        new Secret(input('github-token')),
+        input('github-token') === '' ? '' : readValue(input, problems, 'environment', parseEnvironment, ''),
+        readValue(input, problems, 'environment-url', parseEnvironmentUrl, ''),
+    ];
     if (problems.length > 0 || host === undefined)
         throw new InputError(problems);
     return {
@@ -79152,7 +88291,57 @@ function readInputs(input) {
         keepReleases,
         readyTimeoutSeconds,
         dryRun,
+        lockWaitSeconds,
+        leaseSeconds,
+        bakeSeconds,
+        migrations,
+        endToEnd,
+        watch,
+        maxFailedRequests,
+        githubToken,
+        environment,
+        environmentUrl,
     };
+}
+const inputs_SERVICE = /^[a-zA-Z0-9._-]+$/;
+/** `service: command` a line. */
+function parseMigrations(text) {
+    const migrations = [];
+    for (const line of parseLines(text)) {
+        const parsed = parseServiceCommand(line);
+        if ('problem' in parsed)
+            return parsed;
+        migrations.push(parsed.value);
+    }
+    const twice = migrations.find(({ service }, index) => migrations.findIndex((one) => one.service === service) < index);
+    return twice === undefined
+        ? { value: migrations }
+        : { problem: `names the service ${quoteValue(twice.service)} twice: put both commands into one script.` };
+}
+function parseServiceCommand(line) {
+    const [, service = '', rest = ''] = /^([^:\s]+)\s*:\s+(.*)$/.exec(line) ?? [];
+    if (!inputs_SERVICE.test(service) || service.startsWith('-')) {
+        return { problem: `${quoteValue(line)} is not \`service: command\`, such as \`api: npm run migrate\`.` };
+    }
+    const words = splitWords(rest);
+    if ('problem' in words)
+        return { problem: `${quoteValue(line)}: ${words.problem}` };
+    return (words.value[0] ?? '') === ''
+        ? { problem: `${quoteValue(line)} gives no command.` }
+        : { value: { service, command: words.value } };
+}
+/** `runner: command`, or `service: command`. */
+function parseEndToEnd(text) {
+    const onRunner = /^runner\s*:\s+(\S[\s\S]*)$/.exec(text)?.[1];
+    if (onRunner !== undefined)
+        return { value: { where: 'runner', command: onRunner } };
+    const parsed = parseServiceCommand(text);
+    if ('problem' in parsed) {
+        return {
+            problem: `${quoteValue(text)} is neither \`runner: command\` (on the runner) nor \`service: command\` (in a container of the new release).`,
+        };
+    }
+    return { value: { where: 'service', ...parsed.value } };
 }
 /** Stands for the project's name, which is known only once the Compose file has been read. */
 const THIS_PROJECT = 'this-project';
@@ -79195,7 +88384,7 @@ function parsePath(text) {
     }
     return { value };
 }
-const inputs_NAME = /^[A-Za-z_][A-Za-z0-9_.-]*$/;
+const NAME = /^[A-Za-z_][A-Za-z0-9_.-]*$/;
 /** Only what would be silently misread is refused here; the server's own Compose has the last word. */
 function parseEnv(text) {
     const lines = text.split(/\r\n|\r|\n/);
@@ -79209,7 +88398,7 @@ function parseEnv(text) {
         if (/^\s*(#|$)/.test(line))
             continue;
         const match = /^\s*(?:export\s+)?([^=\s]+)\s*=(.*)$/.exec(line);
-        if (match === null || !inputs_NAME.test(match[1] ?? '')) {
+        if (match === null || !NAME.test(match[1] ?? '')) {
             // The line itself may be part of a secret (a key without quotes): only its number is told.
             return { problem: `line ${index + 1} is not \`NAME=value\`. A value of several lines needs quotes around it.` };
         }
@@ -79229,7 +88418,7 @@ function parseVariables(text) {
     for (const line of parseLines(text)) {
         const match = /^([^=\s]+)=(.*)$/.exec(line);
         const name = match?.[1] ?? '';
-        if (match === null || !inputs_NAME.test(name))
+        if (match === null || !NAME.test(name))
             return { problem: `${quoteValue(line)} is not \`NAME=value\`.` };
         if (Object.hasOwn(variables, name))
             return { problem: `${quoteValue(name)} is given twice.` };
@@ -79265,6 +88454,7 @@ function readCredentials(input, problems) {
 
 ;// CONCATENATED MODULE: ./action-deploy/src/facts.ts
 /** The read-only questions of a deploy: to the workspace, the server and the registries. */
+
 
 
 
@@ -79344,7 +88534,7 @@ const VARIABLES_FILE = '.slipway-variables';
 /** Larger files are mounted, not read by Compose: their place is kept by an empty one while rendering. */
 const MAX_RENDER_FILE_BYTES = 1024 * 1024;
 /** @throws PreflightError with Compose's own words when it refuses the files. */
-async function renderOnServer(session, source, inputs, layout, ports) {
+async function renderOnServer(remote, source, inputs, ports) {
     const within = (path) => external_node_path_namespaceObject.posix.join(source.directory, path);
     const variables = { SLIPWAY_COMMIT: ports.runner.context.commit, ...inputs.variables };
     const entries = [
@@ -79357,32 +88547,28 @@ async function renderOnServer(session, source, inputs, layout, ports) {
     ];
     const hasDotEnv = entries.some((entry) => entry.path === within('.env'));
     const composeFiles = source.composeFiles.map((file) => external_node_path_namespaceObject.posix.relative(source.directory, file));
-    let answer;
-    let remarks;
     try {
-        const { stdout, stderr } = await session.run(renderProject({
+        const { stdout, stderr } = await remote.run(renderProject({
             project: source.project,
             directory: source.directory,
             composeFiles,
             envFiles: [...(hasDotEnv ? ['.env'] : []), VARIABLES_FILE],
             tar: await packTar(entries),
         }), { purpose: 'render the Compose file', signal: ports.signal });
-        answer = parseRendered(stdout);
-        remarks = parseComposeWarnings(stderr).map((message) => `Docker Compose: ${message}`);
+        const remarks = parseComposeWarnings(stderr).map((message) => `Docker Compose: ${message}`);
+        return { ...parseRendered(stdout), remarks };
     }
     catch (error) {
         if (!(error instanceof CommandError))
             throw error;
         const words = error.stderr.replaceAll(/\/\S*\/slipway\.[A-Za-z0-9]{8}\/(_\/)*/g, '').trim();
-        throw new PreflightError(session.where, [
+        throw new PreflightError(remote.where, [
             {
                 message: `Docker Compose refuses the Compose file: ${words === '' ? `exit code ${error.exitCode}` : words}`,
                 hint: 'Compare with `docker compose config` in the repository; variables come from the inputs env and variables.',
             },
         ]);
     }
-    const rendered = await relocate(parseProject(answer.rendered), answer.stagingRoot, source, layout, session, ports);
-    return { ...rendered, warnings: [...remarks, ...rendered.warnings] };
 }
 /** Names are checked by the inputs. Compose reads `\\'` as an escape between single quotes too, so a backslash needs double ones. */
 function renderVariables(variables) {
@@ -79390,10 +88576,12 @@ function renderVariables(variables) {
         .map(([name, value]) => /['\\]/.test(value) ? `${name}="${value.replaceAll(/["\\$]/g, '\\$&')}"\n` : `${name}='${value}'\n`)
         .join('');
 }
-async function relocate(project, stagingRoot, source, layout, session, ports) {
+/** The project with its paths where they will be on the server. */
+async function relocate({ stagingRoot, rendered, remarks }, source, layout, remote, ports) {
+    const project = parseProject(rendered);
     const trees = new Map();
     const mounted = [];
-    const { raw, findings } = relocateProject(project, stagingRoot, (stagedPath, isWritable) => {
+    const { raw: moved, findings } = relocateProject(project, stagingRoot, (stagedPath, isWritable) => {
         const workspacePath = external_node_path_namespaceObject.posix.relative(stagingRoot, stagedPath);
         const projectPath = external_node_path_namespaceObject.posix.relative(external_node_path_namespaceObject.posix.join(stagingRoot, source.directory), stagedPath);
         if (projectPath === '') {
@@ -79422,24 +88610,25 @@ async function relocate(project, stagingRoot, source, layout, session, ports) {
         mounted.push({ path: workspacePath, onServer, isShipped: false, isWritable });
         return { path: onServer, shipped: false };
     });
+    const raw = mountRouters(moved, layout);
     const services = readProject(raw).services;
-    const judged = await judgeMounts(mounted, session, ports);
+    const judged = await judgeMounts(mounted, remote, ports);
     return {
         raw,
         services,
         trees: [...trees.values()],
         findings: [...findings, ...judgeServices(services, layout), ...judged.findings],
-        warnings: [...judged.warnings, ...warnOfServices(services)],
+        warnings: [...remarks, ...judged.warnings],
     };
 }
 /** Mounts that would not be what people mean by them: Docker makes an empty folder of whatever is not there. */
-async function judgeMounts(mounted, session, ports) {
+async function judgeMounts(mounted, remote, ports) {
     const findings = [];
     const warnings = [];
     const doubtful = mounted.filter((one) => !one.isShipped || one.isWritable);
     if (doubtful.length === 0)
         return { findings, warnings };
-    const { stdout } = await session.run(script('for p; do if [ -e "$p" ]; then echo 1; else echo 0; fi; done', ...doubtful.map(({ onServer }) => onServer)), { purpose: 'look for mounted folders', signal: ports.signal });
+    const { stdout } = await remote.run(render_script('for p; do if [ -e "$p" ]; then echo 1; else echo 0; fi; done', ...doubtful.map(({ onServer }) => onServer)), { purpose: 'look for mounted folders', signal: ports.signal });
     const there = stdout.split('\n');
     for (const [index, { path, onServer, isShipped, isWritable }] of doubtful.entries()) {
         const onServerToo = there[index] === '1';
@@ -79496,47 +88685,20 @@ function judgeServices(services, layout) {
                 hint: 'Mount it read-only, or mount only what is needed.',
             });
         }
-        findings.push(...judgeExtension(service));
-        if (service.failureAction === 'continue' || service.failureAction === 'pause') {
-            findings.push({
-                message: `Service ${service.name} asks for \`failure_action: ${service.failureAction}\`, which a transaction cannot honour.`,
-                hint: 'Remove it, or say `rollback`.',
-            });
-        }
         return findings;
     });
-}
-/** `x-slipway`: a key that is not known would be ignored in silence, which is worse than an error. */
-function judgeExtension(service) {
-    const extension = readMember(service.raw, 'x-slipway');
-    if (extension === undefined)
-        return [];
-    const oneShot = readMember(extension, 'one-shot');
-    const known = isObject(extension) && Object.keys(extension).every((key) => key === 'one-shot');
-    if (known && (oneShot === undefined || typeof oneShot === 'boolean'))
-        return [];
-    return [
-        {
-            message: `Service ${service.name} has an \`x-slipway\` that cannot be read.`,
-            hint: 'Known is: `x-slipway: { one-shot: true }`.',
-        },
-    ];
 }
 function isAround(outer, inner) {
     return outer === '/' || inner === outer || inner.startsWith(`${outer.replace(/\/+$/, '')}/`);
 }
-function warnOfServices(services) {
-    return services.flatMap((service) => [
-        ...(service.updateOrder === 'start-first'
-            ? [
-                `Service ${service.name} asks for \`order: start-first\`; this version stops the old container before it starts the new one.`,
-            ]
-            : []),
-    ]);
+/** Routers read what Slipway writes for them in a folder of their own. */
+function mountRouters(raw, layout) {
+    const routers = new Set(readProject(raw).services.flatMap((service) => service.router?.service ?? []));
+    return mountFolders(raw, Object.fromEntries([...routers].map((router) => [router, { source: routerFolder(layout, router), target: ROUTER_MOUNT }])));
 }
 /** Compose's own hash of each service of the final file. */
-async function readHashes(session, raw, project, layout, signal) {
-    const { stdout } = await session.run(hashServices({ project, projectDirectory: layout.project }, new Secret(renderYaml(raw))), {
+async function readHashes(remote, raw, project, layout, signal) {
+    const { stdout } = await remote.run(hashServices({ project, projectDirectory: layout.project }, new Secret(renderYaml(raw))), {
         purpose: 'compute the configuration hashes',
         signal,
     });
@@ -79550,8 +88712,6 @@ function pinProject(rendered, images) {
     return readProject(pinImages(rendered.raw, images));
 }
 
-// EXTERNAL MODULE: external "node:util"
-var external_node_util_ = __nccwpck_require__(7975);
 ;// CONCATENATED MODULE: ./action-deploy/src/secrets.ts
 /** Everything of the inputs that must not be seen, told to the reporter before the first line that could show it. */
 
@@ -79573,6 +88733,7 @@ function listSecrets(inputs) {
             secrets.push(value, ...passwordsInUrl(value));
         }
     }
+    secrets.push(inputs.githubToken.reveal());
     if (inputs.credentials !== undefined) {
         const { username, password } = inputs.credentials;
         secrets.push(password.reveal(), `${username}:${password.reveal()}`);
@@ -79619,6 +88780,8 @@ function passwordsInUrl(value) {
 }
 
 ;// CONCATENATED MODULE: ./action-deploy/src/request.ts
+/** What the main step and the post step both begin with. */
+
 
 
 
@@ -79630,20 +88793,310 @@ async function readRequest(ports) {
     hideSecrets(inputs, ports.reporter);
     return { inputs, source: await readSource(inputs, ports) };
 }
-/** @param signal undefined where a cancel must not stop it */
-function readFacts(session, inputs, source, signal) {
-    return readServerFacts(session, inputs.path === '' ? `apps/${source.project}` : inputs.path, source.project, signal);
+function projectPath(inputs, source) {
+    return inputs.path === '' ? `apps/${source.project}` : inputs.path;
 }
-/** Waits longer than the lock of a session that has died can last. */
-function lockProject(session, layout, { runner, reporter, clock, signal }) {
+/** @param signal undefined where a cancel must not stop it */
+function readFacts(guardian, inputs, source, signal) {
+    return readServerFacts(guardian, projectPath(inputs, source), source.project, signal);
+}
+/**
+ * The guardian of this project, with its lock unless this is a dry run. What an interrupted session left is put right
+ * before this returns.
+ */
+function openGuardian(session, inputs, source, { runner, reporter, clock, signal }, waitSeconds = inputs.lockWaitSeconds) {
     const { actor, runUrl } = runner.context;
     const holder = ['deploy', actor === '' ? '' : `by ${actor}`, runUrl, `since ${clock.now().toISOString()}`]
         .filter((part) => part !== '')
         .join(' ');
-    const onWait = (other) => {
-        reporter.remote(`Waiting for another session on this project: ${other}`);
-    };
-    return takeLock(session, layout, { holder: holder.replaceAll(/[\r\n]/g, ' '), waitSeconds: LEASE_SECONDS + 15, onWait, signal }, clock);
+    return startGuardian(session, {
+        path: projectPath(inputs, source),
+        project: source.project,
+        mode: inputs.dryRun ? 'look' : 'change',
+        leaseSeconds: inputs.leaseSeconds,
+        waitSeconds,
+        holder,
+        onWait: (other) => {
+            reporter.remote(`Waiting for another session on this project: ${other}`);
+        },
+        onNote: (text) => {
+            reporter.remote(`  ${text}`);
+        },
+    }, { clock, redact: (text) => reporter.redact(text), signal });
+}
+const MAY_RETURN = new Set(['refused', 'timeout', 'unreachable', 'lost', 'handshake']);
+/**
+ * Connects again: the connection, or the whole server, may have been what was lost, and gets a while to come back.
+ *
+ * @param signal undefined where a cancel must not stop it
+ */
+async function reconnect(inputs, { connect, clock, reporter }, patienceSeconds, signal) {
+    const startedMs = clock.monotonicMs();
+    for (;;) {
+        try {
+            return await connect(inputs.host, signal === undefined ? {} : { signal });
+        }
+        catch (error) {
+            const goneSeconds = (clock.monotonicMs() - startedMs) / 1000;
+            const mayReturn = error instanceof ConnectError && MAY_RETURN.has(error.reason);
+            if (!mayReturn || goneSeconds > patienceSeconds)
+                throw error;
+            reporter.line(`${error.message} Trying again.`);
+            await clock.sleep(3, signal);
+        }
+    }
+}
+
+;// CONCATENATED MODULE: ./shared/src/commands/watch-containers.ts
+
+/**
+ * What is asked of every container, as `parseWatchLine` reads it. A line a second goes over the network and through a limit on
+ * a line's length, so it is less than `CONTAINER_FORMAT`: of the labels only Compose's, of the health log only the last entry
+ * and only of an unhealthy container. The health command's own words are not in it: they can hold a password.
+ */
+const LINE_FORMAT = '{"Id":{{json .ID}},"Name":{{json .Name}},"Image":{{json .Image}},"RestartCount":{{json .RestartCount}},' +
+    '"State":{"Status":{{json .State.Status}},"OOMKilled":{{json .State.OOMKilled}},"Pid":{{json .State.Pid}},' +
+    '"ExitCode":{{json .State.ExitCode}},"Error":{{json .State.Error}},"StartedAt":{{json .State.StartedAt}}' +
+    '{{with .State.Health}},"Health":{"Status":{{json .Status}},"FailingStreak":{{json .FailingStreak}}' +
+    '{{if eq .Status "unhealthy"}}{{$last := ""}}{{range .Log}}{{$last = .}}{{end}}{{with $last}},"Log":[{{json .}}]{{end}}{{end}}}' +
+    '{{end}}},"Config":{"Image":{{json .Config.Image}},"Labels":{' +
+    ['project', 'service', 'config-hash', 'container-number', 'oneoff']
+        .map((name) => `com.docker.compose.${name}`)
+        .map((label) => `"${label}":{{json (index .Config.Labels "${label}")}}`)
+        .join(',') +
+    '}}}';
+/** For the script itself, on a line of its own: what can be split at spaces whatever the container is called. */
+const STATE_FORMAT = '{{"\\n"}}{{.ID}} {{.State.Status}} {{with .State.Health}}{{.Status}}{{else}}none{{end}} {{.State.StartedAt}}';
+/**
+ * The time limit of a health command in nanoseconds, and its words. A word can hold anything, and a shell can read no JSON: so
+ * each byte is printed in hexadecimal, and each word ends with a comma of its own. What the words are is Docker's rule:
+ * https://github.com/moby/moby/blob/v26.1.5/daemon/health.go (getProbe, getShell). A text with one word, `[NONE]`, has none.
+ */
+const HEALTH_FORMAT = '{{with .Config.Healthcheck}}{{printf "%d" .Timeout}} {{range $i, $word := .Test}}{{if $i}}{{printf "% x" $word}} , ' +
+    '{{else}}{{if eq $word "CMD-SHELL"}}{{range $.Config.Shell}}{{printf "% x" .}} , {{else}}2f 62 69 6e 2f 73 68 , 2d 63 , {{end}}' +
+    '{{end}}{{end}}{{end}}{{end}}';
+/**
+ * Runs a health command inside the container, and ends it with us. `docker exec` alone leaves what it has started running in
+ * the container when it is ended itself. But its standard input then closes: so one process waits for just that, and ends the
+ * group. Docker makes every `exec` the leader of a group of its own; where it should not be, `kill` finds no such group.
+ * `exec` in the parentheses, since a word like `exit` is the name of a program here.
+ */
+const GUARD = `exec 3<&0 </dev/null
+{ read -r _ <&3; kill -9 "-$$" || kill -9 "$$"; } >/dev/null 2>&1 &
+guard=$!
+exec 3<&-
+(exec "$@")
+code=$?
+kill -9 "$guard"
+exit "$code"`;
+/**
+ * One loop reads events, and it alone writes: what two write at once into a pipe can be torn. Events come from a ticker, from
+ * `docker events`, and from one worker for each container that is starting. They come by a pipe of the shell's own, opened
+ * for writing by its name in /proc, since a FIFO would need a folder, and room on the disk. Its writers do not hold the
+ * reading end, so that none of them outlives the loop by more than one tick.
+ *
+ * A second pipe, on which nothing is ever written, is what keeps the guards in the containers quiet. Only the loop holds
+ * its writing end: however the loop dies, health commands end with it.
+ */
+const WATCH = `project=$1 line_format=$2 health_format=$3 guard=$4
+shift 4
+set -f
+LC_ALL=C
+export LC_ALL
+newline='
+'
+: | {
+exec 3<>/proc/self/fd/0 4>/proc/self/fd/0
+: | {
+exec 5<>/proc/self/fd/0 6</proc/self/fd/0 0</dev/null
+
+workers= ticker= events=
+finish() {
+  trap '' HUP INT TERM PIPE
+  for one in $workers; do eval "kill -TERM \\"\\$pid_$one\\""; done 2>/dev/null
+  kill -9 "$ticker" "$events" 2>/dev/null
+}
+trap finish EXIT
+trap 'exit 129' HUP
+trap 'exit 130' INT
+trap 'exit 141' PIPE
+trap 'exit 143' TERM
+
+# Turns hexadecimal text into words, and goes on as the worker of a container: its health command again and again.
+work() {
+  id=$1 started=$2 pause=$3 bytes=
+  shift 3
+  for token; do
+    shift
+    case $token in
+    ,)
+      # Without something behind it, a line break at the end would be lost.
+      word=$(printf '%bx' "$bytes")
+      set -- "$@" "\${word%x}"
+      bytes=
+      ;;
+    *) bytes="$bytes\\\\0$((0x$token >> 6))$((0x$token >> 3 & 7))$((0x$token & 7))" ;;
+    esac
+  done
+  trap 'kill -9 $!; exit' TERM
+  guarded=yes attempts=0
+  while :; do
+    echo "begin $id" >&4 || exit
+    if [ "$guarded" = yes ]; then
+      docker exec -i "$id" /bin/sh -c "$guard" slipway "$@" <&6 6<&- 4>&- &
+    else
+      docker exec "$id" "$@" 6<&- 4>&- &
+    fi
+    wait $!
+    code=$?
+    # Is it the health command that is missing, or the shell for the guard?
+    case $guarded.$code in
+    yes.126 | yes.127)
+      docker exec "$id" /bin/sh -c : 6<&- 4>&- &
+      wait $! || guarded=no
+      [ "$guarded" = yes ] || { echo "unguarded $id" >&4; continue; }
+      ;;
+    esac
+    echo "end $id $started $code" >&4 || exit
+    [ "$code" -ne 0 ] || exit
+    # What takes long to start is in no hurry.
+    attempts=$((attempts + 1))
+    [ "$attempts" -lt 100 ] || pause=1
+    sleep "$pause" 2>/dev/null || sleep 1
+  done
+}
+
+start_worker() {
+  eval "started_$1=\\$2 last_$1= age_$1= guarded_$1=yes"
+  health=$(docker inspect --type container --format "$health_format" "$1") || { eval "started_$1="; return; }
+  timeout=\${health%% *} health=\${health#* }
+  case $health in *,*) ;; *) return ;; esac
+  # As Docker counts: no limit means 30 seconds. In ticks, and one more for the way there.
+  [ "$timeout" -gt 0 ] || timeout=30000000000
+  eval "limit_$1=$((timeout / 250000000 + 2))"
+  # An exec costs some 70 ms of a processor, which the containers that start could use: the more there are, the longer the pause.
+  pause=5
+  for other in $starting; do pause=$((pause + 5)); done
+  if [ "$pause" -lt 100 ]; then pause=0.$pause; else pause=1; fi
+  work "$1" "$2" "$pause" $health </dev/null >/dev/null 2>&1 3<&- 5<&- &
+  eval "pid_$1=$!"
+  workers="$workers $1"
+}
+
+stop_worker() {
+  eval "kill -TERM \\"\\$pid_$1\\"" 2>/dev/null
+  forget_worker "$1"
+}
+
+forget_worker() {
+  others=
+  for other in $workers; do [ "$other" = "$1" ] || others="$others $other"; done
+  workers=$others
+}
+
+is_worker() { case " $workers " in *" $1 "*) ;; *) return 1 ;; esac; }
+
+look() {
+  ids=
+  for line in $(docker ps -a --no-trunc --filter "label=com.docker.compose.project=$project" \\
+    --format '{{.ID}}/{{.Label "com.docker.compose.service"}}' || echo failed); do
+    [ "$line" != failed ] || return
+    case \${line%%/*} in '' | *[!0-9a-f]*) continue ;; esac
+    for service; do [ "\${line#*/}" != "$service" ] || ids="$ids \${line%%/*}"; done
+  done
+  answer=
+  [ -z "$ids" ] || answer=$(docker inspect --type container --format "$line_format" $ids) || return
+  json= starting=
+  IFS=$newline
+  for line in $answer; do
+    IFS=' '
+    case $line in
+    '{'*) json="$json,$line" ;;
+    *' running starting '*) starting="$starting \${line%% *}/\${line##* }" ;;
+    esac
+  done
+  IFS=" $newline	"
+  printf 'containers [%s]\\n' "\${json#,}" || exit 141
+  for one in $workers; do
+    case $starting in *" $one/"*) ;; *) stop_worker "$one" ;; esac
+  done
+  for one in $starting; do
+    id=\${one%%/*} started=\${one#*/}
+    eval "before=\\\${started_$id-}"
+    [ "$started" != "$before" ] || continue
+    ! is_worker "$id" || stop_worker "$id"
+    start_worker "$id" "$started"
+  done
+}
+
+while sleep 0.25 2>/dev/null || sleep 1; do echo tick || exit; done >&4 2>/dev/null 3<&- 5<&- 6<&- &
+ticker=$!
+# So that what happens between two looks is seen at once. Without it there is still a look a second.
+docker events --filter type=container --filter "label=com.docker.compose.project=$project" --filter event=create \\
+  --filter event=start --filter event=die --filter event=oom --filter event=destroy --filter event=pause \\
+  --filter event=unpause --filter event=rename --filter event=health_status --format event >&4 2>/dev/null 3<&- 5<&- 6<&- &
+events=$!
+
+due=yes fresh= ticks=0 failures=0
+echo tick >&4
+while read -r kind id started code <&3; do
+  case $kind in
+  tick)
+    ticks=$((ticks + 1)) fresh=yes
+    [ "$ticks" -lt 4 ] || due=yes
+    for one in $workers; do
+      eval "age=\\$age_$one limit=\\$limit_$one guarded=\\$guarded_$one started=\\$started_$one"
+      [ -n "$age" ] || continue
+      eval "age_$one=$((age + 1))"
+      [ "$age" -ge "$limit" ] || continue
+      printf 'probe %s %s timeout\\n' "$one" "$started" || exit 141
+      stop_worker "$one"
+      # What has no guard lives on in the container: one is enough. Otherwise the next look starts anew.
+      [ "$guarded" = no ] || eval "started_$one= due=yes"
+    done
+    ;;
+  event) due=yes ;;
+  begin) eval "age_$id=0" ;;
+  unguarded) eval "guarded_$id=no" ;;
+  end)
+    eval "age_$id= last=\\$last_$id last_$id=\\$code current=\\$started_$id"
+    # It has ended by itself. Its process id must not be used again.
+    [ "$code.$started" != "0.$current" ] || forget_worker "$id"
+    [ "$code" = "$last" ] || printf 'probe %s %s %s\\n' "$id" "$started" "$code" || exit 141
+    ;;
+  esac
+  if [ -n "$due" ] && [ -n "$fresh" ]; then
+    due= fresh= ticks=0
+    if look "$@"; then
+      failures=0
+    else
+      # A container that goes away between two questions is no failure, a daemon that stays away is one.
+      due=yes failures=$((failures + 1))
+      [ "$failures" -lt 20 ] || { echo 'Docker could not be asked for 5 seconds' >&2; exit 1; }
+    fi
+  elif [ "$kind" = tick ] && kill -0 "$events" 2>/dev/null; then
+    echo same || exit 141
+  fi
+done
+}
+}`;
+/**
+ * Watches the containers of some services, running or not, until it is ended (a signal to its process group, or output that
+ * nobody takes). It prints, each on a line, what `parseWatchLine` reads:
+ *
+ * - `containers [...]`: all of them as JSON, at once when Docker tells of a change, and every second.
+ * - `same`: nothing has happened since, four times a second.
+ * - `probe ID STARTED CODE`: the container's own health command ended with this code. While Docker says `starting` it is run
+ *   about every 0.2 s, until it ends with 0; a code that repeats itself is not repeated. `timeout` for a code: it took longer
+ *   than the health check allows. `STARTED` is `State.StartedAt` of the run that was asked.
+ *
+ * It never ends by itself, but with 1 when Docker cannot be asked for 5 seconds.
+ *
+ * A health command is ended with the watch, if the container has `/bin/sh`. Without, one that hangs goes on until its container
+ * ends; it is not run twice.
+ */
+function watchContainers(project, services) {
+    return render_script(WATCH, project, LINE_FORMAT + STATE_FORMAT, HEALTH_FORMAT, GUARD, ...services);
 }
 
 ;// CONCATENATED MODULE: ./shared/src/probes/outcome.ts
@@ -79695,15 +89148,35 @@ function describeResult(result) {
 ;// CONCATENATED MODULE: ./shared/src/probes/readiness.ts
 /** Whether what a deploy started is ready, and whether it stays so: pure, over a series of looks at the containers. */
 
+/** @returns the same with one more result. One that passed stays, unless the container has been started again since. */
+function recordProbe(probes, probe) {
+    const before = probes.get(probe.containerId);
+    if (before?.result === 0 && before.startedAt === probe.startedAt)
+        return probes;
+    return new Map(probes).set(probe.containerId, probe);
+}
 /** A first start that fails because its database is not there yet is common in Compose files; a third one is a crash loop. */
 const MAX_RESTARTS = 2;
-/** @param nowMs of the same monotonic clock for all looks: the server's clock may be off. */
-function judgeReadiness(targets, containers, sightings, nowMs) {
+/**
+ * @param nowMs of the same monotonic clock for all looks: the server's clock may be off.
+ * @param probes of the health commands that were run beside Docker's own. One that passed makes a container healthy that Docker still
+ *   calls `starting`; one that failed does nothing. That a container is unhealthy is for Docker to say, after its retries.
+ */
+function judgeReadiness(targets, containers, sightings, nowMs, probes = new Map()) {
     const next = new Map();
     const reasons = [];
     for (const target of targets) {
-        const replicas = containers.filter((container) => container.service === target.service && !container.oneoff);
+        const replicas = containers
+            .filter((container) => isReplica(container, target))
+            .map((container) => foresee(container, probes.get(container.id)));
         const broken = replicas.find((container) => findFault(container, target) !== undefined);
+        if (target.monitorSeconds !== undefined && target.monitorSeconds > 0) {
+            const wereReady = [...sightings.values()].flatMap(({ ready }) => (ready === undefined ? [] : [ready.container]));
+            // It says more than the fault: that the container had been ready.
+            const decline = findDecline(wereReady, replicas, [target]);
+            if (decline !== undefined)
+                return { kind: 'failed', ...decline };
+        }
         if (broken !== undefined) {
             return { kind: 'failed', service: target.service, reason: findFault(broken, target) ?? '', containers: [broken] };
         }
@@ -79711,18 +89184,32 @@ function judgeReadiness(targets, containers, sightings, nowMs) {
             reasons.push(`${target.service}: ${replicas.length} of ${target.replicas} replicas exist`);
         }
         for (const container of replicas) {
-            const seen = sightings.get(container.id);
-            const same = seen?.restartCount === container.restartCount && seen.startedAt === container.startedAt;
-            const sighting = same && container.state === 'running'
-                ? seen
-                : { sinceMs: nowMs, restartCount: container.restartCount, startedAt: container.startedAt };
-            next.set(container.id, sighting);
-            const reason = describeWait(container, target, (nowMs - sighting.sinceMs) / 1000);
+            const sighting = sight(container, sightings.get(container.id), nowMs);
+            const wait = describeWait(container, target, (nowMs - sighting.sinceMs) / 1000, probes.get(container.id));
+            const ready = wait === undefined ? (sighting.ready ?? { sinceMs: nowMs, container }) : undefined;
+            next.set(container.id, ready === undefined ? sighting : { ...sighting, ready });
+            const reason = wait ?? describeMonitoring(container, target, sighting.sinceMs, ready?.sinceMs ?? nowMs, nowMs);
             if (reason !== undefined)
                 reasons.push(reason);
         }
     }
     return reasons.length === 0 ? { kind: 'ready' } : { kind: 'waiting', reasons, sightings: next };
+}
+function isReplica(container, target) {
+    return container.service === target.service && !container.oneoff && target.ignoring?.has(container.id) !== true;
+}
+/** What Docker will say of it at its own next look, as far as its health command has said so already. */
+function foresee(container, probe) {
+    const hasPassed = probe?.result === 0 && probe.startedAt === container.startedAt;
+    return hasPassed && container.health === 'starting' ? { ...container, health: 'healthy' } : container;
+}
+function sight(container, seen, nowMs) {
+    const { restartCount, startedAt } = container;
+    const same = seen?.restartCount === restartCount && seen.startedAt === startedAt;
+    // A one-shot service is ready when it no longer runs.
+    if (same && (container.state === 'running' || seen.ready !== undefined))
+        return seen;
+    return { sinceMs: nowMs, restartCount, startedAt };
 }
 function findFault(container, target) {
     const { name } = container;
@@ -79745,7 +89232,7 @@ function findFault(container, target) {
             return undefined;
     }
 }
-function describeWait(container, target, runningSeconds) {
+function describeWait(container, target, runningSeconds, probe) {
     const { name } = container;
     if (target.oneShot)
         return container.state === 'exited' ? undefined : `${name} has not ended yet`;
@@ -79755,7 +89242,7 @@ function describeWait(container, target, runningSeconds) {
         case 'healthy':
             return undefined;
         case 'starting':
-            return `${name} is starting`;
+            return `${name} is starting${probe?.startedAt === container.startedAt ? describeProbe(probe) : ''}`;
         case 'unhealthy':
             return `${name} is unhealthy`;
         case 'none':
@@ -79764,10 +89251,24 @@ function describeWait(container, target, runningSeconds) {
                 : `${name} has no health check: watching it for ${target.stableSeconds} s`;
     }
 }
+function describeProbe({ result }) {
+    return result === 'timeout'
+        ? ' (its health command takes longer than its time limit)'
+        : ` (its health command ends with ${result})`;
+}
+function describeMonitoring(container, target, runningSinceMs, readySinceMs, nowMs) {
+    const { monitorSeconds = 0 } = target;
+    if (target.oneShot)
+        return undefined;
+    const sinceMs = container.health === 'none' ? runningSinceMs : readySinceMs;
+    return nowMs - sinceMs >= monitorSeconds * 1000
+        ? undefined
+        : `${container.name} is ready: watching it for ${monitorSeconds} s`;
+}
 /** What became worse since the containers were ready; empty when nothing did. */
 function findDecline(ready, now, targets) {
     for (const target of targets) {
-        for (const before of ready.filter((container) => container.service === target.service && !container.oneoff)) {
+        for (const before of ready.filter((container) => isReplica(container, target))) {
             const after = now.find((container) => container.id === before.id);
             const fail = (reason) => ({
                 service: target.service,
@@ -80220,7 +89721,7 @@ async function runChecks(checks, ports) {
 }
 /** One check from one vantage. @throws CancelledError */
 async function runCheck(check, vantage, ports) {
-    const { http, clock, signal, session } = ports;
+    const { http, clock, signal, session, view } = ports;
     if (vantage === 'ssh' && (session === undefined || session instanceof SlipwayError)) {
         const lastVerdict = session === undefined
             ? failed('there is no SSH connection to make it from')
@@ -80240,7 +89741,7 @@ async function runCheck(check, vantage, ports) {
             case 'tls':
                 return attemptEndpoint(check, timeoutSeconds, environment);
             case 'container':
-                return server === undefined ? failed(ONLY_SSH) : attemptContainer(check, timeoutSeconds, server, signal);
+                return server === undefined ? failed(ONLY_SSH) : attemptContainer(check, timeoutSeconds, server, signal, view);
             case 'command':
                 return server === undefined ? failed(ONLY_SSH) : attemptCommand(check, timeoutSeconds, server, signal);
         }
@@ -80251,7 +89752,7 @@ async function runCheck(check, vantage, ports) {
         : { ...result, lastVerdict: addLoopbackHint(check, result.lastVerdict) };
 }
 const ONLY_SSH = 'can only be made on the server';
-async function attemptContainer(check, timeoutSeconds, session, signal) {
+async function attemptContainer(check, timeoutSeconds, session, signal, view = (containers) => containers) {
     const { exitCode, stdout, stderr } = await session.run(inspectContainers(check.project), {
         timeoutSeconds,
         accept: 'any',
@@ -80261,7 +89762,7 @@ async function attemptContainer(check, timeoutSeconds, session, signal) {
     if (exitCode !== 0)
         return failed(`Docker could not be asked (exit code ${exitCode})`, excerptEnd(stderr));
     try {
-        return judgeService(check.service, check.project, parseContainers(stdout), check);
+        return judgeService(check.service, check.project, view(parseContainers(stdout)), check);
     }
     catch (error) {
         if (!(error instanceof SyntaxError))
@@ -80296,7 +89797,8 @@ function addLoopbackHint(check, verdict) {
     };
 }
 
-;// CONCATENATED MODULE: ./action-deploy/src/verify.ts
+;// CONCATENATED MODULE: ./shared/src/transaction/verify.ts
+/** The gates of a deploy: looks at the new release until it is proven or known to be bad. */
 
 
 
@@ -80306,9 +89808,11 @@ function addLoopbackHint(check, verdict) {
 
 
 
+
+/** As often as Docker's own restarts are borne with before it counts as a crash loop. */
+const verify_MAX_RESTARTS = 2;
 /** How long a service without a health check is watched, where `update_config.monitor` does not say. */
 const DEFAULT_STABLE_SECONDS = 5;
-const POLL_SECONDS = 0.25;
 /** A release that is not good: what it was, and everything known about why. */
 class BadReleaseError extends ReleaseError {
     service;
@@ -80320,17 +89824,17 @@ class BadReleaseError extends ReleaseError {
     }
 }
 function createVerifier(context) {
-    const { session, project, ports } = context;
-    let containers = [];
+    const { remote, session, project, ports } = context;
+    let containers = context.containers;
     let outcomes = [];
+    /** Of all watches. */
+    let probes = new Map();
     /** As they were when they had become ready, by id. */
     const ready = new Map();
-    const readyAtMs = new Map();
-    const look = async (signal) => {
-        const { stdout } = await session.run(inspectContainers(project), { purpose: 'look at the containers', signal });
-        containers = parseContainers(stdout);
-        return containers;
-    };
+    /** What its own health command has said already, Docker says at its next look, which may be half a minute away. */
+    const foreseen = (one) => foresee(one, probes.get(one.id));
+    /** Beside the new ones until the commit, running or stopped. */
+    const isOld = (one) => one.project === project && context.old[one.service]?.includes(one.id) === true;
     const targetsOf = (names) => context.services
         .filter((service) => names.includes(service.name))
         .map((service) => ({
@@ -80338,81 +89842,194 @@ function createVerifier(context) {
         replicas: service.replicas,
         oneShot: service.oneShot,
         stableSeconds: service.monitorSeconds ?? DEFAULT_STABLE_SECONDS,
+        monitorSeconds: service.monitorSeconds ?? 0,
+        ignoring: new Set(context.old[service.name] ?? []),
     }));
-    const fail = async (service, reason, broken) => {
-        throw new BadReleaseError(service, reason, await collectEvidence(session, broken));
-    };
-    const waitUntilReady = async (names, timeoutSeconds, signal) => {
-        const targets = targetsOf(names);
-        const startedMs = ports.clock.monotonicMs();
-        let sightings = new Map();
-        let lastLineMs = startedMs;
-        for (;;) {
-            const seen = await look(signal);
-            const nowMs = ports.clock.monotonicMs();
-            const verdict = judgeReadiness(targets, seen, sightings, nowMs);
-            switch (verdict.kind) {
-                case 'ready':
-                    for (const container of seen.filter((one) => names.includes(one.service))) {
-                        ready.set(container.id, container);
-                        readyAtMs.set(container.service, nowMs);
-                    }
-                    return;
-                case 'failed':
-                    return fail(verdict.service, verdict.reason, verdict.containers);
-                case 'waiting':
-                    sightings = verdict.sightings;
-                    if (nowMs - startedMs > timeoutSeconds * 1000) {
-                        const late = seen.filter((container) => names.includes(container.service));
-                        return fail(names.join(', '), `not ready within ${describeSeconds(timeoutSeconds)} (input timeout): ${verdict.reasons.join('; ')}`, late);
-                    }
-                    if (nowMs - lastLineMs > 5000) {
-                        lastLineMs = nowMs;
-                        ports.reporter.line(`  ${describeSeconds((nowMs - startedMs) / 1000)}: ${verdict.reasons.join('; ')}`);
-                    }
-            }
-            await ports.clock.sleep(POLL_SECONDS, signal);
+    /** How often each was started again, by id. */
+    const restarts = new Map();
+    /**
+     * A first start that fails, since what it needs is not there yet, is common; its restart policy is for that. Until the switch
+     * it has none, so that a boot does not bring it up: so we start it again, as often as a policy may before it counts as a loop.
+     */
+    const startAgain = (one) => {
+        const service = context.services.find(({ name }) => name === one.service);
+        const isOurs = context.changed.includes(one.service) && !one.oneoff && !isOld(one) && service?.oneShot === false;
+        const policy = service?.restartPolicy ?? 'no';
+        const mayStart = policy === 'always' || policy === 'unless-stopped' || (policy.startsWith('on-failure') && one.exitCode !== 0);
+        const tries = restarts.get(one.id) ?? 0;
+        if (one.state !== 'exited' || !isOurs || !mayStart || one.oomKilled || ready.has(one.id))
+            return one;
+        const key = `${one.id} ${one.startedAt}`;
+        if (!startedAgain.has(key)) {
+            if (tries >= verify_MAX_RESTARTS)
+                return { ...one, restartCount: tries };
+            startedAgain.add(key);
+            restarts.set(one.id, tries + 1);
+            void session
+                .run({ words: ['docker', 'start', one.id] }, { purpose: `start ${one.name} again`, accept: 'any' })
+                .catch(() => undefined);
         }
+        return { ...one, state: 'restarting', restartCount: tries };
     };
-    /** The monitor time, while the health checks run; whichever fails first ends it. */
-    const prove = async (signal) => {
+    const startedAgain = new Set();
+    /** Watches the containers of services until `judge` has seen enough, or the signal. @throws BadReleaseError */
+    const watch = async (services, timeoutSeconds, signal, judge) => {
         const ending = new AbortController();
-        const both = AbortSignal.any([signal, ending.signal]);
-        const work = [monitor(both), checkRelease(both)];
+        const verdict = Promise.withResolvers();
+        let seen;
+        const hear = (text) => {
+            const line = parseWatchLine(text);
+            if (line === undefined)
+                return;
+            if (line.kind === 'containers') {
+                seen = line.containers;
+                containers = [...containers.filter((one) => !services.includes(one.service)), ...seen];
+            }
+            if (line.kind === 'probe')
+                probes = recordProbe(probes, line.probe);
+            if (seen === undefined)
+                return;
+            const look = judge(seen.map(startAgain), probes, ports.clock.monotonicMs());
+            if (look !== 'on')
+                verdict.resolve(look === 'enough' ? undefined : look);
+        };
+        const watching = remote.run(watchContainers(project, services), {
+            purpose: 'watch the containers',
+            timeoutSeconds: timeoutSeconds + 60,
+            signal: AbortSignal.any([signal, ending.signal]),
+            onLine: (line, stream) => {
+                if (stream !== 'stdout')
+                    return;
+                try {
+                    hear(line);
+                }
+                catch (error) {
+                    verdict.reject(error);
+                }
+            },
+        });
         try {
-            await Promise.all(work);
-            // What became of the containers while the checks were at work.
-            await assertSteady(signal);
+            const bad = await Promise.race([
+                verdict.promise,
+                watching.then(() => {
+                    throw new WatchError(remote.where);
+                }),
+            ]);
+            if (bad !== undefined) {
+                throw new BadReleaseError(bad.service, bad.reason, await collectEvidence(session, bad.containers));
+            }
         }
         finally {
             ending.abort();
-            await Promise.allSettled(work);
+            watching.catch(() => undefined);
         }
     };
-    const monitor = async (signal) => {
-        const endMs = Math.max(0, ...context.services
-            .filter((service) => context.changed.includes(service.name) && !service.oneShot)
-            .map((service) => (readyAtMs.get(service.name) ?? 0) + (service.monitorSeconds ?? 0) * 1000));
-        for (;;) {
-            await assertSteady(signal);
-            const leftSeconds = (endMs - ports.clock.monotonicMs()) / 1000;
-            if (leftSeconds <= 0)
-                return;
-            await ports.clock.sleep(Math.min(leftSeconds, 1), signal);
+    /** Of what was to be left alone, what was not. */
+    const findLost = (seen) => {
+        const lost = context.kept.find((before) => seen.every((now) => now.id !== before.id));
+        if (lost === undefined)
+            return undefined;
+        const reason = `${lost.name} was to be left alone, and is gone or was replaced`;
+        return { service: lost.service, reason, containers: [] };
+    };
+    const waitUntilReady = async (names, started, timeoutSeconds, signal) => {
+        const targets = targetsOf(names).map((target) => ({
+            ...target,
+            replicas: started[target.service] ?? target.replicas,
+        }));
+        const isAwaited = (one) => one.state !== 'created' || started[one.service] === undefined;
+        let startedMs;
+        let sightings = new Map();
+        let lastLineMs = 0;
+        const kept = context.kept.map((one) => one.service);
+        await watch([...new Set([...names, ...kept])], timeoutSeconds, signal, (all, probes, nowMs) => {
+            const seen = all.filter(isAwaited);
+            startedMs ??= nowMs;
+            lastLineMs ||= nowMs;
+            const lost = findLost(seen);
+            if (lost !== undefined)
+                return lost;
+            const readiness = judgeReadiness(targets, seen, sightings, nowMs, probes);
+            switch (readiness.kind) {
+                case 'ready':
+                    for (const container of newOnes(seen, targets))
+                        ready.set(container.id, container);
+                    return 'enough';
+                case 'failed':
+                    return readiness;
+                case 'waiting':
+                    sightings = readiness.sightings;
+                    if (nowMs - startedMs > timeoutSeconds * 1000) {
+                        return {
+                            service: names.join(', '),
+                            reason: `not ready within ${describeSeconds(timeoutSeconds)} (input timeout): ${readiness.reasons.join('; ')}`,
+                            containers: newOnes(seen, targets),
+                        };
+                    }
+                    if (nowMs - lastLineMs > 5000) {
+                        lastLineMs = nowMs;
+                        ports.reporter.line(`  ${describeSeconds((nowMs - startedMs) / 1000)}: ${readiness.reasons.join('; ')}`);
+                    }
+                    return 'on';
+            }
+        });
+    };
+    /** The time in which the new release serves, and can still go back: nothing gets worse while everything asked of it is tried. */
+    const prove = async (timeoutSeconds, signal) => {
+        const names = [...new Set([...context.changed, ...context.kept.map((one) => one.service)])];
+        if (names.length === 0)
+            return;
+        const targets = targetsOf(context.changed);
+        const ending = new AbortController();
+        const both = AbortSignal.any([signal, ending.signal]);
+        const tried = { isDone: false };
+        // The watch is in the guardian's queue behind the steps that were sent before: by its first look these are done. Before,
+        // what the router answers with is the old release.
+        const begun = Promise.withResolvers();
+        const trials = begun.promise.then(async (isWanted) => {
+            if (isWanted)
+                await tryOut(both);
+            tried.isDone = true;
+        });
+        const watching = watch(names, timeoutSeconds + context.bakeSeconds, both, (seen) => {
+            begun.resolve(true);
+            const decline = findDecline([...ready.values()], seen, targets);
+            if (decline !== undefined)
+                return decline;
+            const lost = findLost(seen);
+            if (lost !== undefined)
+                return lost;
+            return tried.isDone ? 'enough' : 'on';
+        });
+        try {
+            // Whichever fails first ends it; the watch goes on until the trials have passed, and then for one more look.
+            await Promise.all([watching, trials]);
+        }
+        finally {
+            ending.abort();
+            begun.resolve(false);
+            await Promise.allSettled([watching, trials]);
         }
     };
-    const assertSteady = async (signal) => {
-        const decline = findDecline([...ready.values()], await look(signal), targetsOf(context.changed));
-        if (decline !== undefined)
-            await fail(decline.service, decline.reason, decline.containers);
-        const lost = context.kept.find((before) => containers.every((now) => now.id !== before.id));
-        if (lost !== undefined)
-            await fail(lost.service, `${lost.name} was to be left alone, and is gone or was replaced`, []);
+    const tryOut = async (signal) => {
+        await checkRelease(signal);
+        await context.tryOut?.(containers, signal);
+        if (context.bakeSeconds > 0) {
+            ports.reporter.line(`  baking for ${describeSeconds(context.bakeSeconds)}: the release before is warm`);
+            await ports.clock.sleep(context.bakeSeconds, signal);
+            await checkRelease(signal);
+        }
     };
     const checkRelease = async (signal) => {
         if (context.checks.length === 0)
             return;
-        outcomes = groupResults(await runChecks(context.checks, { http: ports.http, clock: ports.clock, session, signal }));
+        outcomes = groupResults(await runChecks(context.checks, {
+            http: ports.http,
+            clock: ports.clock,
+            session,
+            signal,
+            view: (found) => found.filter((one) => !isOld(one)).map(foreseen),
+        }));
         const bad = outcomes.filter((outcome) => !outcome.ok && !context.baseline.has(outcome.check.name));
         if (bad.length > 0) {
             throw new ProbeError(bad.map((outcome) => `health check ${outcome.check.name}: ${describeOutcome(outcome)}`).join('; '), '');
@@ -80422,14 +90039,24 @@ function createVerifier(context) {
         hold: async (step, signal) => {
             switch (step.gate.gate) {
                 case 'ready':
-                    return waitUntilReady(step.gate.services, step.timeoutSeconds, signal);
+                    return waitUntilReady(step.gate.services, step.gate.started ?? {}, step.timeoutSeconds, signal);
                 case 'proven':
-                    return prove(signal);
+                    return prove(step.timeoutSeconds, signal);
             }
         },
         outcomes: () => outcomes,
-        containers: () => containers,
+        containers: () => containers.map(foreseen),
     };
+}
+/** Nothing but our own word ends it. */
+class WatchError extends SlipwayError {
+    code = 'watch';
+    constructor(where) {
+        super(`The watch of the containers at ${where} ended by itself.`, 'Does Docker answer there? docker ps');
+    }
+}
+function newOnes(seen, targets) {
+    return targets.flatMap(({ service, ignoring }) => seen.filter((one) => one.service === service && !one.oneoff && ignoring?.has(one.id) !== true));
 }
 /**
  * Waits until services that were put back are ready again. Not cancellable: also after a cancel it is worth some seconds to
@@ -80441,11 +90068,21 @@ function createVerifier(context) {
 async function waitForRestored(names, compose, timeoutSeconds, context) {
     if (names.length === 0 || compose === '')
         return undefined;
-    const { services } = parseProject(compose);
+    const services = parseProject(compose).services.map((service) => ({ ...service, monitorSeconds: 0 }));
     const restored = services.map((service) => service.name).filter((name) => names.includes(name));
     if (restored.length === 0)
         return undefined;
-    const verifier = createVerifier({ ...context, services, changed: [], kept: [], checks: [], baseline: new Set() });
+    const verifier = createVerifier({
+        ...context,
+        services,
+        changed: [],
+        containers: [],
+        old: {},
+        kept: [],
+        checks: [],
+        baseline: new Set(),
+        bakeSeconds: 0,
+    });
     try {
         await verifier.hold({
             kind: 'hold',
@@ -80491,7 +90128,7 @@ function describeState(container) {
 /** @returns the lines, or why there are none. */
 async function readLog(session, container) {
     try {
-        const { stdout } = await session.run(script('docker logs --tail "$2" "$1" 2>&1', container.id, String(LOG_LINES)), {
+        const { stdout } = await session.run(render_script('docker logs --tail "$2" "$1" 2>&1', container.id, String(LOG_LINES)), {
             purpose: 'read the last log lines',
             accept: 'any',
             timeoutSeconds: 15,
@@ -80506,153 +90143,448 @@ async function readLog(session, container) {
     }
 }
 
-;// CONCATENATED MODULE: ./action-deploy/src/clean-up.ts
-/** The post step: when the main step could not put things right itself (killed, or its connection was lost). */
+;// CONCATENATED MODULE: ./action-deploy/src/settle.ts
+/** After a connection was lost: what became of the deploy, from the server's own record. */
 
 
 
 
-
-/** Looks what became of a deploy that did not settle, and puts back what is left of it. Nothing to do after one that did. */
-async function cleanUp(ports) {
-    const { runner, reporter } = ports;
-    const release = runner.state('release');
-    if (release === '' || runner.state('settled') !== '')
-        return;
-    reporter.line(`The deploy of ${release} was interrupted; looking at the server.`);
-    const { inputs, source } = await readRequest(ports);
-    const session = await reconnect(inputs, ports);
-    let lock;
+/** More than the lease: the session that was lost may still be putting things back. */
+const PATIENCE_SECONDS = 120;
+/**
+ * Connects anew, waits for the session that was lost, and asks what serves. Not cancellable: it is the way back.
+ *
+ * @throws ConnectError when the server cannot be reached; ReleaseError when it could not be put right, or does not serve.
+ */
+async function settle(release, inputs, source, ports) {
+    const { runner, reporter, clock } = ports;
+    const session = await reconnect(inputs, ports, inputs.leaseSeconds + 60);
     try {
-        const layout = layoutStore((await readFacts(session, inputs, source)).path);
-        lock = await lockProject(session, layout, ports);
-        const facts = await readFacts(session, inputs, source);
-        const verdict = await settle(facts, release, {
-            ...ports,
-            ports,
-            inputs,
-            session,
-            layout,
-            token: lock.token,
-            target: { project: source.project, projectDirectory: layout.project },
-        });
-        reporter.notice('Slipway', verdict);
-        await reporter.summary(`### After the interruption\n\n${verdict}\n`);
+        const guardian = await openGuardian(session, { ...inputs, dryRun: false }, source, { runner, reporter, clock }, inputs.leaseSeconds + PATIENCE_SECONDS);
+        try {
+            const facts = await readFacts(guardian, inputs, source);
+            if (!guardian.isLocked)
+                throw new PreflightError(session.where, judgeServer(facts));
+            const { current } = facts;
+            if (current === release)
+                return { kind: 'committed', current, isReady: true, text: `Release ${release} is live.` };
+            const serves = current === undefined ? 'no release serves' : `release ${current} serves`;
+            const problem = await waitForRestored(facts.containers.filter((one) => !one.oneoff && one.state === 'running').map((one) => one.service), facts.currentCompose, inputs.readyTimeoutSeconds, { remote: guardian, session, project: source.project, ports });
+            return {
+                kind: 'undone',
+                current,
+                isReady: problem === undefined,
+                text: problem === undefined
+                    ? `The interrupted deploy of ${release} was undone: ${serves}.`
+                    : `The interrupted deploy of ${release} was undone, and ${serves}, but is not ready: ${problem}`,
+            };
+        }
+        finally {
+            await guardian.close();
+        }
     }
     finally {
-        await lock?.release();
         await session.close();
     }
 }
-const RECONNECT_SECONDS = 60;
-/** The connection may have been what was lost: it gets a minute to come back. */
-async function reconnect(inputs, { connect, clock, reporter, signal }) {
-    const startedMs = clock.monotonicMs();
-    for (;;) {
-        try {
-            return await connect(inputs.host, { signal });
-        }
-        catch (error) {
-            const goneSeconds = (clock.monotonicMs() - startedMs) / 1000;
-            const mayReturn = error instanceof ConnectError && MAY_RETURN.has(error.reason);
-            if (!mayReturn || goneSeconds > RECONNECT_SECONDS)
-                throw error;
-            reporter.line(`${error.message} Trying again.`);
-            await clock.sleep(5, signal);
-        }
+
+;// CONCATENATED MODULE: ./action-deploy/src/clean-up.ts
+/** The post step: when the main step could not see the end itself (killed, or its connection was lost). */
+
+
+
+
+
+/** Asks the server what became of a deploy that did not settle. Nothing to do after one that did. */
+async function cleanUp(ports) {
+    const { runner, reporter } = ports;
+    const release = runner.state('release');
+    const settled = runner.state('settled');
+    if (release === '' || (settled !== '' && runner.state(RECORD_STATE) !== 'open'))
+        return;
+    const { inputs, source } = await readRequest(ports);
+    const endRecord = (result, current = '') => endDeploymentRecord(result, current, inputs, source.project, ports);
+    if (settled !== '')
+        return endRecord(settled === 'committed' ? 'deployed' : 'reverted');
+    reporter.line(`The deploy of ${release} was interrupted; looking at the server.`);
+    try {
+        const { kind, current, text, isReady } = await settle(release, inputs, source, ports);
+        reporter.notice('Slipway', text);
+        await reporter.summary(`### After the interruption\n\n${text}\n`);
+        if (!isReady)
+            throw new ReleaseError(text, 'Look at the server now.');
+        await endRecord(kind === 'committed' ? 'deployed' : 'reverted', current);
     }
-}
-const MAY_RETURN = new Set(['refused', 'timeout', 'unreachable', 'lost', 'handshake']);
-/** @throws ReleaseError when the server is not as it should be. */
-async function settle(facts, release, { inputs, ...context }) {
-    const current = facts.current === undefined ? 'no release serves' : `release ${facts.current} serves`;
-    if (facts.journal === '') {
-        return facts.current === release ? committed(release) : `Nothing was left to put back: ${current}.`;
+    catch (error) {
+        await endRecord('failed');
+        throw error;
     }
-    const recovery = await recover(facts, context);
-    if (recovery.release !== release) {
-        throw new ReleaseError(`The journal on the server was of another deploy, ${recovery.release}, and was carried out: ${current}.`, 'Look at the server.');
-    }
-    if (recovery.verdict === 'committed')
-        return committed(release);
-    const problem = await waitForRestored(recovery.restored, facts.currentCompose, inputs.readyTimeoutSeconds, {
-        ...context,
-        project: context.target.project,
-    });
-    if (problem !== undefined) {
-        throw new ReleaseError(`The interrupted deploy of ${release} was undone, and release ${facts.current ?? ''} is not ready: ${problem}`, 'Look at the server now: the old release does not come up as it was.');
-    }
-    return `The interrupted deploy of ${release} was undone: ${current}.`;
-}
-function committed(release) {
-    return `Release ${release} had been committed: it is live.`;
 }
 
-;// CONCATENATED MODULE: ./action-deploy/src/deployment.ts
-/** Runs a phase and notes how long it took, also when it fails. */
-async function timed({ report, ports }, phase, work) {
-    const startedMs = ports.clock.monotonicMs();
+;// CONCATENATED MODULE: ./shared/src/transaction/execute.ts
+
+
+
+/**
+ * How long we wait to hear the end of what comes after the commit. Old replicas serve their last clients for longer where
+ * these keep idle connections, or have a long farewell of their own; nobody needs to stand by.
+ */
+const FINISH_PATIENCE_SECONDS = 5;
+async function executeTransaction(transaction, context) {
+    const { guardian, target, signal } = context;
+    const run = new Run(transaction, context);
+    guardian.begin(renderJournal({
+        project: target.project,
+        release: transaction.release,
+        limitSeconds: Math.max(...transaction.steps.map((step) => step.kind === 'run' && step.onAbort === 'finish' ? 0 : step.timeoutSeconds)),
+        undo: transaction.undo,
+        finish: transaction.finish,
+    }));
+    const abort = new AbortController();
+    const onCancel = () => {
+        const { reason } = signal;
+        abort.abort(reason instanceof SlipwayError ? reason : new CancelledError('The workflow was cancelled.', ''));
+    };
+    signal.addEventListener('abort', onCancel, { once: true });
+    if (signal.aborted)
+        onCancel();
+    // What the guardian decides by itself (a lease that has run out) ends a hold too.
+    guardian.committed.catch((error) => {
+        abort.abort(error);
+    });
     try {
-        return await work();
+        await run.all(abort.signal);
+        guardian.commit();
+    }
+    catch (cause) {
+        guardian.abort();
+        return await run.hearUndone(cause);
     }
     finally {
-        report.durations[phase] = (report.durations[phase] ?? 0) + (ports.clock.monotonicMs() - startedMs) / 1000;
+        signal.removeEventListener('abort', onCancel);
+    }
+    try {
+        await guardian.committed;
+        transaction.onCommitted?.();
+        const patience = new AbortController();
+        const verdict = await Promise.race([
+            guardian.verdict,
+            context.clock.sleep(FINISH_PATIENCE_SECONDS, patience.signal).catch(() => undefined),
+        ]);
+        patience.abort();
+        return {
+            kind: 'committed',
+            timeline: run.timeline,
+            unfinished: verdict?.kind === 'committed' ? verdict.unfinished : '',
+            isFinishing: verdict === undefined,
+        };
+    }
+    catch (cause) {
+        return await run.hearUndone(cause);
     }
 }
-/** Something people should know: an annotation now, and a line of the summary. Once each. */
-function warn({ report, ports }, message) {
-    if (report.warnings.includes(message))
-        return;
-    report.warnings.push(message);
-    ports.reporter.warning('Slipway', message);
+class Run {
+    timeline = [];
+    #transaction;
+    #context;
+    /** When the step before had ended: they are carried out one after the other. */
+    #lastEndMs;
+    #failure;
+    constructor(transaction, context) {
+        this.#transaction = transaction;
+        this.#context = context;
+        this.#lastEndMs = context.clock.monotonicMs();
+    }
+    /** Sends all steps up to a gate at once, so that none waits for the network. */
+    async all(signal) {
+        let sent = [];
+        const settle = async () => {
+            const whole = Promise.all(sent);
+            sent = [];
+            await raceAbort(whole, signal);
+        };
+        for (const step of this.#transaction.steps) {
+            switch (step.kind) {
+                case 'run':
+                    sent.push(this.#record(step, this.#run(step)));
+                    break;
+                case 'route':
+                    // Which names it writes is known once the new replicas are.
+                    await settle();
+                    sent.push(this.#record(step, this.#route(step)));
+                    break;
+                case 'hold':
+                    await this.#hold(step, settle, signal);
+            }
+        }
+        await settle();
+    }
+    async #hold(step, settle, signal) {
+        const ending = new AbortController();
+        const holding = this.#record(step, this.#transaction.hold(step, AbortSignal.any([signal, ending.signal])));
+        // A step before it may fail first.
+        holding.catch(() => undefined);
+        try {
+            await settle();
+            await raceAbort(holding, signal);
+        }
+        catch (error) {
+            ending.abort(error);
+            throw error;
+        }
+    }
+    async #run(step) {
+        const { guardian } = this.#context;
+        await guardian.step(step.do, {
+            purpose: step.title,
+            timeoutSeconds: step.timeoutSeconds,
+            onAbort: step.onAbort ?? 'kill',
+            onLine: (line) => {
+                this.#show(line);
+            },
+        });
+    }
+    async #route(step) {
+        const { guardian, layout } = this.#context;
+        const containers = this.#transaction.containers();
+        const nameOf = (id) => containers.filter((one) => one.id === id).map((one) => one.name);
+        const added = (service, before) => containers.filter((one) => one.service === service && !one.oneoff && !before.includes(one.id));
+        const routes = step.upstreams.map(({ service, port, before, staying, retiring }) => ({
+            service,
+            port,
+            before,
+            both: [...before.flatMap(nameOf), ...added(service, this.#before(service)).map((one) => one.name)],
+            after: [...staying.flatMap(nameOf), ...added(service, this.#before(service)).map((one) => one.name)],
+            // An nginx that resolves names at a reload only does not take one that is stopped.
+            resort: retiring.filter((id) => step.resolve || before.includes(id)).flatMap(nameOf),
+            ids: added(service, this.#before(service)).map((one) => one.id),
+        }));
+        const render = (which) => renderUpstreams(routes.map(({ service, port, both, after, resort }) => ({
+            service,
+            port,
+            replicas: which === 'both' ? both : after,
+            backups: which === 'next' ? resort : [],
+        })), { resolve: step.resolve, moving: which === 'both' });
+        const files = { both: render('both'), next: render('next'), final: render('final') };
+        const ids = routes.flatMap((route) => route.ids);
+        const options = { purpose: step.title, timeoutSeconds: step.timeoutSeconds, onAbort: 'finish' };
+        await Promise.all([
+            guardian.step(stageUpstreams(layout, step.router, files), options),
+            ...['both', 'new'].map((move) => guardian.verb(['switch-router', step.router, move, ...ids].join(' '), options)),
+        ]);
+    }
+    #before(service) {
+        return this.#transaction.before[service] ?? [];
+    }
+    async #record(step, work) {
+        const { reporter, clock } = this.#context;
+        const note = (ok) => {
+            const nowMs = clock.monotonicMs();
+            const seconds = (nowMs - this.#lastEndMs) / 1000;
+            this.#lastEndMs = nowMs;
+            this.timeline.push({ id: step.id, title: step.title, seconds, ok });
+            reporter.line(`- ${step.title}${reporter.palette.quiet(`  ${seconds.toFixed(1)} s${ok ? '' : ', failed'}`)}`);
+        };
+        try {
+            await work;
+            note(true);
+        }
+        catch (error) {
+            // What was sent ahead of it fails with it: only the first one says why.
+            if (this.#failure === undefined) {
+                this.#failure = { error };
+                note(false);
+            }
+            throw error;
+        }
+    }
+    /** Compose's advice on orphans is not for here: Slipway removes what leaves the project itself, after the commit. */
+    #show(line) {
+        if (line.trim() !== '' && !line.includes('Found orphan containers'))
+            this.#context.reporter.remote(`  ${line}`);
+    }
+    /** @param cause why; the first failure counts. */
+    async hearUndone(cause) {
+        const { guardian } = this.#context;
+        const { timeline } = this;
+        const why = cause instanceof CancelledError ? cause : (this.#failure?.error ?? cause);
+        try {
+            const verdict = await guardian.verdict;
+            if (verdict.kind === 'committed') {
+                return { kind: 'committed', timeline, unfinished: verdict.unfinished, isFinishing: false };
+            }
+            return {
+                kind: 'undone',
+                cause: why,
+                timeline,
+                unrestored: verdict.unrestored,
+                isAlone: /^(lease|eof|term)$/.test(verdict.why),
+            };
+        }
+        catch (error) {
+            if (error instanceof ConnectError)
+                return { kind: 'unknown', cause: error, timeline };
+            throw error;
+        }
+    }
+}
+/** @throws the signal's reason, as soon as it is given. */
+async function raceAbort(work, signal) {
+    let onAbort = () => undefined;
+    const aborted = new Promise((_, reject) => {
+        onAbort = () => {
+            reject(signal.reason);
+        };
+        signal.addEventListener('abort', onAbort, { once: true });
+        if (signal.aborted)
+            onAbort();
+    });
+    work.catch(() => undefined);
+    try {
+        return await Promise.race([work, aborted]);
+    }
+    finally {
+        signal.removeEventListener('abort', onAbort);
+    }
 }
 
-;// CONCATENATED MODULE: ./shared/src/commands/images.ts
-
-/** Never the name of a registry: nothing is pulled from or pushed to it. */
-const TAG_HOST = 'slipway.local';
-/** `slipway.local/<project>:<first 32 digits of the digest>` */
-function localTag(project, image) {
-    return `${TAG_HOST}/${project}:${image.split('@sha256:').at(-1)?.slice(0, 32) ?? ''}`;
-}
-/** Whether one of an image's tags is ours: a deploy of this project had put it there. */
-function isTagged(project, tags) {
-    return tags.some((tag) => tag.startsWith(`${TAG_HOST}/${project}:`));
-}
-/** Pinned: an image that was never pulled by its digest is not ours to tag or to remove. */
-function isPinned(image) {
-    return image.includes('@sha256:');
-}
-/** @param images as the release names them. */
-function tagImages(project, images) {
-    return script(`set -eu
-while [ "$#" -gt 1 ]; do
-  docker image tag "$1" "$2"
-  shift 2
-done`, ...[...new Set(images)].filter(isPinned).flatMap((image) => [image, localTag(project, image)]));
-}
-/** Lets tags name these images again. */
-function setTags(images) {
-    return script(`while [ "$#" -gt 1 ]; do
-  docker image tag "$1" "$2" || exit
-  shift 2
-done`, ...images.flatMap(({ imageId, tag }) => [imageId, tag]));
-}
+;// CONCATENATED MODULE: ./shared/src/releases/retention.ts
 /**
- * Gives up images that no kept release of this project names: our tag goes, and the image if nothing else names or uses
- * it. What a person or another project has tagged, or a container uses, stays (docker refuses without --force).
+ * Which releases stay: the current one, the one before it (the way back), and the newest up to `keepReleases` in all.
+ *
+ * @param keepReleases at least 2.
  */
-function pruneImages(project, images) {
-    return script(`while [ "$#" -gt 1 ]; do
-  id=$(docker image inspect --format '{{.Id}}' "$1" 2>/dev/null) || { shift 2; continue; }
-  docker image rm "$2" >/dev/null 2>&1
-  if left=$(docker image inspect --format '{{len .RepoTags}}' "$id" 2>/dev/null) && [ "$left" = 0 ] &&
-    [ -z "$(docker ps -aq --filter "ancestor=$id")" ]; then
-    docker image rm "$1" >/dev/null 2>&1
-  fi
-  shift 2
-done
-:`, ...images.filter(isPinned).flatMap((image) => [image, localTag(project, image)]));
+function planRetention(releases, keepReleases, currentId, previousId) {
+    const newestFirst = [...releases].sort((a, b) => (a.id < b.id ? 1 : -1));
+    const must = newestFirst.filter((release) => release.id === currentId || release.id === previousId);
+    const others = newestFirst.filter((release) => !must.includes(release));
+    const keep = [...must, ...others.slice(0, Math.max(0, keepReleases - must.length))];
+    return { keep, remove: newestFirst.filter((release) => !keep.includes(release)) };
+}
+/** Content addresses that only removed releases point to. */
+function unusedFiles(stored, keep) {
+    const used = new Set(keep.flatMap((release) => release.files));
+    return stored.filter((address) => !used.has(address));
+}
+/** Images of which a kept release needs none; one image may be named by several tags, so its digest counts. */
+function unusedImages(images, keep) {
+    const contentOf = (image) => image.split('@').at(-1) ?? image;
+    const used = new Set(keep.flatMap((release) => Object.values(release.services).map(({ image }) => contentOf(image))));
+    return [...new Set(images)].filter((image) => !used.has(contentOf(image)));
+}
+
+;// CONCATENATED MODULE: ./action-deploy/src/cleaning.ts
+/** What goes with a release: what only it needs, on the way back; what nothing needs any more, after the commit. Pure. */
+
+
+function planCleaning({ plan, rendered }, release, { inputs, facts, target }) {
+    const added = rendered.trees.map((tree) => tree.address).filter((address) => !facts.storedFiles.includes(address));
+    const onlyHere = unusedImages(namesOf([release]), facts.releases);
+    const retention = planRetention([...facts.releases, release], inputs.keepReleases, plan.release, plan.previous);
+    const stored = [...facts.storedFiles, ...rendered.trees.map((tree) => tree.address)];
+    const files = unusedFiles(stored, retention.keep).filter((address) => /^[0-9a-f]{64}$/.test(address));
+    // Also what deploys left that were interrupted: their records are gone, our tags on their images are not.
+    const tagged = facts.images.filter((image) => isTagged(target.project, image.tags)).flatMap((image) => image.digests);
+    const images = unusedImages([...namesOf(retention.remove), ...tagged, ...facts.pulling], retention.keep);
+    return {
+        undo: [
+            ...(added.length === 0 ? [] : [{ verb: 'remove-files', addresses: added }]),
+            ...(onlyHere.length === 0 ? [] : [{ verb: 'forget-images', images: onlyHere }]),
+        ],
+        finish: [
+            ...(retention.remove.length === 0
+                ? []
+                : [{ verb: 'remove-releases', releases: retention.remove.map(({ id }) => id) }]),
+            ...(files.length === 0 ? [] : [{ verb: 'remove-files', addresses: files }]),
+            ...(images.length === 0 ? [] : [{ verb: 'forget-images', images }]),
+        ],
+    };
+}
+function namesOf(releases) {
+    return releases.flatMap((release) => Object.values(release.services).map((service) => service.image));
+}
+
+;// CONCATENATED MODULE: ./action-deploy/src/end-to-end.ts
+/** The user's own command that must end well while the new release serves, and can still go back. */
+
+
+/** It says itself when it has waited long enough; this is for one that hangs. */
+const end_to_end_LIMIT_SECONDS = 1800;
+/** @throws ProbeError with what it printed last. */
+async function tryEndToEnd(endToEnd, containers, plan, deployment, signal) {
+    const { reporter } = deployment.ports;
+    const options = {
+        purpose: 'run the e2e-command',
+        timeoutSeconds: end_to_end_LIMIT_SECONDS,
+        signal,
+        onLine: (line) => {
+            reporter.remote(`  ${line}`);
+        },
+    };
+    try {
+        if (endToEnd.where === 'runner') {
+            const { workspace } = deployment.ports.runner.context;
+            const here = await deployment.ports.connect({ kind: 'local' });
+            try {
+                await here.run(render_script('cd "$1" && exec sh -c "$2"', workspace, endToEnd.command), options);
+            }
+            finally {
+                await here.close();
+            }
+            return;
+        }
+        const { service, command } = endToEnd;
+        const old = new Set(plan.retired);
+        const container = containers.find((one) => one.service === service && !one.oneoff && one.state === 'running' && !old.has(one.id));
+        if (container === undefined)
+            throw new ProbeError(`e2e-command: service ${service} has no running container.`, '');
+        await deployment.session.run({ words: ['docker', 'exec', container.id, ...command] }, options);
+    }
+    catch (error) {
+        if (!(error instanceof CommandError))
+            throw error;
+        throw new ProbeError(`e2e-command: ${error.message}`, error.hint, { cause: error });
+    }
+}
+
+;// CONCATENATED MODULE: ./action-deploy/src/watch.ts
+/** `watch-url`: the deploy as a visitor sees it, and the end of it when visitors are turned away. */
+
+
+
+/** Starts to watch, where that is asked for. */
+function beginWatch(deployment) {
+    const { inputs, session, ports } = deployment;
+    const { watch, maxFailedRequests } = inputs;
+    if (watch === undefined)
+        return undefined;
+    const failing = new AbortController();
+    let isToBlame = true;
+    const started = watchUrl({
+        ...watch,
+        onFailure: (failure, failures) => {
+            if (!isToBlame || failures <= maxFailedRequests)
+                return;
+            const allowed = maxFailedRequests === 0 ? '' : ` (input max-failed-requests allows ${maxFailedRequests})`;
+            failing.abort(new ReleaseError(`${failures} ${failures === 1 ? 'request' : 'requests'} to ${watch.url} failed during the deploy${allowed}: ${failure.reason}`, ''));
+        },
+    }, { ...ports, session });
+    return {
+        failing: failing.signal,
+        begin: async () => {
+            // Before its first answer nothing is known of the URL, and what was broken before would count against this deploy.
+            await started.ready;
+            const verdict = judgeBaseline(started.begin());
+            if (verdict.ok)
+                return;
+            isToBlame = false;
+            warn(deployment, `watch-url: ${verdict.reason}. What fails from here on is counted, and no reason to go back.`);
+        },
+        stop: async () => {
+            const stats = await started.stop();
+            return { url: watch.url, text: describeWatch(stats), stats };
+        },
+    };
 }
 
 ;// CONCATENATED MODULE: ./action-deploy/src/execute.ts
@@ -80669,48 +90601,120 @@ done
 
 
 
+
+
+
+
+
+
 /** @throws ReleaseError that says what happened, what serves now, and what to do. */
 async function execute(preparation, release, deployment) {
-    const { session, facts, layout, target, token, ports, report } = deployment;
+    const { guardian, session, facts, layout, target, inputs, ports, report } = deployment;
     const { plan, project } = preparation;
-    const checks = deployment.inputs.checks.map((check) => check.kind === 'container' && check.project === THIS_PROJECT ? { ...check, project: target.project } : check);
+    const checks = inputs.checks.map((check) => check.kind === 'container' && check.project === THIS_PROJECT ? { ...check, project: target.project } : check);
+    const watched = beginWatch(deployment);
     report.baseline = await timed(deployment, 'baseline', () => readBaseline(checks, deployment));
+    const changed = plan.services
+        .filter((service) => service.action !== 'keep' && service.action !== 'remove')
+        .map((service) => service.service);
+    const { endToEnd } = inputs;
     const context = {
+        remote: guardian,
         session,
         project: target.project,
         services: project.services,
-        changed: plan.services
-            .filter((service) => service.action !== 'keep' && service.action !== 'remove')
-            .map((service) => service.service),
+        changed,
+        containers: facts.containers,
+        // Where replicas are only added, those that are there are part of the new release.
+        old: Object.fromEntries(plan.services.map(({ service, action }) => [
+            service,
+            action === 'scale' || action === 'start' ? [] : (plan.before[service] ?? []),
+        ])),
         kept: facts.containers.filter((one) => isKept(one.service, plan) && !one.oneoff),
         checks,
         baseline: new Set(report.baseline),
+        bakeSeconds: inputs.bakeSeconds,
+        tryOut: endToEnd === undefined
+            ? undefined
+            : (containers, signal) => tryEndToEnd(endToEnd, containers, plan, deployment, signal),
         ports,
     };
     const verifier = createVerifier(context);
-    const steps = [...(await planStorage(preparation, release, deployment)), ...plan.steps];
-    const { runUrl, actor } = ports.runner.context;
+    const cleaning = planCleaning(preparation, release, deployment);
+    // What the gates before have seen a moment ago needs no second look: it would cost a round trip.
+    const isProven = checks.length === 0 && endToEnd === undefined && inputs.bakeSeconds === 0;
+    const steps = [
+        ...(await planStorage(preparation, release, deployment)),
+        ...plan.steps.filter((step) => !(isProven && step.kind === 'hold' && step.gate.gate === 'proven')),
+    ];
+    await watched?.begin();
     const outcome = await timed(deployment, 'switch', () => ports.reporter.group(`Deploy ${plan.release}`, () => executeTransaction({
         release: plan.release,
-        previous: plan.previous,
         steps,
-        runUrl,
-        actor,
+        undo: orderUndo([...plan.undo, ...cleaning.undo], []),
+        finish: [...plan.finish, ...cleaning.finish],
+        before: plan.before,
         hold: (step, signal) => verifier.hold(step, signal),
-    }, { ...ports, session, target, layout, token })));
+        containers: () => verifier.containers(),
+        onCommitted: () => {
+            ports.runner.saveState('settled', 'committed');
+            ports.reporter.line('- committed: the new release is live; what is left of the old one goes');
+        },
+    }, {
+        guardian,
+        reporter: ports.reporter,
+        clock: ports.clock,
+        target,
+        layout,
+        signal: watched === undefined ? ports.signal : AbortSignal.any([ports.signal, watched.failing]),
+    })));
     report.timeline = outcome.timeline;
     report.checks = verifier.outcomes();
-    report.containers = verifier.containers();
-    if (outcome.kind === 'overtaken') {
-        report.result = 'failed';
-        report.release = '';
-        throw outcome.cause;
+    report.containers = verifier.containers().filter((one) => !plan.retired.includes(one.id));
+    await endWatch(watched, deployment);
+    switch (outcome.kind) {
+        case 'committed':
+            report.result = 'deployed';
+            report.release = plan.release;
+            if (outcome.unfinished !== '') {
+                warn(deployment, `Something of the old release could not be removed, and is left to the next session: ${outcome.unfinished}`);
+            }
+            if (outcome.isFinishing) {
+                ports.reporter.line('- the old replicas still serve their last clients; the server stops them by itself, and the next session waits for that');
+            }
+            warnOfUnchecked(context, deployment);
+            return;
+        case 'undone':
+            throw await explainFailure(outcome, preparation, context, deployment);
+        case 'unknown':
+            return explainLoss(outcome.cause, preparation, deployment);
     }
-    if (outcome.kind === 'undone')
-        throw await explainFailure(outcome, preparation, context, deployment);
-    report.result = 'deployed';
-    report.release = plan.release;
-    warnOfUnchecked(context, deployment);
+}
+async function endWatch(watched, { report, ports }) {
+    if (watched === undefined)
+        return;
+    report.watch = await watched.stop();
+    ports.reporter.line(`Watched ${report.watch.url}: ${report.watch.text}`);
+}
+/** The connection is gone, and the server ends the deploy by itself: it is asked how. */
+async function explainLoss(cause, { plan }, deployment) {
+    const { ports, inputs, source, report } = deployment;
+    report.release = '';
+    report.result = 'unknown';
+    ports.reporter.line(`${cause.message} The server ends this deploy by itself; asking it how.`);
+    const verdict = await settle(plan.release, inputs, source, ports).catch((error) => {
+        const why = error instanceof Error ? error.message : String(error);
+        throw new ReleaseError(`The connection was lost in the middle of the deploy of ${plan.release}, and what became of it cannot be asked: ${why}`, `The server goes back by itself within the lease (${inputs.leaseSeconds} s), unless the release had been committed. This step asks once more at the end of the job.`, { cause });
+    });
+    ports.runner.saveState('settled', verdict.kind);
+    report.release = verdict.current ?? '';
+    if (verdict.kind === 'committed') {
+        report.result = 'deployed';
+        warn(deployment, `The connection was lost during the deploy; the release had been committed. ${verdict.text}`);
+        return;
+    }
+    report.result = 'reverted';
+    throw new ReleaseError(`The deploy of ${plan.release} failed: ${cause.message}`, verdict.text, { cause });
 }
 /** What answers before the deploy is another release: that is no fault of it. */
 const ONCE = { attempts: 1, successes: 1 };
@@ -80727,7 +90731,7 @@ async function readBaseline(checks, deployment) {
     // A check that is new with this release, as what it looks at may be, must pass now.
     const before = facts.releases.find((release) => release.id === facts.current);
     const hadToPass = (name) => before?.result === 'adopted' || before?.checks.includes(name) === true;
-    const outcomes = groupResults(await runChecks(once, { ...ports, session }));
+    const outcomes = groupResults(await runChecks(once, { ...ports, session, signal: ports.signal }));
     const failing = outcomes
         .filter((outcome) => !outcome.ok)
         .map((outcome) => outcome.check.name)
@@ -80803,19 +90807,16 @@ function findStrayedTags({ containers, images }) {
         return named === undefined || named.id === imageId ? [] : [{ imageId, tag }];
     });
 }
-async function explainFailure(outcome, preparation, context, deployment) {
-    const { plan } = preparation;
+async function explainFailure(outcome, { plan }, context, deployment) {
     const { layout, ports, report } = deployment;
     const { cause, unrestored } = outcome;
     const reason = cause instanceof Error ? cause.message : String(cause);
     const what = `The deploy of ${plan.release} ${cause instanceof CancelledError ? 'was cancelled.' : `failed: ${reason}`}`;
     report.release = '';
     report.result = 'failed';
-    if (cause instanceof ConnectError || unrestored.length > 0) {
-        const lost = cause instanceof ConnectError;
-        return new ReleaseError(lost
-            ? what
-            : `${what}\nAnd the server could NOT be put back wholly:\n${unrestored.map((line) => `- ${line}`).join('\n')}`, `${lost ? 'This step tries once more at the end of the job' : 'Look at the server now'}; the next deploy, too, first puts back what was under way (journal: ${layout.journal} on the server).`, { cause });
+    const ahead = describeSchema(plan, outcome);
+    if (unrestored !== '') {
+        return new ReleaseError(`${what}${ahead}\nAnd the server could NOT be put back wholly:\n- ${unrestored}`, `Look at the server now; the next session, too, first tries to put back what was under way (journal: ${layout.journal} on the server).`, { cause });
     }
     ports.runner.saveState('settled', 'undone');
     const found = cause instanceof BadReleaseError ? cause.evidence : undefined;
@@ -80823,21 +90824,31 @@ async function explainFailure(outcome, preparation, context, deployment) {
     const evidence = summarize(found);
     if (plan.previous === undefined) {
         report.result = 'reverted';
-        return new ReleaseError(what, `It was the first deploy: what it had started was removed again; volumes were left.${evidence}`, { cause });
+        return new ReleaseError(`${what}${ahead}`, `It was the first deploy: what it had started was removed again; volumes were left.${evidence}`, { cause });
     }
-    const problem = await awaitPrevious(preparation, context, deployment);
+    const remote = outcome.isAlone ? deployment.session : context.remote;
+    const problem = await awaitPrevious(plan, { ...context, remote }, deployment);
     if (problem !== undefined) {
-        return new ReleaseError(`${what}\nRelease ${plan.previous} was put back, and is not ready: ${problem}`, `Look at the server now: the old release does not come up as it was.${evidence}`, { cause });
+        return new ReleaseError(`${what}${ahead}\nRelease ${plan.previous} was put back, and is not ready: ${problem}`, `Look at the server now: the old release does not come up as it was.${evidence}`, { cause });
     }
     report.result = 'reverted';
     report.release = plan.previous;
-    return new ReleaseError(what, `Release ${plan.previous} was put back and serves again.${evidence}`, { cause });
+    return new ReleaseError(`${what}${ahead}`, `Release ${plan.previous} was put back and serves again.${evidence}`, {
+        cause,
+    });
 }
-/** @returns why what was put back is not ready, or nothing. */
-function awaitPrevious({ plan }, context, { facts, inputs }) {
+/** A migration cannot be undone by us. */
+function describeSchema(plan, { timeline }) {
+    const migrated = timeline.filter((step) => step.id.startsWith('migrate-') && step.ok);
+    if (migrated.length === 0)
+        return '';
+    return `\nIts migration had ended well, and is not undone: the schema is ahead of release ${plan.previous ?? '(none)'}, which serves (${migrated.map(({ title }) => title).join('; ')}).`;
+}
+/** @returns why what was put back is not ready, or nothing. What was warm all the time needs no waiting. */
+function awaitPrevious(plan, context, { facts, inputs }) {
     const ran = (name) => facts.containers.some((one) => one.service === name && one.state === 'running');
-    const touched = plan.services.filter((service) => service.action !== 'keep').map((service) => service.service);
-    return waitForRestored(touched.filter(ran), facts.currentCompose, inputs.readyTimeoutSeconds, context);
+    const away = new Set([...servicesWithOutage(plan), ...plan.removed]);
+    return waitForRestored([...away].filter(ran), facts.currentCompose, inputs.readyTimeoutSeconds, context);
 }
 async function showEvidence(evidence, { ports: { reporter } }) {
     if (evidence === undefined)
@@ -80863,83 +90874,6 @@ function summarize(evidence) {
         ...evidence.states,
         ...(log.length > 0 ? ['its last log lines:', ...log] : []),
     ].join('\n');
-}
-
-;// CONCATENATED MODULE: ./shared/src/releases/retention.ts
-/**
- * Which releases stay: the current one, the one before it (the way back), and the newest up to `keepReleases` in all.
- *
- * @param keepReleases at least 2.
- */
-function planRetention(releases, keepReleases, currentId, previousId) {
-    const newestFirst = [...releases].sort((a, b) => (a.id < b.id ? 1 : -1));
-    const must = newestFirst.filter((release) => release.id === currentId || release.id === previousId);
-    const others = newestFirst.filter((release) => !must.includes(release));
-    const keep = [...must, ...others.slice(0, Math.max(0, keepReleases - must.length))];
-    return { keep, remove: newestFirst.filter((release) => !keep.includes(release)) };
-}
-/** Content addresses that only removed releases point to. */
-function unusedFiles(stored, keep) {
-    const used = new Set(keep.flatMap((release) => release.files));
-    return stored.filter((address) => !used.has(address));
-}
-/** Images of which a kept release needs none; one image may be named by several tags, so its digest counts. */
-function unusedImages(images, keep) {
-    const contentOf = (image) => image.split('@').at(-1) ?? image;
-    const used = new Set(keep.flatMap((release) => Object.values(release.services).map(({ image }) => contentOf(image))));
-    return [...new Set(images)].filter((image) => !used.has(contentOf(image)));
-}
-
-;// CONCATENATED MODULE: ./action-deploy/src/finish.ts
-/** After the commit: removes what the new release does not need. Nothing here can fail the deploy. */
-
-
-
-
-
-async function finish({ plan, rendered }, release, deployment) {
-    const { inputs, session, facts, layout, target } = deployment;
-    if (plan.removed.length > 0) {
-        await attempt(`removing ${plan.removed.join(', ')}`, deployment, () => session.run(removeServices(target, plan.removed), {
-            purpose: 'remove what is no longer in the Compose file',
-            timeoutSeconds: 120,
-        }));
-    }
-    const retention = planRetention([...facts.releases, release], inputs.keepReleases, plan.release, plan.previous);
-    const stored = [...facts.storedFiles, ...rendered.trees.map((tree) => tree.address)];
-    const files = unusedFiles(stored, retention.keep);
-    if (retention.remove.length + files.length > 0) {
-        const ids = retention.remove.map((old) => old.id);
-        await attempt('removing old releases', deployment, () => session.run(pruneStore(layout, ids, files), { purpose: 'remove old releases' }));
-    }
-    // Also what deploys left that were interrupted: their records are gone, our tags on their images are not.
-    const tagged = facts.images.filter((image) => isTagged(target.project, image.tags)).flatMap((image) => image.digests);
-    await removeImages([...namesOf(retention.remove), ...tagged], retention.keep, deployment);
-}
-/** After a deploy was undone: the images that only it needed. */
-async function discard(release, deployment) {
-    await removeImages(namesOf([release]), deployment.facts.releases, deployment);
-}
-function namesOf(releases) {
-    return releases.flatMap((release) => Object.values(release.services).map((service) => service.image));
-}
-async function removeImages(images, keep, deployment) {
-    const unused = unusedImages(images, keep);
-    if (unused.length === 0)
-        return;
-    await attempt('removing images that no release needs', deployment, () => deployment.session.run(pruneImages(deployment.target.project, unused), {
-        purpose: 'remove images that no release needs',
-        timeoutSeconds: 120,
-    }));
-}
-async function attempt(what, deployment, work) {
-    try {
-        await work();
-    }
-    catch (error) {
-        const why = error instanceof Error ? error.message : String(error);
-        warn(deployment, `${what} did not work, and is left to the next deploy: ${why}`);
-    }
 }
 
 ;// CONCATENATED MODULE: ./shared/src/images/daemon.ts
@@ -81896,7 +91830,7 @@ function parseConfig(text) {
 const MAX_DOCUMENT = 8 * 1024 * 1024;
 const MAX_TOKEN = 16 * 1024;
 const MAX_REDIRECTS = 5;
-const registry_RETRY_SECONDS = 1;
+const RETRY_SECONDS = 1;
 /**
  * The digest and sizes of an image.
  *
@@ -81912,10 +91846,20 @@ async function resolveImage(reference, options) {
         : [];
     const endpoints = endpointsOf(reference.registry, options.daemon, addresses);
     const before = [];
+    // A registry that need not be encrypted is tried both ways at once; a login never goes over the open one before that is
+    // known to be the only one.
+    const [, open] = endpoints;
+    const isOpenToAll = credentialsFor(reference.registry, options.credentials) === undefined;
+    const ahead = open?.url.startsWith('http:') === true && !open.mirror && isOpenToAll
+        ? resolveAt(open, reference, options)
+        : undefined;
+    ahead?.catch(() => undefined);
     for (const [index, endpoint] of endpoints.entries()) {
         const last = index === endpoints.length - 1;
         try {
-            const resolution = await resolveAt(endpoint, reference, options);
+            const resolution = await (endpoint === open && ahead !== undefined
+                ? ahead
+                : resolveAt(endpoint, reference, options));
             if (resolution.kind === 'resolved' || !endpoint.mirror)
                 return resolution;
             before.push(resolution.message);
@@ -82158,7 +92102,7 @@ class RegistryClient {
                     throw failure;
             }
             retried = true;
-            await clock.sleep(registry_RETRY_SECONDS, signal);
+            await clock.sleep(RETRY_SECONDS, signal);
         }
     }
     async #logIn(header) {
@@ -82285,7 +92229,7 @@ const AUTHORITIES = `for file in "/etc/docker/certs.d/$1"/*.crt "$HOME/.config/d
 done
 exit 0`;
 async function readAuthorities(options, registry) {
-    const { stdout } = await options.session.run(script(AUTHORITIES, registry), {
+    const { stdout } = await options.session.run(render_script(AUTHORITIES, registry), {
         timeoutSeconds: 15,
         purpose: 'read the certificate authorities that the server trusts',
         ...(options.signal === undefined ? {} : { signal: options.signal }),
@@ -82295,20 +92239,8 @@ async function readAuthorities(options, registry) {
         .join('\n');
 }
 
-;// CONCATENATED MODULE: ./shared/src/strategies/stateful.ts
-/**
- * A service that keeps something: a named or anonymous volume, or a writable folder of the server. Two of it at once on the
- * same data corrupt it, and a moved tag must not restart it. Shipped files (content-addressed) are read, not kept.
- */
-function isStateful(service) {
-    return service.mounts.some((mount) => !mount.readOnly &&
-        (mount.type === 'volume' ||
-            (mount.type === 'bind' &&
-                !mount.source.includes('/.slipway/files/') &&
-                mount.source !== '/var/run/docker.sock')));
-}
-
 ;// CONCATENATED MODULE: ./action-deploy/src/images.ts
+
 
 
 
@@ -82412,6 +92344,13 @@ function isPresent(image, images) {
     const name = familiarName(parsed.value);
     return images.some((local) => digest === '' ? local.tags.includes(`${name}:${tag || 'latest'}`) : local.digests.includes(`${name}@${digest}`));
 }
+/** Notes what is about to be pulled, so that whoever comes after an interruption can tell it from images of others. */
+async function notePull(images, { guardian, layout, ports }) {
+    const list = images.map(({ image }) => image).filter((image) => image.includes('@sha256:'));
+    if (list.length === 0)
+        return;
+    await guardian.run(notePulling(layout, list), { purpose: 'note what is pulled', signal: ports.signal });
+}
 /** Pulls what is not there yet; where the digest was not known before, it is afterwards. */
 async function pullImages(images, inputs, session, ports) {
     const missing = Map.groupBy(images.filter((image) => !image.present), (image) => image.image);
@@ -82436,319 +92375,6 @@ async function pullImages(images, inputs, session, ports) {
     });
     const pinned = new Map(await Promise.all(pulls));
     return images.map((image) => ({ ...image, image: pinned.get(image.image) ?? image.image }));
-}
-
-;// CONCATENATED MODULE: ./shared/src/compose/difference.ts
-/** Why a service differs from the release that runs: names of what changed, never a value (values may be secrets). */
-
-
-
-const NAMED_MEMBERS = new Set([
-    'environment',
-    'labels',
-    'networks',
-    'depends_on',
-    'configs',
-    'secrets',
-    'sysctls',
-    'ulimits',
-    'extra_hosts',
-    'annotations',
-]);
-/** `['image', 'environment LOG_LEVEL', 'file nginx']`; empty when nothing differs. */
-function explainDifference(before, after) {
-    if (!isObject(before) || !isObject(after))
-        return ['definition'];
-    return changedKeys(before, after).flatMap((key) => {
-        const [was, is] = [before[key], after[key]];
-        if (NAMED_MEMBERS.has(key) && isObject(was ?? {}) && isObject(is ?? {})) {
-            return changedKeys((was ?? {}), (is ?? {})).map((name) => name === CONTENT_LABEL ? 'what its configs or secrets hold' : `${key} ${name}`);
-        }
-        if (key === 'volumes')
-            return explainMounts(was, is);
-        return [key];
-    });
-}
-function changedKeys(before, after) {
-    return [...new Set([...Object.keys(before), ...Object.keys(after)])]
-        .filter((key) => canonical(before[key]) !== canonical(after[key]))
-        .sort();
-}
-/** A mount of a shipped file has its content's address in its source, so a changed source below `.slipway/files` is a changed file. */
-function explainMounts(before, after) {
-    const was = mountsByTarget(before);
-    const is = mountsByTarget(after);
-    return [...new Set([...was.keys(), ...is.keys()])].sort().flatMap((target) => {
-        const [old, now] = [was.get(target), is.get(target)];
-        if (canonical(old) === canonical(now))
-            return [];
-        const source = now?.['source'];
-        if (old !== undefined && typeof source === 'string' && source.includes('/.slipway/files/')) {
-            return [`file ${source.split('/').at(-1) ?? target}`];
-        }
-        return [`volume ${target}`];
-    });
-}
-function mountsByTarget(mounts) {
-    const entries = Array.isArray(mounts) ? mounts.filter(isObject) : [];
-    return new Map(entries.map((mount) => [readText(mount, 'target'), mount]));
-}
-/** Equal for equal values, whatever the order of their keys. */
-function canonical(value) {
-    if (value === undefined)
-        return '';
-    return JSON.stringify(value, (_key, member) => isObject(member) ? Object.fromEntries(Object.entries(member).sort(([a], [b]) => (a < b ? -1 : 1))) : member);
-}
-
-;// CONCATENATED MODULE: ./action-deploy/src/plan.ts
-/** From what is wanted and what is there to what is to be done, and why. Pure. */
-
-
-
-
-
-
-function planDeploy(request) {
-    const services = [
-        ...request.project.services.map((service) => planService(service, request)),
-        ...planRemovals(request),
-    ];
-    return {
-        release: request.release,
-        previous: request.previous,
-        services,
-        steps: planSteps(services, request),
-        removed: named(services, 'remove'),
-        unknown: listLeavers(request).filter((name) => !request.released.has(name)),
-    };
-}
-/** Nothing would change on the server. */
-function isUnchanged(plan) {
-    return plan.services.every((service) => service.action === 'keep');
-}
-/** `created db, replaced api, removed web`. */
-function describeChanges(plan) {
-    const done = { create: 'created', replace: 'replaced', start: 'started', remove: 'removed' };
-    return ['create', 'replace', 'start', 'remove']
-        .map((action) => ({ words: done[action], names: named(plan.services, action) }))
-        .filter(({ names }) => names.length > 0)
-        .map(({ words, names }) => `${words} ${names.join(', ')}`)
-        .join('; ');
-}
-function changedServices(plan) {
-    return plan.services.filter((service) => service.action !== 'keep').map((service) => service.service);
-}
-function planService(service, request) {
-    const replicas = replicasOf(request.facts.containers, service.name);
-    const common = {
-        service: service.name,
-        stateful: isStateful(service),
-        imageBefore: replicas[0]?.image,
-        imageAfter: service.image,
-        replicas: service.replicas,
-    };
-    const remark = request.remarks?.[service.name];
-    if (replicas.length === 0) {
-        return service.replicas === 0
-            ? { ...common, action: 'keep', reasons: ['no replicas wanted'] }
-            : { ...common, action: 'create', reasons: ['has no container yet'] };
-    }
-    const reasons = explainReplacement(service, replicas, request);
-    if (reasons.length > 0)
-        return { ...common, action: 'replace', reasons };
-    if (replicas.length !== service.replicas) {
-        return { ...common, action: 'replace', reasons: [`replicas ${replicas.length} -> ${service.replicas}`] };
-    }
-    const before = readMember(readMember(request.before, 'services'), service.name);
-    const asBefore = before !== undefined && explainDifference(before, service.raw).length === 0;
-    const down = replicas.find((container) => !isUp(container, service.oneShot, asBefore));
-    if (down !== undefined) {
-        return { ...common, action: 'start', reasons: [`${down.name} is ${down.state}, exit code ${down.exitCode}`] };
-    }
-    return { ...common, action: 'keep', reasons: remark === undefined ? [] : [remark] };
-}
-/**
- * A one-shot service of the release before that was put back is there and has not run again: that is as it should be. One of
- * this release that was made and never started has not done its work.
- */
-function isUp(container, oneShot, asBefore) {
-    if (container.state === 'running')
-        return true;
-    return (oneShot &&
-        ((container.state === 'created' && asBefore) || (container.state === 'exited' && container.exitCode === 0)));
-}
-/** Why its containers cannot stay; empty when they can. */
-function explainReplacement(service, replicas, request) {
-    const before = readMember(readMember(request.before, 'services'), service.name);
-    const differences = before === undefined ? [] : explainDifference(before, service.raw);
-    const joined = findJoined(service);
-    if (joined.length > 0 && before !== undefined) {
-        // Compose puts the other container's ID in the place of its name, so the hash of the file is never that of the container.
-        const replaced = joined.filter((name) => {
-            const other = request.project.services.find((one) => one.name === name);
-            return other !== undefined && !['keep', 'start'].includes(planService(other, request).action);
-        });
-        return [...differences, ...replaced.map((name) => `${name}, whose namespace it shares, is replaced`)];
-    }
-    if (replicas.every((container) => container.configHash === request.hashes[service.name]))
-        return [];
-    if (differences.length > 0)
-        return differences;
-    if (replicas.some((container) => container.image !== service.image))
-        return ['image'];
-    // The container is not what the store says of it: changed by hand, or another version of Compose hashes differently.
-    return ['the running container differs from its release'];
-}
-/** Services in whose containers this one lives (`network_mode: service:web` and the like). Compose refuses circles. */
-function findJoined(service) {
-    const modes = ['network_mode', 'pid', 'ipc'].map((key) => readText(service.raw, key));
-    const volumes = readList(service.raw, 'volumes_from').map((from) => (typeof from === 'string' ? from : ''));
-    return [
-        ...modes.flatMap((mode) => /^service:(.+)$/.exec(mode)?.[1] ?? []),
-        ...volumes.filter((from) => from !== '' && !from.startsWith('container:')).map((from) => from.split(':')[0] ?? ''),
-    ];
-}
-/** What leaves the project. Containers that no release knows are not ours to remove. */
-function planRemovals(request) {
-    return listLeavers(request)
-        .filter((name) => request.released.has(name))
-        .map((name) => ({
-        service: name,
-        action: 'remove',
-        reasons: ['no longer in the Compose file'],
-        stateful: false,
-        imageBefore: replicasOf(request.facts.containers, name)[0]?.image,
-        imageAfter: undefined,
-        replicas: 0,
-    }));
-}
-/** Services with containers that the Compose file does not have. */
-function listLeavers({ project, facts }) {
-    const wanted = new Set(project.services.map((service) => service.name));
-    const there = new Set(facts.containers.filter((container) => !container.oneoff).map((container) => container.service));
-    return [...there].filter((name) => !wanted.has(name)).sort();
-}
-function planSteps(services, request) {
-    const undo = createUndo(request);
-    const networks = listNetworks(request.project).filter((name) => !request.facts.networks.includes(name));
-    const steps = [
-        ...planLeave(services, undo, request),
-        ...orderServices(request.project.services).flatMap((wave, index) => {
-            const names = new Set(wave.map((service) => service.name));
-            const plans = services.filter((plan) => names.has(plan.service) && plan.action !== 'keep');
-            const longestStop = Math.max(0, ...wave.map((service) => service.stopGraceSeconds));
-            return plans.length === 0 ? [] : planWave(index + 1, plans, longestStop, undo, request);
-        }),
-    ];
-    const [first, ...rest] = steps;
-    if (first === undefined)
-        return [];
-    // Compose makes the networks with the first service; and what is put back is started in the order of its own release.
-    const networksAway = networks.length > 0 ? [{ verb: 'remove-networks', networks }] : [];
-    const wholeWay = first.kind === 'run'
-        ? [{ ...first, undo: [...networksAway, ...undo.inOrder(steps), ...first.undo] }, ...rest]
-        : steps;
-    return [
-        ...wholeWay,
-        {
-            kind: 'hold',
-            id: 'prove',
-            title: 'prove the release',
-            gate: { gate: 'proven' },
-            timeoutSeconds: request.readyTimeoutSeconds,
-        },
-    ];
-}
-/** Stops what leaves before the others start: a service that was renamed must not hold its port or volume against its successor. */
-function planLeave(services, undo, request) {
-    const { previous, target, layout, readyTimeoutSeconds } = request;
-    // Compose can only stop, and only bring back, what the release before has.
-    const leaving = named(services, 'remove').filter((name) => undo.isReleased(name));
-    if (leaving.length === 0 || previous === undefined)
-        return [];
-    return [
-        {
-            kind: 'run',
-            id: 'stop-removed',
-            title: `stop ${leaving.join(', ')}`,
-            do: stopServices(target, releaseComposeFile(layout, previous), leaving),
-            undo: undo.replacement(leaving),
-            timeoutSeconds: 60 + readyTimeoutSeconds,
-        },
-    ];
-}
-/** Services that do not depend on each other: made, replaced, and waited for together. */
-function planWave(number, plans, longestStopSeconds, undo, { target, layout, release, readyTimeoutSeconds }) {
-    const created = named(plans, 'create');
-    const changed = plans.filter((plan) => plan.action !== 'create').map((plan) => plan.service);
-    const run = (verb, names, way) => names.length === 0
-        ? []
-        : [
-            {
-                kind: 'run',
-                id: `${verb}-${number}`,
-                title: `${verb} ${names.join(', ')}`,
-                do: startServices(target, releaseComposeFile(layout, release), names),
-                undo: way,
-                timeoutSeconds: 60 + longestStopSeconds + readyTimeoutSeconds,
-            },
-        ];
-    const names = [...created, ...changed];
-    return [
-        ...run('create', created, [{ verb: 'remove-services', services: created }]),
-        ...run('replace', changed, undo.replacement(changed)),
-        {
-            kind: 'hold',
-            id: `ready-${number}`,
-            title: `wait until ${names.join(', ')} ${names.length === 1 ? 'is' : 'are'} ready`,
-            gate: { gate: 'ready', services: names },
-            timeoutSeconds: readyTimeoutSeconds,
-        },
-    ];
-}
-function createUndo({ before, previous }) {
-    const services = isObject(before) ? readProject(before).services : [];
-    const released = new Map(services.map((service) => [service.name, service]));
-    const awaited = new Set(services.flatMap((service) => Object.entries(service.dependsOn).flatMap(([name, how]) => (how === 'service_healthy' ? [name] : []))));
-    const replacement = (names) => {
-        // Left by somebody before that release: there is nothing to bring back.
-        const away = names.filter((name) => !released.has(name));
-        // What has run to its end is not put back: an old migration must not run on a new schema.
-        const back = names.filter((name) => released.get(name)?.oneShot === false);
-        const restored = back.filter((name) => awaited.has(name));
-        return [
-            ...(away.length > 0 ? [{ verb: 'remove-services', services: away }] : []),
-            ...(back.length > 0 && previous !== undefined
-                ? [{ verb: 'restore-services', release: previous, services: back, awaited: restored }]
-                : []),
-        ];
-    };
-    return {
-        isReleased: (name) => released.has(name),
-        replacement,
-        inOrder: (steps) => {
-            const verbs = steps.flatMap((step) => (step.kind === 'run' ? step.undo : []));
-            const names = new Set(verbs.flatMap((verb) => (verb.verb === 'restore-services' ? verb.services : [])));
-            const ordered = orderServices(services).flatMap((wave) => wave.map((service) => service.name));
-            return replacement(ordered.filter((name) => names.has(name)));
-        },
-    };
-}
-/** Names on the server of the networks that Compose will make. */
-function listNetworks(project) {
-    const networks = readMember(project.raw, 'networks');
-    if (!isObject(networks))
-        return [];
-    return Object.values(networks).flatMap((network) => {
-        const name = readText(network, 'name');
-        return name === '' || readMember(network, 'external') === true ? [] : [name];
-    });
-}
-function named(services, action) {
-    return services.filter((service) => service.action === action).map((service) => service.service);
-}
-function replicasOf(containers, service) {
-    return containers.filter((container) => container.service === service && !container.oneoff);
 }
 
 ;// CONCATENATED MODULE: ./shared/src/images/disk.ts
@@ -82960,6 +92586,11 @@ function judgeOwner(releases, project, path) {
 }
 
 ;// CONCATENATED MODULE: ./action-deploy/src/prepare.ts
+/** Everything that can be known before the first change: the final project, its images and hashes, and the plan. */
+
+
+
+
 
 
 
@@ -82971,18 +92602,22 @@ function judgeOwner(releases, project, path) {
 
 
 /** @throws PreflightError with all findings at once. */
-async function prepare(deployment) {
-    const { inputs, source, session, facts, layout, ports } = deployment;
+async function prepare(rendering, deployment) {
+    const { inputs, source, session, guardian, facts, layout, ports } = deployment;
     if (facts.docker.kind !== 'ready')
         throw new PreflightError(session.where, judgeServer(facts));
-    const rendered = await renderOnServer(session, source, inputs, layout, ports);
-    for (const message of [...rendered.warnings, ...warnOfOverrides(deployment)])
-        warn(deployment, message);
+    const rendered = await relocate(rendering, source, layout, guardian, ports);
+    const chosen = chooseStrategies(readProject(rendered.raw), facts.containers);
     const { images, findings } = await chooseImages(rendered.services, inputs, facts, facts.docker, session, ports);
+    for (const message of [...rendered.warnings, ...chosen.warnings, ...warnOfOverrides(deployment)]) {
+        warn(deployment, message);
+    }
     const names = rendered.services.map((service) => service.name);
     const all = [
         ...rendered.findings,
+        ...chosen.findings,
         ...findings,
+        ...judgeCommands(names, inputs),
         ...judgeOwner(facts.releases, source.project, facts.path),
         ...judgePaused(deployment),
         ...judgeDefinitions(parseCurrent(deployment), rendered.raw, facts),
@@ -83000,17 +92635,28 @@ async function prepare(deployment) {
     if (all.length > 0)
         throw new PreflightError(session.where, all);
     const release = makeReleaseId(ports.clock.now(), ports.runner.context.commit);
-    return planWith(images, release, rendered, deployment);
+    return planWith({ images, rendered, strategies: chosen.strategies }, release, deployment);
 }
 /** The same deploy with images that are known better now. */
-async function planWith(images, release, rendered, deployment) {
-    const { inputs, session, facts, layout, target, ports } = deployment;
+async function planWith(known, release, deployment) {
+    const { inputs, guardian, facts, layout, target, ports } = deployment;
+    const { images, rendered, strategies } = known;
     const project = pinProject(rendered, Object.fromEntries(images.map((image) => [image.service, image.image])));
-    const hashes = await readHashes(session, project.raw, target.project, layout, ports.signal);
+    const [hashes, routers] = await Promise.all([
+        readHashes(guardian, project.raw, target.project, layout, ports.signal),
+        readRouters(images, rendered.services, deployment),
+    ]);
+    if (routers.findings.length > 0)
+        throw new PreflightError(guardian.where, routers.findings);
+    for (const message of routers.warnings)
+        warn(deployment, message);
     const plan = planDeploy({
         project,
         hashes,
         facts,
+        strategies,
+        resolve: routers.resolve,
+        migrations: inputs.migrations,
         before: parseCurrent(deployment),
         previous: facts.current,
         released: new Set(facts.releases.flatMap((one) => Object.keys(one.services))),
@@ -83022,7 +92668,47 @@ async function planWith(images, release, rendered, deployment) {
     });
     for (const name of plan.unknown)
         warn(deployment, describeUnknown(name, deployment));
-    return { rendered, images, project, hashes, plan };
+    return { ...known, project, hashes, unknownRouters: routers.unknown, plan };
+}
+/** What the routers can do, and whether they read what Slipway writes for them. */
+async function readRouters(images, services, { guardian, facts, target, ports }) {
+    const names = [...new Set(services.flatMap((service) => service.router?.service ?? []))];
+    const answers = await Promise.all(names.map(async (router) => {
+        const image = images.find((one) => one.service === router)?.image ?? '';
+        const before = facts.containers.find((one) => one.service === router && !one.oneoff);
+        const token = `slipway-${(0,external_node_crypto_.randomBytes)(16).toString('hex')}`;
+        const { stdout } = await guardian.run(nginx_readRouter(token, target.project, router, before?.image === image ? '' : image), {
+            purpose: `look at the router ${router}`,
+            accept: 'any',
+            signal: ports.signal,
+        });
+        const answer = parseRouter(stdout, token);
+        const upstreams = services.filter((service) => service.router?.service === router).map(({ name }) => name);
+        // One that stays reads the file now, one that is new reads it when it starts.
+        const version = before?.image === image ? answer.running.version : (answer.image.version ?? answer.running.version);
+        const found = { version, configuration: before?.image === image ? answer.running.configuration : undefined };
+        const verdict = version === undefined ? { findings: [], warnings: [] } : judgeRouter(router, found, upstreams);
+        return { router, resolve: canResolve(version), isKnown: version !== undefined, ...verdict };
+    }));
+    return {
+        resolve: Object.fromEntries(answers.map(({ router, resolve }) => [router, resolve])),
+        unknown: answers.filter(({ isKnown }) => !isKnown).map(({ router }) => router),
+        findings: answers.flatMap(({ findings }) => findings),
+        warnings: answers.flatMap(({ warnings }) => warnings),
+    };
+}
+/** Commands for services that are not there. */
+function judgeCommands(names, { migrations, endToEnd }) {
+    const wanted = [
+        ...migrations.map(({ service }) => ({ input: 'migrate', service })),
+        ...(endToEnd?.where === 'service' ? [{ input: 'e2e-command', service: endToEnd.service }] : []),
+    ];
+    return wanted
+        .filter(({ service }) => !names.includes(service))
+        .map(({ input, service }) => ({
+        message: `Input ${input} names ${service}, which is not a service of the Compose file.`,
+        hint: `Its services: ${names.join(', ')}.`,
+    }));
 }
 /** The current release's Compose file; undefined for a first deploy. */
 function parseCurrent({ facts }) {
@@ -83122,6 +92808,8 @@ function setOutputs(report, runner, redact) {
     const touched = report.result !== 'refused' && report.result !== 'planned';
     runner.setOutput('changed-services', JSON.stringify(touched && report.plan !== undefined ? changedServices(report.plan) : []));
     runner.setOutput('plan', report.plan === undefined ? '' : redact(JSON.stringify(describePlan(report.plan))));
+    const { watch } = report;
+    runner.setOutput('watch', watch === undefined ? '' : redact(JSON.stringify({ url: watch.url, ...watch.stats })));
     runner.setOutput('durations', JSON.stringify(roundAll(report.durations)));
 }
 /** The plan for machines: stable names, no commands. */
@@ -83143,13 +92831,23 @@ function renderPlan(plan, palette) {
         .map((service) => {
         const paint = palette[ACTIONS[service.action].colour];
         const reasons = service.reasons.length === 0 ? '' : `: ${service.reasons.join(', ')}`;
-        return `${ACTIONS[service.action].sign} ${service.service.padEnd(width)}  ${paint(ACTIONS[service.action].words)}${reasons}`;
+        return `${ACTIONS[service.action].sign} ${service.service.padEnd(width)}  ${paint(describeAction(service))}${reasons}`;
     })
         .join('\n');
 }
+/** How it is done, and why so. */
+function describeAction({ action, strategy }) {
+    if (action !== 'replace')
+        return ACTIONS[action].words;
+    const why = strategy.reasons.length === 0 ? '' : ` (${strategy.reasons.join(', ')})`;
+    return strategy.order === 'start-first'
+        ? `replace without an outage: start the new, then stop the old${why}`
+        : `replace: stop the old, then start the new${why}`;
+}
 const ACTIONS = {
     create: { sign: '+', words: 'create', colour: 'good' },
-    replace: { sign: '~', words: 'replace (stop the old, start the new)', colour: 'change' },
+    replace: { sign: '~', words: 'replace', colour: 'change' },
+    scale: { sign: '~', words: 'scale', colour: 'change' },
     start: { sign: '~', words: 'start again', colour: 'change' },
     keep: { sign: '=', words: 'keep as it is', colour: 'quiet' },
     remove: { sign: '-', words: 'remove', colour: 'bad' },
@@ -83161,6 +92859,7 @@ const TITLES = {
     reverted: 'Failed, and put back',
     refused: 'Refused; nothing was changed',
     failed: 'FAILED; look at the server',
+    unknown: 'UNKNOWN: the server cannot be asked',
 };
 function renderSummary(report) {
     const title = `### ${TITLES[report.result]}${report.project === undefined ? '' : `: ${escapeMarkdown(report.project)}`}${report.where === '' ? '' : ` on ${escapeMarkdown(report.where)}`}`;
@@ -83177,8 +92876,14 @@ function renderSummary(report) {
             describeOutcome(outcome),
         ])));
     }
+    if (report.watch !== undefined) {
+        parts.push(`Watched ${escapeMarkdown(report.watch.url)}: ${escapeMarkdown(report.watch.text)}.`);
+    }
     if (report.timeline.length > 0) {
         parts.push(formatTable(['Step', 'Seconds', ''], report.timeline.map((step) => [step.title, step.seconds.toFixed(1), step.ok ? 'done' : 'failed'])));
+    }
+    if (report.patch !== undefined) {
+        parts.push(`<details><summary>To deploy without an outage, apply this (git apply)</summary>\n\n${fence(report.patch, 'diff')}\n\n</details>`);
     }
     for (const warning of report.warnings)
         parts.push(`> ${escapeMarkdown(warning)}`);
@@ -83203,11 +92908,14 @@ const MAX_FAILURE_LENGTH = 50_000;
 function renderFailure(failure) {
     const message = failure instanceof Error ? failure.message : String(failure);
     const hint = failure instanceof SlipwayError ? failure.hint : '';
-    // Four backticks and more than any run of them inside: remote text cannot leave the block.
     const whole = [message, hint].filter((part) => part !== '').join('\n');
     const text = whole.length > MAX_FAILURE_LENGTH ? `${whole.slice(0, MAX_FAILURE_LENGTH)}\n(cut)` : whole;
-    const fence = '`'.repeat(Math.max(4, ...[...text.matchAll(/`+/g)].map(([run]) => run.length + 1)));
-    return `${fence}text\n${text}\n${fence}`;
+    return fence(text, 'text');
+}
+/** More backticks than any run of them inside: remote text cannot leave the block. */
+function fence(text, language) {
+    const ticks = '`'.repeat(Math.max(4, ...[...text.matchAll(/`+/g)].map(([run]) => run.length + 1)));
+    return `${ticks}${language}\n${text}\n${ticks}`;
 }
 function renderServices(plan, containers) {
     return formatTable(['Service', 'Action', 'Why', 'Image', 'State', 'Restarts'], plan.services.map((service) => {
@@ -83250,6 +92958,9 @@ function describeImages(service) {
 
 
 
+
+
+
 async function run(ports) {
     const { runner, reporter, clock } = ports;
     if (runner.state('phase') === 'post')
@@ -83267,68 +92978,99 @@ async function run(ports) {
     finally {
         report.durations['total'] = (clock.monotonicMs() - startedMs) / 1000;
         setOutputs(report, runner, (text) => reporter.redact(text));
+        // The server is free by now. A cancelled job has no time to lose.
+        const { aborted: cancelled } = ports.signal;
+        await report.record?.settle({ result: report.result, cancelled }, cancelled ? 2 : 10);
         await reporter.summary(renderSummary(report));
     }
 }
 async function deploy(ports, report) {
     const { inputs, source } = await readRequest(ports);
     report.project = source.project;
-    const session = await timed({ ports, report }, 'connect', () => ports.connect(inputs.host, { signal: ports.signal }));
+    const phase = { ports, report };
+    const session = await timed(phase, 'connect', () => ports.connect(inputs.host, { signal: ports.signal }));
     report.where = session.where;
     ports.reporter.line(`Connected to ${session.where}.`);
-    let lock;
+    let guardian;
+    // It needs nothing but the workspace, so it goes on beside the rest. What is wrong with the server is said by the facts.
+    const rendering = renderOnServer(session, source, inputs, ports);
+    rendering.catch(() => undefined);
+    const ahead = dialAhead(session, guessRegistries(composeTexts(source), knownVariables(inputs)));
     try {
-        const look = () => readFacts(session, inputs, source, ports.signal);
-        let facts = await timed({ ports, report }, 'facts', look);
+        const opened = await timed(phase, 'lock', () => openGuardian(session, inputs, source, ports));
+        guardian = opened;
+        if (opened.recovery !== undefined) {
+            const { release, verdict } = opened.recovery;
+            warn(phase, `The deploy of ${release} had been interrupted: ${verdict === 'undone' ? 'it was undone' : 'it had gone live, and was cleaned up after'}.`);
+        }
+        let facts = await timed(phase, 'facts', () => readFacts(opened, inputs, source, ports.signal));
         const findings = judgeServer(facts);
+        if (findings.length === 0 && !opened.isLocked && !inputs.dryRun) {
+            findings.push({
+                message: `The project's lock cannot be taken: ${opened.problem}`,
+                hint: `Look at ${facts.path}/.slipway on the server.`,
+            });
+        }
         if (findings.length > 0)
             throw new PreflightError(session.where, findings);
         const layout = layoutStore(facts.path);
+        if (inputs.dryRun && facts.journal !== '') {
+            warn(phase, 'An earlier deploy was interrupted on this server; the next one first puts that right.');
+        }
+        if (!inputs.dryRun && isAdoptable(facts)) {
+            facts = await adoptProject(source.project, facts, layout, opened, ports.clock, ports.signal);
+            warn(phase, `The project ran already: what ran is recorded as release ${facts.current ?? ''}, the way back of this deploy.`);
+        }
         const target = { project: source.project, projectDirectory: layout.project };
-        if (!inputs.dryRun) {
-            lock = await lockProject(session, layout, ports);
-            if (lock.waited || lock.current !== facts.current)
-                facts = await look();
-            if (facts.journal !== '') {
-                // Until it has come through, nobody can say what serves.
-                report.result = 'failed';
-                await recover(facts, { ...ports, session, target, layout, token: lock.token });
-                report.result = 'refused';
-                facts = await look();
-            }
-            if (isAdoptable(facts)) {
-                facts = await adoptProject(source.project, facts, layout, session, ports.clock, ports.signal);
-                warn({ ports, report }, `The project ran already: what ran is recorded as release ${facts.current ?? ''}, the way back of this deploy.`);
-            }
-        }
-        else if (facts.journal !== '') {
-            warn({ ports, report }, 'An earlier deploy was interrupted on this server; the next one first puts that right.');
-        }
-        await deployTo({ inputs, source, session, facts, layout, target, token: lock?.token ?? '', ports, report });
+        const deployment = {
+            inputs,
+            source,
+            session: ahead.session,
+            guardian: opened,
+            facts,
+            layout,
+            target,
+            ports,
+            report,
+        };
+        await deployTo(rendering, deployment);
     }
     finally {
-        await lock?.release();
+        ahead.drop();
+        await guardian?.close();
         await session.close();
     }
 }
+function composeTexts({ files, composeFiles }) {
+    return files.filter(({ path }) => composeFiles.includes(path)).map(({ content }) => Buffer.from(content).toString());
+}
+function knownVariables({ env, variables }) {
+    return { ...(0,external_node_util_.parseEnv)(env.reveal()), ...variables };
+}
 /** The server is known and ours: plan, and unless that is all that was asked for, carry it out. */
-async function deployTo(deployment) {
+async function deployTo(rendering, deployment) {
     const { inputs, session, facts, ports, report } = deployment;
     const { reporter } = ports;
     report.previous = facts.current ?? '';
     report.release = facts.current ?? '';
-    let preparation = await timed(deployment, 'plan', () => prepare(deployment));
+    let preparation = await timed(deployment, 'plan', async () => prepare(await rendering, deployment));
     await showPlan(preparation, deployment);
+    await showPatch(preparation, deployment);
     if (inputs.dryRun) {
         report.result = 'planned';
         reporter.line('Dry run: nothing was changed.');
         return;
     }
-    if (!isLive(preparation, deployment)) {
-        const pulled = await timed(deployment, 'pull', () => reporter.group('Images', () => pullImages(preparation.images, inputs, session, ports)));
-        if (pulled.some((image, index) => image.image !== preparation.images[index]?.image)) {
-            // A digest that could not be had before the pull: the plan again, with what was pulled.
-            preparation = await planWith(pulled, preparation.plan.release, preparation.rendered, deployment);
+    const missing = preparation.images.filter((image) => !image.present);
+    if (!isLive(preparation, deployment) && missing.length > 0) {
+        const { images, unknownRouters, plan } = preparation;
+        const pulled = await timed(deployment, 'pull', () => reporter.group('Images', async () => {
+            await notePull(missing, deployment);
+            return pullImages(images, inputs, session, ports);
+        }));
+        if (unknownRouters.length > 0 || pulled.some((image, index) => image.image !== images[index]?.image)) {
+            // What could not be known before the pull: the plan again, with what was pulled.
+            preparation = await planWith({ ...preparation, images: pulled }, plan.release, deployment);
             await showPlan(preparation, deployment);
         }
     }
@@ -83339,21 +93081,30 @@ async function deployTo(deployment) {
     }
     const release = describeRelease(preparation, deployment);
     ports.runner.saveState('release', release.id);
-    try {
-        await execute(preparation, release, deployment);
-    }
-    catch (error) {
-        if (report.result === 'reverted')
-            await discard(release, deployment);
-        throw error;
-    }
-    ports.runner.saveState('settled', 'committed');
-    await timed(deployment, 'finish', () => finish(preparation, release, deployment));
+    beginDeploymentRecord(release.id, deployment);
+    await execute(preparation, release, deployment);
     reporter.line(`Release ${release.id} is live on ${session.where}: ${describeChanges(preparation.plan)}.`);
 }
 /** Also a server that runs everything as wanted gets a release, if it has none yet. */
 function isLive({ plan }, { facts }) {
     return isUnchanged(plan) && facts.current !== undefined;
+}
+/** What would make it deployable without an outage, to the letter. */
+async function showPatch({ plan, rendered, strategies }, deployment) {
+    const { source, ports, report } = deployment;
+    const [path, ...others] = source.composeFiles;
+    const file = source.files.find((one) => one.path === path);
+    if (servicesWithOutage(plan).length === 0 || path === undefined || file === undefined || others.length > 0)
+        return;
+    const patch = suggestPatch({ path, text: Buffer.from(file.content).toString() }, rendered.services, strategies);
+    if (patch === '')
+        return;
+    report.patch = patch;
+    await ports.reporter.group('To deploy without an outage: apply this to the repository (git apply)', () => {
+        for (const line of patch.split('\n'))
+            ports.reporter.remote(line);
+        return Promise.resolve();
+    });
 }
 async function showPlan({ plan }, { report, ports: { reporter } }) {
     report.plan = plan;

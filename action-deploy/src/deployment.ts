@@ -1,5 +1,6 @@
 /** What every phase of one deploy works with. */
 import type { ComposeTarget } from '#shared/commands/compose';
+import type { Guardian } from '#shared/guardian/client';
 import type { Ports, Session } from '#shared/ports';
 import type { StoreLayout } from '#shared/releases/layout';
 import type { ServerFacts } from '#shared/server/facts';
@@ -11,11 +12,11 @@ export interface Deployment {
   readonly inputs: Inputs;
   readonly source: Source;
   readonly session: Session;
+  /** Everything that is asked or changed on the server goes through it. Without the lock in a dry run. */
+  readonly guardian: Guardian;
   readonly facts: ServerFacts;
   readonly layout: StoreLayout;
   readonly target: ComposeTarget;
-  /** Of the lock; empty in a dry run, which changes nothing. */
-  readonly token: string;
   readonly ports: Ports;
   readonly report: DeployReport;
 }

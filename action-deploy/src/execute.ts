@@ -2,7 +2,7 @@
 import { setTags, tagImages } from '#shared/commands/images';
 import { storeRelease } from '#shared/commands/store';
 import { renderYaml } from '#shared/compose/yaml';
-import { CancelledError, ConnectError, ReleaseError } from '#shared/errors';
+import { CancelledError, type ConnectError, ReleaseError } from '#shared/errors';
 import type { Release } from '#shared/model/release';
 import type { Step } from '#shared/model/step';
 import type { Check } from '#shared/probes/check';
@@ -12,10 +12,8 @@ import { treeEntries } from '#shared/releases/shipped';
 import { packTar } from '#shared/releases/tar';
 import type { ServerFacts } from '#shared/server/facts';
 import { executeTransaction, type Outcome } from '#shared/transaction/execute';
-import { type Deployment, timed, warn } from './deployment';
-import { THIS_PROJECT } from './inputs';
-import type { DeployPlan } from './plan';
-import type { Preparation } from './prepare';
+import { orderUndo } from '#shared/guardian/journal';
+import { type DeployPlan, servicesWithOutage } from '#shared/transaction/plan';
 import {
   BadReleaseError,
   createVerifier,
@@ -23,58 +21,145 @@ import {
   type Evidence,
   type VerifyContext,
   waitForRestored,
-} from './verify';
+} from '#shared/transaction/verify';
+import { planCleaning } from './cleaning';
+import { type Deployment, timed, warn } from './deployment';
+import { THIS_PROJECT } from './inputs';
+import type { Preparation } from './prepare';
+import { settle } from './settle';
+import { tryEndToEnd } from './end-to-end';
+import { beginWatch, type WatchedUrl } from './watch';
 
 /** @throws ReleaseError that says what happened, what serves now, and what to do. */
 export async function execute(preparation: Preparation, release: Release, deployment: Deployment): Promise<void> {
-  const { session, facts, layout, target, token, ports, report } = deployment;
+  const { guardian, session, facts, layout, target, inputs, ports, report } = deployment;
   const { plan, project } = preparation;
-  const checks = deployment.inputs.checks.map((check) =>
+  const checks = inputs.checks.map((check) =>
     check.kind === 'container' && check.project === THIS_PROJECT ? { ...check, project: target.project } : check,
   );
+  const watched = beginWatch(deployment);
   report.baseline = await timed(deployment, 'baseline', () => readBaseline(checks, deployment));
+  const changed = plan.services
+    .filter((service) => service.action !== 'keep' && service.action !== 'remove')
+    .map((service) => service.service);
+  const { endToEnd } = inputs;
   const context: VerifyContext = {
+    remote: guardian,
     session,
     project: target.project,
     services: project.services,
-    changed: plan.services
-      .filter((service) => service.action !== 'keep' && service.action !== 'remove')
-      .map((service) => service.service),
+    changed,
+    containers: facts.containers,
+    // Where replicas are only added, those that are there are part of the new release.
+    old: Object.fromEntries(
+      plan.services.map(({ service, action }) => [
+        service,
+        action === 'scale' || action === 'start' ? [] : (plan.before[service] ?? []),
+      ]),
+    ),
     kept: facts.containers.filter((one) => isKept(one.service, plan) && !one.oneoff),
     checks,
     baseline: new Set(report.baseline),
+    bakeSeconds: inputs.bakeSeconds,
+    tryOut:
+      endToEnd === undefined
+        ? undefined
+        : (containers, signal) => tryEndToEnd(endToEnd, containers, plan, deployment, signal),
     ports,
   };
   const verifier = createVerifier(context);
-  const steps = [...(await planStorage(preparation, release, deployment)), ...plan.steps];
-  const { runUrl, actor } = ports.runner.context;
+  const cleaning = planCleaning(preparation, release, deployment);
+  // What the gates before have seen a moment ago needs no second look: it would cost a round trip.
+  const isProven = checks.length === 0 && endToEnd === undefined && inputs.bakeSeconds === 0;
+  const steps = [
+    ...(await planStorage(preparation, release, deployment)),
+    ...plan.steps.filter((step) => !(isProven && step.kind === 'hold' && step.gate.gate === 'proven')),
+  ];
+  await watched?.begin();
   const outcome = await timed(deployment, 'switch', () =>
     ports.reporter.group(`Deploy ${plan.release}`, () =>
       executeTransaction(
         {
           release: plan.release,
-          previous: plan.previous,
           steps,
-          runUrl,
-          actor,
+          undo: orderUndo([...plan.undo, ...cleaning.undo], []),
+          finish: [...plan.finish, ...cleaning.finish],
+          before: plan.before,
           hold: (step, signal) => verifier.hold(step, signal),
+          containers: () => verifier.containers(),
+          onCommitted: () => {
+            ports.runner.saveState('settled', 'committed');
+            ports.reporter.line('- committed: the new release is live; what is left of the old one goes');
+          },
         },
-        { ...ports, session, target, layout, token },
+        {
+          guardian,
+          reporter: ports.reporter,
+          clock: ports.clock,
+          target,
+          layout,
+          signal: watched === undefined ? ports.signal : AbortSignal.any([ports.signal, watched.failing]),
+        },
       ),
     ),
   );
   report.timeline = outcome.timeline;
   report.checks = verifier.outcomes();
-  report.containers = verifier.containers();
-  if (outcome.kind === 'overtaken') {
-    report.result = 'failed';
-    report.release = '';
-    throw outcome.cause;
+  report.containers = verifier.containers().filter((one) => !plan.retired.includes(one.id));
+  await endWatch(watched, deployment);
+  switch (outcome.kind) {
+    case 'committed':
+      report.result = 'deployed';
+      report.release = plan.release;
+      if (outcome.unfinished !== '') {
+        warn(
+          deployment,
+          `Something of the old release could not be removed, and is left to the next session: ${outcome.unfinished}`,
+        );
+      }
+      if (outcome.isFinishing) {
+        ports.reporter.line(
+          '- the old replicas still serve their last clients; the server stops them by itself, and the next session waits for that',
+        );
+      }
+      warnOfUnchecked(context, deployment);
+      return;
+    case 'undone':
+      throw await explainFailure(outcome, preparation, context, deployment);
+    case 'unknown':
+      return explainLoss(outcome.cause, preparation, deployment);
   }
-  if (outcome.kind === 'undone') throw await explainFailure(outcome, preparation, context, deployment);
-  report.result = 'deployed';
-  report.release = plan.release;
-  warnOfUnchecked(context, deployment);
+}
+
+async function endWatch(watched: WatchedUrl | undefined, { report, ports }: Deployment): Promise<void> {
+  if (watched === undefined) return;
+  report.watch = await watched.stop();
+  ports.reporter.line(`Watched ${report.watch.url}: ${report.watch.text}`);
+}
+
+/** The connection is gone, and the server ends the deploy by itself: it is asked how. */
+async function explainLoss(cause: ConnectError, { plan }: Preparation, deployment: Deployment): Promise<void> {
+  const { ports, inputs, source, report } = deployment;
+  report.release = '';
+  report.result = 'unknown';
+  ports.reporter.line(`${cause.message} The server ends this deploy by itself; asking it how.`);
+  const verdict = await settle(plan.release, inputs, source, ports).catch((error: unknown) => {
+    const why = error instanceof Error ? error.message : String(error);
+    throw new ReleaseError(
+      `The connection was lost in the middle of the deploy of ${plan.release}, and what became of it cannot be asked: ${why}`,
+      `The server goes back by itself within the lease (${inputs.leaseSeconds} s), unless the release had been committed. This step asks once more at the end of the job.`,
+      { cause },
+    );
+  });
+  ports.runner.saveState('settled', verdict.kind);
+  report.release = verdict.current ?? '';
+  if (verdict.kind === 'committed') {
+    report.result = 'deployed';
+    warn(deployment, `The connection was lost during the deploy; the release had been committed. ${verdict.text}`);
+    return;
+  }
+  report.result = 'reverted';
+  throw new ReleaseError(`The deploy of ${plan.release} failed: ${cause.message}`, verdict.text, { cause });
 }
 
 /** What answers before the deploy is another release: that is no fault of it. */
@@ -92,7 +177,7 @@ async function readBaseline(checks: readonly Check[], deployment: Deployment): P
   // A check that is new with this release, as what it looks at may be, must pass now.
   const before = facts.releases.find((release) => release.id === facts.current);
   const hadToPass = (name: string): boolean => before?.result === 'adopted' || before?.checks.includes(name) === true;
-  const outcomes = groupResults(await runChecks(once, { ...ports, session }));
+  const outcomes = groupResults(await runChecks(once, { ...ports, session, signal: ports.signal }));
   const failing = outcomes
     .filter((outcome) => !outcome.ok)
     .map((outcome) => outcome.check.name)
@@ -185,24 +270,21 @@ function findStrayedTags({ containers, images }: ServerFacts): { imageId: string
 
 async function explainFailure(
   outcome: Extract<Outcome, { kind: 'undone' }>,
-  preparation: Preparation,
+  { plan }: Preparation,
   context: VerifyContext,
   deployment: Deployment,
 ): Promise<ReleaseError> {
-  const { plan } = preparation;
   const { layout, ports, report } = deployment;
   const { cause, unrestored } = outcome;
   const reason = cause instanceof Error ? cause.message : String(cause);
   const what = `The deploy of ${plan.release} ${cause instanceof CancelledError ? 'was cancelled.' : `failed: ${reason}`}`;
   report.release = '';
   report.result = 'failed';
-  if (cause instanceof ConnectError || unrestored.length > 0) {
-    const lost = cause instanceof ConnectError;
+  const ahead = describeSchema(plan, outcome);
+  if (unrestored !== '') {
     return new ReleaseError(
-      lost
-        ? what
-        : `${what}\nAnd the server could NOT be put back wholly:\n${unrestored.map((line) => `- ${line}`).join('\n')}`,
-      `${lost ? 'This step tries once more at the end of the job' : 'Look at the server now'}; the next deploy, too, first puts back what was under way (journal: ${layout.journal} on the server).`,
+      `${what}${ahead}\nAnd the server could NOT be put back wholly:\n- ${unrestored}`,
+      `Look at the server now; the next session, too, first tries to put back what was under way (journal: ${layout.journal} on the server).`,
       { cause },
     );
   }
@@ -213,34 +295,44 @@ async function explainFailure(
   if (plan.previous === undefined) {
     report.result = 'reverted';
     return new ReleaseError(
-      what,
+      `${what}${ahead}`,
       `It was the first deploy: what it had started was removed again; volumes were left.${evidence}`,
       { cause },
     );
   }
-  const problem = await awaitPrevious(preparation, context, deployment);
+  const remote = outcome.isAlone ? deployment.session : context.remote;
+  const problem = await awaitPrevious(plan, { ...context, remote }, deployment);
   if (problem !== undefined) {
     return new ReleaseError(
-      `${what}\nRelease ${plan.previous} was put back, and is not ready: ${problem}`,
+      `${what}${ahead}\nRelease ${plan.previous} was put back, and is not ready: ${problem}`,
       `Look at the server now: the old release does not come up as it was.${evidence}`,
       { cause },
     );
   }
   report.result = 'reverted';
   report.release = plan.previous;
-  return new ReleaseError(what, `Release ${plan.previous} was put back and serves again.${evidence}`, { cause });
+  return new ReleaseError(`${what}${ahead}`, `Release ${plan.previous} was put back and serves again.${evidence}`, {
+    cause,
+  });
 }
 
-/** @returns why what was put back is not ready, or nothing. */
+/** A migration cannot be undone by us. */
+function describeSchema(plan: DeployPlan, { timeline }: Outcome): string {
+  const migrated = timeline.filter((step) => step.id.startsWith('migrate-') && step.ok);
+  if (migrated.length === 0) return '';
+  return `\nIts migration had ended well, and is not undone: the schema is ahead of release ${plan.previous ?? '(none)'}, which serves (${migrated.map(({ title }) => title).join('; ')}).`;
+}
+
+/** @returns why what was put back is not ready, or nothing. What was warm all the time needs no waiting. */
 function awaitPrevious(
-  { plan }: Preparation,
+  plan: DeployPlan,
   context: VerifyContext,
   { facts, inputs }: Deployment,
 ): Promise<string | undefined> {
   const ran = (name: string): boolean =>
     facts.containers.some((one) => one.service === name && one.state === 'running');
-  const touched = plan.services.filter((service) => service.action !== 'keep').map((service) => service.service);
-  return waitForRestored(touched.filter(ran), facts.currentCompose, inputs.readyTimeoutSeconds, context);
+  const away = new Set([...servicesWithOutage(plan), ...plan.removed]);
+  return waitForRestored([...away].filter(ran), facts.currentCompose, inputs.readyTimeoutSeconds, context);
 }
 
 async function showEvidence(evidence: Evidence | undefined, { ports: { reporter } }: Deployment): Promise<void> {

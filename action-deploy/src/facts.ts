@@ -2,24 +2,18 @@
 import { posix } from 'node:path';
 import { hashServices } from '#shared/commands/compose';
 import { parseComposeWarnings, parseRendered, renderProject } from '#shared/commands/render';
-import {
-  isObject,
-  type JsonObject,
-  parseProject,
-  type Project,
-  readProject,
-  type Service,
-} from '#shared/compose/project';
-import { pinImages, relocateProject } from '#shared/compose/rewrite';
+import { type JsonObject, parseProject, type Project, readProject, type Service } from '#shared/compose/project';
+import { mountFolders, pinImages, relocateProject } from '#shared/compose/rewrite';
 import { parseYaml, renderYaml } from '#shared/compose/yaml';
 import { CommandError, type InputProblem, InputError, type PreflightFinding, PreflightError } from '#shared/errors';
 import { quoteValue } from '#shared/inputs/values';
 import { Secret } from '#shared/model/secret';
-import type { Ports, Session, ShippedFile } from '#shared/ports';
-import { readMember, readText } from '#shared/json';
+import type { Ports, Remote, ShippedFile } from '#shared/ports';
+import { readText } from '#shared/json';
 import type { StoreLayout } from '#shared/releases/layout';
 import { findTree, type ShippedTree } from '#shared/releases/shipped';
 import { packTar } from '#shared/releases/tar';
+import { ROUTER_MOUNT, routerFolder } from '#shared/routers/nginx';
 import { script } from '#shared/shell/render';
 import { type Inputs, parseProjectName } from './inputs';
 
@@ -110,14 +104,20 @@ export interface RenderedProject {
   readonly warnings: readonly string[];
 }
 
+/** What the server's own Compose made of the files, in a folder that is gone again. */
+export interface Rendering {
+  readonly stagingRoot: string;
+  readonly rendered: string;
+  readonly remarks: readonly string[];
+}
+
 /** @throws PreflightError with Compose's own words when it refuses the files. */
 export async function renderOnServer(
-  session: Session,
+  remote: Remote,
   source: Source,
   inputs: Inputs,
-  layout: StoreLayout,
-  ports: Pick<Ports, 'workspace' | 'runner' | 'signal'>,
-): Promise<RenderedProject> {
+  ports: Pick<Ports, 'runner' | 'signal'>,
+): Promise<Rendering> {
   const within = (path: string): string => posix.join(source.directory, path);
   const variables = { SLIPWAY_COMMIT: ports.runner.context.commit, ...inputs.variables };
   const entries = [
@@ -130,10 +130,8 @@ export async function renderOnServer(
   ];
   const hasDotEnv = entries.some((entry) => entry.path === within('.env'));
   const composeFiles = source.composeFiles.map((file) => posix.relative(source.directory, file));
-  let answer: { stagingRoot: string; rendered: string };
-  let remarks: string[];
   try {
-    const { stdout, stderr } = await session.run(
+    const { stdout, stderr } = await remote.run(
       renderProject({
         project: source.project,
         directory: source.directory,
@@ -143,20 +141,18 @@ export async function renderOnServer(
       }),
       { purpose: 'render the Compose file', signal: ports.signal },
     );
-    answer = parseRendered(stdout);
-    remarks = parseComposeWarnings(stderr).map((message) => `Docker Compose: ${message}`);
+    const remarks = parseComposeWarnings(stderr).map((message) => `Docker Compose: ${message}`);
+    return { ...parseRendered(stdout), remarks };
   } catch (error) {
     if (!(error instanceof CommandError)) throw error;
     const words = error.stderr.replaceAll(/\/\S*\/slipway\.[A-Za-z0-9]{8}\/(_\/)*/g, '').trim();
-    throw new PreflightError(session.where, [
+    throw new PreflightError(remote.where, [
       {
         message: `Docker Compose refuses the Compose file: ${words === '' ? `exit code ${error.exitCode}` : words}`,
         hint: 'Compare with `docker compose config` in the repository; variables come from the inputs env and variables.',
       },
     ]);
   }
-  const rendered = await relocate(parseProject(answer.rendered), answer.stagingRoot, source, layout, session, ports);
-  return { ...rendered, warnings: [...remarks, ...rendered.warnings] };
 }
 
 /** Names are checked by the inputs. Compose reads `\\'` as an escape between single quotes too, so a backslash needs double ones. */
@@ -168,17 +164,18 @@ function renderVariables(variables: Readonly<Record<string, string>>): string {
     .join('');
 }
 
-async function relocate(
-  project: Project,
-  stagingRoot: string,
+/** The project with its paths where they will be on the server. */
+export async function relocate(
+  { stagingRoot, rendered, remarks }: Rendering,
   source: Source,
   layout: StoreLayout,
-  session: Session,
+  remote: Remote,
   ports: Pick<Ports, 'workspace' | 'signal'>,
 ): Promise<RenderedProject> {
+  const project = parseProject(rendered);
   const trees = new Map<string, ShippedTree>();
   const mounted: MountedPath[] = [];
-  const { raw, findings } = relocateProject(project, stagingRoot, (stagedPath, isWritable) => {
+  const { raw: moved, findings } = relocateProject(project, stagingRoot, (stagedPath, isWritable) => {
     const workspacePath = posix.relative(stagingRoot, stagedPath);
     const projectPath = posix.relative(posix.join(stagingRoot, source.directory), stagedPath);
     if (projectPath === '') {
@@ -207,14 +204,15 @@ async function relocate(
     mounted.push({ path: workspacePath, onServer, isShipped: false, isWritable });
     return { path: onServer, shipped: false };
   });
+  const raw = mountRouters(moved, layout);
   const services = readProject(raw).services;
-  const judged = await judgeMounts(mounted, session, ports);
+  const judged = await judgeMounts(mounted, remote, ports);
   return {
     raw,
     services,
     trees: [...trees.values()],
     findings: [...findings, ...judgeServices(services, layout), ...judged.findings],
-    warnings: [...judged.warnings, ...warnOfServices(services)],
+    warnings: [...remarks, ...judged.warnings],
   };
 }
 
@@ -231,14 +229,14 @@ interface MountedPath {
 /** Mounts that would not be what people mean by them: Docker makes an empty folder of whatever is not there. */
 async function judgeMounts(
   mounted: readonly MountedPath[],
-  session: Session,
+  remote: Remote,
   ports: Pick<Ports, 'workspace' | 'signal'>,
 ): Promise<{ findings: PreflightFinding[]; warnings: string[] }> {
   const findings: PreflightFinding[] = [];
   const warnings: string[] = [];
   const doubtful = mounted.filter((one) => !one.isShipped || one.isWritable);
   if (doubtful.length === 0) return { findings, warnings };
-  const { stdout } = await session.run(
+  const { stdout } = await remote.run(
     script('for p; do if [ -e "$p" ]; then echo 1; else echo 0; fi; done', ...doubtful.map(({ onServer }) => onServer)),
     { purpose: 'look for mounted folders', signal: ports.signal },
   );
@@ -301,55 +299,34 @@ function judgeServices(services: readonly Service[], layout: StoreLayout): Prefl
         hint: 'Mount it read-only, or mount only what is needed.',
       });
     }
-    findings.push(...judgeExtension(service));
-    if (service.failureAction === 'continue' || service.failureAction === 'pause') {
-      findings.push({
-        message: `Service ${service.name} asks for \`failure_action: ${service.failureAction}\`, which a transaction cannot honour.`,
-        hint: 'Remove it, or say `rollback`.',
-      });
-    }
     return findings;
   });
-}
-
-/** `x-slipway`: a key that is not known would be ignored in silence, which is worse than an error. */
-function judgeExtension(service: Service): PreflightFinding[] {
-  const extension = readMember(service.raw, 'x-slipway');
-  if (extension === undefined) return [];
-  const oneShot = readMember(extension, 'one-shot');
-  const known = isObject(extension) && Object.keys(extension).every((key) => key === 'one-shot');
-  if (known && (oneShot === undefined || typeof oneShot === 'boolean')) return [];
-  return [
-    {
-      message: `Service ${service.name} has an \`x-slipway\` that cannot be read.`,
-      hint: 'Known is: `x-slipway: { one-shot: true }`.',
-    },
-  ];
 }
 
 function isAround(outer: string, inner: string): boolean {
   return outer === '/' || inner === outer || inner.startsWith(`${outer.replace(/\/+$/, '')}/`);
 }
 
-function warnOfServices(services: readonly Service[]): string[] {
-  return services.flatMap((service) => [
-    ...(service.updateOrder === 'start-first'
-      ? [
-          `Service ${service.name} asks for \`order: start-first\`; this version stops the old container before it starts the new one.`,
-        ]
-      : []),
-  ]);
+/** Routers read what Slipway writes for them in a folder of their own. */
+function mountRouters(raw: JsonObject, layout: StoreLayout): JsonObject {
+  const routers = new Set(readProject(raw).services.flatMap((service) => service.router?.service ?? []));
+  return mountFolders(
+    raw,
+    Object.fromEntries(
+      [...routers].map((router) => [router, { source: routerFolder(layout, router), target: ROUTER_MOUNT }]),
+    ),
+  );
 }
 
 /** Compose's own hash of each service of the final file. */
 export async function readHashes(
-  session: Session,
+  remote: Remote,
   raw: JsonObject,
   project: string,
   layout: StoreLayout,
   signal: AbortSignal,
 ): Promise<Record<string, string>> {
-  const { stdout } = await session.run(
+  const { stdout } = await remote.run(
     hashServices({ project, projectDirectory: layout.project }, new Secret(renderYaml(raw))),
     {
       purpose: 'compute the configuration hashes',

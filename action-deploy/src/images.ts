@@ -9,6 +9,8 @@ import type { Ports, Session } from '#shared/ports';
 import type { ContainerState } from '#shared/probes/container';
 import type { DockerFacts, LocalImage, ServerFacts } from '#shared/server/facts';
 import { isStateful } from '#shared/strategies/stateful';
+import { notePulling } from '#shared/commands/store';
+import type { Deployment } from './deployment';
 import type { Inputs } from './inputs';
 
 export interface ChosenImage {
@@ -134,6 +136,13 @@ function isPresent(image: string, images: readonly LocalImage[]): boolean {
   return images.some((local) =>
     digest === '' ? local.tags.includes(`${name}:${tag || 'latest'}`) : local.digests.includes(`${name}@${digest}`),
   );
+}
+
+/** Notes what is about to be pulled, so that whoever comes after an interruption can tell it from images of others. */
+export async function notePull(images: readonly ChosenImage[], { guardian, layout, ports }: Deployment): Promise<void> {
+  const list = images.map(({ image }) => image).filter((image) => image.includes('@sha256:'));
+  if (list.length === 0) return;
+  await guardian.run(notePulling(layout, list), { purpose: 'note what is pulled', signal: ports.signal });
 }
 
 /** Pulls what is not there yet; where the digest was not known before, it is afterwards. */

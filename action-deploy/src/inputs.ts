@@ -2,10 +2,23 @@
 import { type InputProblem, InputError } from '#shared/errors';
 import { type Credentials } from '#shared/images/credentials';
 import { readConnection } from '#shared/inputs/connection';
-import { boolean, duration, integer, parseLines, quoteValue, readValue, type Parsed } from '#shared/inputs/values';
+import {
+  boolean,
+  duration,
+  integer,
+  optional,
+  parseLines,
+  quoteValue,
+  readValue,
+  type Parsed,
+} from '#shared/inputs/values';
 import type { Host } from '#shared/model/host';
 import { Secret } from '#shared/model/secret';
 import { type Check, parseChecks } from '#shared/probes/check';
+import { parseWatchUrl, type WatchTarget } from '#shared/probes/watch-url';
+import { parseEnvironment, parseEnvironmentUrl } from '#shared/reporters/deployment-record';
+import type { Migration } from '#shared/transaction/plan';
+import { splitWords } from '#shared/shell/words';
 
 export interface Inputs {
   readonly host: Host;
@@ -24,7 +37,25 @@ export interface Inputs {
   readonly keepReleases: number;
   readonly readyTimeoutSeconds: number;
   readonly dryRun: boolean;
+  /** How long to wait for another session on the project. */
+  readonly lockWaitSeconds: number;
+  /** After so long without a word of ours the server goes back by itself. */
+  readonly leaseSeconds: number;
+  /** How long the new release must serve well, with the old one warm beside it, before it is final. */
+  readonly bakeSeconds: number;
+  readonly migrations: readonly Migration[];
+  readonly endToEnd: EndToEnd | undefined;
+  readonly watch: WatchTarget | undefined;
+  readonly maxFailedRequests: number;
+  readonly githubToken: Secret;
+  readonly environment: string;
+  readonly environmentUrl: string;
 }
+
+/** A command that must end well while the new release serves, before it is final. */
+export type EndToEnd =
+  | { readonly where: 'runner'; readonly command: string }
+  | { readonly where: 'service'; readonly service: string; readonly command: readonly string[] };
 
 /** @throws InputError with every problem. */
 export function readInputs(input: (name: string) => string): Inputs {
@@ -40,6 +71,18 @@ export function readInputs(input: (name: string) => string): Inputs {
   const keepReleases = readValue(input, problems, 'keep-releases', integer(2, 100), 5);
   const readyTimeoutSeconds = readValue(input, problems, 'timeout', duration(1, 3600), 120);
   const dryRun = readValue(input, problems, 'dry-run', boolean, false);
+  const lockWaitSeconds = readValue(input, problems, 'lock-wait', duration(0, 86_400), 600);
+  const leaseSeconds = readValue(input, problems, 'lease', duration(10, 600), 30);
+  const bakeSeconds = readValue(input, problems, 'bake-time', duration(0, 3600), 0);
+  const migrations = readValue(input, problems, 'migrate', parseMigrations, []);
+  const endToEnd = readValue(input, problems, 'e2e-command', optional(parseEndToEnd), undefined);
+  const watch = readValue(input, problems, 'watch-url', optional(parseWatchUrl), undefined);
+  const maxFailedRequests = readValue(input, problems, 'max-failed-requests', integer(0, 1_000_000), 0);
+  const [githubToken, environment, environmentUrl] = [
+    new Secret(input('github-token')),
+    input('github-token') === '' ? '' : readValue(input, problems, 'environment', parseEnvironment, ''),
+    readValue(input, problems, 'environment-url', parseEnvironmentUrl, ''),
+  ];
   if (problems.length > 0 || host === undefined) throw new InputError(problems);
   return {
     host,
@@ -55,7 +98,58 @@ export function readInputs(input: (name: string) => string): Inputs {
     keepReleases,
     readyTimeoutSeconds,
     dryRun,
+    lockWaitSeconds,
+    leaseSeconds,
+    bakeSeconds,
+    migrations,
+    endToEnd,
+    watch,
+    maxFailedRequests,
+    githubToken,
+    environment,
+    environmentUrl,
   };
+}
+
+const SERVICE = /^[a-zA-Z0-9._-]+$/;
+
+/** `service: command` a line. */
+function parseMigrations(text: string): Parsed<Migration[]> {
+  const migrations: Migration[] = [];
+  for (const line of parseLines(text)) {
+    const parsed = parseServiceCommand(line);
+    if ('problem' in parsed) return parsed;
+    migrations.push(parsed.value);
+  }
+  const twice = migrations.find(({ service }, index) => migrations.findIndex((one) => one.service === service) < index);
+  return twice === undefined
+    ? { value: migrations }
+    : { problem: `names the service ${quoteValue(twice.service)} twice: put both commands into one script.` };
+}
+
+function parseServiceCommand(line: string): Parsed<Migration> {
+  const [, service = '', rest = ''] = /^([^:\s]+)\s*:\s+(.*)$/.exec(line) ?? [];
+  if (!SERVICE.test(service) || service.startsWith('-')) {
+    return { problem: `${quoteValue(line)} is not \`service: command\`, such as \`api: npm run migrate\`.` };
+  }
+  const words = splitWords(rest);
+  if ('problem' in words) return { problem: `${quoteValue(line)}: ${words.problem}` };
+  return (words.value[0] ?? '') === ''
+    ? { problem: `${quoteValue(line)} gives no command.` }
+    : { value: { service, command: words.value } };
+}
+
+/** `runner: command`, or `service: command`. */
+function parseEndToEnd(text: string): Parsed<EndToEnd> {
+  const onRunner = /^runner\s*:\s+(\S[\s\S]*)$/.exec(text)?.[1];
+  if (onRunner !== undefined) return { value: { where: 'runner', command: onRunner } };
+  const parsed = parseServiceCommand(text);
+  if ('problem' in parsed) {
+    return {
+      problem: `${quoteValue(text)} is neither \`runner: command\` (on the runner) nor \`service: command\` (in a container of the new release).`,
+    };
+  }
+  return { value: { where: 'service', ...parsed.value } };
 }
 
 /** Stands for the project's name, which is known only once the Compose file has been read. */

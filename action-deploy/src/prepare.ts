@@ -1,5 +1,6 @@
 /** Everything that can be known before the first change: the final project, its images and hashes, and the plan. */
-import type { Project } from '#shared/compose/project';
+import { randomBytes } from 'node:crypto';
+import { type Project, readProject, type Service } from '#shared/compose/project';
 import { parseYaml } from '#shared/compose/yaml';
 import { type PreflightFinding, PreflightError } from '#shared/errors';
 import type { Json } from '#shared/json';
@@ -8,10 +9,13 @@ import type { Release } from '#shared/model/release';
 import { makeReleaseId } from '#shared/releases/layout';
 import { judgeAnonymousVolumes, judgeDefinitions, judgeOwner } from '#shared/server/hazards';
 import { judgePorts, judgeServer, judgeSharedPorts, judgeStoreSpace } from '#shared/server/preflight';
+import { chooseStrategies, type Strategy } from '#shared/strategies/choose';
+import { type DeployPlan, planDeploy } from '#shared/transaction/plan';
+import { canResolve, judgeRouter, parseRouter, readRouter } from '#shared/routers/nginx';
 import { type Deployment, warn } from './deployment';
-import { pinProject, readHashes, type RenderedProject, renderOnServer } from './facts';
+import { pinProject, readHashes, relocate, type RenderedProject, type Rendering } from './facts';
 import { type ChosenImage, chooseImages } from './images';
-import { type DeployPlan, planDeploy } from './plan';
+import type { Inputs } from './inputs';
 
 export interface Preparation {
   readonly rendered: RenderedProject;
@@ -19,20 +23,28 @@ export interface Preparation {
   readonly project: Project;
   /** Compose's own, by service. */
   readonly hashes: Readonly<Record<string, string>>;
+  readonly strategies: Readonly<Record<string, Strategy>>;
+  /** Names of routers whose nginx is not known yet: their image is not on the server. */
+  readonly unknownRouters: readonly string[];
   readonly plan: DeployPlan;
 }
 
 /** @throws PreflightError with all findings at once. */
-export async function prepare(deployment: Deployment): Promise<Preparation> {
-  const { inputs, source, session, facts, layout, ports } = deployment;
+export async function prepare(rendering: Rendering, deployment: Deployment): Promise<Preparation> {
+  const { inputs, source, session, guardian, facts, layout, ports } = deployment;
   if (facts.docker.kind !== 'ready') throw new PreflightError(session.where, judgeServer(facts));
-  const rendered = await renderOnServer(session, source, inputs, layout, ports);
-  for (const message of [...rendered.warnings, ...warnOfOverrides(deployment)]) warn(deployment, message);
+  const rendered = await relocate(rendering, source, layout, guardian, ports);
+  const chosen = chooseStrategies(readProject(rendered.raw), facts.containers);
   const { images, findings } = await chooseImages(rendered.services, inputs, facts, facts.docker, session, ports);
+  for (const message of [...rendered.warnings, ...chosen.warnings, ...warnOfOverrides(deployment)]) {
+    warn(deployment, message);
+  }
   const names = rendered.services.map((service) => service.name);
   const all: PreflightFinding[] = [
     ...rendered.findings,
+    ...chosen.findings,
     ...findings,
+    ...judgeCommands(names, inputs),
     ...judgeOwner(facts.releases, source.project, facts.path),
     ...judgePaused(deployment),
     ...judgeDefinitions(parseCurrent(deployment), rendered.raw, facts),
@@ -49,23 +61,31 @@ export async function prepare(deployment: Deployment): Promise<Preparation> {
   ];
   if (all.length > 0) throw new PreflightError(session.where, all);
   const release = makeReleaseId(ports.clock.now(), ports.runner.context.commit);
-  return planWith(images, release, rendered, deployment);
+  return planWith({ images, rendered, strategies: chosen.strategies }, release, deployment);
 }
 
 /** The same deploy with images that are known better now. */
 export async function planWith(
-  images: readonly ChosenImage[],
+  known: Pick<Preparation, 'images' | 'rendered' | 'strategies'>,
   release: string,
-  rendered: RenderedProject,
   deployment: Deployment,
 ): Promise<Preparation> {
-  const { inputs, session, facts, layout, target, ports } = deployment;
+  const { inputs, guardian, facts, layout, target, ports } = deployment;
+  const { images, rendered, strategies } = known;
   const project = pinProject(rendered, Object.fromEntries(images.map((image) => [image.service, image.image])));
-  const hashes = await readHashes(session, project.raw, target.project, layout, ports.signal);
+  const [hashes, routers] = await Promise.all([
+    readHashes(guardian, project.raw, target.project, layout, ports.signal),
+    readRouters(images, rendered.services, deployment),
+  ]);
+  if (routers.findings.length > 0) throw new PreflightError(guardian.where, routers.findings);
+  for (const message of routers.warnings) warn(deployment, message);
   const plan = planDeploy({
     project,
     hashes,
     facts,
+    strategies,
+    resolve: routers.resolve,
+    migrations: inputs.migrations,
     before: parseCurrent(deployment),
     previous: facts.current,
     released: new Set(facts.releases.flatMap((one) => Object.keys(one.services))),
@@ -78,7 +98,67 @@ export async function planWith(
     ),
   });
   for (const name of plan.unknown) warn(deployment, describeUnknown(name, deployment));
-  return { rendered, images, project, hashes, plan };
+  return { ...known, project, hashes, unknownRouters: routers.unknown, plan };
+}
+
+interface Routers {
+  /** By router service: whether its nginx resolves names while it runs. */
+  readonly resolve: Readonly<Record<string, boolean>>;
+  readonly unknown: readonly string[];
+  readonly findings: readonly PreflightFinding[];
+  readonly warnings: readonly string[];
+}
+
+/** What the routers can do, and whether they read what Slipway writes for them. */
+async function readRouters(
+  images: readonly ChosenImage[],
+  services: readonly Service[],
+  { guardian, facts, target, ports }: Deployment,
+): Promise<Routers> {
+  const names = [...new Set(services.flatMap((service) => service.router?.service ?? []))];
+  const answers = await Promise.all(
+    names.map(async (router) => {
+      const image = images.find((one) => one.service === router)?.image ?? '';
+      const before = facts.containers.find((one) => one.service === router && !one.oneoff);
+      const token = `slipway-${randomBytes(16).toString('hex')}`;
+      const { stdout } = await guardian.run(
+        readRouter(token, target.project, router, before?.image === image ? '' : image),
+        {
+          purpose: `look at the router ${router}`,
+          accept: 'any',
+          signal: ports.signal,
+        },
+      );
+      const answer = parseRouter(stdout, token);
+      const upstreams = services.filter((service) => service.router?.service === router).map(({ name }) => name);
+      // One that stays reads the file now, one that is new reads it when it starts.
+      const version =
+        before?.image === image ? answer.running.version : (answer.image.version ?? answer.running.version);
+      const found = { version, configuration: before?.image === image ? answer.running.configuration : undefined };
+      const verdict = version === undefined ? { findings: [], warnings: [] } : judgeRouter(router, found, upstreams);
+      return { router, resolve: canResolve(version), isKnown: version !== undefined, ...verdict };
+    }),
+  );
+  return {
+    resolve: Object.fromEntries(answers.map(({ router, resolve }) => [router, resolve])),
+    unknown: answers.filter(({ isKnown }) => !isKnown).map(({ router }) => router),
+    findings: answers.flatMap(({ findings }) => findings),
+    warnings: answers.flatMap(({ warnings }) => warnings),
+  };
+}
+
+/** Commands for services that are not there. */
+function judgeCommands(names: readonly string[], { migrations, endToEnd }: Inputs): PreflightFinding[] {
+  const wanted = [
+    ...migrations.map(({ service }) => ({ input: 'migrate', service })),
+    ...(endToEnd?.where === 'service' ? [{ input: 'e2e-command', service: endToEnd.service }] : []),
+  ];
+  return wanted
+    .filter(({ service }) => !names.includes(service))
+    .map(({ input, service }) => ({
+      message: `Input ${input} names ${service}, which is not a service of the Compose file.`,
+      hint: `Its services: ${names.join(', ')}.`,
+    }));
 }
 
 /** The current release's Compose file; undefined for a first deploy. */

@@ -6,9 +6,11 @@ import type { ContainerState } from '#shared/probes/container';
 import { describeOutcome, type CheckOutcome } from '#shared/probes/outcome';
 import { escapeMarkdown, formatTable } from '#shared/reporters/markdown';
 import type { StepRecord } from '#shared/transaction/execute';
-import { changedServices, type DeployPlan, type ServicePlan } from './plan';
+import { changedServices, type DeployPlan, type ServicePlan } from '#shared/transaction/plan';
+import type { DeploymentRecord } from '#shared/reporters/deployment-record';
+import type { WatchResult } from './watch';
 
-export type DeployResult = 'deployed' | 'unchanged' | 'planned' | 'reverted' | 'refused' | 'failed';
+export type DeployResult = 'deployed' | 'unchanged' | 'planned' | 'reverted' | 'refused' | 'failed' | 'unknown';
 
 /** Filled while the deploy goes on, so that a failure reports everything up to it. */
 export interface DeployReport {
@@ -27,6 +29,11 @@ export interface DeployReport {
   containers: readonly ContainerState[];
   /** Names of checks that failed before the deploy. */
   baseline: readonly string[];
+  watch?: WatchResult;
+  /** To the Compose file, so that it can be deployed without an outage. */
+  patch?: string;
+  /** On GitHub, where one is wanted. */
+  record?: DeploymentRecord;
   failure?: unknown;
 }
 
@@ -60,6 +67,8 @@ export function setOutputs(
     JSON.stringify(touched && report.plan !== undefined ? changedServices(report.plan) : []),
   );
   runner.setOutput('plan', report.plan === undefined ? '' : redact(JSON.stringify(describePlan(report.plan))));
+  const { watch } = report;
+  runner.setOutput('watch', watch === undefined ? '' : redact(JSON.stringify({ url: watch.url, ...watch.stats })));
   runner.setOutput('durations', JSON.stringify(roundAll(report.durations)));
 }
 
@@ -86,14 +95,24 @@ export function renderPlan(plan: DeployPlan, palette: Palette): string {
     .map((service) => {
       const paint = palette[ACTIONS[service.action].colour];
       const reasons = service.reasons.length === 0 ? '' : `: ${service.reasons.join(', ')}`;
-      return `${ACTIONS[service.action].sign} ${service.service.padEnd(width)}  ${paint(ACTIONS[service.action].words)}${reasons}`;
+      return `${ACTIONS[service.action].sign} ${service.service.padEnd(width)}  ${paint(describeAction(service))}${reasons}`;
     })
     .join('\n');
 }
 
+/** How it is done, and why so. */
+function describeAction({ action, strategy }: ServicePlan): string {
+  if (action !== 'replace') return ACTIONS[action].words;
+  const why = strategy.reasons.length === 0 ? '' : ` (${strategy.reasons.join(', ')})`;
+  return strategy.order === 'start-first'
+    ? `replace without an outage: start the new, then stop the old${why}`
+    : `replace: stop the old, then start the new${why}`;
+}
+
 const ACTIONS: Readonly<Record<ServicePlan['action'], { sign: string; words: string; colour: keyof Palette }>> = {
   create: { sign: '+', words: 'create', colour: 'good' },
-  replace: { sign: '~', words: 'replace (stop the old, start the new)', colour: 'change' },
+  replace: { sign: '~', words: 'replace', colour: 'change' },
+  scale: { sign: '~', words: 'scale', colour: 'change' },
   start: { sign: '~', words: 'start again', colour: 'change' },
   keep: { sign: '=', words: 'keep as it is', colour: 'quiet' },
   remove: { sign: '-', words: 'remove', colour: 'bad' },
@@ -106,6 +125,7 @@ const TITLES: Readonly<Record<DeployResult, string>> = {
   reverted: 'Failed, and put back',
   refused: 'Refused; nothing was changed',
   failed: 'FAILED; look at the server',
+  unknown: 'UNKNOWN: the server cannot be asked',
 };
 
 export function renderSummary(report: DeployReport): string {
@@ -126,12 +146,20 @@ export function renderSummary(report: DeployReport): string {
       ),
     );
   }
+  if (report.watch !== undefined) {
+    parts.push(`Watched ${escapeMarkdown(report.watch.url)}: ${escapeMarkdown(report.watch.text)}.`);
+  }
   if (report.timeline.length > 0) {
     parts.push(
       formatTable(
         ['Step', 'Seconds', ''],
         report.timeline.map((step) => [step.title, step.seconds.toFixed(1), step.ok ? 'done' : 'failed']),
       ),
+    );
+  }
+  if (report.patch !== undefined) {
+    parts.push(
+      `<details><summary>To deploy without an outage, apply this (git apply)</summary>\n\n${fence(report.patch, 'diff')}\n\n</details>`,
     );
   }
   for (const warning of report.warnings) parts.push(`> ${escapeMarkdown(warning)}`);
@@ -158,11 +186,15 @@ const MAX_FAILURE_LENGTH = 50_000;
 function renderFailure(failure: unknown): string {
   const message = failure instanceof Error ? failure.message : String(failure);
   const hint = failure instanceof SlipwayError ? failure.hint : '';
-  // Four backticks and more than any run of them inside: remote text cannot leave the block.
   const whole = [message, hint].filter((part) => part !== '').join('\n');
   const text = whole.length > MAX_FAILURE_LENGTH ? `${whole.slice(0, MAX_FAILURE_LENGTH)}\n(cut)` : whole;
-  const fence = '`'.repeat(Math.max(4, ...[...text.matchAll(/`+/g)].map(([run]) => run.length + 1)));
-  return `${fence}text\n${text}\n${fence}`;
+  return fence(text, 'text');
+}
+
+/** More backticks than any run of them inside: remote text cannot leave the block. */
+function fence(text: string, language: string): string {
+  const ticks = '`'.repeat(Math.max(4, ...[...text.matchAll(/`+/g)].map(([run]) => run.length + 1)));
+  return `${ticks}${language}\n${text}\n${ticks}`;
 }
 
 function renderServices(plan: DeployPlan, containers: readonly ContainerState[]): string {

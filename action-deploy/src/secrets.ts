@@ -21,6 +21,7 @@ export function listSecrets(inputs: Inputs): string[] {
       secrets.push(value, ...passwordsInUrl(value));
     }
   }
+  secrets.push(inputs.githubToken.reveal());
   if (inputs.credentials !== undefined) {
     const { username, password } = inputs.credentials;
     secrets.push(password.reveal(), `${username}:${password.reveal()}`);

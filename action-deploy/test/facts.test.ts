@@ -6,7 +6,15 @@ import { InputError, PreflightError } from '#shared/errors';
 import type { Runner, ShippedFile, Workspace } from '#shared/ports';
 import { layoutStore } from '#shared/releases/layout';
 import { FakeSession, type Answer } from '../../shared/test/fakes/session';
-import { pinProject, readHashes, readSource, renderOnServer, type RenderedProject, type Source } from '../src/facts';
+import {
+  pinProject,
+  readHashes,
+  readSource,
+  relocate,
+  renderOnServer,
+  type RenderedProject,
+  type Source,
+} from '../src/facts';
 import { readInputs, type Inputs } from '../src/inputs';
 
 const STAGE = '/dev/shm/slipway.abcd1234/_/_/_/_/_/_/_/_';
@@ -19,6 +27,10 @@ function inputs(over: Readonly<Record<string, string>> = {}): Inputs {
     'keep-releases': '5',
     timeout: '120',
     'dry-run': 'false',
+    'lock-wait': '10m',
+    lease: '30',
+    'bake-time': '0',
+    'max-failed-requests': '0',
     ...over,
   };
   return readInputs((name) => given[name] ?? '');
@@ -103,7 +115,7 @@ describe('readSource', () => {
   });
 });
 
-describe('renderOnServer', () => {
+describe('the project as the server renders it', () => {
   interface Scene {
     readonly files?: Readonly<Record<string, string>>;
     readonly over?: Readonly<Record<string, string>>;
@@ -129,7 +141,9 @@ describe('renderOnServer', () => {
     const all = { 'compose.yaml': 'services: {}', ...files };
     const given = inputs(over);
     const ports = { workspace: workspace(all), runner: runner(), signal: new AbortController().signal };
-    return { rendered: await renderOnServer(session, await readSource(given, ports), given, layout, ports), session };
+    const read = await readSource(given, ports);
+    const rendering = await renderOnServer(session, read, given, ports);
+    return { rendered: await relocate(rendering, read, layout, session, ports), session };
   }
 
   const unpack = async (session: FakeSession): Promise<Record<string, string>> => {
@@ -326,13 +340,32 @@ describe('renderOnServer', () => {
       { web: { build: {} } },
       'Service web has a `build` and no `image`: Slipway deploys images, and builds nothing on the server.',
     ],
-    [
-      { web: { image: 'w', deploy: { update_config: { failure_action: 'pause' } } } },
-      'Service web asks for `failure_action: pause`, which a transaction cannot honour.',
-    ],
-    [{ web: { image: 'w', 'x-slipway': { oneshot: true } } }, 'Service web has an `x-slipway` that cannot be read.'],
+    [{ '-it': { image: 'w' } }, 'Service -it has a name that `docker compose` takes for an option.'],
   ])('what cannot be deployed: %j', async (services, message) => {
     expect((await render({ services })).rendered.findings.map((finding) => finding.message)).toEqual([message]);
+  });
+
+  test('a router gets the folder that Slipway writes into, in the place of what is mounted there', async () => {
+    const { rendered } = await render({
+      files: { 'nginx/slipway/upstreams.conf': '# for development' },
+      over: { files: 'nginx' },
+      services: {
+        web: {
+          image: 'nginx:1',
+          volumes: [{ type: 'bind', source: `${STAGE}/nginx/slipway`, target: '/etc/nginx/slipway', read_only: true }],
+        },
+        api: { image: 'api:1', 'x-slipway': { router: 'web', port: 3000 } },
+        bare: { image: 'nginx:1' },
+        shop: { image: 'shop:1', 'x-slipway': { router: 'bare', port: 80 } },
+      },
+    });
+    const mountsOf = (name: string): unknown[] =>
+      (rendered.services.find((service) => service.name === name)?.mounts ?? []).map(
+        ({ type, source, target, readOnly }) => [type, source, target, readOnly],
+      );
+    expect(mountsOf('web')).toEqual([['bind', '/srv/shop/.slipway/router/web', '/etc/nginx/slipway', true]]);
+    expect(mountsOf('bare')).toEqual([['bind', '/srv/shop/.slipway/router/bare', '/etc/nginx/slipway', true]]);
+    expect([mountsOf('api'), rendered.findings]).toEqual([[], []]);
   });
 
   test("Compose's own words, without our folders", async () => {

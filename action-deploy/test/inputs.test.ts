@@ -13,6 +13,10 @@ const GOOD: Readonly<Record<string, string>> = {
   'keep-releases': '5',
   timeout: '120',
   'dry-run': 'false',
+  'lock-wait': '10m',
+  lease: '30',
+  'bake-time': '0',
+  'max-failed-requests': '0',
 };
 
 function read(over: Readonly<Record<string, string>> = {}): Inputs {
@@ -44,8 +48,17 @@ test('what is not given has its default', () => {
     keepReleases: 5,
     readyTimeoutSeconds: 120,
     dryRun: false,
+    lockWaitSeconds: 600,
+    leaseSeconds: 30,
+    bakeSeconds: 0,
+    migrations: [],
+    endToEnd: undefined,
+    watch: undefined,
+    maxFailedRequests: 0,
+    environment: '',
+    environmentUrl: '',
   });
-  expect(read().env.isEmpty).toBe(true);
+  expect([read().env.isEmpty, read().githubToken.isEmpty]).toEqual([true, true]);
 });
 
 test('everything given', () => {
@@ -63,6 +76,16 @@ test('everything given', () => {
     'keep-releases': '2',
     timeout: '5m',
     'dry-run': 'True',
+    'lock-wait': '90s',
+    lease: '1m',
+    'bake-time': '30s',
+    migrate: 'api: npm run migrate\n# the shop last\nshop:  php "artisan migrate" --force',
+    'e2e-command': 'runner: npm run e2e && echo "done"',
+    'watch-url': 'ssh+http://127.0.0.1:8080/',
+    'max-failed-requests': '3',
+    'github-token': 'ghs_TOKEN',
+    environment: 'production',
+    'environment-url': 'https://shop.example/',
   });
   expect(inputs).toMatchObject({
     composeFiles: ['deploy/compose.yaml', 'deploy/compose.prod.yaml'],
@@ -74,11 +97,24 @@ test('everything given', () => {
     keepReleases: 2,
     readyTimeoutSeconds: 300,
     dryRun: true,
+    lockWaitSeconds: 90,
+    leaseSeconds: 60,
+    bakeSeconds: 30,
+    migrations: [
+      { service: 'api', command: ['npm', 'run', 'migrate'] },
+      { service: 'shop', command: ['php', 'artisan migrate', '--force'] },
+    ],
+    endToEnd: { where: 'runner', command: 'npm run e2e && echo "done"' },
+    watch: { url: 'http://127.0.0.1:8080/', vantage: 'ssh' },
+    maxFailedRequests: 3,
+    environment: 'production',
+    environmentUrl: 'https://shop.example/',
   });
+  expect(inputs.githubToken.reveal()).toBe('ghs_TOKEN');
   expect(inputs.env.reveal()).toBe('A=1\nB="two\nlines"');
   expect(inputs.credentials).toMatchObject({ registry: 'ghcr.io', username: 'alice' });
   expect(inputs.credentials?.password.reveal()).toBe('pass word');
-  expect(JSON.stringify(inputs)).not.toMatch(/PRIVATE-KEY-TEXT|pass word|two/);
+  expect(JSON.stringify(inputs)).not.toMatch(/PRIVATE-KEY-TEXT|pass word|two|ghs_TOKEN/);
 });
 
 test.each([
@@ -117,6 +153,36 @@ test.each([
   ['timeout', '0', '`0` is not a duration such as 10, 10s, 500ms or 2m, from 1s to 1h.'],
   ['timeout', 'soon', '`soon` is not a duration such as 10, 10s, 500ms or 2m, from 1s to 1h.'],
   ['dry-run', 'yes', '`yes` is neither true nor false.'],
+  ['lock-wait', '2d', '`2d` is not a duration such as 10, 10s, 500ms or 2m, from 0s to 24h.'],
+  ['lease', '5', '`5` is not a duration such as 10, 10s, 500ms or 2m, from 10s to 10m.'],
+  ['bake-time', '2h', '`2h` is not a duration such as 10, 10s, 500ms or 2m, from 0s to 1h.'],
+  ['max-failed-requests', '-1', '`-1` is not a whole number from 0 to 1000000.'],
+  [
+    'watch-url',
+    'shop.example',
+    'is not one http or https URL: give `https://example.com/health`, or `ssh+http://127.0.0.1:8080/health` for a port of the server as it sees it itself.',
+  ],
+  ['migrate', 'npm run migrate', '`npm run migrate` is not `service: command`, such as `api: npm run migrate`.'],
+  ['migrate', '-it: sh', '`-it: sh` is not `service: command`, such as `api: npm run migrate`.'],
+  ['migrate', 'api:', '`api:` is not `service: command`, such as `api: npm run migrate`.'],
+  ['migrate', 'api: "" x', '`api: "" x` gives no command.'],
+  ['migrate', 'api: a\napi: b', 'names the service `api` twice: put both commands into one script.'],
+  ['migrate', 'api: a\nweb: "open', '`web: "open`: a quote (") is opened and never closed.'],
+  [
+    'migrate',
+    'api: a && b',
+    "`api: a && b`: it is not run by a shell, so `&` would not do what it says. Quote it, or run one yourself: `sh -c '...'`.",
+  ],
+  [
+    'e2e-command',
+    'npm test',
+    '`npm test` is neither `runner: command` (on the runner) nor `service: command` (in a container of the new release).',
+  ],
+  [
+    'e2e-command',
+    'runner:',
+    '`runner:` is neither `runner: command` (on the runner) nor `service: command` (in a container of the new release).',
+  ],
 ])('%s: %j', (input, value, message) => {
   expect(problems({ [input]: value })).toEqual([`${input}: ${message}`]);
 });
@@ -160,6 +226,16 @@ test('all problems at once', () => {
     timeout: 'x',
     'dry-run': 'x',
     'health-checks': 'nonsense',
+    'lock-wait': 'x',
+    lease: 'x',
+    'bake-time': 'x',
+    migrate: 'x',
+    'e2e-command': 'x',
+    'watch-url': 'x',
+    'max-failed-requests': 'x',
+    'github-token': 'x',
+    environment: 'a'.repeat(300),
+    'environment-url': 'x',
   });
   expect(found.map((text) => text.slice(0, text.indexOf(':')))).toEqual(
     expect.arrayContaining([
@@ -177,8 +253,35 @@ test('all problems at once', () => {
       'timeout',
       'dry-run',
       'health-checks',
+      'lock-wait',
+      'lease',
+      'bake-time',
+      'migrate',
+      'e2e-command',
+      'watch-url',
+      'max-failed-requests',
+      'environment',
+      'environment-url',
     ]) as unknown,
   );
+});
+
+test('an e2e-command in a container, and one on the runner that is a script', () => {
+  expect(read({ 'e2e-command': 'api: npm "run e2e"' }).endToEnd).toEqual({
+    where: 'service',
+    service: 'api',
+    command: ['npm', 'run e2e'],
+  });
+  expect(read({ 'e2e-command': 'runner: set -e\nnpm ci\nnpm run e2e | tee log' }).endToEnd).toEqual({
+    where: 'runner',
+    command: 'set -e\nnpm ci\nnpm run e2e | tee log',
+  });
+});
+
+test('the environment matters only where there is a token to record it with', () => {
+  const tooLong = { environment: 'a'.repeat(300) };
+  expect(problems(tooLong)).toEqual([]);
+  expect(problems({ ...tooLong, 'github-token': 'x' })).toHaveLength(1);
 });
 
 test.each([
@@ -236,10 +339,20 @@ test('garbage is a problem, never another error, and no secret is told (property
       'keep-releases': text,
       timeout: text,
       'dry-run': text,
+      'lock-wait': text,
+      lease: text,
+      'bake-time': text,
+      migrate: text,
+      'e2e-command': text,
+      'watch-url': text,
+      'max-failed-requests': text,
+      environment: text,
+      'environment-url': text,
       env: secret,
       'ssh-key': secret,
       'ssh-key-passphrase': secret,
       'registry-password': secret,
+      'github-token': secret,
     },
     { requiredKeys: [] },
   );

@@ -1,6 +1,7 @@
 import { ReleaseError } from '#shared/errors';
 import { createPalette } from '#shared/model/palette';
-import type { DeployPlan } from '../src/plan';
+import type { WatchStats } from '#shared/probes/watch-url';
+import type { DeployPlan, ServicePlan } from '#shared/transaction/plan';
 import {
   createReport,
   renderPlan,
@@ -9,6 +10,16 @@ import {
   type DeployReport,
   type DeployResult,
 } from '../src/report';
+
+const strategy: ServicePlan['strategy'] = {
+  order: 'stop-first',
+  reasons: [],
+  router: undefined,
+  groups: [2],
+  groupDelaySeconds: 0,
+  monitorSeconds: undefined,
+  replacedWith: [],
+};
 
 const plan: DeployPlan = {
   release: '20261122T110000Z-bbbbbbb',
@@ -19,6 +30,7 @@ const plan: DeployPlan = {
       action: 'replace',
       reasons: ['image', 'environment TOKEN'],
       stateful: false,
+      strategy: { ...strategy, order: 'start-first', reasons: ['behind router proxy'] },
       imageBefore: `web:1@sha256:${'a'.repeat(64)}`,
       imageAfter: `web:2@sha256:${'b'.repeat(64)}`,
       replicas: 2,
@@ -28,6 +40,7 @@ const plan: DeployPlan = {
       action: 'keep',
       reasons: [],
       stateful: true,
+      strategy,
       imageBefore: 'postgres:17',
       imageAfter: 'postgres:17',
       replicas: 1,
@@ -37,14 +50,20 @@ const plan: DeployPlan = {
       action: 'remove',
       reasons: ['no longer in the Compose file'],
       stateful: false,
+      strategy,
       imageBefore: 'old:1',
       imageAfter: undefined,
       replicas: 0,
     },
   ],
   steps: [{ kind: 'hold', id: 'prove', title: 'prove the release', gate: { gate: 'proven' }, timeoutSeconds: 1 }],
+  undo: [{ verb: 'revive', id: 'c1', restart: 'always' }],
+  finish: [{ verb: 'retire', ids: ['c1'] }],
+  retired: ['c1'],
+  before: { web: ['c1'] },
   removed: ['old'],
   unknown: [],
+  migrations: [],
 };
 
 const report = (over: Partial<DeployReport> = {}): DeployReport => ({
@@ -62,9 +81,9 @@ function outputs(one: DeployReport, redact = (text: string): string => text): Re
   return set;
 }
 
-const NAMES = ['changed-services', 'durations', 'plan', 'previous-release', 'release', 'result'];
+const NAMES = ['changed-services', 'durations', 'plan', 'previous-release', 'release', 'result', 'watch'];
 
-test.each<DeployResult>(['deployed', 'unchanged', 'planned', 'reverted', 'refused', 'failed'])(
+test.each<DeployResult>(['deployed', 'unchanged', 'planned', 'reverted', 'refused', 'failed', 'unknown'])(
   'every output is there when the result is %s',
   (result) => {
     for (const one of [report({ result, plan, durations: { total: 1.23456 } }), { ...createReport(), result }]) {
@@ -96,10 +115,67 @@ test('an output that holds a masked value would be dropped: it is redacted', () 
 
 test('the plan in the log, one line a service', () => {
   expect(renderPlan(plan, createPalette(false)).split('\n')).toEqual([
-    expect.stringMatching(/web {7}replace.*: image, environment TOKEN$/) as string,
+    expect.stringMatching(
+      /web {7}replace without an outage: start the new, then stop the old \(behind router proxy\): image, environment TOKEN$/,
+    ) as string,
     expect.stringMatching(/database {2}keep as it is$/) as string,
     expect.stringMatching(/old {7}remove: no longer in the Compose file$/) as string,
   ]);
+});
+
+test('how a service is replaced is in the plan, and that one is scaled or started', () => {
+  const line = (over: Partial<ServicePlan>): string => {
+    const [first] = plan.services;
+    if (first === undefined) throw new Error('the plan has a service');
+    return renderPlan({ ...plan, services: [{ ...first, reasons: [], strategy, ...over }] }, createPalette(false));
+  };
+  expect([
+    line({ strategy: { ...strategy, reasons: ['has the volume data', 'publishes port 80'] } }),
+    line({ strategy: { ...strategy, order: 'in-place' } }),
+    line({ action: 'scale', reasons: ['replicas 1 -> 2'] }),
+    line({ action: 'start' }),
+    line({ action: 'create' }),
+  ]).toEqual([
+    '~ web  replace: stop the old, then start the new (has the volume data, publishes port 80)',
+    '~ web  replace: stop the old, then start the new',
+    '~ web  scale: replicas 1 -> 2',
+    '~ web  start again',
+    '+ web  create',
+  ]);
+});
+
+const stats: WatchStats = {
+  seconds: 12,
+  requests: 120,
+  failures: 1,
+  longestGapSeconds: 0.3,
+  latencyMs: { p50: 2, p95: 5, max: 40 },
+  statuses: { 200: 119, 502: 1 },
+  firstFailures: [{ atSeconds: 3, tookMs: 5, reason: 'status 502' }],
+  underWay: 0,
+  cutOff: 0,
+  skipped: 0,
+  latenessMs: 1,
+};
+
+test('what a visitor saw is an output and a line of the summary', () => {
+  const watch = { url: 'https://shop.example/', text: '120 requests, 1 failed', stats };
+  expect(JSON.parse(outputs(report({ watch }))['watch'] ?? '')).toEqual({ url: watch.url, ...stats });
+  expect(outputs(report())['watch']).toBe('');
+  expect(outputs(report({ watch }), (text) => text.replaceAll('shop', '***'))['watch']).not.toContain('shop');
+  expect(renderSummary(report({ watch }))).toMatch(/^Watched .*shop.*: 120 requests, 1 failed\.$/m);
+});
+
+test.each<[string, Partial<DeployReport>, string]>([
+  ['a lost server', { result: 'unknown', release: '' }, '### UNKNOWN: the server cannot be asked'],
+  ['a way back that failed', { result: 'failed', release: '' }, '### FAILED; look at the server'],
+  ['a way back that worked', { result: 'reverted', release: 'R1' }, '### Failed, and put back'],
+])('the summary of %s says so first, and what serves', (_name, over, title) => {
+  const [first, , serving] = renderSummary(report(over)).split('\n');
+  expect(first).toContain(title);
+  expect(serving).toBe(
+    over.release === '' ? `Before this deploy, release **${plan.previous ?? ''}** served.` : 'Release **R1** serves.',
+  );
 });
 
 test('the summary of a deploy', () => {
@@ -153,6 +229,7 @@ test('nothing that comes from a server is Markdown, HTML, a mention or a link', 
       durations: { [EVIL]: 1 },
       timeline: [{ id: EVIL, title: EVIL, seconds: 1, ok: false }],
       failure: new ReleaseError(EVIL, EVIL),
+      watch: { url: EVIL, text: EVIL, stats },
     }),
   );
   // The one block that is shown as it is: its fence is longer than any inside.

@@ -19,6 +19,16 @@ function inputs(over: Partial<Inputs> = {}): Inputs {
     keepReleases: 5,
     readyTimeoutSeconds: 120,
     dryRun: false,
+    lockWaitSeconds: 600,
+    leaseSeconds: 30,
+    bakeSeconds: 0,
+    migrations: [],
+    endToEnd: undefined,
+    watch: undefined,
+    maxFailedRequests: 0,
+    githubToken: new Secret(''),
+    environment: '',
+    environmentUrl: '',
     ...over,
   };
 }
@@ -80,6 +90,10 @@ test('keys, passphrases and logins', () => {
     }),
   );
   expect(secrets).toEqual(['KEY', 'PASSPHRASE', 'TOKEN', 'alice:TOKEN']);
+});
+
+test('the token for the Deployment record', () => {
+  expect(listSecrets(inputs({ githubToken: new Secret('ghs_TOKEN') }))).toEqual(['ghs_TOKEN']);
 });
 
 test('nothing secret, nothing hidden; nothing empty is', () => {

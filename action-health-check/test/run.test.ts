@@ -65,6 +65,9 @@ function stage(
       saveState: () => undefined,
       state: () => '',
     },
+    github: () => {
+      throw new Error('no GitHub here');
+    },
     reporter: {
       palette: createPalette(false),
       hide: (value) => hidden.push(value),

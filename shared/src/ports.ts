@@ -46,6 +46,9 @@ export interface Session {
   close(): Promise<void>;
 }
 
+/** Where commands run: a session itself, or the guardian of a project on it. */
+export type Remote = Pick<Session, 'where' | 'run'>;
+
 export interface ConnectOptions {
   /** Deadline of the whole connect and login. Default 20. */
   readonly timeoutSeconds?: number;
@@ -200,6 +203,53 @@ export interface Ports {
   readonly http: Http;
   readonly connect: Connect;
   readonly workspace: Workspace;
+  readonly github: OpenGithub;
   /** Aborted when the workflow is cancelled. */
   readonly signal: AbortSignal;
 }
+
+/** A Deployment, as GitHub shows it on the page of a repository: https://docs.github.com/rest/deployments/deployments */
+export interface DeploymentRequest {
+  /** The full commit id. */
+  readonly commit: string;
+  readonly environment: string;
+  readonly task: 'deploy' | 'rollback';
+  /** At most 140 characters. */
+  readonly description: string;
+  /** Tells this Deployment from all others: by it one is found again whose creation got no answer. */
+  readonly payload: Readonly<Record<string, string>>;
+}
+
+/** https://docs.github.com/rest/deployments/statuses. Empty URLs are left out. */
+export interface DeploymentStatus {
+  readonly state: 'in_progress' | 'success' | 'failure' | 'error' | 'inactive';
+  /** At most 140 characters: GitHub refuses more. */
+  readonly description: string;
+  readonly logUrl: string;
+  readonly environmentUrl: string;
+}
+
+/** Why GitHub has not done something. Full sentences, without the token. */
+export interface GithubProblem {
+  readonly message: string;
+  readonly hint: string;
+  /** It may work later: no answer, a fault of GitHub's, a rate limit. */
+  readonly transient: boolean;
+}
+
+export type GithubAnswer<T> =
+  { readonly ok: true; readonly value: T } | { readonly ok: false; readonly problem: GithubProblem };
+
+/**
+ * The Deployments of the repository that the workflow runs for. A record of the deploy and no part of it: nothing rejects,
+ * and each call, with what it tries again, ends within `limitSeconds` (default 10).
+ */
+export interface GithubDeployments {
+  /** @returns the Deployment's id. An earlier attempt that got no answer is not repeated if it worked. */
+  create(request: DeploymentRequest, limitSeconds?: number): Promise<GithubAnswer<number>>;
+  /** The Deployment that `create` made of this request, from another process for example. */
+  find(request: DeploymentRequest, limitSeconds?: number): Promise<GithubAnswer<number | undefined>>;
+  setStatus(deployment: number, status: DeploymentStatus, limitSeconds?: number): Promise<GithubAnswer<undefined>>;
+}
+
+export type OpenGithub = (token: Secret) => GithubDeployments;

@@ -1,6 +1,7 @@
 /** The composition root: builds the ports, catches once, sets the exit code. */
 import { createReporter, createRunner, failRun } from './adapters/actions-runner';
 import { systemClock } from './adapters/clock';
+import { openGithub } from './adapters/github';
 import { createHttp } from './adapters/http-client';
 import { openLocal } from './adapters/local-session';
 import { connectSsh } from './adapters/ssh-session';
@@ -31,6 +32,7 @@ export async function start(run: (ports: Ports) => Promise<void>): Promise<void>
       http: createHttp(),
       connect: (host, options = {}) =>
         host.kind === 'local' ? openLocal(options, redact) : connectSsh(host, options, redact),
+      github: (token) => openGithub(token, process.env),
       workspace: openWorkspace(runner.context.workspace),
       signal: cancel.signal,
     });

@@ -21,6 +21,7 @@ import {
   publishImage,
   removeCheckouts,
   restorable,
+  running,
   sandboxInfo,
   serverState,
   startSandbox,
@@ -192,7 +193,7 @@ describe('the example application', () => {
     for (const service of ['db', 'cache', 'api']) expect(idsOf(after, service)).toEqual(idsOf(before, service));
     expect(idsOf(after, 'web')).not.toEqual(idsOf(before, 'web'));
     const modes = await onServer(
-      `cd /home/deploy/apps/shop/.slipway && find files -type f -printf '%m\\n' | sort -u; find . ! -path './files/*' -type f -printf '%m\\n' | sort -u`,
+      `cd /home/deploy/apps/shop/.slipway && find files router -type f -printf '%m\\n' | sort -u; find . ! -path './files/*' ! -path './router/*' -type f -printf '%m\\n' | sort -u`,
     );
     expect(modes.trim().split('\n')).toEqual(['644', '600']);
   });
@@ -236,7 +237,7 @@ describe('the example application', () => {
     expect(planOf(run)['db']).toMatchObject({ action: 'replace', reasons: ['image'] });
     expect(idsOf(after, 'db')).not.toEqual(idsOf(before, 'db'));
     expect(after.volumes).toEqual(before.volumes);
-    expect(await onServer('docker inspect --format \'{{index .Config.Labels "moved"}}\' shop-db-1')).toBe('yes\n');
+    expect(await onServer(`docker inspect --format '{{index .Config.Labels "moved"}}' ${running('db')}`)).toBe('yes\n');
     expect(await get(8080, '/api/notes')).toMatch(/^[[{]/);
     expect(asked).not.toMatch(/^unreachable/);
   });
@@ -307,7 +308,9 @@ describe('services and releases', () => {
     });
     expect(await get(8080)).toBe('v2');
     expect(await get(8080, '/setting')).toBe('two words-quick=1');
-    const environment = await onServer('docker exec parts-app-1 sh -c \'printf %s\\\\n "$FROM_FILE" "$IN_DOT_ENV"\'');
+    const environment = await onServer(
+      `docker exec ${running('app')} sh -c 'printf %s\\\\n "$FROM_FILE" "$IN_DOT_ENV"'`,
+    );
     expect(environment).toBe('in a file\n$literal "quoted"\n');
     const before = await serverState();
     await asDeploy('cd apps/parts && docker compose up -d');
@@ -402,7 +405,7 @@ describe('a project that ran before', () => {
   });
 });
 
-describe('registry, lock and health checks', () => {
+describe('registry and health checks', () => {
   let checkout: Checkout;
   const compose = (image: string, more: object = {}): string =>
     JSON.stringify({ name: 'web', services: { app: { image, ports: ['8080:3000'], ...more } } });
@@ -434,45 +437,6 @@ describe('registry, lock and health checks', () => {
     await asDeploy('rm -r .docker');
   });
 
-  test('of two deploys at once, the second is told who is at work, and waits for it', async () => {
-    await checkout.write({
-      'compose.yaml': compose(appImage('v3'), { deploy: { update_config: { monitor: '4s' } } }),
-    });
-    let begun = (): void => undefined;
-    const started = new Promise<void>((resolve) => (begun = resolve));
-    let firstLive = Infinity;
-    const first = mustDeploy(
-      checkout,
-      {},
-      {
-        onEntry: (entry) => {
-          if (entry.text.startsWith('- prove')) begun();
-          if (entry.text.includes(' is live on ')) firstLive = performance.now();
-        },
-      },
-    );
-    await Promise.race([started, first]);
-    let secondActed = 0;
-    const other = await projectFiles({ 'compose.yaml': compose(appImage('v4')) });
-    const second = await mustDeploy(
-      other,
-      {},
-      {
-        github: { triggering_actor: 'hubot', run_id: '77' },
-        onEntry: (entry) => {
-          if (entry.text.startsWith('- replace')) secondActed = performance.now();
-        },
-      },
-    );
-    expect(second.log).toMatch(
-      /^Waiting for another session on this project: deploy by octocat https:\/\/github\.com\/octocat\/hello-world\/actions\/runs\/4242424242 since \d{4}-\d\d-\d\dT[\d:.]+Z$/m,
-    );
-    expect((await first).outputs['result']).toBe('deployed');
-    expect(secondActed).toBeGreaterThan(firstLive);
-    expect(second.outputs['previous-release']).toBe((await first).outputs['release']);
-    expect(await get(8080)).toBe('v4');
-  });
-
   test('health checks from the runner and through the login; the summary tells their verdicts', async () => {
     await checkout.write({ 'compose.yaml': compose(appImage('v2')) });
     const run = await mustDeploy(checkout, {
@@ -481,7 +445,7 @@ describe('registry, lock and health checks', () => {
         'ssh+http://127.0.0.1:8080/ 200',
         'tcp://127.0.0.1:8080 via:ssh',
         'container:app health:healthy',
-        'command: docker exec web-app-1 test -e /tmp/healthy',
+        `command: docker exec "${running('app')}" test -e /tmp/healthy`,
       ].join('\n'),
     });
     expect(run.outputs['result']).toBe('deployed');

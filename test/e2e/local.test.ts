@@ -261,7 +261,7 @@ test('a release that does not become healthy is put back', async () => {
   expect(run.outputs).toMatchObject({ result: 'reverted', release: second.outputs['release'] });
   expect(await get(8080)).toBe('v2');
   expect(run.annotations.filter((annotation) => annotation.type === 'error').map(({ message }) => message)).toEqual([
-    expect.stringMatching(/hello-world-app-1 is unhealthy/),
+    expect.stringMatching(/hello-world-app-3 is unhealthy/),
   ]);
 });
 
@@ -307,7 +307,7 @@ describe('action-health-check', () => {
       'ssh+tcp://127.0.0.1:22',
     ]);
     expect(reasonsOf(run)).toEqual({
-      'container:app': ['hello-world-app-1 is running, healthy'],
+      'container:app': ['hello-world-app-2 is running, healthy'],
       'command: test "$(id -un)" = deploy && test "$PWD" = "$HOME"': ['exit code 0'],
       'http://127.0.0.1:8080/': ['status 200 in N ms', 'status 200 in N ms'],
       'tcp://127.0.0.1:22': ['connected in N ms'],

@@ -14,7 +14,10 @@ import { gzipSync } from 'node:zlib';
 import { pack } from 'tar-stream';
 import { type ActionRequest, type ActionRun, runAction } from './harness/index.ts';
 
-process.env['SLIPWAY_SANDBOX'] ??= 'e2e';
+// Two workers of jest have a server each.
+const base = (process.env['SLIPWAY_SANDBOX_BASE'] ??= process.env['SLIPWAY_SANDBOX'] ?? 'e2e');
+const worker = Number(process.env['JEST_WORKER_ID'] ?? 1);
+process.env['SLIPWAY_SANDBOX'] = worker > 1 ? `${base}${worker}` : base;
 
 export interface SandboxServer {
   readonly name: string;
@@ -48,6 +51,7 @@ interface Sandbox {
   up(options: { readonly servers: number }): Promise<SandboxInfo>;
   execute(name: string, argv: readonly string[], options?: { readonly input?: string }): Promise<Executed>;
   reset(name: string): Promise<void>;
+  reboot(name: string): Promise<void>;
   cut(name: string): Promise<void>;
   join(name: string): Promise<void>;
   fill(name: string, options: { readonly leave: string }): Promise<void>;
@@ -96,6 +100,7 @@ export async function freshServer(): Promise<SandboxServer> {
   return server;
 }
 
+export const rebootServer = async (): Promise<void> => sandbox.reboot(theServer().name);
 export const cutLink = async (): Promise<void> => sandbox.cut(theServer().name);
 export const joinLink = async (): Promise<void> => sandbox.join(theServer().name);
 export const fillDisk = async (leave: string): Promise<void> => sandbox.fill(theServer().name, { leave });
@@ -175,7 +180,20 @@ const digestOf = (content: string | Uint8Array): string =>
  * @param target `name:tag`; a name without a slash is also what Docker Hub's mirror has under it.
  * @returns the digest
  */
-export async function publishImage(
+export function publishImage(
+  base: string,
+  target: string,
+  changes: { readonly env?: readonly string[] } & Readonly<Record<string, unknown>>,
+): Promise<string> {
+  // One after the other: the registry loses a blob when two uploads of it meet.
+  const published = publishing.then(() => publishNow(base, target, changes));
+  publishing = published.catch(() => undefined);
+  return published;
+}
+
+let publishing: Promise<unknown> = Promise.resolve();
+
+async function publishNow(
   base: string,
   target: string,
   changes: { readonly env?: readonly string[] } & Readonly<Record<string, unknown>>,
@@ -252,10 +270,14 @@ process.on('SIGTERM', () => process.exit(0));
 console.log('application ' + env.RELEASE_ID + ' starts');
 if (env.TEST_SAY) console.log(env.TEST_SAY);
 if (env.TEST_CRASH_AFTER_SECONDS) setTimeout(() => { console.error('fatal: going down on purpose'); process.exit(3); }, env.TEST_CRASH_AFTER_SECONDS * 1000);
+let broken = false;
+if (env.TEST_BREAK_AFTER_SECONDS) setTimeout(() => { broken = true; }, env.TEST_BREAK_AFTER_SECONDS * 1000);
 require('http').createServer((request, response) => {
   if (request.url === '/config') return response.end(fs.existsSync('/config/site.conf') ? fs.readFileSync('/config/site.conf') : 'none');
   if (request.url === '/setting') return response.end(String(env.SETTING));
-  if (request.url === '/broken') { response.statusCode = 500; return response.end('broken'); }
+  if (request.url === '/slow') return void setTimeout(() => response.end(env.RELEASE_ID), 2000);
+  if (request.url === '/host') return response.end(require('os').hostname());
+  if (request.url === '/broken' || broken) { response.statusCode = 500; return response.end('broken'); }
   response.end(env.RELEASE_ID);
 }).listen(3000, () => {
   if (env.TEST_MEMORY_MB) { const taken = []; for (let i = 0; i < env.TEST_MEMORY_MB; i++) taken.push(Buffer.alloc(1048576, 1)); }
@@ -268,8 +290,9 @@ const SECOND = 1_000_000_000;
 export async function publishApp(release: string, env: readonly string[] = []): Promise<string> {
   return publishImage('node:24', `app:${release}`, {
     env: [`RELEASE_ID=${release}`, ...env],
-    Entrypoint: ['node', '-e', APPLICATION],
-    Cmd: null,
+    // No entry point: a migration's command is then what runs.
+    Entrypoint: null,
+    Cmd: ['node', '-e', APPLICATION],
     Labels: { release },
     Healthcheck: {
       Test: ['CMD-SHELL', 'test -e /tmp/healthy || { echo not healthy on purpose; exit 1; }'],
@@ -418,7 +441,10 @@ export interface ServerState {
   readonly volumes: readonly string[];
   /** Id and every tag and digest. */
   readonly images: readonly string[];
-  /** Of the home: mode, owner, name, target of a link, hash of the content. The note in `lock` says who came last: without it. */
+  /**
+   * Of the home: mode, owner, name, target of a link, hash of the content. Without what the notes say (`lock`, `session`, `step`,
+   * `running`: who came last, and what ran then), and without the log of the last way back.
+   */
   readonly files: readonly string[];
 }
 
@@ -436,8 +462,9 @@ ids=$(docker image ls -aq --no-trunc | sort -u)
 [ -z "$ids" ] || docker image inspect --format '{{.Id}} {{json .RepoTags}} {{json .RepoDigests}}' $ids
 section files
 cd /home
-find . -printf '%M %u:%g %p %l\\n'
-find . -type f ! -path '*/.slipway/lock' ! -path '*/.slipway/session' -exec sha256sum {} +`;
+find . ! -path '*/.slipway/undo.log' -printf '%M %u:%g %p %l\\n'
+find . -type f ! -path './*/.slipway-locks/*' ! -path '*/.slipway/lock' ! -path '*/.slipway/session' ! -path '*/.slipway/step' \\
+  ! -path '*/.slipway/running' ! -path '*/.slipway/undo.log' -exec sha256sum {} +`;
 
 export async function serverState(): Promise<ServerState> {
   const sections: Record<string, string[]> = {};
@@ -457,6 +484,10 @@ export async function serverState(): Promise<ServerState> {
     files: (sections['files'] ?? []).sort(),
   };
 }
+
+/** For a shell on the server: the id of a service's running container. Each new one has a new name. */
+export const running = (service: string): string =>
+  `$(docker ps -q --filter label=com.docker.compose.service=${service} --filter label=com.docker.compose.oneoff=False)`;
 
 /** Ids of a service's containers, oldest name first. */
 export function idsOf(state: ServerState, service: string): string[] {

@@ -320,7 +320,7 @@ describe('a deploy that fails', () => {
 
   test('killed in the middle: neither the post step nor what is left tells anything', async () => {
     await checkout.write({ 'compose.yaml': compose(appImage('unhealthy'), { healthcheck: { start_period: '60s' } }) });
-    const watched = await watch(inputs(), { killAfter: /^- wait until / });
+    const watched = await watch(inputs(), { killAfter: /^- start app/ });
     expect(watched.run.post?.outcome).toBe('success');
     await expectNoLeak(watched);
   });

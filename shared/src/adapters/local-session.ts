@@ -22,7 +22,7 @@ import {
   stdinOf,
   timedOut,
   tooMuchOutput,
-} from './command-output';
+} from '../shell/command-output';
 import { inBrackets } from './foreign-error';
 import { interruption } from './interruption';
 

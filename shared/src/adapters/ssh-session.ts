@@ -33,7 +33,7 @@ import {
   stdinOf,
   timedOut,
   tooMuchOutput,
-} from './command-output';
+} from '../shell/command-output';
 import { field, inBrackets, messageOf } from './foreign-error';
 import { interruption, type Interruption } from './interruption';
 import {
@@ -559,16 +559,21 @@ class SshSession implements Session {
   async close(): Promise<void> {
     this.#isClosing = true;
     if (this.#socket.closed) return;
-    const closed = new Promise<void>((resolve) => {
+    // All that was written is on its way then; the server's own farewell would cost a round trip.
+    const sent = new Promise<void>((resolve) => {
+      this.#socket.once('finish', resolve);
       this.#socket.once('close', () => {
         resolve();
       });
     });
     this.#client.end();
-    // A server that does not answer is not waited for.
+    this.#socket.end();
+    // A server that takes nothing any more is not waited for.
     const timer = setTimeout(() => this.#socket.destroy(), 2000);
-    await closed;
+    await sent;
     clearTimeout(timer);
+    this.#socket.unref();
+    setTimeout(() => this.#socket.destroy(), 2000).unref();
   }
 }
 

@@ -1,6 +1,7 @@
 /** What Slipway asks of `docker compose`: pure. One project name and one project directory for every release. */
 import type { Command } from '../model/command';
 import type { Secret } from '../model/secret';
+import type { StoreLayout } from '../releases/layout';
 import { script } from '../shell/render';
 
 export interface ComposeTarget {
@@ -26,61 +27,207 @@ function composeWords(target: ComposeTarget, file: string, ...words: readonly st
   ];
 }
 
-/** How long a service that others wait for may take until it is healthy, before they are started all the same. */
-const AWAIT_SECONDS = 60;
+/** `$1` is the project. Prints the ids of a service's containers; and those that are not in a list with commas. */
+const REPLICAS = `project=$1
+shift
+replicas() {
+  docker ps -aq --no-trunc --filter "label=com.docker.compose.project=$project" --filter "label=com.docker.compose.service=$1" --filter label=com.docker.compose.oneoff=False
+}
+added() {
+  all=$(replicas "$1") || return
+  for id in $all; do case ",$2," in *",$id,"*) ;; *) printf '%s\n' "$id" ;; esac; done
+}
+`;
 
 /**
- * Creates or recreates these services, then starts them in this order. Images are there already and pinned, so nothing is
- * pulled or built.
+ * Sets `kept` to a `--scale` for each of some services that has containers. Measured with Compose 2.26: `create` scales what a
+ * service depends on back to what the file says, and while old and new are side by side there, that would remove one of them.
+ */
+const KEPT_SCALES = `kept=
+keep_scales() {
+  counts=$(docker ps -a --filter "label=com.docker.compose.project=$project" --filter label=com.docker.compose.oneoff=False --format '{{.Label "com.docker.compose.service"}}' | sort | uniq -c) || return
+  while read -r number name; do
+    case ",$1," in *",$name,"*) [ -z "$name" ] || kept="$kept --scale $name=$number" ;; esac
+  done <<END
+$counts
+END
+}
+`;
+
+/**
+ * Recreates these services in their place, then starts them in this order. Images are there already and pinned, so nothing
+ * is pulled or built.
  *
  * Not by `up`, for two reasons that were measured with Compose 2.26 and 2.40. `up` starts every ended one-shot service
  * again that one of these depends on: a migration of the old release would run on the way back. And `up --no-deps` strips
  * `depends_on` before it hashes the configuration, so that the next plain `docker compose up -d` would recreate what runs.
  *
- * @param awaited those of them for which the next ones wait until they are healthy
+ * @param others names of all services that these depend on, and so on (Compose takes no others): those with containers keep them, whatever
+ *   their number. None that these
+ *   depend on may have old and new replicas side by side: Compose would recreate the old ones.
  */
-export function startServices(
+export function replaceServices(
   target: ComposeTarget,
   file: string,
   services: readonly string[],
-  awaited: readonly string[] = [],
+  others: readonly string[],
 ): Command {
   return script(
     `set -f
-project=$1 limit=$2 count=$3
-shift 3
-services= awaited=' '
+${REPLICAS}${KEPT_SCALES}keep_scales "$1" || exit
+count=$2
+shift 2
+services=
 while [ "$count" -gt 0 ]; do services="$services $1"; shift; count=$((count - 1)); done
-count=$1
-shift
-while [ "$count" -gt 0 ]; do awaited="$awaited$1 "; shift; count=$((count - 1)); done
-"$@" $services || exit
-for s in $services; do
-  ids=$(docker ps -aq --filter "label=com.docker.compose.project=$project" --filter "label=com.docker.compose.service=$s" --filter label=com.docker.compose.oneoff=False) || exit
-  [ -n "$ids" ] || continue
-  echo "starting $s"
-  docker start $ids >/dev/null || exit
-  case $awaited in *" $s "*) ;; *) continue ;; esac
-  left=$limit
-  while [ "$left" -gt 0 ]; do
-    unready=$(docker inspect --format '{{if .State.Health}}{{.State.Health.Status}}{{end}}' $ids | grep -v '^healthy$' | grep -c .)
-    [ "$unready" != 0 ] || break
-    sleep 1
-    left=$((left - 1))
-  done
+"$@" $kept $services || exit
+for service in $services; do
+  ids=$(replicas "$service") || exit
+  [ -z "$ids" ] || docker start $ids >/dev/null || exit
 done`,
     target.project,
-    String(AWAIT_SECONDS),
+    others.filter((name) => !services.includes(name)).join(','),
     String(services.length),
     ...services,
-    String(awaited.length),
-    ...awaited,
     ...composeWords(target, file, 'create', '--no-build', '--pull', 'never'),
   );
 }
 
-export function stopServices(target: ComposeTarget, file: string, services: readonly string[]): Command {
-  return { words: composeWords(target, file, 'stop', ...services) };
+/** New replicas of a service beside those that are there. */
+export interface Addition {
+  readonly service: string;
+  /** How many. */
+  readonly adding: number;
+  /** Ids of all its containers that are there before. */
+  readonly before: readonly string[];
+}
+
+const listIds = (ids: readonly string[]): string => (ids.length === 0 ? '-' : ids.join(','));
+
+/**
+ * Creates replicas beside those that are there, as `up --no-recreate --scale` does, and starts none. They get no restart
+ * policy yet: a server that boots half-way must not start them. (One that was only created is not started by the daemon's
+ * start either, whatever its policy says: measured with Docker 26.1, so there is no moment in between.)
+ *
+ * @param others names of all services that these depend on, and so on (Compose takes no others): those with containers keep them, whatever
+ *   their number.
+ */
+export function createReplicas(
+  target: ComposeTarget,
+  file: string,
+  additions: readonly Addition[],
+  others: readonly string[],
+): Command {
+  return script(
+    `set -f
+${REPLICAS}${KEPT_SCALES}keep_scales "$1" || exit
+count=$2
+shift 2
+plan= scales= names=
+while [ "$count" -gt 0 ]; do
+  plan="$plan $1:$2:$3" names="$names $1"
+  there=$(replicas "$1" | grep -c .)
+  scales="$scales --scale $1=$((there + $2))"
+  shift 3
+  count=$((count - 1))
+done
+"$@" $kept $scales $names || exit
+for one in $plan; do
+  service=\${one%%:*} one=\${one#*:}
+  new=$(added "$service" "\${one#*:}") || exit
+  [ "$(printf '%s' "$new" | grep -c .)" = "\${one%%:*}" ] || { echo "docker compose made other replicas of $service than it was asked for" >&2; exit 70; }
+  docker update --restart=no $new >/dev/null || exit
+done`,
+    target.project,
+    others.filter((name) => additions.every(({ service }) => service !== name)).join(','),
+    String(additions.length),
+    ...additions.flatMap(({ service, adding, before }) => [service, String(adding), listIds(before)]),
+    ...composeWords(target, file, 'create', '--no-build', '--pull', 'never', '--no-recreate'),
+  );
+}
+
+/** A group of new replicas that is started at once: `update_config.parallelism`. */
+export interface Start extends Pick<Addition, 'service' | 'before'> {
+  readonly count: number;
+}
+
+/**
+ * Starts some of what {@link createReplicas} has created and that has not been started yet.
+ *
+ * @param delaySeconds to wait before.
+ */
+export function startReplicas(target: ComposeTarget, starts: readonly Start[], delaySeconds: number): Command {
+  return script(
+    `set -f
+${REPLICAS}sleep "$1"
+shift
+waiting=" $(docker ps -aq --no-trunc --filter status=created --filter "label=com.docker.compose.project=$project" | tr '\\n' ' ')"
+group=
+while [ "$#" -gt 0 ]; do
+  new=$(added "$1" "$2") || exit
+  left=$3
+  shift 3
+  for id in $new; do
+    [ "$left" -gt 0 ] || break
+    case $waiting in *" $id "*) group="$group $id" left=$((left - 1)) ;; esac
+  done
+done
+[ -z "$group" ] || docker start $group >/dev/null`,
+    target.project,
+    String(delaySeconds),
+    ...starts.flatMap(({ service, before, count }) => [service, listIds(before), String(count)]),
+  );
+}
+
+/** A container that is stopped while its successor starts. */
+export interface Stopped {
+  readonly id: string;
+  /** As `docker update --restart` takes it. */
+  readonly restart: string;
+}
+
+/**
+ * Stops containers by the time each has asked for. Until the commit they are what a boot brings back: one that was stopped
+ * by hand comes back only with the policy `always` (measured).
+ */
+export function stopContainers(layout: Pick<StoreLayout, 'store'>, containers: readonly Stopped[]): Command {
+  const lasting = containers.filter(({ restart }) => restart === 'always' || restart === 'unless-stopped');
+  return script(
+    `store=$1 lasting=$2
+shift 2
+printf '%s\n' "$@" >"$store/stopping" && { sync "$store/stopping" || :; } || exit
+[ -z "$lasting" ] || docker update --restart=always $lasting >/dev/null || exit
+docker stop "$@" >/dev/null`,
+    layout.store,
+    lasting.map(({ id }) => id).join(' '),
+    ...containers.map(({ id }) => id),
+  );
+}
+
+export function startContainers(ids: readonly string[]): Command {
+  return { words: ['docker', 'start', ...ids] };
+}
+
+/** Runs a command in a new container of a service, as \`docker compose run\` does, to its end. */
+export function runOnce(
+  target: ComposeTarget,
+  file: string,
+  run: { readonly service: string; readonly name: string; readonly command: readonly string[] },
+): Command {
+  return {
+    words: composeWords(
+      target,
+      file,
+      'run',
+      '--rm',
+      '--no-deps',
+      '--no-TTY',
+      '--quiet-pull',
+      '--name',
+      run.name,
+      run.service,
+      ...run.command,
+    ),
+  };
 }
 
 /** The configuration hash of each service of a rendered file given on standard input: lines `service hash`. */

@@ -10,6 +10,27 @@ export interface Section {
  * Defines the sh function `section NAME PROGRAM ARGUMENT...`, for scripts that are given the token as `$1`. Standard output
  * goes straight through; standard error follows it, so that a warning cannot end up inside JSON.
  */
+/**
+ * Defines `beside NAME PROGRAM ARGUMENT...`, a `section` that runs beside the others, and `tell_all`, which prints them when
+ * all have ended: `docker` takes longer to start than to answer. Where there is no folder in memory they run one by one.
+ */
+export const SECTIONS_BESIDE = `answers=
+for base in "\${XDG_RUNTIME_DIR:-}" /dev/shm; do
+  [ -d "$base" ] && [ -w "$base" ] && answers=$(mktemp -d "$base/slipway.XXXXXXXX" 2>/dev/null) && break
+done
+trap '[ -z "$answers" ] || rm -rf "$answers"' EXIT
+trap 'exit 129' HUP INT TERM PIPE
+beside() {
+  if [ -z "$answers" ]; then section "$@"; return; fi
+  { exec 3>&1; section "$@"; } >"$answers/$1" &
+}
+tell_all() {
+  wait
+  [ -n "$answers" ] || return 0
+  for answer in "$answers"/*; do [ ! -e "$answer" ] || cat "$answer" || exit; done
+}
+`;
+
 export const SECTION_FUNCTION = `token=$1
 exec 3>&1
 section() {

@@ -1,9 +1,9 @@
 /** The read-only questions to the server, all in one round trip: pure. */
 import type { Command } from '../model/command';
 import { script } from '../shell/render';
-import { SECTION_FUNCTION } from './sections';
+import { SECTION_FUNCTION, SECTIONS_BESIDE } from './sections';
 
-const QUESTIONS = `${SECTION_FUNCTION}
+const QUESTIONS = `${SECTION_FUNCTION}${SECTIONS_BESIDE}
 project=$3
 case $2 in /*) path=$2 ;; *) path=$HOME/$2 ;; esac
 store=$path/.slipway
@@ -18,6 +18,10 @@ folder() {
   for f in compose.override.yaml compose.override.yml docker-compose.override.yaml docker-compose.override.yml; do
     [ ! -e "$path/$f" ] || echo "override $f"
   done
+}
+root_space() {
+  root=$(docker info --format '{{.DockerRootDir}}')
+  space "$(nearest "\${root:-/var/lib/docker}")"
 }
 space() { df -Pk "$1" && df -Pi "$1"; }
 containers() {
@@ -37,7 +41,7 @@ volumes() { docker volume ls --filter "label=com.docker.compose.project=$project
 images() {
   ids=$(docker image ls -aq --no-trunc | sort -u) || return
   [ -n "$ids" ] || return 0
-  docker image inspect --format '{"Id":{{json .Id}},"RepoTags":{{json .RepoTags}},"RepoDigests":{{json .RepoDigests}},"Size":{{json .Size}},"Layers":{{json .RootFS.Layers}}}' $ids
+  docker image inspect --format '{"Id":{{json .ID}},"RepoTags":{{json .RepoTags}},"RepoDigests":{{json .RepoDigests}},"Size":{{json .Size}},"Layers":{{json .RootFS.Layers}}}' $ids
 }
 listening() { cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | awk '$4 == "0A" { print $2 }'; }
 releases() {
@@ -47,6 +51,7 @@ releases() {
 files() { [ ! -d "$store/files" ] || ls "$store/files"; }
 current() { [ ! -e "$store/current" ] || readlink "$store/current"; }
 rendered() { [ ! -e "$store/current" ] || cat "$store/current/compose.yaml"; }
+pulling() { [ ! -e "$store/pulling" ] || cat "$store/pulling"; }
 journal() { [ ! -e "$store/journal" ] || cat "$store/journal"; }
 format=$4
 section account account
@@ -57,25 +62,32 @@ section releases releases
 section files files
 section rendered rendered
 section journal journal
+section pulling pulling
 if command -v docker >/dev/null; then
-  section docker docker info --format '{{json .}}'
-  section containers containers
-  section published published
-  section networks networks
-  section volumes volumes
-  section images images
-  root=$(docker info --format '{{.DockerRootDir}}' 2>/dev/null)
-  section root-space space "$(nearest "\${root:-/var/lib/docker}")"
+  beside docker docker info --format '{{json .}}'
+  beside containers containers
+  beside published published
+  beside networks networks
+  beside volumes volumes
+  beside images images
+  beside root-space root_space
 fi
+tell_all
 section space space "$(nearest "$path")"
 section listening listening
 `;
 
 /** What is asked of every container. Only what is needed: `docker inspect` as a whole prints the environment, which holds secrets. */
 export const CONTAINER_FORMAT =
-  '{"Id":{{json .Id}},"Name":{{json .Name}},"Image":{{json .Image}},"RestartCount":{{json .RestartCount}},' +
-  '"State":{{json .State}},"Mounts":{{json .Mounts}},' +
-  '"Config":{"Image":{{json .Config.Image}},"Labels":{{json .Config.Labels}}}}';
+  '{"Id":{{json .ID}},"Name":{{json .Name}},"Image":{{json .Image}},"RestartCount":{{json .RestartCount}},' +
+  '"State":{{json .State}},"Mounts":{{json .Mounts}},"RestartPolicy":{{json .HostConfig.RestartPolicy}},' +
+  // `null` stands before the first comma. A template has no other way to put commas between.
+  '"Networks":[null{{range $name, $network := .NetworkSettings.Networks}},' +
+  '{"Name":{{json $name}},"IPAddress":{{json $network.IPAddress}}}{{end}}],' +
+  '"Config":{"Image":{{json .Config.Image}},"Labels":{{json .Config.Labels}},"StopTimeout":{{json .Config.StopTimeout}},' +
+  // Not its words, which can hold a password.
+  '"Healthcheck":{{with .Config.Healthcheck}}{"Interval":{{json .Interval}},"Timeout":{{json .Timeout}},' +
+  '"StartPeriod":{{json .StartPeriod}},"Retries":{{json .Retries}}}{{else}}null{{end}}}}';
 
 /**
  * @param token random, not guessable by what the server prints.

@@ -18,12 +18,59 @@ export interface PublishedPort {
 
 export type DependencyCondition = 'service_started' | 'service_healthy' | 'service_completed_successfully';
 
+export interface Dependency {
+  readonly condition: DependencyCondition;
+  /** The dependent is replaced when this one is. Compose itself says so of shared namespaces and `volumes_from`. */
+  readonly restart: boolean;
+  /** False: the dependent does without it where the project has none. */
+  readonly required: boolean;
+}
+
+/** `deploy.update_config` or `deploy.rollback_config`; undefined is what the file does not say, or says in a way that cannot be read. */
+export interface PaceConfig {
+  /** Replicas at a time; 0 for all at once. */
+  readonly parallelism: number | undefined;
+  readonly delaySeconds: number | undefined;
+  readonly monitorSeconds: number | undefined;
+  /** Empty where not said; `start-first` and `stop-first` are what Compose accepts. */
+  readonly order: string;
+  /** Empty where not said. Compose accepts every word. */
+  readonly failureAction: string;
+  readonly maxFailureRatio: number | undefined;
+}
+
+/** `x-slipway: { router: web, port: 3000 }`. */
+export interface RouterLink {
+  /** Service of the router. */
+  readonly service: string;
+  /** Port of the container, from `port` or the only one of `expose`; undefined where neither gives one. */
+  readonly port: number | undefined;
+}
+
 export interface Service {
   readonly name: string;
   /** Empty where there is only a `build`. */
   readonly image: string;
   readonly hasBuild: boolean;
   readonly dependsOn: Readonly<Record<string, DependencyCondition>>;
+  /** The same by name, with what else the file says of them. */
+  readonly dependencies: Readonly<Record<string, Dependency>>;
+  /** What moves its traffic; undefined where nothing does. */
+  readonly router: RouterLink | undefined;
+  /** Empty where Compose chooses it. */
+  readonly containerName: string;
+  /** `host`, `none`, `service:web` and the like; empty for networks of the project. */
+  readonly networkMode: string;
+  /** Names of `networks` as the file calls them; empty with a `networkMode`. */
+  readonly networks: readonly string[];
+  /** Services in whose containers this one lives: namespaces (`network_mode: service:x`, `pid`, `ipc`) and `volumes_from`. */
+  readonly joins: readonly string[];
+  /** What Compose makes of it, as `docker update --restart` takes it: `no`, `always`, `unless-stopped`, `on-failure[:N]`. */
+  readonly restartPolicy: string;
+  readonly updateConfig: PaceConfig | undefined;
+  readonly rollbackConfig: PaceConfig | undefined;
+  /** Publishes a fixed port of the server, which only one container can have. */
+  readonly hasHostPort: boolean;
   readonly mounts: readonly Mount[];
   readonly ports: readonly PublishedPort[];
   readonly replicas: number;
@@ -82,6 +129,16 @@ export function readProject(raw: JsonObject): Project {
       image: readText(service, 'image'),
       hasBuild: readMember(service, 'build') !== undefined,
       dependsOn: readDependencies(service),
+      dependencies: readDependencyFlags(service),
+      router: readRouter(service),
+      containerName: readText(service, 'container_name'),
+      networkMode: readText(service, 'network_mode'),
+      networks: readNetworks(service),
+      joins: readJoins(service),
+      restartPolicy: readRestartPolicy(service),
+      updateConfig: readPace(service, 'update_config'),
+      rollbackConfig: readPace(service, 'rollback_config'),
+      hasHostPort: readList(service, 'ports').some((port) => readPort(port).length > 0),
       mounts: readList(service, 'volumes').map((mount) => ({
         type: readText(mount, 'type'),
         source: readText(mount, 'source'),
@@ -116,6 +173,89 @@ function readDependencies(service: Json): Record<string, DependencyCondition> {
       ];
     }),
   );
+}
+
+function readDependencyFlags(service: Json): Record<string, Dependency> {
+  return Object.fromEntries(
+    Object.entries(readDependencies(service)).map(([name, condition]) => {
+      const how = readMember(readMember(service, 'depends_on'), name);
+      return [
+        name,
+        { condition, restart: readMember(how, 'restart') === true, required: readMember(how, 'required') !== false },
+      ];
+    }),
+  );
+}
+
+function readRouter(service: Json): RouterLink | undefined {
+  const extension = readMember(service, 'x-slipway');
+  const router = readText(extension, 'router');
+  if (router === '') return undefined;
+  const port = readMember(extension, 'port');
+  return { service: router, port: port === undefined ? readOnlyExposed(service) : asPort(port) };
+}
+
+/** `expose` is rendered as texts: `3000`, `3000/tcp`, `4000-4002`, `53/udp` (measured with Compose 2.26). */
+function readOnlyExposed(service: Json): number | undefined {
+  const exposed = readList(service, 'expose');
+  const [only] = exposed;
+  if (exposed.length !== 1 || (typeof only !== 'string' && typeof only !== 'number')) return undefined;
+  const digits = /^(\d{1,5})(?:\/tcp)?$/.exec(String(only))?.[1];
+  return digits === undefined ? undefined : asPort(Number(digits));
+}
+
+function asPort(value: Json): number | undefined {
+  return typeof value === 'number' && Number.isInteger(value) && value >= 1 && value <= 65_535 ? value : undefined;
+}
+
+function readNetworks(service: Json): string[] {
+  if (readText(service, 'network_mode') !== '') return [];
+  const networks = readMember(service, 'networks');
+  if (isObject(networks)) return Object.keys(networks);
+  const names = readList(service, 'networks').filter((name) => typeof name === 'string');
+  return names.length > 0 ? names : ['default'];
+}
+
+function readJoins(service: Json): string[] {
+  const modes = ['network_mode', 'pid', 'ipc'].map((key) => readText(service, key));
+  const volumes = readList(service, 'volumes_from').map((from) => (typeof from === 'string' ? from : ''));
+  return [
+    ...new Set([
+      ...modes.flatMap((mode) => /^service:(.+)$/.exec(mode)?.[1] ?? []),
+      ...volumes
+        .filter((from) => from !== '' && !from.startsWith('container:'))
+        .map((from) => from.split(':')[0] ?? ''),
+    ]),
+  ];
+}
+
+/**
+ * `deploy.restart_policy` wins over `restart`, also when it is empty; `any` and `none` become `always` and `no`, other words
+ * are passed on; the number behind the colon is 0 where it is none (measured with Compose 2.26 and Engine 26.1).
+ */
+function readRestartPolicy(service: Json): string {
+  const policy = readMember(readMember(service, 'deploy'), 'restart_policy');
+  const [word = '', digits = ''] = isObject(policy)
+    ? [readText(policy, 'condition'), String(readNumber(policy, 'max_attempts'))]
+    : readText(service, 'restart').split(':');
+  const name = word === 'any' ? 'always' : word === 'none' || word === '' ? 'no' : word;
+  const attempts = /^\d+$/.test(digits) ? Number(digits) : 0;
+  return name === 'on-failure' && attempts > 0 ? `on-failure:${attempts}` : name;
+}
+
+function readPace(service: Json, key: 'update_config' | 'rollback_config'): PaceConfig | undefined {
+  const config = readMember(readMember(service, 'deploy'), key);
+  if (!isObject(config)) return undefined;
+  const count = readMember(config, 'parallelism');
+  const ratio = readMember(config, 'max_failure_ratio');
+  return {
+    parallelism: typeof count === 'number' && Number.isInteger(count) && count >= 0 ? count : undefined,
+    delaySeconds: parseGoDuration(readText(config, 'delay')),
+    monitorSeconds: parseGoDuration(readText(config, 'monitor')),
+    order: readText(config, 'order'),
+    failureAction: readText(config, 'failure_action'),
+    maxFailureRatio: typeof ratio === 'number' ? ratio : undefined,
+  };
 }
 
 function readReplicas(service: Json): number {

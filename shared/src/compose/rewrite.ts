@@ -21,7 +21,8 @@ const NOT_RELEASED = new Set(['build', 'profiles', 'env_file', 'develop']);
 /**
  * Points mounts, configs and secrets from the staging folder to their final places, and drops what a release must not
  * have: `build` (a release runs the image), `profiles` (what was chosen is what is in the release), `env_file` (already in
- * `environment`) and `develop`.
+ * `environment`), `develop`, and dependencies that are not in the release (`required: false` on a service of another profile:
+ * Compose 2.26 renders them, and then refuses what it has rendered).
  */
 export function relocateProject(project: Project, stagingRoot: string, relocate: Relocate): RewriteResult {
   const findings: PreflightFinding[] = [];
@@ -40,7 +41,11 @@ export function relocateProject(project: Project, stagingRoot: string, relocate:
     return { ...mount, source, ...(shipped ? { read_only: true } : {}) };
   };
   const services = mapValues(readMember(project.raw, 'services'), (service) => {
-    const rest = Object.fromEntries(Object.entries(service).filter(([key]) => !NOT_RELEASED.has(key)));
+    const rest = Object.fromEntries(
+      Object.entries(service)
+        .filter(([key]) => !NOT_RELEASED.has(key))
+        .map(([key, value]) => [key, key === 'depends_on' ? keepPresent(value, project) : value]),
+    );
     const volumes = rest['volumes'];
     if (!Array.isArray(volumes)) return rest;
     return {
@@ -70,6 +75,12 @@ export function relocateProject(project: Project, stagingRoot: string, relocate:
     }
   }
   return { raw, findings };
+}
+
+function keepPresent(dependencies: Json, { services }: Project): Json {
+  if (!isObject(dependencies)) return dependencies;
+  const names = new Set(services.map((service) => service.name));
+  return Object.fromEntries(Object.entries(dependencies).filter(([name]) => names.has(name)));
 }
 
 /** Measured with Compose 2.26 and 2.40: the rendered file keeps the variable's name only, and `up` would need its value again. */
@@ -104,6 +115,22 @@ export function pinImages(raw: JsonObject, images: Readonly<Record<string, strin
       ...service,
       image: images[name] ?? readText(service, 'image'),
     })),
+  };
+}
+
+/** Services with a folder of the server mounted read-only, in the place of what they mount there themselves. */
+export function mountFolders(
+  raw: JsonObject,
+  mounts: Readonly<Record<string, { readonly source: string; readonly target: string }>>,
+): JsonObject {
+  return {
+    ...raw,
+    services: mapValues(readMember(raw, 'services'), (service, name) => {
+      const mount = mounts[name];
+      if (mount === undefined) return service;
+      const others = readList(service, 'volumes').filter((one) => readText(one, 'target') !== mount.target);
+      return { ...service, volumes: [...others, { type: 'bind', ...mount, read_only: true }] };
+    }),
   };
 }
 

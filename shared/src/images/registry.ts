@@ -97,10 +97,21 @@ export async function resolveImage(reference: ImageReference, options: ResolveOp
     : [];
   const endpoints = endpointsOf(reference.registry, options.daemon, addresses);
   const before: string[] = [];
+  // A registry that need not be encrypted is tried both ways at once; a login never goes over the open one before that is
+  // known to be the only one.
+  const [, open] = endpoints;
+  const isOpenToAll = credentialsFor(reference.registry, options.credentials) === undefined;
+  const ahead =
+    open?.url.startsWith('http:') === true && !open.mirror && isOpenToAll
+      ? resolveAt(open, reference, options)
+      : undefined;
+  ahead?.catch(() => undefined);
   for (const [index, endpoint] of endpoints.entries()) {
     const last = index === endpoints.length - 1;
     try {
-      const resolution = await resolveAt(endpoint, reference, options);
+      const resolution = await (endpoint === open && ahead !== undefined
+        ? ahead
+        : resolveAt(endpoint, reference, options));
       if (resolution.kind === 'resolved' || !endpoint.mirror) return resolution;
       before.push(resolution.message);
     } catch (error) {

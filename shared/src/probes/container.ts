@@ -53,6 +53,29 @@ export interface ContainerState {
   /** Made by `docker compose run`, so not a replica. */
   readonly oneoff: boolean;
   readonly mounts: readonly ContainerMount[];
+  /** Process id on the server; 0 if it does not run. */
+  readonly pid?: number;
+  /** `no`, `always`, `unless-stopped`, `on-failure` or `on-failure:5`, as `docker update --restart` takes it. Not in a watch's lines. */
+  readonly restartPolicy?: string;
+  /** `stop_grace_period`, where one is set. */
+  readonly stopTimeoutSeconds?: number;
+  /** Not in a watch's lines. */
+  readonly networks?: readonly ContainerNetwork[];
+  /** As set; 0 stands for Docker's default. Not in a watch's lines, nor where there is no health check. */
+  readonly healthcheck?: HealthcheckTimes;
+}
+
+export interface ContainerNetwork {
+  readonly name: string;
+  /** IPv4; empty while the container does not run. Changes with every start. */
+  readonly address: string;
+}
+
+export interface HealthcheckTimes {
+  readonly intervalSeconds: number;
+  readonly timeoutSeconds: number;
+  readonly startPeriodSeconds: number;
+  readonly retries: number;
 }
 
 /** A container that goes away between the two questions makes `inspect` fail: ask again, at most five times. */
@@ -89,6 +112,40 @@ export function parseContainers(inspectJson: string): ContainerState[] {
   return readList(parsed).map(parseContainer);
 }
 
+/** One line of `watchContainers`. */
+export type WatchLine =
+  | { readonly kind: 'containers'; readonly containers: readonly ContainerState[] }
+  /** Docker has told of no change since. */
+  | { readonly kind: 'same' }
+  | { readonly kind: 'probe'; readonly probe: ProbeResult };
+
+/** How a container's own health command ended, when the watch ran it. */
+export interface ProbeResult {
+  readonly containerId: string;
+  /** Of the run that was asked: a container that has restarted since must prove itself anew. */
+  readonly startedAt: string;
+  /** The exit code; `timeout` if it took longer than the health check allows. */
+  readonly result: number | 'timeout';
+}
+
+const PROBE_LINE = /^probe ([0-9a-f]+) (\S+) (\d{1,3}|timeout)$/;
+
+/**
+ * Reads what `watchContainers` prints, line by line.
+ *
+ * @returns undefined for a line that is none of its own.
+ * @throws SyntaxError for a `containers` line whose JSON cannot be read: that is not "no containers".
+ */
+export function parseWatchLine(line: string): WatchLine | undefined {
+  if (line === 'same') return { kind: 'same' };
+  if (line.startsWith('containers ')) {
+    return { kind: 'containers', containers: parseContainers(line.slice('containers '.length)) };
+  }
+  const [, containerId, startedAt, result] = PROBE_LINE.exec(line) ?? [];
+  if (containerId === undefined || startedAt === undefined) return undefined;
+  return { kind: 'probe', probe: { containerId, startedAt, result: result === 'timeout' ? result : Number(result) } };
+}
+
 function parseContainer(container: Json): ContainerState {
   const state = readMember(container, 'State');
   const label = (name: string): string => readText(container, 'Config', 'Labels', `com.docker.compose.${name}`);
@@ -118,6 +175,37 @@ function parseContainer(container: Json): ContainerState {
       name: readText(mount, 'Name'),
       destination: readText(mount, 'Destination'),
     })),
+    ...parseSettings(container),
+  };
+}
+
+/** What only {@link CONTAINER_FORMAT} asks for. What was not asked is undefined, not "none". */
+function parseSettings(container: Json): Partial<ContainerState> {
+  const pid = readMember(readMember(container, 'State'), 'Pid');
+  const policy = readText(container, 'RestartPolicy', 'Name');
+  const retries = readNumber(container, 'RestartPolicy', 'MaximumRetryCount');
+  const stopTimeout = readMember(readMember(container, 'Config'), 'StopTimeout');
+  const networks = readMember(container, 'Networks');
+  const check = readMember(readMember(container, 'Config'), 'Healthcheck');
+  const seconds = (name: string): number => readNumber(check, name) / 1e9;
+  return {
+    ...(typeof pid === 'number' && { pid }),
+    ...(policy !== '' && { restartPolicy: policy === 'on-failure' && retries > 0 ? `${policy}:${retries}` : policy }),
+    ...(typeof stopTimeout === 'number' && { stopTimeoutSeconds: stopTimeout }),
+    ...(Array.isArray(networks) && {
+      networks: readList(networks)
+        .filter((network) => network !== null)
+        .map((network) => ({ name: readText(network, 'Name'), address: readText(network, 'IPAddress') })),
+    }),
+    ...(typeof check === 'object' &&
+      check !== null && {
+        healthcheck: {
+          intervalSeconds: seconds('Interval'),
+          timeoutSeconds: seconds('Timeout'),
+          startPeriodSeconds: seconds('StartPeriod'),
+          retries: readNumber(check, 'Retries'),
+        },
+      }),
   };
 }
 

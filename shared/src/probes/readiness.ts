@@ -1,5 +1,5 @@
 /** Whether what a deploy started is ready, and whether it stays so: pure, over a series of looks at the containers. */
-import { type ContainerState, lastExitCode, times } from './container';
+import { type ContainerState, lastExitCode, type ProbeResult, times } from './container';
 
 export interface ReadinessTarget {
   readonly service: string;
@@ -8,13 +8,23 @@ export interface ReadinessTarget {
   readonly oneShot: boolean;
   /** How long a container without a health check must run before it counts as ready. */
   readonly stableSeconds: number;
+  /**
+   * How long each container must stay good after it has become ready: `update_config.monitor`. Default 0. Where there is no health
+   * check, to be ready is nothing but to have run for a while, so that the time counts once: the longer of this and `stableSeconds`.
+   */
+  readonly monitorSeconds?: number;
+  /** Ids of containers that do not count: of the old release, which runs beside the new one. */
+  readonly ignoring?: ReadonlySet<string>;
 }
 
 /** What earlier looks found, by container id. */
 interface Sighting {
+  /** Since when it has run without a stop. */
   readonly sinceMs: number;
   readonly restartCount: number;
   readonly startedAt: string;
+  /** When it was ready first, and what it was then. */
+  readonly ready?: { readonly sinceMs: number; readonly container: ContainerState };
 }
 
 export type Sightings = ReadonlyMap<string, Sighting>;
@@ -30,21 +40,44 @@ export type Readiness =
       readonly containers: readonly ContainerState[];
     };
 
+/** How the containers' own health commands ended last, by container id. */
+export type Probes = ReadonlyMap<string, ProbeResult>;
+
+/** @returns the same with one more result. One that passed stays, unless the container has been started again since. */
+export function recordProbe(probes: Probes, probe: ProbeResult): Probes {
+  const before = probes.get(probe.containerId);
+  if (before?.result === 0 && before.startedAt === probe.startedAt) return probes;
+  return new Map(probes).set(probe.containerId, probe);
+}
+
 /** A first start that fails because its database is not there yet is common in Compose files; a third one is a crash loop. */
 const MAX_RESTARTS = 2;
 
-/** @param nowMs of the same monotonic clock for all looks: the server's clock may be off. */
+/**
+ * @param nowMs of the same monotonic clock for all looks: the server's clock may be off.
+ * @param probes of the health commands that were run beside Docker's own. One that passed makes a container healthy that Docker still
+ *   calls `starting`; one that failed does nothing. That a container is unhealthy is for Docker to say, after its retries.
+ */
 export function judgeReadiness(
   targets: readonly ReadinessTarget[],
   containers: readonly ContainerState[],
   sightings: Sightings,
   nowMs: number,
+  probes: Probes = new Map(),
 ): Readiness {
   const next = new Map<string, Sighting>();
   const reasons: string[] = [];
   for (const target of targets) {
-    const replicas = containers.filter((container) => container.service === target.service && !container.oneoff);
+    const replicas = containers
+      .filter((container) => isReplica(container, target))
+      .map((container) => foresee(container, probes.get(container.id)));
     const broken = replicas.find((container) => findFault(container, target) !== undefined);
+    if (target.monitorSeconds !== undefined && target.monitorSeconds > 0) {
+      const wereReady = [...sightings.values()].flatMap(({ ready }) => (ready === undefined ? [] : [ready.container]));
+      // It says more than the fault: that the container had been ready.
+      const decline = findDecline(wereReady, replicas, [target]);
+      if (decline !== undefined) return { kind: 'failed', ...decline };
+    }
     if (broken !== undefined) {
       return { kind: 'failed', service: target.service, reason: findFault(broken, target) ?? '', containers: [broken] };
     }
@@ -52,18 +85,33 @@ export function judgeReadiness(
       reasons.push(`${target.service}: ${replicas.length} of ${target.replicas} replicas exist`);
     }
     for (const container of replicas) {
-      const seen = sightings.get(container.id);
-      const same = seen?.restartCount === container.restartCount && seen.startedAt === container.startedAt;
-      const sighting =
-        same && container.state === 'running'
-          ? seen
-          : { sinceMs: nowMs, restartCount: container.restartCount, startedAt: container.startedAt };
-      next.set(container.id, sighting);
-      const reason = describeWait(container, target, (nowMs - sighting.sinceMs) / 1000);
+      const sighting = sight(container, sightings.get(container.id), nowMs);
+      const wait = describeWait(container, target, (nowMs - sighting.sinceMs) / 1000, probes.get(container.id));
+      const ready = wait === undefined ? (sighting.ready ?? { sinceMs: nowMs, container }) : undefined;
+      next.set(container.id, ready === undefined ? sighting : { ...sighting, ready });
+      const reason = wait ?? describeMonitoring(container, target, sighting.sinceMs, ready?.sinceMs ?? nowMs, nowMs);
       if (reason !== undefined) reasons.push(reason);
     }
   }
   return reasons.length === 0 ? { kind: 'ready' } : { kind: 'waiting', reasons, sightings: next };
+}
+
+function isReplica(container: ContainerState, target: ReadinessTarget): boolean {
+  return container.service === target.service && !container.oneoff && target.ignoring?.has(container.id) !== true;
+}
+
+/** What Docker will say of it at its own next look, as far as its health command has said so already. */
+export function foresee(container: ContainerState, probe: ProbeResult | undefined): ContainerState {
+  const hasPassed = probe?.result === 0 && probe.startedAt === container.startedAt;
+  return hasPassed && container.health === 'starting' ? { ...container, health: 'healthy' } : container;
+}
+
+function sight(container: ContainerState, seen: Sighting | undefined, nowMs: number): Sighting {
+  const { restartCount, startedAt } = container;
+  const same = seen?.restartCount === restartCount && seen.startedAt === startedAt;
+  // A one-shot service is ready when it no longer runs.
+  if (same && (container.state === 'running' || seen.ready !== undefined)) return seen;
+  return { sinceMs: nowMs, restartCount, startedAt };
 }
 
 function findFault(container: ContainerState, target: ReadinessTarget): string | undefined {
@@ -86,7 +134,12 @@ function findFault(container: ContainerState, target: ReadinessTarget): string |
   }
 }
 
-function describeWait(container: ContainerState, target: ReadinessTarget, runningSeconds: number): string | undefined {
+function describeWait(
+  container: ContainerState,
+  target: ReadinessTarget,
+  runningSeconds: number,
+  probe: ProbeResult | undefined,
+): string | undefined {
   const { name } = container;
   if (target.oneShot) return container.state === 'exited' ? undefined : `${name} has not ended yet`;
   if (container.state !== 'running') return `${name} is ${container.state}`;
@@ -94,7 +147,7 @@ function describeWait(container: ContainerState, target: ReadinessTarget, runnin
     case 'healthy':
       return undefined;
     case 'starting':
-      return `${name} is starting`;
+      return `${name} is starting${probe?.startedAt === container.startedAt ? describeProbe(probe) : ''}`;
     case 'unhealthy':
       return `${name} is unhealthy`;
     case 'none':
@@ -104,6 +157,27 @@ function describeWait(container: ContainerState, target: ReadinessTarget, runnin
   }
 }
 
+function describeProbe({ result }: ProbeResult): string {
+  return result === 'timeout'
+    ? ' (its health command takes longer than its time limit)'
+    : ` (its health command ends with ${result})`;
+}
+
+function describeMonitoring(
+  container: ContainerState,
+  target: ReadinessTarget,
+  runningSinceMs: number,
+  readySinceMs: number,
+  nowMs: number,
+): string | undefined {
+  const { monitorSeconds = 0 } = target;
+  if (target.oneShot) return undefined;
+  const sinceMs = container.health === 'none' ? runningSinceMs : readySinceMs;
+  return nowMs - sinceMs >= monitorSeconds * 1000
+    ? undefined
+    : `${container.name} is ready: watching it for ${monitorSeconds} s`;
+}
+
 /** What became worse since the containers were ready; empty when nothing did. */
 export function findDecline(
   ready: readonly ContainerState[],
@@ -111,7 +185,7 @@ export function findDecline(
   targets: readonly ReadinessTarget[],
 ): { readonly service: string; readonly reason: string; readonly containers: readonly ContainerState[] } | undefined {
   for (const target of targets) {
-    for (const before of ready.filter((container) => container.service === target.service && !container.oneoff)) {
+    for (const before of ready.filter((container) => isReplica(container, target))) {
       const after = now.find((container) => container.id === before.id);
       const fail = (reason: string): { service: string; reason: string; containers: ContainerState[] } => ({
         service: target.service,

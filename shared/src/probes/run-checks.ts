@@ -10,7 +10,7 @@ import {
   listVantages,
   type Vantage,
 } from './check-model';
-import { inspectContainers, judgeService, parseContainers } from './container';
+import { type ContainerState, inspectContainers, judgeService, parseContainers } from './container';
 import { attemptEndpoint } from './endpoint';
 import { attemptHttp } from './http';
 import { type CheckResult, pollCheck } from './poll';
@@ -22,6 +22,8 @@ export interface CheckPorts {
   readonly signal?: AbortSignal | undefined;
   /** Needed for checks via ssh: the session, or why there is none. Then those checks fail with it, and the others are made all the same. */
   readonly session?: Session | SlipwayError | undefined;
+  /** What a check of a service is to see of its project's containers. A deploy knows more of them than Docker says. */
+  readonly view?: ((containers: readonly ContainerState[]) => readonly ContainerState[]) | undefined;
   /** Called as each check ends. */
   readonly onResult?: (result: CheckResult) => void;
 }
@@ -68,7 +70,7 @@ export async function runChecks(checks: readonly Check[], ports: CheckPorts): Pr
 
 /** One check from one vantage. @throws CancelledError */
 export async function runCheck(check: Check, vantage: Vantage, ports: CheckPorts): Promise<CheckResult> {
-  const { http, clock, signal, session } = ports;
+  const { http, clock, signal, session, view } = ports;
   if (vantage === 'ssh' && (session === undefined || session instanceof SlipwayError)) {
     const lastVerdict =
       session === undefined
@@ -88,7 +90,7 @@ export async function runCheck(check: Check, vantage: Vantage, ports: CheckPorts
       case 'tls':
         return attemptEndpoint(check, timeoutSeconds, environment);
       case 'container':
-        return server === undefined ? failed(ONLY_SSH) : attemptContainer(check, timeoutSeconds, server, signal);
+        return server === undefined ? failed(ONLY_SSH) : attemptContainer(check, timeoutSeconds, server, signal, view);
       case 'command':
         return server === undefined ? failed(ONLY_SSH) : attemptCommand(check, timeoutSeconds, server, signal);
     }
@@ -106,6 +108,7 @@ async function attemptContainer(
   timeoutSeconds: number,
   session: Session,
   signal: AbortSignal | undefined,
+  view: CheckPorts['view'] = (containers) => containers,
 ): Promise<Verdict> {
   const { exitCode, stdout, stderr } = await session.run(inspectContainers(check.project), {
     timeoutSeconds,
@@ -115,7 +118,7 @@ async function attemptContainer(
   });
   if (exitCode !== 0) return failed(`Docker could not be asked (exit code ${exitCode})`, excerptEnd(stderr));
   try {
-    return judgeService(check.service, check.project, parseContainers(stdout), check);
+    return judgeService(check.service, check.project, view(parseContainers(stdout)), check);
   } catch (error) {
     if (!(error instanceof SyntaxError)) throw error;
     return failed(error.message);

@@ -80,6 +80,8 @@ export interface ServerFacts {
   /** The current release's Compose file; secret. Empty without one. */
   readonly currentCompose: string;
   readonly storedFiles: readonly string[];
+  /** Images that an interrupted deploy was pulling, by name and digest. */
+  readonly pulling: readonly string[];
   /** A journal of an unfinished transaction; empty without one. */
   readonly journal: string;
 }
@@ -123,6 +125,7 @@ export function parseServerFacts(output: string, token: string): ServerFacts {
     current: current === '' ? undefined : current.split('/').at(-1),
     currentCompose: section('rendered').stdout,
     storedFiles: lines('files'),
+    pulling: lines('pulling'),
     journal: section('journal').stdout.trim(),
   };
 }

@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { readServer } from '../commands/server';
 import { ServerAnswerError } from '../errors';
-import type { Session } from '../ports';
+import type { Remote } from '../ports';
 import { parseServerFacts, type ServerFacts } from './facts';
 
 /**
@@ -11,13 +11,13 @@ import { parseServerFacts, type ServerFacts } from './facts';
  * @throws ServerAnswerError when the answer is cut off or cannot be read: it is never taken for "nothing there".
  */
 export async function readServerFacts(
-  session: Session,
+  remote: Remote,
   path: string,
   project: string,
   signal?: AbortSignal,
 ): Promise<ServerFacts> {
   const token = `slipway-${randomBytes(16).toString('hex')}`;
-  const { stdout } = await session.run(readServer(token, path, project), {
+  const { stdout } = await remote.run(readServer(token, path, project), {
     purpose: 'look at the server',
     ...(signal === undefined ? {} : { signal }),
   });
@@ -26,7 +26,7 @@ export async function readServerFacts(
   } catch (cause) {
     if (!(cause instanceof SyntaxError)) throw cause;
     throw new ServerAnswerError(
-      `${session.where} gave no answer that can be trusted: ${cause.message}.`,
+      `${remote.where} gave no answer that can be trusted: ${cause.message}.`,
       'Nothing was changed. Run this again; if it stays so, look at `docker ps -a` and `docker info` on the server.',
       { cause },
     );

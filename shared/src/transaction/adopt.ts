@@ -5,7 +5,7 @@ import { parseProject, type Project } from '../compose/project';
 import { renderYaml } from '../compose/yaml';
 import { CommandError, PreflightError } from '../errors';
 import type { Release } from '../model/release';
-import type { Clock, Session } from '../ports';
+import type { Clock, Remote } from '../ports';
 import { makeReleaseId, type StoreLayout } from '../releases/layout';
 import { packTar } from '../releases/tar';
 import type { ServerFacts } from '../server/facts';
@@ -25,11 +25,11 @@ export async function adoptProject(
   project: string,
   facts: ServerFacts,
   layout: StoreLayout,
-  session: Session,
+  remote: Remote,
   clock: Clock,
   signal: AbortSignal,
 ): Promise<ServerFacts> {
-  const running = await renderWhatRuns(project, layout, session, signal);
+  const running = await renderWhatRuns(project, layout, remote, signal);
   const release: Release = {
     id: makeReleaseId(clock.now(), '', 'adopted'),
     project,
@@ -58,25 +58,25 @@ export async function adoptProject(
     { path: `releases/${release.id}/env`, content: '' },
     { path: `releases/${release.id}/release.json`, content: JSON.stringify(release) },
   ]);
-  await session.run(storeRelease(layout, release.id, tar), {
+  await remote.run(storeRelease(layout, release.id, tar), {
     purpose: 'record the running project as a release',
     signal,
   });
-  await session.run(adoptCurrent(layout, release.id), { purpose: 'make that record the current release', signal });
+  await remote.run(adoptCurrent(layout, release.id), { purpose: 'make that record the current release', signal });
   return { ...facts, current: release.id, currentCompose: compose, releases: [...facts.releases, release] };
 }
 
 async function renderWhatRuns(
   project: string,
   layout: StoreLayout,
-  session: Session,
+  remote: Remote,
   signal: AbortSignal,
 ): Promise<Project> {
   const refuse = (message: string, hint: string): PreflightError =>
-    new PreflightError(session.where, [{ message, hint }]);
+    new PreflightError(remote.where, [{ message, hint }]);
   let answer: string;
   try {
-    const { stdout } = await session.run(renderRunning(project), {
+    const { stdout } = await remote.run(renderRunning(project), {
       purpose: 'read the Compose files of the running project',
       signal,
     });

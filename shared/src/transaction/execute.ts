@@ -1,13 +1,13 @@
-/** Carries a plan out as a transaction: journal first, then the steps, and on any failure everything back in reverse. */
+/** Carries a plan out as a transaction: the guardian on the server does the work, and the way back if there must be one. */
 import type { ComposeTarget } from '../commands/compose';
-import { closeJournal, guardStep, LOCK_LOST, pointCurrent, withdrawCurrent, writeJournal } from '../commands/store';
-import { describeUndo, renderUndo } from '../commands/undo';
-import { CancelledError, CommandError, LockLostError, TimeoutError } from '../errors';
-import type { Command } from '../model/command';
-import type { HoldStep, Step } from '../model/step';
-import type { Clock, Reporter, RunOptions, Session } from '../ports';
-import { type Journal, planUndo, renderJournal } from '../releases/journal';
+import { CancelledError, ConnectError, type ReleaseError, SlipwayError } from '../errors';
+import type { Guardian } from '../guardian/client';
+import { renderJournal } from '../guardian/journal';
+import type { FinishVerb, HoldStep, RouteStep, Step, UndoVerb } from '../model/step';
+import type { Clock, Reporter } from '../ports';
+import type { ContainerState } from '../probes/container';
 import type { StoreLayout } from '../releases/layout';
+import { renderUpstreams, stageUpstreams } from '../routers/nginx';
 
 export interface StepRecord {
   readonly id: string;
@@ -17,197 +17,283 @@ export interface StepRecord {
 }
 
 export type Outcome =
-  | { readonly kind: 'committed'; readonly timeline: readonly StepRecord[] }
-  /** A step failed; `unrestored` names what could not be undone: empty means the server is as it was. */
+  /**
+   * `unfinished`: what could not be removed, and is left to the next session; mostly empty. `isFinishing`: the server is still
+   * at it, without us.
+   */
+  | {
+      readonly kind: 'committed';
+      readonly timeline: readonly StepRecord[];
+      readonly unfinished: string;
+      readonly isFinishing: boolean;
+    }
+  /** A step failed; `unrestored` says what could not be undone: empty means the server is as it was. */
   | {
       readonly kind: 'undone';
       readonly cause: unknown;
       readonly timeline: readonly StepRecord[];
-      readonly unrestored: readonly string[];
+      readonly unrestored: string;
+      /** The guardian has gone back and ended by itself: it cannot be asked anything more. */
+      readonly isAlone: boolean;
     }
-  /** Another session has taken over, and ends what this one began: nothing more was done by this one. */
-  | { readonly kind: 'overtaken'; readonly cause: LockLostError; readonly timeline: readonly StepRecord[] };
+  /** The connection was lost: the server ends it by itself, and can be asked how. */
+  | { readonly kind: 'unknown'; readonly cause: ConnectError; readonly timeline: readonly StepRecord[] };
 
 export interface TransactionContext {
-  readonly session: Session;
+  readonly guardian: Guardian;
   readonly reporter: Reporter;
   readonly clock: Clock;
   readonly target: ComposeTarget;
   readonly layout: StoreLayout;
-  /** Of the lock, see guardStep. */
-  readonly token: string;
   readonly signal: AbortSignal;
 }
 
 export interface Transaction {
   readonly release: string;
-  readonly previous: string | undefined;
   readonly steps: readonly Step[];
-  readonly runUrl: string;
-  readonly actor: string;
-  /** Looks at the new release; throws when it must not go on. */
+  readonly undo: readonly UndoVerb[];
+  readonly finish: readonly FinishVerb[];
+  /** By service: ids of the containers that are no new replicas. */
+  readonly before: Readonly<Record<string, readonly string[]>>;
+  /** Looks at the new release; throws when it must not go on. Begins at once, while steps before it are under way. */
   readonly hold: (step: HoldStep, signal: AbortSignal) => Promise<void>;
+  /** The project's containers as last seen. */
+  readonly containers: () => readonly ContainerState[];
+  /** Told when it is decided: before what is left is cleaned up. */
+  readonly onCommitted?: () => void;
 }
 
+/**
+ * How long we wait to hear the end of what comes after the commit. Old replicas serve their last clients for longer where
+ * these keep idle connections, or have a long farewell of their own; nobody needs to stand by.
+ */
+const FINISH_PATIENCE_SECONDS = 5;
+
 export async function executeTransaction(transaction: Transaction, context: TransactionContext): Promise<Outcome> {
-  const { reporter, clock, layout, target, signal } = context;
-  const timeline: StepRecord[] = [];
-  const journal: Journal = {
-    project: target.project,
-    release: transaction.release,
-    previous: transaction.previous ?? '',
-    runUrl: transaction.runUrl,
-    actor: transaction.actor,
-    timeoutSeconds: Math.max(180, ...transaction.steps.map((step) => step.timeoutSeconds)),
-    undo: planUndo(transaction.steps),
+  const { guardian, target, signal } = context;
+  const run = new Run(transaction, context);
+  guardian.begin(
+    renderJournal({
+      project: target.project,
+      release: transaction.release,
+      limitSeconds: Math.max(
+        ...transaction.steps.map((step) =>
+          step.kind === 'run' && step.onAbort === 'finish' ? 0 : step.timeoutSeconds,
+        ),
+      ),
+      undo: transaction.undo,
+      finish: transaction.finish,
+    }),
+  );
+  const abort = new AbortController();
+  const onCancel = (): void => {
+    const { reason } = signal as { readonly reason: unknown };
+    abort.abort(reason instanceof SlipwayError ? reason : new CancelledError('The workflow was cancelled.', ''));
   };
-  // Every verb may be carried out on what was never done, so the whole way back is written before the first change.
-  await runGuarded(writeJournal(layout, renderJournal(journal)), { purpose: 'write the journal', signal }, context);
-  let pointing = false;
+  signal.addEventListener('abort', onCancel, { once: true });
+  if (signal.aborted) onCancel();
+  // What the guardian decides by itself (a lease that has run out) ends a hold too.
+  guardian.committed.catch((error: unknown) => {
+    abort.abort(error);
+  });
   try {
-    for (const step of transaction.steps) {
-      const started = clock.monotonicMs();
-      const record = (ok: boolean): void => {
-        timeline.push({ id: step.id, title: step.title, seconds: (clock.monotonicMs() - started) / 1000, ok });
-      };
-      reporter.line(`- ${step.title}`);
-      try {
-        if (step.kind === 'hold') await transaction.hold(step, signal);
-        else {
-          const { title: purpose, timeoutSeconds } = step;
-          await runGuarded(
-            step.do,
-            {
-              purpose,
-              timeoutSeconds,
-              signal,
-              onLine: (line) => {
-                showProgress(line, reporter);
-              },
-            },
-            context,
-          );
-        }
-        record(true);
-        reporter.line(reporter.palette.quiet(`  ${((clock.monotonicMs() - started) / 1000).toFixed(1)} s`));
-      } catch (error) {
-        record(false);
-        throw error;
+    await run.all(abort.signal);
+    guardian.commit();
+  } catch (cause) {
+    guardian.abort();
+    return await run.hearUndone(cause);
+  } finally {
+    signal.removeEventListener('abort', onCancel);
+  }
+  try {
+    await guardian.committed;
+    transaction.onCommitted?.();
+    const patience = new AbortController();
+    const verdict = await Promise.race([
+      guardian.verdict,
+      context.clock.sleep(FINISH_PATIENCE_SECONDS, patience.signal).catch(() => undefined),
+    ]);
+    patience.abort();
+    return {
+      kind: 'committed',
+      timeline: run.timeline,
+      unfinished: verdict?.kind === 'committed' ? verdict.unfinished : '',
+      isFinishing: verdict === undefined,
+    };
+  } catch (cause) {
+    return await run.hearUndone(cause);
+  }
+}
+
+class Run {
+  readonly timeline: StepRecord[] = [];
+  readonly #transaction: Transaction;
+  readonly #context: TransactionContext;
+  /** When the step before had ended: they are carried out one after the other. */
+  #lastEndMs: number;
+  #failure: { readonly error: unknown } | undefined;
+
+  constructor(transaction: Transaction, context: TransactionContext) {
+    this.#transaction = transaction;
+    this.#context = context;
+    this.#lastEndMs = context.clock.monotonicMs();
+  }
+
+  /** Sends all steps up to a gate at once, so that none waits for the network. */
+  async all(signal: AbortSignal): Promise<void> {
+    let sent: Promise<void>[] = [];
+    const settle = async (): Promise<void> => {
+      const whole = Promise.all(sent);
+      sent = [];
+      await raceAbort(whole, signal);
+    };
+    for (const step of this.#transaction.steps) {
+      switch (step.kind) {
+        case 'run':
+          sent.push(this.#record(step, this.#run(step)));
+          break;
+        case 'route':
+          // Which names it writes is known once the new replicas are.
+          await settle();
+          sent.push(this.#record(step, this.#route(step)));
+          break;
+        case 'hold':
+          await this.#hold(step, settle, signal);
       }
     }
-    if (signal.aborted) throw new CancelledError('The workflow was cancelled.', '');
-    pointing = true;
-    await runGuarded(
-      pointCurrent(layout, transaction.release),
-      { purpose: 'make the release the current one' },
-      context,
-    );
-    return { kind: 'committed', timeline };
-  } catch (cause) {
-    if (cause instanceof LockLostError) return { kind: 'overtaken', cause, timeline };
+    await settle();
+  }
+
+  async #hold(step: HoldStep, settle: () => Promise<void>, signal: AbortSignal): Promise<void> {
+    const ending = new AbortController();
+    const holding = this.#record(step, this.#transaction.hold(step, AbortSignal.any([signal, ending.signal])));
+    // A step before it may fail first.
+    holding.catch(() => undefined);
     try {
-      const withdrawn = pointing ? await withdraw(transaction, context) : [];
-      // What is current stays as it is then: a release must not lose its containers while the store says that it serves.
-      if (withdrawn.length > 0) return { kind: 'undone', cause, timeline, unrestored: withdrawn };
-      return { kind: 'undone', cause, timeline, unrestored: await undo(journal, context) };
+      await settle();
+      await raceAbort(holding, signal);
     } catch (error) {
-      if (error instanceof LockLostError) return { kind: 'overtaken', cause: error, timeline };
+      ending.abort(error);
+      throw error;
+    }
+  }
+
+  async #run(step: Extract<Step, { kind: 'run' }>): Promise<void> {
+    const { guardian } = this.#context;
+    await guardian.step(step.do, {
+      purpose: step.title,
+      timeoutSeconds: step.timeoutSeconds,
+      onAbort: step.onAbort ?? 'kill',
+      onLine: (line) => {
+        this.#show(line);
+      },
+    });
+  }
+
+  async #route(step: RouteStep): Promise<void> {
+    const { guardian, layout } = this.#context;
+    const containers = this.#transaction.containers();
+    const nameOf = (id: string): string[] => containers.filter((one) => one.id === id).map((one) => one.name);
+    const added = (service: string, before: readonly string[]): readonly ContainerState[] =>
+      containers.filter((one) => one.service === service && !one.oneoff && !before.includes(one.id));
+    const routes = step.upstreams.map(({ service, port, before, staying, retiring }) => ({
+      service,
+      port,
+      before,
+      both: [...before.flatMap(nameOf), ...added(service, this.#before(service)).map((one) => one.name)],
+      after: [...staying.flatMap(nameOf), ...added(service, this.#before(service)).map((one) => one.name)],
+      // An nginx that resolves names at a reload only does not take one that is stopped.
+      resort: retiring.filter((id) => step.resolve || before.includes(id)).flatMap(nameOf),
+      ids: added(service, this.#before(service)).map((one) => one.id),
+    }));
+    const render = (which: 'both' | 'next' | 'final'): string =>
+      renderUpstreams(
+        routes.map(({ service, port, both, after, resort }) => ({
+          service,
+          port,
+          replicas: which === 'both' ? both : after,
+          backups: which === 'next' ? resort : [],
+        })),
+        { resolve: step.resolve, moving: which === 'both' },
+      );
+    const files = { both: render('both'), next: render('next'), final: render('final') };
+    const ids = routes.flatMap((route) => route.ids);
+    const options = { purpose: step.title, timeoutSeconds: step.timeoutSeconds, onAbort: 'finish' } as const;
+    await Promise.all([
+      guardian.step(stageUpstreams(layout, step.router, files), options),
+      ...['both', 'new'].map((move) => guardian.verb(['switch-router', step.router, move, ...ids].join(' '), options)),
+    ]);
+  }
+
+  #before(service: string): readonly string[] {
+    return this.#transaction.before[service] ?? [];
+  }
+
+  async #record(step: Step, work: Promise<void>): Promise<void> {
+    const { reporter, clock } = this.#context;
+    const note = (ok: boolean): void => {
+      const nowMs = clock.monotonicMs();
+      const seconds = (nowMs - this.#lastEndMs) / 1000;
+      this.#lastEndMs = nowMs;
+      this.timeline.push({ id: step.id, title: step.title, seconds, ok });
+      reporter.line(`- ${step.title}${reporter.palette.quiet(`  ${seconds.toFixed(1)} s${ok ? '' : ', failed'}`)}`);
+    };
+    try {
+      await work;
+      note(true);
+    } catch (error) {
+      // What was sent ahead of it fails with it: only the first one says why.
+      if (this.#failure === undefined) {
+        this.#failure = { error };
+        note(false);
+      }
+      throw error;
+    }
+  }
+
+  /** Compose's advice on orphans is not for here: Slipway removes what leaves the project itself, after the commit. */
+  #show(line: string): void {
+    if (line.trim() !== '' && !line.includes('Found orphan containers')) this.#context.reporter.remote(`  ${line}`);
+  }
+
+  /** @param cause why; the first failure counts. */
+  async hearUndone(cause: unknown): Promise<Outcome> {
+    const { guardian } = this.#context;
+    const { timeline } = this;
+    const why = cause instanceof CancelledError ? cause : (this.#failure?.error ?? cause);
+    try {
+      const verdict = await guardian.verdict;
+      if (verdict.kind === 'committed') {
+        return { kind: 'committed', timeline, unfinished: verdict.unfinished, isFinishing: false };
+      }
+      return {
+        kind: 'undone',
+        cause: why,
+        timeline,
+        unrestored: verdict.unrestored,
+        isAlone: /^(lease|eof|term)$/.test(verdict.why),
+      };
+    } catch (error) {
+      if (error instanceof ConnectError) return { kind: 'unknown', cause: error, timeline };
       throw error;
     }
   }
 }
 
-/**
- * Changes the server, under the guard of the lock.
- *
- * @throws LockLostError when another session has it; whatever Session.run throws.
- */
-async function runGuarded(
-  command: Command,
-  options: RunOptions,
-  { session, layout, token }: Pick<TransactionContext, 'session' | 'layout' | 'token'>,
-): Promise<void> {
+/** @throws the signal's reason, as soon as it is given. */
+async function raceAbort<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  let onAbort = (): void => undefined;
+  const aborted = new Promise<never>((_, reject) => {
+    onAbort = () => {
+      reject(signal.reason as ReleaseError);
+    };
+    signal.addEventListener('abort', onAbort, { once: true });
+    if (signal.aborted) onAbort();
+  });
+  work.catch(() => undefined);
   try {
-    await session.run(guardStep(layout, token, command), options);
-  } catch (error) {
-    if (!(error instanceof CommandError && error.exitCode === LOCK_LOST)) throw error;
-    throw new LockLostError(
-      `This session has lost the project's lock at ${session.where}: it was not heard of for a while, and another one took over.`,
-      'That one first puts back what was under way here; its log says what serves. Run this again when it has ended.',
-      { cause: error },
-    );
-  }
-}
-
-/** Compose's advice on orphans is not for here: Slipway removes what leaves the project itself, after the commit. */
-function showProgress(line: string, reporter: Reporter): void {
-  if (!line.includes('Found orphan containers')) reporter.remote(`  ${line}`);
-}
-
-/** The last command failed, or its answer was lost: the release may be the current one already. */
-async function withdraw({ release, previous }: Transaction, context: TransactionContext): Promise<string[]> {
-  try {
-    const command = withdrawCurrent(context.layout, release, previous);
-    await runGuarded(command, { purpose: 'make the old release the current one' }, context);
-    return [];
-  } catch (error) {
-    if (error instanceof LockLostError) throw error;
-    return [`make ${previous ?? 'no release'} the current one: ${describeError(error)}`];
-  }
-}
-
-function describeError(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
-}
-
-/** Three tries: a step that was stopped half-way may still be at work in the Docker daemon. */
-const UNDO_TRIES = 3;
-
-/**
- * Carries out a journal and closes it. Also for what a killed session left behind. Not cancellable: it is the way back.
- *
- * @returns what could not be undone. The journal stays then, for the next session.
- * @throws LockLostError
- */
-export async function undo(journal: Journal, context: Omit<TransactionContext, 'signal'>): Promise<string[]> {
-  const { reporter, target, layout } = context;
-  const unrestored: string[] = [];
-  for (const verb of journal.undo) {
-    const title = describeUndo(verb);
-    reporter.line(`- ${title}`);
-    const problem = await undoOne(renderUndo(verb, target, layout), title, journal.timeoutSeconds, context);
-    if (problem !== undefined) unrestored.push(`${title}: ${problem}`);
-  }
-  if (unrestored.length > 0) return unrestored;
-  try {
-    await runGuarded(closeJournal(layout, journal.release), { purpose: 'close the journal' }, context);
-    return [];
-  } catch (error) {
-    if (error instanceof LockLostError) throw error;
-    return [`close the journal: ${describeError(error)}`];
-  }
-}
-
-/** @returns why it did not work, after all tries. */
-async function undoOne(
-  command: Command,
-  purpose: string,
-  timeoutSeconds: number,
-  context: Omit<TransactionContext, 'signal'>,
-): Promise<string | undefined> {
-  const { reporter, clock } = context;
-  for (let attempt = 1; ; attempt++) {
-    try {
-      const onLine = (line: string): void => {
-        showProgress(line, reporter);
-      };
-      await runGuarded(command, { purpose, timeoutSeconds, onLine }, context);
-      return undefined;
-    } catch (error) {
-      if (error instanceof LockLostError) throw error;
-      const mayWork = error instanceof CommandError || error instanceof TimeoutError;
-      if (!mayWork || attempt === UNDO_TRIES) return describeError(error);
-      await clock.sleep(attempt);
-    }
+    return await Promise.race([work, aborted]);
+  } finally {
+    signal.removeEventListener('abort', onAbort);
   }
 }

@@ -1,6 +1,13 @@
-import { existsSync } from 'node:fs';
-import { hashServices, startServices, stopServices } from '../../src/commands/compose';
-import type { Command } from '../../src/model/command';
+import { existsSync, mkdirSync, readFileSync } from 'node:fs';
+import {
+  createReplicas,
+  hashServices,
+  replaceServices,
+  runOnce,
+  startContainers,
+  startReplicas,
+  stopContainers,
+} from '../../src/commands/compose';
 import { Secret } from '../../src/model/secret';
 import { renderCommand } from '../../src/shell/render';
 import { HOSTILE, Machine, SHELLS } from '../shells';
@@ -9,10 +16,6 @@ const target = { project: 'shop', projectDirectory: '/home/deploy/apps/shop' };
 const file = '/home/deploy/apps/shop/.slipway/releases/R/compose.yaml';
 const PREFIX = 'docker compose --ansi never --project-name shop --project-directory /home/deploy/apps/shop --file';
 
-test('stops services', () => {
-  expect(renderCommand(stopServices(target, file, ['web']))).toBe(`${PREFIX} ${file} stop web`);
-});
-
 test('hashes a file that is secret, so it travels on standard input', () => {
   const command = hashServices(target, new Secret('PASSWORD: hunter2'));
   expect(renderCommand(command)).toBe(`${PREFIX} - config --hash '*'`);
@@ -20,7 +23,15 @@ test('hashes a file that is secret, so it travels on standard input', () => {
   expect(command.stdin).toBeInstanceOf(Secret);
 });
 
-describe.each(SHELLS)('startServices, in $name', (shell) => {
+test('a command that runs once, in a container that can be found by its name', () => {
+  const run = { service: 'api', name: 'shop-api-migrate-1', command: ['npm', 'run', 'it; all'] };
+  expect(renderCommand(runOnce(target, file, run))).toBe(
+    `${PREFIX} ${file} run --rm --no-deps --no-TTY --quiet-pull --name shop-api-migrate-1 api npm run 'it; all'`,
+  );
+  expect(renderCommand(startContainers(['c1', 'c2']))).toBe('docker start c1 c2');
+});
+
+describe.each(SHELLS)('in $name', (shell) => {
   let machine: Machine;
 
   beforeEach(() => {
@@ -31,99 +42,138 @@ describe.each(SHELLS)('startServices, in $name', (shell) => {
     machine.remove();
   });
 
-  /** Two containers of web, one of db, none of any other service. */
-  const PS = `case "$*" in *service=web*) printf 'w1\\nw2\\n' ;; *service=db*) echo d1 ;; esac`;
-  const create = (...services: string[]): string =>
-    `<compose><--ansi><never><--project-name><shop><--project-directory></home/deploy/apps/shop><--file><${file}><create><--no-build><--pull><never>${services.map((name) => `<${name}>`).join('')}`;
-  const look = (service: string): string =>
-    `<ps><-aq><--filter><label=com.docker.compose.project=shop><--filter><label=com.docker.compose.service=${service}><--filter><label=com.docker.compose.oneoff=False>`;
-  const INSPECT = '<inspect><--format><{{if .State.Health}}{{.State.Health.Status}}{{end}}>';
+  /**
+   * A project with w1, w2 of web and d1 of db, and the containers that `create` adds: those that the test names.
+   * @param added by service: `case` lines such as `web) echo w3 ;;`
+   */
+  const withProject = (added = '', more = ''): void => {
+    machine.withDocker(`
+case $1 in
+ps)
+  case "$*" in *--format*) printf 'web\\nweb\\ndb\\n'; exit ;; esac
+  service=\${5#label=com.docker.compose.service=}
+  for a; do case $a in label=com.docker.compose.service=*) service=\${a#*service=} ;; esac; done
+  case $service in web) printf 'w1\\nw2\\n' ;; db) echo d1 ;; esac
+  [ ! -e "$HOME/created" ] || case $service in ${added} *) ;; esac ;;
+compose) : >"$HOME/created" ;;
+esac
+${more}`);
+  };
+  /** All calls but questions. */
+  const changes = (): string[] => machine.calls.filter((call) => !call.startsWith('<ps>'));
+  const create = (...words: string[]): string =>
+    `<compose><--ansi><never><--project-name><shop><--project-directory></home/deploy/apps/shop><--file><${file}><create><--no-build><--pull><never>${words.map((word) => `<${word}>`).join('')}`;
 
-  /** How often the health was asked about: once, and once a second after that. */
-  const looks = (): number => machine.calls.filter((call) => call.startsWith(INSPECT)).length;
+  describe('createReplicas', () => {
+    const additions = [
+      { service: 'web', adding: 2, before: ['w1', 'w2'] },
+      { service: 'new', adding: 1, before: [] },
+    ];
 
-  test('makes all from images that are there, then starts the replicas of each in order', () => {
-    machine.withDocker(`case $1 in ps) ${PS} ;; start) echo "$@" ;; esac`);
-    expect(machine.run(startServices(target, file, ['web', 'db']))).toEqual({
-      exitCode: 0,
-      stdout: 'starting web\nstarting db\n',
-      stderr: '',
+    test('adds beside what is there, keeps the number of what they depend on, and lets no boot start them', () => {
+      withProject("web) printf 'w3\\nw4\\n' ;; new) echo n1 ;;");
+      expect(machine.run(createReplicas(target, file, additions, ['db', 'web', 'none']))).toEqual({
+        exitCode: 0,
+        stdout: '',
+        stderr: '',
+      });
+      expect(changes()).toEqual([
+        create('--no-recreate', '--scale', 'db=1', '--scale', 'web=4', '--scale', 'new=1', 'web', 'new'),
+        '<update><--restart=no><w3><w4>',
+        '<update><--restart=no><n1>',
+      ]);
     });
-    expect(machine.calls).toEqual([create('web', 'db'), look('web'), '<start><w1><w2>', look('db'), '<start><d1>']);
-  });
 
-  test('a service without containers has none to start', () => {
-    machine.withDocker(`case $1 in ps) ${PS} ;; esac`);
-    expect(machine.run(startServices(target, file, ['none', 'db'], ['none']))).toMatchObject({
-      exitCode: 0,
-      stdout: 'starting db\n',
+    test('does not take fewer or others for what it asked for', () => {
+      withProject('web) echo w3 ;; new) echo n1 ;;');
+      expect(machine.run(createReplicas(target, file, additions, []))).toMatchObject({
+        exitCode: 70,
+        stderr: 'docker compose made other replicas of web than it was asked for\n',
+      });
     });
-    expect(machine.calls).toEqual([create('none', 'db'), look('none'), look('db'), '<start><d1>']);
+
+    test.each([
+      ['be asked', 'ps', 4],
+      ['create', 'compose', 5],
+      ['update', 'update', 6],
+    ])('where docker cannot %s it stops, and says so', (_name, verb, exitCode) => {
+      withProject("web) printf 'w3\\nw4\\n' ;; new) echo n1 ;;", `[ "$1" != ${verb} ] || exit ${exitCode}`);
+      expect(machine.run(createReplicas(target, file, additions, ['db'])).exitCode).toBe(exitCode);
+      expect(changes().some((call) => call.startsWith('<start>'))).toBe(false);
+    });
   });
 
-  test('waits until every replica of what others wait for is healthy, and for nothing else', () => {
-    machine.withDocker(`case $1 in
-ps) ${PS} ;;
-inspect)
-  echo x >>"$HOME/asked"
-  case $(wc -l <"$HOME/asked") in *1) printf 'starting\\nstarting\\n' ;; *2) printf 'healthy\\nunhealthy\\n' ;; *) printf 'healthy\\nhealthy\\n' ;; esac ;;
-esac`);
-    expect(machine.run(startServices(target, file, ['web', 'db'], ['web'])).exitCode).toBe(0);
-    expect(machine.calls).toEqual([
-      create('web', 'db'),
-      look('web'),
-      '<start><w1><w2>',
-      ...Array.from({ length: 3 }, () => `${INSPECT}<w1><w2>`),
-      look('db'),
-      '<start><d1>',
-    ]);
+  test('replaceServices recreates in place, keeps the others, and starts in order', () => {
+    withProject();
+    expect(machine.run(replaceServices(target, file, ['db', 'web'], ['web', 'db', 'none'])).exitCode).toBe(0);
+    expect(changes()).toEqual([create('db', 'web'), '<start><d1>', '<start><w1><w2>']);
+    expect(machine.run(replaceServices(target, file, ['db'], ['web', 'db'])).exitCode).toBe(0);
+    expect(changes().slice(3)).toEqual([create('--scale', 'web=2', 'db'), '<start><d1>']);
   });
 
-  test('does not wait for containers without a health check', () => {
-    machine.withDocker(`case $1 in ps) ${PS} ;; inspect) printf '\\n\\n' ;; esac`);
-    expect(machine.run(startServices(target, file, ['web'], ['web'])).exitCode).toBe(0);
-    expect([looks(), machine.calls.at(-1)]).toEqual([1, `${INSPECT}<w1><w2>`]);
+  test('startReplicas starts what is new, in groups, and nothing else', () => {
+    withProject("web) printf 'w3\\nw4\\nw5\\n' ;; new) echo n1 ;;");
+    machine.withDocker(readFileSync(machine.path('bin/docker'), 'utf8').split('\n').slice(3).join('\n'));
+    machine.run({ words: ['sh', '-c', ': >created', 'slipway'] });
+    const starts = [
+      { service: 'web', before: ['w1', 'w2'], count: 2 },
+      { service: 'new', before: [], count: 1 },
+      { service: 'none', before: [], count: 1 },
+    ];
+    expect(machine.run(startReplicas(target, starts, 0)).exitCode).toBe(0);
+    expect(changes()).toEqual(['<start><w3><w4><n1>']);
   });
 
-  test('waits a minute at most, then starts the others all the same', () => {
-    machine.withDocker(`case $1 in ps) ${PS} ;; inspect) echo unhealthy ;; esac`);
-    const { words } = startServices(target, file, ['db', 'web'], ['db']);
-    expect(words.slice(4, 7)).toEqual(['shop', '60', '2']);
-    // The same with two seconds.
-    const sooner: Command = { words: [words[0], ...words.slice(1, 5), '2', ...words.slice(6)] };
-    expect(machine.run(sooner)).toMatchObject({ exitCode: 0, stdout: 'starting db\nstarting web\n' });
-    expect(looks()).toBe(2);
-    expect(machine.calls.at(-1)).toBe('<start><w1><w2>');
+  test('startReplicas fails when one cannot be started', () => {
+    withProject("web) printf 'w3\\nw4\\n' ;;", '[ "$1" != start ] || exit 9');
+    machine.run({ words: ['sh', '-c', ': >created', 'slipway'] });
+    const web = { service: 'web', before: ['w1', 'w2'], count: 1 };
+    expect(machine.run(startReplicas(target, [web], 0)).exitCode).toBe(9);
+    expect(changes()).toEqual(['<start><w3>']);
   });
 
-  test.each([
-    ['create', 'compose) echo "no such image" >&2; exit 3', 3, []],
-    ['be asked', `compose) ;; ps) exit 4`, 4, [look('web')]],
-    ['start', `compose) ;; ps) ${PS} ;; start) echo "port is taken" >&2; exit 5`, 5, [look('web'), '<start><w1><w2>']],
-  ])('where docker cannot %s it stops, and says so', (_name, body, exitCode, calls) => {
-    machine.withDocker(`case $1 in ${body} ;; esac`);
-    const ran = machine.run(startServices(target, file, ['web', 'db'], ['web']));
-    expect(ran).toMatchObject({ exitCode, stdout: calls.length > 1 ? 'starting web\n' : '' });
-    expect(machine.calls).toEqual([create('web', 'db'), ...calls]);
+  test('stopContainers notes whom, lets a boot bring back what has a policy, and stops', () => {
+    machine.withDocker('[ "$1" != stop ] || cat "$HOME/stopping"');
+    const ran = machine.run(
+      stopContainers({ store: machine.folder }, [
+        { id: 'c1', restart: 'always' },
+        { id: 'c2', restart: 'no' },
+        { id: 'c3', restart: 'unless-stopped' },
+        { id: 'c4', restart: 'on-failure:3' },
+      ]),
+    );
+    expect(ran).toEqual({ exitCode: 0, stdout: '', stderr: '' });
+    expect(readFileSync(machine.path('stopping'), 'utf8')).toBe('c1\nc2\nc3\nc4\n');
+    expect(changes()).toEqual(['<update><--restart=always><c1><c3>', '<stop><c1><c2><c3><c4>']);
   });
 
-  test('a name that is part of another one is not waited for in its place', () => {
-    machine.withDocker(`case $1 in ps) echo c1 ;; inspect) echo starting ;; esac`);
-    expect(machine.run(startServices(target, file, ['db', 'b'], ['db-2', 'a.b'])).exitCode).toBe(0);
-    expect(looks()).toBe(0);
+  test('stopContainers stops nothing where it cannot note it', () => {
+    machine.withDocker('');
+    expect(
+      machine.run(stopContainers({ store: machine.path('none') }, [{ id: 'c1', restart: 'no' }])).exitCode,
+    ).not.toBe(0);
+    expect(changes()).toEqual([]);
   });
 
   test('hostile values are words, and none is carried out', () => {
-    machine.withDocker('');
+    machine.withDocker(`[ "$1" != ps ] || echo 'c1'`);
     for (const text of HOSTILE) {
-      const command = startServices({ project: text, projectDirectory: `/p/${text}` }, `/f/${text}`, ['web'], ['web']);
-      expect(machine.run({ words: ['sh', '-c', renderCommand(command)] }).exitCode).toBe(0);
-      expect(machine.calls.join('\n')).toContain(
-        `<--project-name><${text}><--project-directory></p/${text}><--file></f/${text}><create><--no-build><--pull><never><web>`,
-      );
+      const hostile = { project: text, projectDirectory: `/p/${text}` };
+      const where = `/f/${text}`;
+      const store = machine.path(`s${text.replaceAll('/', '')}`);
+      mkdirSync(store, { recursive: true });
+      for (const command of [
+        createReplicas(hostile, where, [{ service: text, adding: 1, before: [text] }], [text]),
+        replaceServices(hostile, where, ['web', text], [text]),
+        startReplicas(hostile, [{ service: text, before: [text], count: 1 }], 0),
+        stopContainers({ store }, [{ id: text, restart: 'always' }]),
+        runOnce(hostile, where, { service: text, name: text, command: [text] }),
+      ])
+        machine.run({ words: ['sh', '-c', renderCommand(command)] });
       expect(machine.calls.join('\n')).toContain(`<--filter><label=com.docker.compose.project=${text}>`);
-      // Compose refuses such names of services; here they must not be more than words either.
-      machine.run(startServices(target, file, [text, 'web'], [text]));
+      expect(machine.calls.join('\n')).toContain(
+        `<--project-name><${text}><--project-directory></p/${text}><--file></f/${text}>`,
+      );
     }
     expect(existsSync(machine.path('pwned'))).toBe(false);
   });

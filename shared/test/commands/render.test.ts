@@ -61,7 +61,7 @@ describe.each(SHELLS)('in $name', (shell) => {
 
   test('unpacks where nobody else looks, deep enough for paths that lead out, and leaves nothing', async () => {
     machine.withDocker(
-      `pwd; cat compose.yaml; echo; ls -ld /dev/shm/slipway.*/ | cut -c1-10; echo "COMPOSE_FILE=$COMPOSE_FILE"`,
+      `pwd; cat compose.yaml; echo; ls -ld /dev/shm/slipway.????????/ | cut -c1-10; echo "COMPOSE_FILE=$COMPOSE_FILE"`,
     );
     const { exitCode, stdout } = machine.run(renderProject(await request()));
     const { stagingRoot, rendered } = parseRendered(stdout);

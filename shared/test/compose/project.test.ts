@@ -1,3 +1,4 @@
+import fc from 'fast-check';
 import { orderServices, parseGoDuration, parseProject, type Service } from '../../src/compose/project';
 import { renderYaml } from '../../src/compose/yaml';
 
@@ -134,6 +135,161 @@ test.each([
   const parsed = parseGoDuration(text);
   if (seconds === undefined) expect(parsed).toBeUndefined();
   else expect(parsed).toBeCloseTo(seconds, 12);
+});
+
+const read = (service: Readonly<Record<string, unknown>>): Service | undefined =>
+  parseProject(JSON.stringify({ services: { web: service } })).services[0];
+
+// What the daemon was told by `docker compose create` (2.26), read back with `docker inspect`.
+test.each([
+  [{}, 'no'],
+  [{ restart: 'no' }, 'no'],
+  [{ restart: 'always' }, 'always'],
+  [{ restart: 'unless-stopped' }, 'unless-stopped'],
+  [{ restart: 'on-failure' }, 'on-failure'],
+  [{ restart: 'on-failure:3' }, 'on-failure:3'],
+  [{ restart: 'on-failure:x' }, 'on-failure'],
+  [{ deploy: { restart_policy: { condition: 'any' } } }, 'always'],
+  [{ deploy: { restart_policy: { condition: 'none' } } }, 'no'],
+  [{ deploy: { restart_policy: { condition: 'always' } } }, 'always'],
+  [{ deploy: { restart_policy: { condition: 'unless-stopped' } } }, 'unless-stopped'],
+  [{ deploy: { restart_policy: { condition: 'on-failure' } } }, 'on-failure'],
+  [{ deploy: { restart_policy: { condition: 'on-failure', max_attempts: 5, delay: '5s' } } }, 'on-failure:5'],
+  [{ deploy: { restart_policy: {} } }, 'no'],
+  [{ restart: 'always', deploy: { restart_policy: { condition: 'none' } } }, 'no'],
+  [{ restart: 'no', deploy: { restart_policy: { condition: 'any' } } }, 'always'],
+  [{ restart: 'always', deploy: { restart_policy: {} } }, 'no'],
+  [{ restart: 'always', deploy: { replicas: 2 } }, 'always'],
+])('the restart policy of %j is %s', (service, policy) => {
+  expect(read(service)?.restartPolicy).toBe(policy);
+});
+
+test('update_config and rollback_config', () => {
+  const config = {
+    parallelism: 0,
+    delay: '1m30s',
+    monitor: '5s',
+    order: 'start-first',
+    failure_action: 'rollback',
+    max_failure_ratio: 0.5,
+  };
+  const nothing = {
+    parallelism: undefined,
+    delaySeconds: undefined,
+    monitorSeconds: undefined,
+    order: '',
+    failureAction: '',
+    maxFailureRatio: undefined,
+  };
+  expect(
+    read({ deploy: { update_config: config, rollback_config: { parallelism: 1.5, delay: '-1s' } } }),
+  ).toMatchObject({
+    updateConfig: {
+      parallelism: 0,
+      delaySeconds: 90,
+      monitorSeconds: 5,
+      order: 'start-first',
+      failureAction: 'rollback',
+      maxFailureRatio: 0.5,
+    },
+    rollbackConfig: nothing,
+    monitorSeconds: 5,
+    updateOrder: 'start-first',
+    failureAction: 'rollback',
+  });
+  expect(read({ deploy: {} })).toMatchObject({ updateConfig: undefined, rollbackConfig: undefined });
+});
+
+test('dependencies with their flags, and in whose containers it lives', () => {
+  const service = read({
+    depends_on: {
+      db: { condition: 'service_healthy', restart: true, required: false },
+      cache: { condition: 'service_started', required: true },
+      odd: null,
+    },
+    network_mode: 'service:vpn',
+    pid: 'service:vpn',
+    ipc: 'container:other',
+    volumes_from: ['data:ro', 'container:old', 'more'],
+  });
+  expect(service?.dependencies).toEqual({
+    db: { condition: 'service_healthy', restart: true, required: false },
+    cache: { condition: 'service_started', restart: false, required: true },
+    odd: { condition: 'service_started', restart: false, required: true },
+  });
+  expect(service).toMatchObject({ joins: ['vpn', 'data', 'more'], networkMode: 'service:vpn', networks: [] });
+});
+
+test.each([
+  [{}, ['default']],
+  [{ networks: { back: { aliases: ['x'] }, front: null } }, ['back', 'front']],
+  [{ networks: ['back'] }, ['back']],
+  [{ network_mode: 'host' }, []],
+])('the networks of %j', (service, networks) => {
+  expect(read(service)?.networks).toEqual(networks);
+});
+
+test.each([
+  [{}, undefined],
+  [
+    { 'x-slipway': { router: 'nginx', port: 3000 }, expose: ['1', '2'] },
+    { service: 'nginx', port: 3000 },
+  ],
+  [
+    { 'x-slipway': { router: 'nginx' }, expose: ['3000/tcp'] },
+    { service: 'nginx', port: 3000 },
+  ],
+  [
+    { 'x-slipway': { router: 'nginx', port: '3000' }, expose: ['4000'] },
+    { service: 'nginx', port: undefined },
+  ],
+  [{ 'x-slipway': { router: 'nginx' } }, { service: 'nginx', port: undefined }],
+  [{ 'x-slipway': { port: 3000 } }, undefined],
+  [{ 'x-slipway': 'nginx' }, undefined],
+])('the router of %j', (service, router) => {
+  expect(read(service)?.router).toEqual(router);
+});
+
+test.each([
+  [[{ target: 80, published: '8080' }], true],
+  [[{ target: 80 }], false],
+  [[{ target: 80, published: '8000-8010' }], false],
+  [[], false],
+])('ports %j take a fixed port of the server: %p', (ports, hasHostPort) => {
+  expect(read({ ports, container_name: 'x' })).toMatchObject({ hasHostPort, containerName: 'x' });
+});
+
+test('nothing of a service makes it unreadable (property)', () => {
+  const keys = [
+    'deploy',
+    'restart',
+    'depends_on',
+    'networks',
+    'network_mode',
+    'ports',
+    'expose',
+    'x-slipway',
+    'volumes_from',
+    'pid',
+    'healthcheck',
+    'volumes',
+  ];
+  fc.assert(
+    fc.property(fc.dictionary(fc.constantFrom(...keys), fc.jsonValue({ maxDepth: 3 })), (service) => {
+      const one = read(service);
+      expect(one?.name).toBe('web');
+      expect(one?.router?.port ?? 1).toBeGreaterThan(0);
+    }),
+    { numRuns: 1000 },
+  );
+});
+
+test('Go durations are read as Go writes them (property)', () => {
+  fc.assert(
+    fc.property(fc.nat(100), fc.nat(59), fc.nat(59), (hours, minutes, seconds) => {
+      expect(parseGoDuration(`${hours}h${minutes}m${seconds}s`)).toBe(hours * 3600 + minutes * 60 + seconds);
+    }),
+  );
 });
 
 describe('orderServices', () => {

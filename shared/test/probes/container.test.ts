@@ -9,6 +9,7 @@ import {
   judgeContainer,
   judgeService,
   parseContainers,
+  parseWatchLine,
 } from '../../src/probes/container';
 import { renderCommand } from '../../src/shell/render';
 
@@ -313,5 +314,59 @@ describe('inspectContainers', () => {
     const { exitCode, calls } = ask('case $1 in ps) echo a;; *) exit 1;; esac');
     expect(exitCode).toBe(1);
     expect(calls.match(/^inspect /gm)).toHaveLength(5);
+  });
+});
+
+describe('parseWatchLine', () => {
+  test('what the watch prints', () => {
+    expect(parseWatchLine('same')).toEqual({ kind: 'same' });
+    expect(parseWatchLine('containers []')).toEqual({ kind: 'containers', containers: [] });
+    expect(parseWatchLine(`containers ${JSON.stringify([inspected])}`)).toMatchObject({
+      kind: 'containers',
+      containers: [{ id: 'f00d', health: 'unhealthy' }],
+    });
+    const probe = { containerId: 'f00d', startedAt: '2026-11-22T12:00:00.5Z', result: 137 };
+    expect(parseWatchLine('probe f00d 2026-11-22T12:00:00.5Z 137')).toEqual({ kind: 'probe', probe });
+    expect(parseWatchLine('probe f00d 2026-11-22T12:00:00.5Z timeout')).toEqual({
+      kind: 'probe',
+      probe: { ...probe, result: 'timeout' },
+    });
+  });
+
+  test.each([
+    '',
+    'same ',
+    'containers',
+    'probe f00d x',
+    'probe f00d x -1',
+    'probe ../x x 0',
+    'probe f00d x 0 0',
+    'Warning: same',
+  ])('%j is no line of its own', (line) => {
+    expect(parseWatchLine(line)).toBeUndefined();
+  });
+
+  test('a line that was cut is not "no containers"', () => {
+    expect(() => parseWatchLine('containers [{"Id":')).toThrow(SyntaxError);
+  });
+});
+
+test('what only the whole question asks for: policy, time to stop, networks, health check without its command', () => {
+  const [settings] = parseContainers(
+    JSON.stringify([
+      {
+        State: { Pid: 42 },
+        RestartPolicy: { Name: 'on-failure', MaximumRetryCount: 5 },
+        Networks: [null, { Name: 'shop_default', IPAddress: '172.18.0.2' }],
+        Config: { StopTimeout: 30, Healthcheck: { Interval: 30e9, Timeout: 2.5e9, StartPeriod: 0, Retries: 3 } },
+      },
+    ]),
+  );
+  expect(settings).toMatchObject({
+    pid: 42,
+    restartPolicy: 'on-failure:5',
+    stopTimeoutSeconds: 30,
+    networks: [{ name: 'shop_default', address: '172.18.0.2' }],
+    healthcheck: { intervalSeconds: 30, timeoutSeconds: 2.5, startPeriodSeconds: 0, retries: 3 },
   });
 });

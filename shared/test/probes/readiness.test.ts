@@ -1,5 +1,12 @@
-import type { ContainerState } from '../../src/probes/container';
-import { findDecline, judgeReadiness, type Readiness, type ReadinessTarget } from '../../src/probes/readiness';
+import type { ContainerState, ProbeResult } from '../../src/probes/container';
+import {
+  findDecline,
+  judgeReadiness,
+  type Probes,
+  type Readiness,
+  type ReadinessTarget,
+  recordProbe,
+} from '../../src/probes/readiness';
 
 function container(over: Partial<ContainerState> = {}): ContainerState {
   return {
@@ -37,10 +44,11 @@ const target = (over: Partial<ReadinessTarget> = {}): ReadinessTarget => ({
 function watch(
   looks: readonly (readonly ContainerState[])[],
   targets: readonly ReadinessTarget[] = [target()],
+  probes: Probes = new Map(),
 ): string[] {
   let sightings: Extract<Readiness, { kind: 'waiting' }>['sightings'] = new Map();
   return looks.map((containers, second) => {
-    const verdict = judgeReadiness(targets, containers, sightings, second * 1000);
+    const verdict = judgeReadiness(targets, containers, sightings, second * 1000, probes);
     switch (verdict.kind) {
       case 'ready':
         return 'ready';
@@ -210,4 +218,88 @@ test.each<[string, readonly ContainerState[], string | undefined, ReadinessTarge
 test('findDecline looks at nothing but its targets, and not at what `compose run` made', () => {
   expect(findDecline(up(), [], [target({ service: 'db' })])).toBeUndefined();
   expect(findDecline(up({ oneoff: true }), [], [target()])).toBeUndefined();
+});
+
+const STARTED_AT = container().startedAt;
+const passed: ProbeResult = { containerId: 'c1', startedAt: STARTED_AT, result: 0 };
+const after = (...results: readonly ProbeResult[]): Probes => results.reduce(recordProbe, new Map());
+
+test.each<[string, Probes, Partial<ContainerState>, string]>([
+  ['passed', after(passed), {}, 'ready'],
+  ['passed, and failed once more', after(passed, { ...passed, result: 1 }), {}, 'ready'],
+  ['passed before a restart', after({ ...passed, startedAt: 'before' }), {}, 'shop-web-1 is starting'],
+  ['passed in another container', after({ ...passed, containerId: 'c2' }), {}, 'shop-web-1 is starting'],
+  ['failed', after({ ...passed, result: 7 }), {}, 'shop-web-1 is starting (its health command ends with 7)'],
+  [
+    'took too long',
+    after({ ...passed, result: 'timeout' }),
+    {},
+    'shop-web-1 is starting (its health command takes longer than its time limit)',
+  ],
+  [
+    'passed, and Docker has the last word',
+    after(passed),
+    { health: 'unhealthy' },
+    'FAILED web: shop-web-1 is unhealthy',
+  ],
+  [
+    'passed, and the container ended',
+    after(passed),
+    { state: 'exited', exitCode: 1 },
+    'FAILED web: shop-web-1 ended with exit code 1',
+  ],
+])('a health command of ours: %s', (_name, probes, over, expected) => {
+  expect(watch([up({ health: 'starting', ...over })], [target()], probes)).toEqual([expected]);
+});
+
+const healthy = up({ health: 'healthy' });
+const MONITORING = 'shop-web-1 is ready: watching it for 2 s';
+
+test.each<[string, readonly (readonly ContainerState[])[], readonly string[], ReadinessTarget?]>([
+  ['good all the time', times(3, healthy), [MONITORING, MONITORING, 'ready']],
+  ['gone', [healthy, []], [MONITORING, 'FAILED web: shop-web-1 is gone']],
+  [
+    'crashed once',
+    [healthy, up({ health: 'starting', restartCount: 1, startedAt: 'later' })],
+    [MONITORING, 'FAILED web: shop-web-1 crashed after it had become ready (restarted once)'],
+  ],
+  [
+    'unhealthy',
+    [healthy, up({ health: 'unhealthy' })],
+    [MONITORING, 'FAILED web: shop-web-1 became unhealthy after it had been ready'],
+  ],
+  [
+    'a restart before it was ready is none after it',
+    [up({ health: 'starting' }), up({ health: 'healthy', restartCount: 1, startedAt: 'later' })],
+    ['shop-web-1 is starting', MONITORING],
+  ],
+  [
+    'without a health check the time counts once',
+    times(6, up()),
+    [...times(5, WATCHING), 'ready'],
+    target({ monitorSeconds: 4 }),
+  ],
+  [
+    'without a health check the longer time counts',
+    times(4, up()),
+    [WATCHING.replace('5 s', '1 s'), MONITORING, 'ready', 'ready'],
+    target({ monitorSeconds: 2, stableSeconds: 1 }),
+  ],
+  [
+    'a one-shot service is not monitored',
+    [up({ state: 'exited' })],
+    ['ready'],
+    target({ oneShot: true, monitorSeconds: 2 }),
+  ],
+])('monitored: %s', (_name, looks, expected, one = target({ monitorSeconds: 2 })) => {
+  expect(watch(looks, [one])).toEqual(expected);
+});
+
+test('old replicas that run beside the new ones do not count, whatever becomes of them', () => {
+  const old = container({ id: 'old', health: 'healthy' });
+  const one = target({ ignoring: new Set(['old']), monitorSeconds: 1 });
+  expect(
+    watch([[old], [{ ...old, health: 'unhealthy' }, ...healthy], [{ ...old, state: 'exited' }, ...healthy]], [one]),
+  ).toEqual(['web: 0 of 1 replicas exist', 'shop-web-1 is ready: watching it for 1 s', 'ready']);
+  expect(findDecline([old], [], [one])).toBeUndefined();
 });

@@ -36,6 +36,7 @@ function facts(over: Partial<ServerFacts> = {}): ServerFacts {
     current: undefined,
     currentCompose: '',
     storedFiles: [],
+    pulling: [],
     journal: '',
     ...over,
   };

@@ -1,30 +1,27 @@
-import { guardStep, LOCK_LOST, pointCurrent } from '../../src/commands/store';
-import { CommandError, ConnectError, LockLostError, TimeoutError } from '../../src/errors';
-import type { Step, UndoVerb } from '../../src/model/step';
-import { parseJournal } from '../../src/releases/journal';
+import { CancelledError, CommandError, ConnectError, ReleaseError } from '../../src/errors';
+import type { Guardian, StepOptions, Verdict } from '../../src/guardian/client';
+import { renderJournal } from '../../src/guardian/journal';
+import type { Command } from '../../src/model/command';
+import type { FinishVerb, Step, UndoVerb } from '../../src/model/step';
+import type { Completed } from '../../src/ports';
+import type { ContainerState } from '../../src/probes/container';
 import { layoutStore } from '../../src/releases/layout';
-import {
-  executeTransaction,
-  type Outcome,
-  type Transaction,
-  type TransactionContext,
-} from '../../src/transaction/execute';
+import { executeTransaction, type Outcome, type Transaction } from '../../src/transaction/execute';
 import { FakeClock } from '../fakes/clock';
 import { FakeReporter } from '../fakes/reporter';
-import { FakeSession, type Answer, type RecordedCommand } from '../fakes/session';
 
 const RELEASE = '20261122T110000Z-bbbbbbb';
-const PREVIOUS = '20261122T100000Z-aaaaaaa';
-const TOKEN = 'token-1';
-const layout = layoutStore('/srv/shop');
+const UNDO: readonly UndoVerb[] = [{ verb: 'keep-only', service: 'web', ids: ['c1'] }];
+const FINISH: readonly FinishVerb[] = [{ verb: 'retire', ids: ['c1'] }];
 
-const run = (id: string, ...undo: UndoVerb[]): Step => ({
+const run = (id: string, over: Partial<Extract<Step, { kind: 'run' }>> = {}): Step => ({
   kind: 'run',
   id,
   title: `do ${id}`,
   do: { words: ['docker', id] },
-  undo,
+  undo: [],
   timeoutSeconds: 42,
+  ...over,
 });
 const hold = (id: string): Step => ({
   kind: 'hold',
@@ -33,420 +30,344 @@ const hold = (id: string): Step => ({
   gate: { gate: 'proven' },
   timeoutSeconds: 10,
 });
+const route: Step = {
+  kind: 'route',
+  id: 'route-web',
+  title: 'route',
+  router: 'web',
+  upstreams: [{ service: 'api', port: 3000, before: ['c1'], staying: [], retiring: [] }],
+  resolve: true,
+  undo: [],
+  timeoutSeconds: 60,
+};
 
-const STEPS: readonly Step[] = [
-  run('stop-removed', { verb: 'restore-services', release: PREVIOUS, services: ['old'], awaited: ['old'] }),
-  run(
-    'create-1',
-    { verb: 'remove-networks', networks: ['shop_default'] },
-    { verb: 'remove-services', services: ['db'] },
-  ),
-  hold('ready-1'),
-  run('replace-2', { verb: 'restore-services', release: PREVIOUS, services: ['web'], awaited: [] }),
-  hold('prove'),
-];
+/** A guardian in one process: it carries out what it is sent in turn, goes back at the first failure, and writes all down. */
+class FakeGuardian implements Guardian {
+  readonly where = 'deploy@server';
+  readonly isLocked = true;
+  readonly problem = '';
+  readonly current = undefined;
+  readonly recovery = undefined;
+  readonly heard: string[] = [];
+  readonly options: StepOptions[] = [];
+  readonly #committed = Promise.withResolvers<undefined>();
+  readonly #verdict = Promise.withResolvers<Verdict>();
+  readonly committed = this.#committed.promise;
+  readonly verdict = this.#verdict.promise;
+  readonly #clock: FakeClock;
+  readonly #answer: (what: string) => Error | undefined;
+  #end: Verdict | ConnectError = { kind: 'undone', why: '', unrestored: '' };
+  #turn: Promise<unknown> = Promise.resolve();
+  #failure: Error | undefined;
 
-/** What is new goes first; what was there comes back as one, in the order of the steps. */
-const UNDO = [
-  'remove db, which did not exist before',
-  `put back old, web of release ${PREVIOUS}`,
-  'remove the networks shop_default',
-];
+  constructor(clock: FakeClock, answer: (what: string) => Error | undefined = () => undefined) {
+    this.#clock = clock;
+    this.#answer = answer;
+    this.committed.catch(() => undefined);
+    this.verdict.catch(() => undefined);
+  }
 
-interface Scene {
-  readonly answer?: ((recorded: RecordedCommand, index: number) => Answer | undefined) | undefined;
-  readonly transaction?: Partial<Transaction>;
-  readonly signal?: AbortSignal;
+  /** How it ends when it is not committed. */
+  endsWith(end: Verdict | ConnectError): this {
+    this.#end = end;
+    return this;
+  }
+
+  begin(journal: string): void {
+    this.heard.push(`begin ${journal}`);
+  }
+
+  run(): Promise<Completed> {
+    return Promise.reject(new Error('nothing is asked'));
+  }
+
+  step(command: Command, options: StepOptions): Promise<Completed> {
+    return this.#carryOut(command.words.join(' '), options);
+  }
+
+  verb(words: string, options: StepOptions): Promise<Completed> {
+    return this.#carryOut(`verb ${words}`, options);
+  }
+
+  async #carryOut(what: string, options: StepOptions): Promise<Completed> {
+    this.heard.push(what);
+    this.options.push(options);
+    const before = this.#turn;
+    const { promise, resolve } = Promise.withResolvers<undefined>();
+    this.#turn = promise;
+    await before;
+    try {
+      this.#failure ??= this.#answer(what);
+      if (this.#failure !== undefined) {
+        const cause = this.#failure;
+        // It first has to hear of it.
+        setImmediate(() => {
+          this.goBack(cause);
+        });
+        throw cause;
+      }
+      this.#clock.advance(1);
+      return { exitCode: 0, stdout: '', stderr: '' };
+    } finally {
+      resolve(undefined);
+    }
+  }
+
+  goBack(cause: Error): void {
+    this.#failure ??= cause;
+    this.#committed.reject(cause);
+    if (this.#end instanceof Error) this.#verdict.reject(this.#end);
+    else this.#verdict.resolve(this.#end);
+  }
+
+  commit(): void {
+    this.heard.push('commit');
+    this.#committed.resolve(undefined);
+    this.#verdict.resolve({ kind: 'committed', unfinished: '' });
+  }
+
+  abort(): void {
+    this.heard.push('abort');
+    this.goBack(new ReleaseError('aborted', ''));
+  }
+
+  close(): Promise<void> {
+    return Promise.resolve();
+  }
 }
 
-async function play({ answer, transaction = {}, signal = new AbortController().signal }: Scene = {}): Promise<{
+interface Scene {
+  readonly steps?: readonly Step[];
+  readonly answer?: ((what: string) => Error | undefined) | undefined;
+  readonly end?: Verdict | ConnectError;
+  readonly signal?: AbortSignal;
+  readonly transaction?: Partial<Transaction>;
+}
+
+async function play({ steps = [], answer, end, signal, transaction = {} }: Scene): Promise<{
   outcome: Outcome;
-  session: FakeSession;
-  clock: FakeClock;
+  guardian: FakeGuardian;
   reporter: FakeReporter;
 }> {
   const clock = new FakeClock();
-  const session = new FakeSession((recorded, index) => {
-    clock.advance(1);
-    return answer?.(recorded, index);
-  });
+  const guardian = new FakeGuardian(clock, answer);
+  if (end !== undefined) guardian.endsWith(end);
   const reporter = new FakeReporter();
-  const context: TransactionContext = {
-    session,
-    reporter,
-    clock,
-    target: { project: 'shop', projectDirectory: layout.project },
-    layout,
-    token: 'token-1',
-    signal,
-  };
   const outcome = await executeTransaction(
     {
       release: RELEASE,
-      previous: PREVIOUS,
-      steps: STEPS,
-      runUrl: 'https://github.com/acme/shop/actions/runs/1',
-      actor: 'alice',
-      hold: () => Promise.resolve(),
+      steps,
+      undo: UNDO,
+      finish: FINISH,
+      before: { api: ['c1'] },
+      // It sees what the steps before it have done.
+      hold: () =>
+        new Promise((resolve) => {
+          setTimeout(resolve, 5);
+        }),
+      containers: () => [],
       ...transaction,
     },
-    context,
+    {
+      guardian,
+      reporter,
+      clock,
+      target: { project: 'shop', projectDirectory: '/srv/shop' },
+      layout: layoutStore('/srv/shop'),
+      signal: signal ?? new AbortController().signal,
+    },
   );
-  return { outcome, session, clock, reporter };
+  return { outcome, guardian, reporter };
 }
 
 const failing =
-  (...purposes: string[]): Scene['answer'] =>
-  ({ purpose }) =>
-    purposes.includes(purpose) ? { exitCode: 1, stderr: `${purpose} failed` } : undefined;
+  (...words: string[]): Scene['answer'] =>
+  (what) =>
+    words.includes(what) ? new CommandError(`${what} failed`, '', 1, '') : undefined;
 
-test('journal, steps in order, commit', async () => {
-  const { outcome, session, reporter } = await play();
-  expect(session.purposes).toEqual([
-    'write the journal',
-    'do stop-removed',
-    'do create-1',
-    'do replace-2',
-    'make the release the current one',
+test('the journal first, the steps in order, then the commit', async () => {
+  const committed: string[] = [];
+  const steps = [run('a'), run('b'), hold('ready'), run('c'), hold('prove')];
+  const { outcome, guardian } = await play({
+    steps,
+    transaction: { onCommitted: () => committed.push('told') },
+  });
+  expect(guardian.heard).toEqual([
+    `begin ${renderJournal({ project: 'shop', release: RELEASE, limitSeconds: 42, undo: UNDO, finish: FINISH })}`,
+    'docker a',
+    'docker b',
+    'docker c',
+    'commit',
   ]);
   expect(outcome).toEqual({
     kind: 'committed',
-    timeline: STEPS.map(({ id, title, kind }) => ({ id, title, seconds: kind === 'run' ? 1 : 0, ok: true })),
+    isFinishing: false,
+    unfinished: '',
+    timeline: steps.map(({ id, title }) => ({ id, title, seconds: expect.any(Number) as number, ok: true })),
   });
-  expect(session.commands.map(({ timeoutSeconds }) => timeoutSeconds).slice(1, 4)).toEqual([42, 42, 42]);
-  expect(reporter.shown.filter((line) => line.startsWith('line - '))).toEqual(
-    STEPS.map(({ title }) => `line - ${title}`),
-  );
+  expect(outcome.timeline.reduce((sum, { seconds }) => sum + seconds, 0)).toBe(3);
+  expect(committed).toEqual(['told']);
 });
 
-test('the journal holds the whole way back before the first change', async () => {
-  const { session } = await play();
-  expect(parseJournal(session.commands[0]?.stdin ?? '')).toEqual({
-    project: 'shop',
-    release: RELEASE,
-    previous: PREVIOUS,
-    runUrl: 'https://github.com/acme/shop/actions/runs/1',
-    actor: 'alice',
-    timeoutSeconds: 180,
-    undo: [
-      { verb: 'remove-services', services: ['db'] },
-      { verb: 'restore-services', release: PREVIOUS, services: ['old', 'web'], awaited: ['old'] },
-      { verb: 'remove-networks', networks: ['shop_default'] },
-    ],
-  });
-});
-
-test('every change goes through the guard of the lock', async () => {
-  for (const { session } of [await play(), await play({ answer: failing('do replace-2') })]) {
-    for (const { command, purpose } of session.commands) {
-      // `flock FILE sh -c TEXT slipway SESSION TOKEN` come before the words of the change itself.
-      const [program = '', ...words] = command.words.slice(8);
-      expect([purpose, command.words]).toEqual([
-        purpose,
-        guardStep(layout, TOKEN, { words: [program, ...words] }).words,
-      ]);
-    }
-  }
-  const { session } = await play();
-  expect(session.commands[1]?.command).toEqual(guardStep(layout, TOKEN, { words: ['docker', 'stop-removed'] }));
-  expect(session.commands.at(-1)?.command).toEqual(guardStep(layout, TOKEN, pointCurrent(layout, RELEASE)));
-});
-
-test('each way back has as long as the longest step, and three minutes at least', async () => {
-  const times = async (timeoutSeconds: number): Promise<(number | undefined)[]> => {
-    const steps = [
-      { ...run('create-1', { verb: 'remove-services', services: ['web'] }), timeoutSeconds },
-      hold('prove'),
-    ];
-    const { session } = await play({ transaction: { steps }, answer: failing('do create-1') });
-    expect(parseJournal(session.commands[0]?.stdin ?? '').timeoutSeconds).toBe(Math.max(180, timeoutSeconds));
-    return session.commands
-      .filter(({ purpose }) => purpose.startsWith('remove'))
-      .map((recorded) => recorded.timeoutSeconds);
-  };
-  expect(await times(20)).toEqual([180]);
-  expect(await times(900)).toEqual([900]);
-});
-
-describe('when another session has taken the lock', () => {
-  const COMMIT = 'make the release the current one';
-  const overtakenAt = (name: string): Scene['answer'] => {
-    let overtaken = false;
-    return ({ purpose }) => {
-      overtaken ||= purpose === name;
-      return overtaken ? { exitCode: LOCK_LOST } : undefined;
-    };
-  };
-
-  test.each(['do stop-removed', 'do replace-2', COMMIT])('at "%s" nothing is undone by this one', async (purpose) => {
-    const { outcome, session, clock } = await play({ answer: overtakenAt(purpose) });
-    expect(outcome).toMatchObject({ kind: 'overtaken', cause: { code: 'lock-lost' } });
-    // Whatever this session still asks for, the guard refuses, and it asks for no more.
-    expect(session.purposes.slice(session.purposes.indexOf(purpose) + 1).length).toBeLessThan(2);
-    expect(session.purposes).not.toContain('close the journal');
-    expect(clock.sleeps).toEqual([]);
-    expect(outcome.timeline.at(-1)?.ok).toBe(purpose === COMMIT);
-  });
-
-  test('on the way back, the rest of the way is not ours either', async () => {
-    const { outcome, session, clock } = await play({
-      answer: overtakenAt(UNDO[1] ?? ''),
-      transaction: {
-        hold: (step) => (step.id === 'prove' ? Promise.reject(new Error('db is unhealthy')) : Promise.resolve()),
+test('steps are sent ahead, all up to the next gate, whose watch begins at once', async () => {
+  const seen: string[][] = [];
+  const clock = new FakeClock();
+  const guardian = new FakeGuardian(clock);
+  await executeTransaction(
+    {
+      release: RELEASE,
+      steps: [run('a'), run('b'), hold('ready'), run('c')],
+      undo: [],
+      finish: [],
+      before: {},
+      hold: () => {
+        seen.push([...guardian.heard.slice(1)]);
+        return Promise.resolve();
       },
-    });
-    expect(outcome).toMatchObject({ kind: 'overtaken', cause: { code: 'lock-lost' } });
-    expect(session.purposes.slice(-2)).toEqual(UNDO.slice(0, 2));
-    expect(clock.sleeps).toEqual([]);
-  });
-
-  test('before the journal, nothing was begun', async () => {
-    await expect(play({ answer: overtakenAt('write the journal') })).rejects.toThrow(LockLostError);
-  });
-
-  test('while the commit is withdrawn, the rest is left to it', async () => {
-    const WITHDRAW = 'make the old release the current one';
-    const { outcome, session } = await play({
-      answer: ({ purpose }) => {
-        if (purpose === COMMIT) return { exitCode: 1 };
-        return purpose === WITHDRAW ? { exitCode: LOCK_LOST } : undefined;
-      },
-    });
-    expect(outcome.kind).toBe('overtaken');
-    expect(session.purposes.at(-1)).toBe(WITHDRAW);
-  });
-});
-
-test("Compose's advice on orphans is not shown: they are removed after the commit", async () => {
-  const orphans = 'level=warning msg="Found orphan containers ([shop-old-1]) for this project."';
-  const { reporter } = await play({
-    answer: ({ purpose }) => {
-      if (purpose === 'do replace-2') return { exitCode: 1 };
-      const shown = purpose === 'do create-1' || purpose.startsWith('put back');
-      return shown ? { stderr: `${orphans}\nof ${purpose}` } : undefined;
+      containers: () => [],
     },
-  });
-  expect(reporter.shown).toEqual(
-    expect.arrayContaining(['remote   of do create-1', `remote   of ${UNDO[1] ?? ''}`]) as unknown,
-  );
-  expect(reporter.shown.join('\n')).not.toContain('orphan');
-});
-
-test('what the server prints is shown as remote text', async () => {
-  const { reporter } = await play({
-    answer: ({ purpose }) => (purpose === 'do create-1' ? { stdout: '::error::x\n', stderr: 'pulling' } : undefined),
-  });
-  expect(reporter.shown).toEqual(expect.arrayContaining(['remote   ::error::x', 'remote   pulling']) as unknown);
-});
-
-test.each(['do stop-removed', 'do create-1', 'do replace-2'])(
-  'when "%s" fails everything is undone, and the journal closed',
-  async (purpose) => {
-    const { outcome, session } = await play({ answer: failing(purpose) });
-    const at = session.purposes.indexOf(purpose);
-    expect(session.purposes.slice(at + 1)).toEqual([...UNDO, 'close the journal']);
-    expect(outcome).toMatchObject({ kind: 'undone', unrestored: [], timeline: expect.arrayContaining([]) as unknown });
-    expect(outcome.timeline.map(({ ok }) => ok)).toEqual([
-      ...Array.from({ length: outcome.timeline.length - 1 }, () => true),
-      false,
-    ]);
-    expect(outcome.kind === 'undone' && outcome.cause).toBeInstanceOf(CommandError);
-  },
-);
-
-test('when a gate says no everything is undone', async () => {
-  const cause = new Error('db is unhealthy');
-  const { outcome, session } = await play({
-    transaction: { hold: (step) => (step.id === 'prove' ? Promise.reject(cause) : Promise.resolve()) },
-  });
-  expect(outcome).toMatchObject({ kind: 'undone', cause, unrestored: [] });
-  expect(session.purposes.slice(-4)).toEqual([...UNDO, 'close the journal']);
-  expect(session.purposes).not.toContain('make the release the current one');
-});
-
-test('an undo is tried three times, with a pause', async () => {
-  let failures = 2;
-  const { outcome, session, clock } = await play({
-    answer: ({ purpose }) =>
-      purpose === 'do replace-2' || (purpose === UNDO[0] && failures-- > 0) ? { exitCode: 1 } : undefined,
-  });
-  expect(outcome).toMatchObject({ kind: 'undone', unrestored: [] });
-  expect(session.purposes.filter((purpose) => purpose === UNDO[0])).toHaveLength(3);
-  expect(clock.sleeps).toEqual([1, 2]);
-});
-
-test('what cannot be undone is named, the rest is undone all the same, and the journal stays', async () => {
-  const { outcome, session } = await play({ answer: failing('do replace-2', UNDO[1] ?? '') });
-  expect(outcome).toMatchObject({ kind: 'undone', unrestored: [`${UNDO[1] ?? ''}: exit code 1`] });
-  expect(session.purposes.slice(-1)).toEqual(UNDO.slice(2));
-});
-
-test('a connection that is lost loses nothing that is known', async () => {
-  const lost = new ConnectError('lost', 'The connection was lost.', '');
-  let isLost = false;
-  const { outcome, session } = await play({
-    answer: ({ purpose }) => {
-      isLost ||= purpose === 'do replace-2';
-      return isLost ? lost : undefined;
-    },
-  });
-  expect(outcome).toMatchObject({ kind: 'undone', cause: lost });
-  expect(outcome.kind === 'undone' && outcome.unrestored).toHaveLength(3);
-  expect(session.purposes).not.toContain('close the journal');
-});
-
-test('a journal that cannot be closed is told, with the cause', async () => {
-  const { outcome } = await play({ answer: failing('do replace-2', 'close the journal') });
-  expect(outcome).toMatchObject({
-    kind: 'undone',
-    cause: expect.any(CommandError) as unknown,
-    unrestored: ['close the journal: exit code 1'],
-  });
-});
-
-test('without a journal nothing is changed', async () => {
-  const sessions: FakeSession[] = [];
-  const session = new FakeSession(failing('write the journal'));
-  sessions.push(session);
-  await expect(
-    executeTransaction(
-      { release: RELEASE, previous: undefined, steps: STEPS, runUrl: '', actor: '', hold: () => Promise.resolve() },
-      {
-        session,
-        reporter: new FakeReporter(),
-        clock: new FakeClock(),
-        target: { project: 'shop', projectDirectory: '/srv/shop' },
-        layout,
-        token: 'token-1',
-        signal: new AbortController().signal,
-      },
-    ),
-  ).rejects.toThrow(CommandError);
-  expect(session.purposes).toEqual(['write the journal']);
-});
-
-describe('the commit', () => {
-  const COMMIT = 'make the release the current one';
-  const WITHDRAW = 'make the old release the current one';
-
-  test.each([
-    ['fails', { exitCode: 1 }],
-    ['gives no answer in time', new TimeoutError('took too long', '')],
-  ])('that %s is withdrawn first, and then undone', async (_name, answer) => {
-    const { outcome, session } = await play({ answer: ({ purpose }) => (purpose === COMMIT ? answer : undefined) });
-    expect(session.purposes.slice(-6)).toEqual([COMMIT, WITHDRAW, ...UNDO, 'close the journal']);
-    expect(session.commands.find(({ purpose }) => purpose === WITHDRAW)?.command.words.slice(-3)).toEqual([
-      '/srv/shop/.slipway',
-      RELEASE,
-      PREVIOUS,
-    ]);
-    expect(outcome).toMatchObject({ kind: 'undone', unrestored: [] });
-  });
-
-  test('of which nothing is known, since the connection is lost, is not undone: it may have come through', async () => {
-    const lost = new ConnectError('lost', 'The connection was lost.', '');
-    const { outcome, session } = await play({
-      answer: ({ purpose }) => (purpose === COMMIT || purpose === WITHDRAW ? lost : undefined),
-    });
-    expect(session.purposes.slice(-2)).toEqual([COMMIT, WITHDRAW]);
-    expect(outcome).toMatchObject({
-      kind: 'undone',
-      cause: lost,
-      unrestored: [`make ${PREVIOUS} the current one: The connection was lost.`],
-    });
-  });
-
-  test('cannot be cancelled half-way', async () => {
-    const cancel = new AbortController();
-    const { outcome } = await play({
-      signal: cancel.signal,
-      answer: ({ purpose }) => {
-        if (purpose === COMMIT) cancel.abort();
-        return undefined;
-      },
-    });
-    expect(outcome.kind).toBe('committed');
-  });
-});
-
-describe('cancelled', () => {
-  test.each(STEPS.map((step, index) => [step.id, index] as const))(
-    'during %s: undone, and the undo goes to its end',
-    async (id, index) => {
-      const cancel = new AbortController();
-      const { outcome, session } = await play({
-        signal: cancel.signal,
-        answer: ({ purpose }) => {
-          if (purpose === `do ${id}`) cancel.abort();
-          return undefined;
-        },
-        transaction: {
-          hold: (step) => {
-            if (step.id === id) cancel.abort();
-            return Promise.resolve();
-          },
-        },
-      });
-      expect(outcome).toMatchObject({ kind: 'undone', unrestored: [], cause: { code: 'cancelled' } });
-      expect(session.purposes.slice(-4)).toEqual([...UNDO, 'close the journal']);
-      expect(session.commands.slice(-4).some(({ cancellable }) => cancellable)).toBe(false);
-      expect(outcome.timeline.length).toBeLessThanOrEqual(index + 3);
-      expect(session.purposes).not.toContain('make the release the current one');
+    {
+      guardian,
+      clock,
+      reporter: new FakeReporter(),
+      target: { project: 'shop', projectDirectory: '/srv/shop' },
+      layout: layoutStore('/srv/shop'),
+      signal: new AbortController().signal,
     },
   );
-
-  test('before the journal: nothing is touched', async () => {
-    await expect(play({ signal: AbortSignal.abort() })).rejects.toMatchObject({ code: 'cancelled' });
-  });
+  expect(seen).toEqual([['docker a', 'docker b']]);
 });
 
-test('a first deploy has no release before it', async () => {
-  const { session } = await play({
-    transaction: { previous: undefined, steps: [run('create-1', { verb: 'remove-services', services: ['web'] })] },
-  });
-  expect(parseJournal(session.commands[0]?.stdin ?? '')).toMatchObject({
-    previous: '',
-    undo: [{ verb: 'remove-services' }],
-  });
+test('a step that must not be cut off does not make the others wait', async () => {
+  const migrate = run('migrate', { timeoutSeconds: 3600, onAbort: 'finish' });
+  const { guardian } = await play({ steps: [migrate, run('a', { timeoutSeconds: 200 })] });
+  expect(guardian.heard[0]).toContain('\nlimit 200\n');
+  expect(guardian.options.map(({ onAbort }) => onAbort)).toEqual(['finish', 'kill']);
 });
 
-describe('a lock that was lost', () => {
-  test.each(['write the journal', 'do create-1', 'make the release the current one', UNDO[1] ?? ''])(
-    'is seen at "%s": from there on nothing is changed',
-    async (purpose) => {
-      let isLost = false;
-      const play1 = play({
-        answer: (recorded) => {
-          isLost ||= recorded.purpose === purpose;
-          if (isLost) return { exitCode: 76 };
-          return purpose === UNDO[1] && recorded.purpose === 'do replace-2' ? { exitCode: 1 } : undefined;
-        },
-      });
-      if (purpose === 'write the journal') {
-        await expect(play1).rejects.toMatchObject({ code: 'lock-lost' });
-        return;
-      }
-      const { outcome, session } = await play1;
-      expect(outcome).toMatchObject({ kind: 'overtaken', cause: { code: 'lock-lost' } });
-      // One more command finds out, at most: it is refused by the server like the first.
-      expect(session.purposes.length - session.purposes.indexOf(purpose)).toBeLessThanOrEqual(2);
+test('a route names the replicas that serve: both sides, then those that stay and the new ones', async () => {
+  const container = (id: string, service: string, over: Partial<ContainerState> = {}): ContainerState =>
+    ({ id, name: `shop-${service}-${id}`, service, oneoff: false, ...over }) as ContainerState;
+  const { guardian } = await play({
+    steps: [run('a'), hold('ready'), route],
+    transaction: {
+      containers: () => [
+        container('c1', 'api'),
+        container('c2', 'api'),
+        container('c3', 'api', { oneoff: true }),
+        container('d1', 'db'),
+      ],
+    },
+  });
+  const [stage = '', both, next] = guardian.heard.slice(2);
+  // What is there by the second move, and what by the first: in that order it was given.
+  expect(stage.match(/shop-\w+-\w+/g)?.sort()).toEqual(['shop-api-c1', 'shop-api-c2', 'shop-api-c2']);
+  expect([both, next]).toEqual(['verb switch-router web both c2', 'verb switch-router web new c2']);
+  expect(guardian.options.slice(1).map(({ onAbort }) => onAbort)).toEqual(['finish', 'finish', 'finish']);
+});
+
+test('the first step that fails is the cause; what was sent ahead of it is no news', async () => {
+  const { outcome, reporter, guardian } = await play({
+    steps: [run('a'), run('b'), run('c'), hold('ready'), run('never')],
+    answer: failing('docker b'),
+  });
+  expect(outcome).toMatchObject({ kind: 'undone', cause: { message: 'docker b failed' }, unrestored: '' });
+  expect(outcome.timeline.map(({ id, ok }) => [id, ok])).toEqual([
+    ['a', true],
+    ['b', false],
+  ]);
+  expect(reporter.shown.filter((line) => line.includes('failed'))).toHaveLength(1);
+  expect(guardian.heard).not.toContain('docker never');
+  expect(guardian.heard).not.toContain('commit');
+  expect(guardian.heard).toContain('abort');
+});
+
+test('a gate that says no ends it, and what could not be put back is told', async () => {
+  const bad = new ReleaseError('web is unhealthy', '');
+  const { outcome } = await play({
+    steps: [run('a'), hold('ready'), run('never')],
+    end: { kind: 'undone', why: 'abort', unrestored: 'revive c1' },
+    transaction: { hold: () => Promise.reject(bad) },
+  });
+  expect(outcome).toMatchObject({ kind: 'undone', cause: bad, unrestored: 'revive c1' });
+});
+
+test('a failing step ends the watch that began beside it', async () => {
+  let reason: unknown;
+  const { outcome } = await play({
+    steps: [run('a'), hold('ready')],
+    answer: failing('docker a'),
+    transaction: {
+      hold: (_step, signal) =>
+        new Promise((_, reject) => {
+          signal.addEventListener('abort', () => {
+            reason = signal.reason;
+            reject(new Error('watch ended'));
+          });
+        }),
+    },
+  });
+  expect(reason).toMatchObject({ message: 'docker a failed' });
+  expect(outcome).toMatchObject({ kind: 'undone', cause: { message: 'docker a failed' } });
+});
+
+test('a cancel during a gate goes back, and is the cause', async () => {
+  const cancel = new AbortController();
+  const { outcome, guardian } = await play({
+    steps: [run('a'), hold('ready'), run('never')],
+    signal: cancel.signal,
+    transaction: {
+      hold: () => {
+        cancel.abort();
+        return new Promise(() => undefined);
+      },
+    },
+  });
+  expect(outcome).toMatchObject({ kind: 'undone', cause: expect.any(CancelledError) as unknown });
+  expect(guardian.heard.at(-1)).toBe('abort');
+});
+
+test('a signal with a reason of ours (too many failed requests) goes back for that', async () => {
+  const reason = new ReleaseError('3 requests failed', '');
+  const { outcome } = await play({ steps: [run('a')], signal: AbortSignal.abort(reason) });
+  expect(outcome).toMatchObject({ kind: 'undone', cause: reason });
+});
+
+test('what the guardian decides by itself ends a gate', async () => {
+  const clock = new FakeClock();
+  const guardian = new FakeGuardian(clock);
+  const lease = new ReleaseError('the lease has run out', '');
+  const outcome = await executeTransaction(
+    {
+      release: RELEASE,
+      steps: [run('a'), hold('ready')],
+      undo: [],
+      finish: [],
+      before: {},
+      hold: () => {
+        guardian.goBack(lease);
+        return new Promise(() => undefined);
+      },
+      containers: () => [],
+    },
+    {
+      guardian,
+      clock,
+      reporter: new FakeReporter(),
+      target: { project: 'shop', projectDirectory: '/srv/shop' },
+      layout: layoutStore('/srv/shop'),
+      signal: new AbortController().signal,
     },
   );
-
-  test('every change goes under the guard of the token', async () => {
-    const { session } = await play({ answer: failing('do replace-2') });
-    for (const { command } of session.commands) {
-      expect(command.words.slice(0, 2)).toEqual(['flock', '/srv/shop/.slipway/step']);
-      expect(command.words).toContain('token-1');
-    }
-  });
+  expect(outcome).toMatchObject({ kind: 'undone', cause: lease });
 });
 
-test('what Compose says of orphans is not shown: Slipway removes them itself', async () => {
-  const { reporter } = await play({
-    answer: ({ purpose }) =>
-      purpose === 'do create-1' ? { stdout: 'level=warning msg="Found orphan containers ([a])"\nCreating' } : undefined,
+test('a lost connection: the end is unknown; one that was heard of after all is known', async () => {
+  const lost = new ConnectError('lost', 'gone', '');
+  const scene: Scene = { steps: [run('a')], answer: () => lost };
+  expect((await play({ ...scene, end: lost })).outcome).toMatchObject({ kind: 'unknown', cause: lost });
+  expect((await play({ ...scene, end: { kind: 'committed', unfinished: 'retire c1' } })).outcome).toMatchObject({
+    kind: 'committed',
+    unfinished: 'retire c1',
   });
-  expect(reporter.shown.join('\n')).not.toContain('orphan');
-  expect(reporter.shown).toContain('remote   Creating');
 });

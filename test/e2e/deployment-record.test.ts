@@ -1,0 +1,86 @@
+/** The GitHub Deployment record, against an API that holds every request against GitHub's own description. */
+import { jest } from '@jest/globals';
+import { GithubApi } from '../github-api/server';
+import { appImage, type Checkout, deploy, freshServer, projectFiles, publishApp, removeCheckouts } from './sandbox';
+
+const TOKEN = 'ghs_deployment-record-token-000000000000';
+const COMPOSE = 'name: shop\nservices:\n  app: { image: "${IMAGE}", ports: ["8080:3000"] }\n';
+
+jest.setTimeout(120_000);
+
+let api: GithubApi;
+let url: string;
+let checkout: Checkout;
+
+beforeAll(async () => {
+  await freshServer();
+  await publishApp('v1');
+  await publishApp('v2');
+  await publishApp('bad', ['TEST_CRASH_AFTER_SECONDS=0.1']);
+  checkout = await projectFiles({ 'compose.yaml': COMPOSE });
+});
+beforeEach(async () => {
+  api = new GithubApi('acme/shop', TOKEN);
+  url = await api.listen();
+});
+afterAll(removeCheckouts);
+
+const deployAs = (release: string, inputs: Record<string, string> = {}): ReturnType<typeof deploy> =>
+  deploy(
+    checkout,
+    {
+      variables: `IMAGE=${appImage(release)}`,
+      'github-token': TOKEN,
+      environment: 'production',
+      'environment-url': 'https://shop.example.com',
+      ...inputs,
+    },
+    { secrets: [TOKEN], github: { repository: 'acme/shop', api_url: url } },
+  );
+
+const statesOf = (): string[][] =>
+  api.deployments.map(({ statuses }) => statuses.map((status) => String(status['state'])));
+
+test('a deploy has a record that begins with it and ends with its result; one without a change has none', async () => {
+  const first = await deployAs('v1');
+  expect(first.outputs['result']).toBe('deployed');
+  expect(statesOf()).toEqual([['in_progress', 'success']]);
+  expect(api.deployments[0]?.asked).toMatchObject({
+    environment: 'production',
+    auto_merge: false,
+    required_contexts: [],
+  });
+  expect(api.deployments[0]?.statuses[1]).toMatchObject({ environment_url: 'https://shop.example.com/' });
+
+  expect((await deployAs('v1')).outputs['result']).toBe('unchanged');
+  expect(api.deployments).toHaveLength(1);
+
+  const bad = await deployAs('bad');
+  expect(bad.outputs['result']).toBe('reverted');
+  expect(statesOf()).toEqual([
+    ['in_progress', 'success'],
+    ['in_progress', 'failure'],
+  ]);
+  expect(api.problems).toEqual([]);
+  expect(`${first.log}${bad.log}${bad.summary}`).not.toContain(TOKEN);
+  await api.close();
+});
+
+test('an API that refuses, or is away, fails no deploy, and says what is missing', async () => {
+  const warningsOf = (run: Awaited<ReturnType<typeof deploy>>): string[] =>
+    run.annotations.filter(({ type }) => type === 'warning').map(({ message }) => message);
+  api.before = (_request, response) => {
+    response.writeHead(403, { 'content-type': 'application/json' });
+    response.end(JSON.stringify({ message: 'Resource not accessible by integration' }));
+    return true;
+  };
+  const refused = await deployAs('v2');
+  expect(refused.outputs['result']).toBe('deployed');
+  expect(warningsOf(refused)).toContainEqual(expect.stringContaining('deployments: write'));
+  expect(refused.summary).toContain('deployments: write');
+  await api.close();
+
+  const away = await deployAs('v1');
+  expect(away.outputs['result']).toBe('deployed');
+  expect(warningsOf(away)).toContainEqual(expect.stringContaining('Deployment'));
+});

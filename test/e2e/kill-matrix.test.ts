@@ -1,0 +1,41 @@
+/**
+ * A sample of the kill matrix: deploys during which something dies at a moment that was drawn. The whole of it is
+ * `node scripts/kill-matrix.mjs`, which takes hours; see there for how to run a cell again.
+ */
+import { afterAll, beforeAll, expect, it } from '@jest/globals';
+import { describeCell, KILLS, type MatrixResult, renderTable, runMatrix } from './kill-matrix/matrix.ts';
+
+/** KILL_MATRIX_SEED draws the same cells again. */
+const SEED = Number(process.env['KILL_MATRIX_SEED'] ?? Math.floor(Math.random() * 1_000_000));
+const CELLS = Number(process.env['KILL_MATRIX_CELLS'] ?? 6);
+/** A cell takes a few seconds; the lease of a cut line and a boot more. */
+const LIMIT_MINUTES = 8;
+
+let matrix: MatrixResult;
+
+beforeAll(async () => {
+  matrix = await runMatrix({ seed: SEED, sample: CELLS, limitSeconds: (LIMIT_MINUTES - 2) * 60 });
+}, LIMIT_MINUTES * 60_000);
+
+afterAll(() => {
+  process.stdout.write(
+    `kill matrix: seed ${SEED}, ${matrix.results.length} of ${matrix.cells} cells\n${renderTable(matrix.results)}\n`,
+  );
+});
+
+it('finds the points of a deploy in what a real one does', () => {
+  for (const points of Object.values(matrix.points)) expect(points).toBeGreaterThan(60);
+  expect(matrix.cells).toBe(
+    Object.values(matrix.points).reduce((sum, points) => sum + points, 0) * Object.keys(KILLS).length,
+  );
+});
+
+it('has one whole release serve whatever dies, and the next deploy go well', () => {
+  expect(matrix.results).toHaveLength(CELLS);
+  const failed = matrix.results.filter(({ problems }) => problems.length > 0);
+  expect(
+    failed.map(
+      ({ cell, problems, log }) => `seed ${SEED}: ${describeCell(cell)}\n${problems.join('\n')}\n${log.slice(-6000)}`,
+    ),
+  ).toEqual([]);
+});

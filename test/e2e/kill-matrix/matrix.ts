@@ -1,0 +1,151 @@
+/** The kill matrix: every point of a deploy times every death, on the two ways to replace a service. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { freshServer, removeCheckouts, startSandbox } from '../sandbox.ts';
+import { type Bench, type Cell, type CellResult, describeCell, type Kill, KILLS, runCell } from './cell.ts';
+import { listPoints, type Point } from './points.ts';
+import { makeCheckout, publishReleases, runDeploy, type Variant, waitForWhole } from './project.ts';
+import { arm, disarm, installShims, listSeen, readTraces } from './server.ts';
+
+export const VARIANTS: readonly Variant[] = ['start-first', 'stop-first'];
+
+export interface MatrixOptions {
+  readonly seed: number;
+  readonly variants?: readonly Variant[];
+  readonly kills?: readonly Kill[];
+  /** Only points whose `phase at when label` it matches. */
+  readonly point?: RegExp;
+  /** So many cells, drawn by the seed; all of them where it is left out. */
+  readonly sample?: number;
+  /** The cells whose number, divided by `of`, leaves `index`: for several sandboxes side by side. */
+  readonly shard?: { readonly index: number; readonly of: number };
+  /** Ends before a cell that would begin later than this. */
+  readonly limitSeconds?: number;
+  /** Folder of the action; default the repository's own. */
+  readonly action?: string;
+  readonly onPoints?: (variant: Variant, points: readonly Point[], cells: number) => void;
+  readonly onResult?: (result: CellResult) => void;
+}
+
+export interface MatrixResult {
+  /** By variant. */
+  readonly points: Readonly<Partial<Record<Variant, number>>>;
+  /** How many cells there are in all, and how many of them were to be run. */
+  readonly cells: number;
+  readonly chosen: number;
+  readonly results: readonly CellResult[];
+}
+
+/** Numbers from 0 to 1 that a seed decides (mulberry32). */
+export function drawNumbers(seed: number): () => number {
+  let state = seed >>> 0;
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61)) ^ mixed;
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4294967296;
+  };
+}
+
+/** A new server that runs the project with two kept releases, and what a deploy there does. */
+async function prepareBench(variant: Variant, action: string): Promise<{ bench: Bench; points: Point[] }> {
+  await freshServer();
+  await installShims();
+  const checkout = await makeCheckout();
+  const deploy = async (tag: string, inputs: Readonly<Record<string, string>> = {}): Promise<void> => {
+    const run = await runDeploy({ checkout, variant, tag, action }, inputs);
+    const wanted = 'e2e-command' in inputs ? 'failure' : 'success';
+    if (run.outcome !== wanted) throw new Error(`deploy of ${tag}: ${run.outcome}\n${run.log}`);
+  };
+  for (const tag of ['r1', 'r2', 'r3']) await deploy(tag);
+  await arm();
+  await deploy('r4');
+  const good = await listSeen();
+  await arm();
+  await deploy('r5', { 'e2e-command': 'runner: exit 1' });
+  const bad = await listSeen();
+  await disarm();
+  await sleep(1000);
+  const found = await waitForWhole(variant, 5);
+  if (!('tag' in found) || found.tag !== 'r4') throw new Error(`nothing dies, and yet: ${JSON.stringify(found)}`);
+  const traces = await readTraces();
+  return { bench: { checkout, variant, action, tag: 'r4', traces }, points: listPoints(good, bad) };
+}
+
+export async function runMatrix(options: MatrixOptions): Promise<MatrixResult> {
+  const { variants = VARIANTS, kills = Object.keys(KILLS) as Kill[], seed, shard, sample } = options;
+  const action = options.action ?? 'action-deploy';
+  const startedMs = performance.now();
+  await startSandbox();
+  await publishReleases();
+  const counts: Partial<Record<Variant, number>> = {};
+  const results: CellResult[] = [];
+  let cells = 0;
+  let chosenCells = 0;
+  // A small sample does not reach every kill: it begins with another one each time.
+  const firstKill = Math.floor(drawNumbers(seed)() * kills.length);
+  try {
+    for (const [number, variant] of variants.entries()) {
+      const prepared = await prepareBench(variant, action);
+      const { points } = prepared;
+      let { bench } = prepared;
+      counts[variant] = points.length;
+      const draw = drawNumbers(seed + number);
+      const all = points
+        .filter((point) => (options.point ?? /(?:)/).test(`${point.phase} ${point.at} ${point.when} ${point.label}`))
+        .flatMap((point) => kills.map((kill): Cell => ({ variant, point, kill, chance: draw() })))
+        .map((cell) => ({ cell, place: draw() }))
+        .sort((one, other) => one.place - other.place)
+        .map(({ cell }) => cell);
+      cells += all.length;
+      const share = sample === undefined ? all.length : Math.ceil((sample - chosenCells) / (variants.length - number));
+      const chosen = (sample === undefined ? all : spread(all, kills, firstKill + chosenCells, share)).filter(
+        (_, index) => shard === undefined || index % shard.of === shard.index,
+      );
+      chosenCells += chosen.length;
+      options.onPoints?.(variant, points, chosen.length);
+      for (const cell of chosen) {
+        if (options.limitSeconds !== undefined && performance.now() - startedMs > options.limitSeconds * 1000) break;
+        const result = await runCell(cell, bench);
+        results.push(result);
+        options.onResult?.(result);
+        // What one cell has left must not count against the next.
+        if (!result.inOrder) ({ bench } = await prepareBench(variant, action));
+      }
+    }
+  } finally {
+    await removeCheckouts();
+  }
+  return { points: counts, cells, chosen: chosenCells, results };
+}
+
+/** So many cells with each kill about as often; the first of them is the `from`-th kill. */
+function spread(cells: readonly Cell[], kills: readonly Kill[], from: number, count: number): Cell[] {
+  const rows = kills.map((_, index) => cells.filter((cell) => cell.kill === kills[(index + from) % kills.length]));
+  const turns = Math.max(0, ...rows.map((row) => row.length));
+  return Array.from({ length: turns }, (_, turn) => rows.flatMap((row) => row.slice(turn, turn + 1)))
+    .flat()
+    .slice(0, count);
+}
+
+/** A table: kills down, phases across; passed of all. */
+export function renderTable(results: readonly CellResult[]): string {
+  const phases = ['do', 'commit', 'finish', 'undo'] as const;
+  const lines = [
+    `${'kill'.padEnd(14)}${VARIANTS.flatMap((variant) => phases.map((phase) => `${variant === 'start-first' ? 'start' : 'stop'}:${phase}`.padStart(14))).join('')}`,
+  ];
+  for (const kill of Object.keys(KILLS) as Kill[]) {
+    const row = VARIANTS.flatMap((variant) =>
+      phases.map((phase) => {
+        const own = results.filter(
+          ({ cell }) => cell.kill === kill && cell.variant === variant && cell.point.phase === phase,
+        );
+        const passed = own.filter(({ problems }) => problems.length === 0).length;
+        return (own.length === 0 ? '-' : `${passed}/${own.length}`).padStart(14);
+      }),
+    );
+    lines.push(`${kill.padEnd(14)}${row.join('')}`);
+  }
+  return lines.join('\n');
+}
+
+export { describeCell, KILLS, type CellResult, type Kill };

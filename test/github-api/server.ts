@@ -1,0 +1,168 @@
+/**
+ * A stand-in for GitHub's API that keeps Deployments, and holds every request and every answer of its own against GitHub's
+ * description. What is wrong is answered with 422, and stays in `problems`: a test ends with `expect(api.problems).toEqual([])`.
+ */
+import { once } from 'node:events';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { findOperation, judgeAnswer, judgeRequest, type Matched, type Operation } from './description';
+
+export interface KeptDeployment {
+  readonly id: number;
+  /** As it came in the request. */
+  readonly asked: Readonly<Record<string, unknown>>;
+  /** In the order in which they came. */
+  readonly statuses: Record<string, unknown>[];
+}
+
+export interface SeenRequest {
+  readonly method: string;
+  readonly url: string;
+  readonly authorization: string;
+  readonly body: string;
+}
+
+/** Sees a request before it is answered; answers it itself by returning true. It has been kept as if it had come through. */
+export type Hook = (request: SeenRequest, response: ServerResponse, index: number) => boolean | Promise<boolean>;
+
+interface Answer {
+  readonly status: number;
+  readonly body: unknown;
+}
+
+export class GithubApi {
+  readonly seen: SeenRequest[] = [];
+  /** What was not as GitHub describes it. */
+  readonly problems: string[] = [];
+  readonly deployments: KeptDeployment[] = [];
+  /** Asked before the request is carried out. */
+  before: Hook = () => false;
+  /** Asked once it has been carried out: an answer that is lost on its way. */
+  after: Hook = () => false;
+  readonly #server: Server;
+
+  /** @param repository `owner/name`, the only one there is. @param prefix of all paths: `/api/v3` on GitHub Enterprise Server. */
+  constructor(
+    readonly repository: string,
+    readonly token: string,
+    readonly prefix = '',
+  ) {
+    this.#server = createServer((request, response) => {
+      this.#handle(request, response).catch((error: unknown) => {
+        this.problems.push(String(error));
+        response.destroy();
+      });
+    });
+  }
+
+  /** @returns the address to give as GITHUB_API_URL. */
+  async listen(): Promise<string> {
+    this.#server.listen(0, '127.0.0.1');
+    await once(this.#server, 'listening');
+    return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}${this.prefix}`;
+  }
+
+  async close(): Promise<void> {
+    this.#server.closeAllConnections();
+    this.#server.close();
+    await once(this.#server, 'close');
+  }
+
+  async #handle(incoming: IncomingMessage, response: ServerResponse): Promise<void> {
+    const chunks: Buffer[] = [];
+    for await (const chunk of incoming) chunks.push(chunk as Buffer);
+    const request: SeenRequest = {
+      method: incoming.method ?? '',
+      url: (incoming.url ?? '').startsWith(this.prefix)
+        ? (incoming.url ?? '').slice(this.prefix.length)
+        : `outside of ${this.prefix}`,
+      authorization: incoming.headers.authorization ?? '',
+      body: Buffer.concat(chunks).toString(),
+    };
+    const index = this.seen.push(request) - 1;
+    if (await this.before(request, response, index)) return;
+    const problems = judgeRequest({ ...request, headers: incoming.headers });
+    this.problems.push(...problems);
+    const matched = findOperation(request.method, request.url);
+    const answer =
+      problems.length > 0 || matched === undefined
+        ? { status: 422, body: { message: 'Validation Failed', documentation_url: '', errors: [] } }
+        : this.#carryOut(matched, request);
+    if (await this.after(request, response, index)) return;
+    if (matched !== undefined) this.problems.push(...judgeAnswer(matched.operation, answer.status, answer.body));
+    answerJson(response, answer.status, answer.body);
+  }
+
+  #carryOut({ operation, path, query }: Matched, request: SeenRequest): Answer {
+    // GitHub hides what a token may not see.
+    const notFound = { status: 404, body: { message: 'Not Found', documentation_url: 'https://docs.github.com/rest' } };
+    if (request.authorization.replace(/^\S+ /, '') !== this.token) {
+      return { status: 401, body: { message: 'Bad credentials', documentation_url: 'https://docs.github.com/rest' } };
+    }
+    if (`${path['owner'] ?? ''}/${path['repo'] ?? ''}` !== this.repository) return notFound;
+    const body = (request.body === '' ? {} : JSON.parse(request.body)) as Record<string, unknown>;
+    const deployment = this.deployments.find((one) => String(one.id) === path['deployment_id']);
+    switch (operation.id) {
+      case 'repos/create-deployment': {
+        const kept: KeptDeployment = { id: this.deployments.length + 1001, asked: body, statuses: [] };
+        this.deployments.push(kept);
+        return { status: 201, body: showDeployment(operation, kept) };
+      }
+      case 'repos/list-deployments': {
+        const found = this.deployments.filter(
+          ({ asked }) =>
+            [undefined, asked['ref']].includes(query['sha']) &&
+            [undefined, asked['environment'] ?? 'production'].includes(query['environment']) &&
+            [undefined, asked['task'] ?? 'deploy'].includes(query['task']),
+        );
+        const newestFirst = [...found].reverse().slice(0, Number(query['per_page'] ?? 30));
+        return { status: 200, body: newestFirst.map((one) => showDeployment(operation, one)) };
+      }
+      case 'repos/create-deployment-status':
+        if (deployment === undefined) return notFound;
+        deployment.statuses.push(body);
+        return { status: 201, body: showStatus(operation, deployment, deployment.statuses.length) };
+      case 'repos/list-deployment-statuses':
+        if (deployment === undefined) return notFound;
+        return {
+          status: 200,
+          body: deployment.statuses.map((_, at) => showStatus(operation, deployment, at + 1)).reverse(),
+        };
+      default:
+        throw new Error(`${operation.id} is not imitated`);
+    }
+  }
+}
+
+/** GitHub's own example of an answer, with what was asked for in it. */
+function readExample({ responses, id }: Operation): Record<string, unknown> {
+  const example = (responses['201'] ?? responses['200'])?.example;
+  const one: unknown = Array.isArray(example) ? example[0] : example;
+  if (typeof one !== 'object' || one === null) throw new Error(`${id} has no example`);
+  return one as Record<string, unknown>;
+}
+
+function showDeployment(operation: Operation, { id, asked }: KeptDeployment): object {
+  return { ...readExample(operation), sha: asked['ref'], ...pick(asked, DEPLOYMENT_SHOWS), id };
+}
+
+function showStatus(operation: Operation, { statuses }: KeptDeployment, number: number): object {
+  return { ...readExample(operation), ...pick(statuses[number - 1] ?? {}, STATUS_SHOWS), id: number };
+}
+
+const DEPLOYMENT_SHOWS = ['ref', 'task', 'payload', 'environment', 'description'];
+const STATUS_SHOWS = ['state', 'description', 'log_url', 'environment_url'];
+
+function pick(asked: Readonly<Record<string, unknown>>, names: readonly string[]): object {
+  return Object.fromEntries(Object.entries(asked).filter(([name]) => names.includes(name)));
+}
+
+export function answerJson(
+  response: ServerResponse,
+  status: number,
+  document: unknown,
+  headers: Readonly<Record<string, string>> = {},
+): void {
+  response.writeHead(status, { 'content-type': 'application/json; charset=utf-8', ...headers });
+  response.end(JSON.stringify(document));
+}
