@@ -139,7 +139,7 @@ async function copyToServer(from: string, to: string): Promise<void> {
   const source = openSync(from, 'r');
   try {
     const argv = [SANDBOX, 'exec', theServer().name, '--', 'sh', '-c', 'mkdir -p "${1%/*}" && cat > "$1"', 'sh', to];
-    const child = spawn(process.execPath, argv, { stdio: [source, 'ignore', 'inherit'] });
+    const child = spawn(process.execPath, argv, { stdio: [source, 'ignore', 'inherit'], env: process.env });
     const code = await new Promise<number | null>((resolve) => child.once('close', resolve));
     if (code !== 0) throw new Error(`could not copy ${basename(from)} to the server: exit code ${code ?? 'none'}`);
   } finally {
