@@ -50,7 +50,7 @@ describe.each(SHELLS)('in $name', (shell) => {
     machine.withDocker(`
 case $1 in
 ps)
-  case "$*" in *--format*) printf 'web\\nweb\\ndb\\n'; exit ;; esac
+  case "$*" in *status=created*) printf 'w3\\nw4\\nw5\\nn1\\n'; exit ;; *--format*) printf 'web\\nweb\\ndb\\n'; exit ;; esac
   service=\${5#label=com.docker.compose.service=}
   for a; do case $a in label=com.docker.compose.service=*) service=\${a#*service=} ;; esac; done
   case $service in web) printf 'w1\\nw2\\n' ;; db) echo d1 ;; esac

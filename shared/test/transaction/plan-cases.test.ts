@@ -169,9 +169,12 @@ describe.each(names)('%s', (name) => {
 
   test('the services that change are those that are waited for', () => {
     const made = plan(one);
-    const awaited = made.steps.flatMap((step) =>
-      step.kind === 'hold' && step.gate.gate === 'ready' ? step.gate.services : [],
-    );
+    // A service that starts in groups is waited for after each.
+    const awaited = [
+      ...new Set(
+        made.steps.flatMap((step) => (step.kind === 'hold' && step.gate.gate === 'ready' ? step.gate.services : [])),
+      ),
+    ];
     // Of those with fewer replicas than before, all that stay are ready already.
     const fewer = made.services
       .filter(({ service, action, replicas }) => action === 'scale' && (made.before[service]?.length ?? 0) > replicas)

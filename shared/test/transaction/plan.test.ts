@@ -72,7 +72,7 @@ class Model {
   do(step: Step): void {
     if (step.kind !== 'run') return;
     const words = step.do.words[0] === 'sh' ? step.do.words.slice(4) : step.do.words.slice(2);
-    const kind = /^(create|stop|replace|start-again|start|arm|migrate)-?/.exec(step.id)?.[1];
+    const kind = /^(create|stop|replace|start-again|start|migrate)-?/.exec(step.id)?.[1];
     switch (kind) {
       case 'create': {
         const count = Number(words[2]);
@@ -93,13 +93,10 @@ class Model {
         this.#set(words, (one) => (one.running = true));
         return;
       case 'start':
-        for (let at = 1; at < words.length; at += 4)
-          for (const replica of this.#new(words[at] ?? '', words[at + 1] ?? '')) replica.running = true;
-        return;
-      case 'arm':
-        this.#set((words[1] ?? '').split(' '), (one) => (one.restart = 'no'));
-        for (let at = 2; at < words.length; at += 3)
-          for (const replica of this.#new(words[at] ?? '', words[at + 1] ?? '')) replica.restart = words[at + 2] ?? '';
+        for (let at = 2; at < words.length; at += 3) {
+          const waiting = this.#new(words[at] ?? '', words[at + 1] ?? '').filter((replica) => !replica.running);
+          for (const replica of waiting.slice(0, Number(words[at + 2]))) replica.running = true;
+        }
         return;
       case 'migrate':
         return;
