@@ -1,9 +1,10 @@
-import { existsSync, mkdirSync, readFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import {
   createReplicas,
   hashServices,
   replaceServices,
   runOnce,
+  type Start,
   startContainers,
   startReplicas,
   stopContainers,
@@ -44,20 +45,26 @@ describe.each(SHELLS)('in $name', (shell) => {
 
   /**
    * A project with w1, w2 of web and d1 of db, and the containers that `create` adds: those that the test names.
-   * @param added by service: `case` lines such as `web) echo w3 ;;`
+   * @param added by service: `case` lines such as `web) echo w3 ;;`. None of them has been started, until the script does.
    */
   const withProject = (added = '', more = ''): void => {
     machine.withDocker(`
 case $1 in
 ps)
-  case "$*" in *status=created*) printf 'w3\\nw4\\nw5\\nn1\\n'; exit ;; *--format*) printf 'web\\nweb\\ndb\\n'; exit ;; esac
-  service=\${5#label=com.docker.compose.service=}
+  # What was made and never started, by others too: what of it is new is for the caller to know.
+  case "$*" in
+  *status=created*) printf 'x1\\nw3\\nw4\\nw5\\nn1\\n' | grep -vxF -f "$HOME/started"; exit 0 ;;
+  *--format*) printf 'web\\nweb\\ndb\\n'; exit ;;
+  esac
+  service=
   for a; do case $a in label=com.docker.compose.service=*) service=\${a#*service=} ;; esac; done
   case $service in web) printf 'w1\\nw2\\n' ;; db) echo d1 ;; esac
   [ ! -e "$HOME/created" ] || case $service in ${added} *) ;; esac ;;
 compose) : >"$HOME/created" ;;
 esac
-${more}`);
+${more}
+[ "$1" != start ] || { shift; printf '%s\\n' "$@" >>"$HOME/started"; }`);
+    writeFileSync(machine.path('started'), '');
   };
   /** All calls but questions. */
   const changes = (): string[] => machine.calls.filter((call) => !call.startsWith('<ps>'));
@@ -111,25 +118,52 @@ ${more}`);
     expect(changes().slice(3)).toEqual([create('--scale', 'web=2', 'db'), '<start><d1>']);
   });
 
-  test('startReplicas starts what is new, in groups, and nothing else', () => {
-    withProject("web) printf 'w3\\nw4\\nw5\\n' ;; new) echo n1 ;;");
-    machine.withDocker(readFileSync(machine.path('bin/docker'), 'utf8').split('\n').slice(3).join('\n'));
-    machine.run({ words: ['sh', '-c', ': >created', 'slipway'] });
-    const starts = [
-      { service: 'web', before: ['w1', 'w2'], count: 2 },
-      { service: 'new', before: [], count: 1 },
-      { service: 'none', before: [], count: 1 },
-    ];
-    expect(machine.run(startReplicas(target, starts, 0)).exitCode).toBe(0);
-    expect(changes()).toEqual(['<start><w3><w4><n1>']);
-  });
+  describe('startReplicas', () => {
+    const web = (count: number): Start => ({ service: 'web', before: ['w1', 'w2'], count });
 
-  test('startReplicas fails when one cannot be started', () => {
-    withProject("web) printf 'w3\\nw4\\n' ;;", '[ "$1" != start ] || exit 9');
-    machine.run({ words: ['sh', '-c', ': >created', 'slipway'] });
-    const web = { service: 'web', before: ['w1', 'w2'], count: 1 };
-    expect(machine.run(startReplicas(target, [web], 0)).exitCode).toBe(9);
-    expect(changes()).toEqual(['<start><w3>']);
+    test('starts as many as it is told of what is new and was not started yet, group by group', () => {
+      withProject("web) printf 'w3\\nw4\\nw5\\n' ;; new) echo n1 ;;");
+      writeFileSync(machine.path('created'), '');
+      const new1 = { service: 'new', before: [], count: 1 };
+      const none = { service: 'none', before: [], count: 1 };
+      const start = (...starts: readonly Start[]): unknown => machine.run(startReplicas(target, starts, 0));
+      const ok = { exitCode: 0, stdout: '', stderr: '' };
+      expect(start(web(2), new1, none)).toEqual(ok);
+      expect(changes()).toEqual(['<start><w3><w4><n1>']);
+      expect(start(web(1), new1)).toEqual(ok);
+      expect(changes().slice(1)).toEqual(['<start><w5>']);
+      // All are started: there is nothing left to do, which is no failure.
+      expect(start(web(2))).toEqual(ok);
+      expect(changes()).toHaveLength(2);
+    });
+
+    test('asks for this project alone, and only for what was never started', () => {
+      withProject();
+      machine.run(startReplicas(target, [web(1)], 0));
+      expect(machine.calls[0]).toBe(
+        '<ps><-aq><--no-trunc><--filter><status=created><--filter><label=com.docker.compose.project=shop>',
+      );
+      expect(changes()).toEqual([]);
+    });
+
+    test('waits first', () => {
+      withProject('web) echo w3 ;;');
+      writeFileSync(machine.path('created'), '');
+      const beforeMs = Date.now();
+      expect(machine.run(startReplicas(target, [web(1)], 1)).exitCode).toBe(0);
+      expect(Date.now() - beforeMs).toBeGreaterThanOrEqual(1000);
+      expect(machine.calls.at(-1)).toBe('<start><w3>');
+    });
+
+    test('fails when one cannot be started, or Docker cannot be asked', () => {
+      withProject("web) printf 'w3\\nw4\\n' ;;", '[ "$1" != start ] || exit 9');
+      writeFileSync(machine.path('created'), '');
+      expect(machine.run(startReplicas(target, [web(1)], 0)).exitCode).toBe(9);
+      expect(changes()).toEqual(['<start><w3>']);
+      withProject('web) echo w3 ;;', '[ "$1" != ps ] || exit 4');
+      expect(machine.run(startReplicas(target, [web(1)], 0)).exitCode).toBe(4);
+      expect(changes()).toHaveLength(1);
+    });
   });
 
   test('stopContainers notes whom, lets a boot bring back what has a policy, and stops', () => {

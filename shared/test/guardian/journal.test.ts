@@ -17,6 +17,7 @@ test('the journal as the guardian reads it', () => {
       undo: [
         { verb: 'remove-run', name: 'shop-api-migrate-1' },
         { verb: 'restore-router', router: 'web' },
+        { verb: 'drain-new', router: 'web', port: 3000, boundSeconds: 15, service: 'api', ids: ['c1', 'c2'] },
         { verb: 'keep-only', service: 'api', ids: ['c1', 'c2'] },
         { verb: 'keep-only', service: 'new', ids: [] },
         { verb: 'revive', id: 'c1', restart: 'on-failure:3' },
@@ -27,6 +28,15 @@ test('the journal as the guardian reads it', () => {
         { verb: 'forget-images', images: [DIGEST, 'web:1', DIGEST] },
       ],
       finish: [
+        {
+          verb: 'hand-over',
+          retired: ['c1', 'c2'],
+          services: [
+            { service: 'api', restart: 'on-failure:3', before: ['c1', 'c2'] },
+            { service: 'new', restart: 'always', before: [] },
+          ],
+        },
+        { verb: 'hand-over', retired: [], services: [] },
         { verb: 'drain', router: 'web', port: 3000, boundSeconds: 15, ids: ['c1', 'c2'] },
         { verb: 'retire', ids: ['c1', 'c2'] },
         { verb: 'settle-router', router: 'web' },
@@ -40,6 +50,7 @@ release ${RELEASE}
 limit 300
 undo remove-run shop-api-migrate-1
 undo restore-router web
+undo drain-new web 3000 15 api c1 c2
 undo keep-only api c1 c2
 undo keep-only new
 undo revive c1 on-failure:3
@@ -48,6 +59,8 @@ undo restore-services ${PREVIOUS} - x
 undo remove-networks shop_default shop_back
 undo remove-files ${'f'.repeat(64)}
 undo forget-images ${DIGEST} ${localTag('shop', DIGEST)}
+finish hand-over c1,c2 api/on-failure:3/c1,c2 new/always/-
+finish hand-over -
 finish drain web 3000 15 c1 c2
 finish retire c1 c2
 finish settle-router web
@@ -85,6 +98,13 @@ test.each(HOSTILE.filter((text) => !/^[\w-]+$/.test(text)))('the word %j is refu
     { verb: 'remove-networks', networks: [text] },
     { verb: 'remove-run', name: text },
     { verb: 'restore-router', router: text },
+    { verb: 'drain-new', router: text, port: 1, boundSeconds: 1, service: 'web', ids: [] },
+    { verb: 'drain-new', router: 'web', port: 1, boundSeconds: 1, service: text, ids: [] },
+    { verb: 'drain-new', router: 'web', port: 1, boundSeconds: 1, service: 'web', ids: [text] },
+    { verb: 'hand-over', retired: [text, 'c1'], services: [] },
+    { verb: 'hand-over', retired: [], services: [{ service: text, restart: 'no', before: [] }] },
+    { verb: 'hand-over', retired: [], services: [{ service: 'web', restart: text, before: [] }] },
+    { verb: 'hand-over', retired: [], services: [{ service: 'web', restart: 'no', before: [text, 'c1'] }] },
     { verb: 'remove-files', addresses: [text] },
     { verb: 'forget-images', images: [`${text} @sha256:x`] },
     { verb: 'drain', router: text, port: 1, boundSeconds: 1, ids: [] },
@@ -148,7 +168,7 @@ test('whatever is given, the guardian reads the words that were meant, or nothin
   );
 });
 
-test('the way back, in order: migration, router, what is new, what was there, networks, files, images', () => {
+test('the way back, in order: migration, router, who came by it, what is new, what was there, networks, files, images', () => {
   const restore = (services: string[], awaited: string[] = []): UndoVerb => ({
     verb: 'restore-services',
     release: PREVIOUS,
@@ -158,6 +178,7 @@ test('the way back, in order: migration, router, what is new, what was there, ne
   const ordered: UndoVerb[] = [
     { verb: 'remove-run', name: 'm' },
     { verb: 'restore-router', router: 'web' },
+    { verb: 'drain-new', router: 'web', port: 80, boundSeconds: 15, service: 'a', ids: [] },
     { verb: 'keep-only', service: 'a', ids: [] },
     { verb: 'keep-only', service: 'b', ids: ['c1'] },
     { verb: 'revive', id: 'c1', restart: 'no' },
@@ -168,9 +189,9 @@ test('the way back, in order: migration, router, what is new, what was there, ne
     { verb: 'forget-images', images: [DIGEST] },
   ];
   const given = [
-    ...ordered.slice(7).reverse(),
+    ...ordered.slice(8).reverse(),
     restore(['web', 'api'], ['api']),
-    ...ordered.slice(2, 6),
+    ...ordered.slice(2, 7),
     restore(['stray', 'db'], ['db', 'api']),
     ...ordered.slice(0, 2).reverse(),
   ];

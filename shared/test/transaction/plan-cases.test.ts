@@ -9,7 +9,7 @@ import { renderJournal } from '../../src/guardian/journal';
 import { renderVerb } from '../../src/guardian/verbs';
 import { type Json, readMember } from '../../src/json';
 import type { Command } from '../../src/model/command';
-import type { Step } from '../../src/model/step';
+import type { Gate, Step } from '../../src/model/step';
 import type { ContainerState } from '../../src/probes/container';
 import { layoutStore } from '../../src/releases/layout';
 import { chooseStrategies } from '../../src/strategies/choose';
@@ -109,13 +109,20 @@ function describeStep(step: Step): string {
     case 'route':
       return `${step.id}: ${step.upstreams
         .map(
-          ({ service, port, before, staying }) =>
-            `${service}:${port} ${before.join(',') || 'nothing'} -> ${[...staying, 'new'].join(',')}`,
+          ({ service, port, before, staying, retiring }) =>
+            `${service}:${port} ${before.join(',') || 'nothing'} -> ${[...staying, 'new'].join(',')}${retiring.length === 0 ? '' : ` or else ${retiring.join(',')}`}`,
         )
         .join('; ')}${step.resolve ? '' : ', names resolved once'}${end}`;
     case 'hold':
-      return `${step.id}: ${step.title}${end}`;
+      return `${step.id}: ${step.title}${describeStarted(step.gate)}${end}`;
   }
+}
+
+function describeStarted(gate: Gate): string {
+  if (gate.gate !== 'ready' || gate.started === undefined) return '';
+  return Object.entries(gate.started)
+    .map(([service, count]) => `, ${count} of ${service}`)
+    .join('');
 }
 
 /** The arguments of a script, which commands/compose.test.ts runs; or the command that it is. */
