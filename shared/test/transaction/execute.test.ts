@@ -2,10 +2,11 @@ import { CancelledError, CommandError, ConnectError, ReleaseError } from '../../
 import type { Guardian, StepOptions, Verdict } from '../../src/guardian/client';
 import { renderJournal } from '../../src/guardian/journal';
 import type { Command } from '../../src/model/command';
-import type { FinishVerb, Step, UndoVerb } from '../../src/model/step';
+import type { FinishVerb, RoutedService, RouteStep, Step, UndoVerb } from '../../src/model/step';
 import type { Completed } from '../../src/ports';
 import type { ContainerState } from '../../src/probes/container';
 import { layoutStore } from '../../src/releases/layout';
+import { routerFiles } from '../../src/routers/nginx';
 import { executeTransaction, type Outcome, type Transaction } from '../../src/transaction/execute';
 import { FakeClock } from '../fakes/clock';
 import { FakeReporter } from '../fakes/reporter';
@@ -30,12 +31,13 @@ const hold = (id: string): Step => ({
   gate: { gate: 'proven' },
   timeoutSeconds: 10,
 });
-const route: Step = {
+const api: RoutedService = { service: 'api', port: 3000, before: ['c1'], staying: [], retiring: [] };
+const route: RouteStep = {
   kind: 'route',
   id: 'route-web',
   title: 'route',
   router: 'web',
-  upstreams: [{ service: 'api', port: 3000, before: ['c1'], staying: [], retiring: [] }],
+  upstreams: [api],
   resolve: true,
   undo: [],
   timeoutSeconds: 60,
@@ -49,6 +51,7 @@ class FakeGuardian implements Guardian {
   readonly current = undefined;
   readonly recovery = undefined;
   readonly heard: string[] = [];
+  readonly commands: Command[] = [];
   readonly options: StepOptions[] = [];
   readonly #committed = Promise.withResolvers<undefined>();
   readonly #verdict = Promise.withResolvers<Verdict>();
@@ -57,6 +60,7 @@ class FakeGuardian implements Guardian {
   readonly #clock: FakeClock;
   readonly #answer: (what: string) => Error | undefined;
   #end: Verdict | ConnectError = { kind: 'undone', why: '', unrestored: '' };
+  #finishing: Promise<Verdict> = Promise.resolve({ kind: 'committed', unfinished: '' });
   #turn: Promise<unknown> = Promise.resolve();
   #failure: Error | undefined;
 
@@ -73,6 +77,12 @@ class FakeGuardian implements Guardian {
     return this;
   }
 
+  /** What comes after the commit. */
+  finishes(finishing: Promise<Verdict>): this {
+    this.#finishing = finishing;
+    return this;
+  }
+
   begin(journal: string): void {
     this.heard.push(`begin ${journal}`);
   }
@@ -82,6 +92,7 @@ class FakeGuardian implements Guardian {
   }
 
   step(command: Command, options: StepOptions): Promise<Completed> {
+    this.commands.push(command);
     return this.#carryOut(command.words.join(' '), options);
   }
 
@@ -123,7 +134,7 @@ class FakeGuardian implements Guardian {
   commit(): void {
     this.heard.push('commit');
     this.#committed.resolve(undefined);
-    this.#verdict.resolve({ kind: 'committed', unfinished: '' });
+    this.#finishing.then(this.#verdict.resolve, this.#verdict.reject);
   }
 
   abort(): void {
@@ -140,18 +151,21 @@ interface Scene {
   readonly steps?: readonly Step[];
   readonly answer?: ((what: string) => Error | undefined) | undefined;
   readonly end?: Verdict | ConnectError;
+  readonly finishing?: Promise<Verdict>;
   readonly signal?: AbortSignal;
   readonly transaction?: Partial<Transaction>;
 }
 
-async function play({ steps = [], answer, end, signal, transaction = {} }: Scene): Promise<{
+async function play({ steps = [], answer, end, finishing, signal, transaction = {} }: Scene): Promise<{
   outcome: Outcome;
   guardian: FakeGuardian;
   reporter: FakeReporter;
+  clock: FakeClock;
 }> {
   const clock = new FakeClock();
   const guardian = new FakeGuardian(clock, answer);
   if (end !== undefined) guardian.endsWith(end);
+  if (finishing !== undefined) guardian.finishes(finishing);
   const reporter = new FakeReporter();
   const outcome = await executeTransaction(
     {
@@ -177,7 +191,7 @@ async function play({ steps = [], answer, end, signal, transaction = {} }: Scene
       signal: signal ?? new AbortController().signal,
     },
   );
-  return { outcome, guardian, reporter };
+  return { outcome, guardian, reporter, clock };
 }
 
 const failing =
@@ -245,25 +259,102 @@ test('a step that must not be cut off does not make the others wait', async () =
   expect(guardian.options.map(({ onAbort }) => onAbort)).toEqual(['finish', 'kill']);
 });
 
-test('a route names the replicas that serve: both sides, then those that stay and the new ones', async () => {
+describe('a route', () => {
   const container = (id: string, service: string, over: Partial<ContainerState> = {}): ContainerState =>
     ({ id, name: `shop-${service}-${id}`, service, oneoff: false, ...over }) as ContainerState;
-  const { guardian } = await play({
-    steps: [run('a'), hold('ready'), route],
-    transaction: {
-      containers: () => [
-        container('c1', 'api'),
-        container('c2', 'api'),
-        container('c3', 'api', { oneoff: true }),
-        container('d1', 'db'),
+  const there = [
+    container('c1', 'api'),
+    container('c2', 'api'),
+    container('c3', 'api', { oneoff: true }),
+    container('d1', 'db'),
+  ];
+  const { both: bothFile, next: nextFile, final: finalFile } = routerFiles(layoutStore('/srv/shop'), 'web');
+  interface Staged {
+    /** By file: its lines `server NAME PARAMETERS`. */
+    readonly servers: Readonly<Record<string, readonly string[]>>;
+    readonly moves: readonly string[];
+    readonly options: readonly StepOptions[];
+  }
+  /** What is staged, as the stage script would write it. */
+  async function stage(step: RouteStep, containers: readonly ContainerState[] = there): Promise<Staged> {
+    const { guardian } = await play({
+      steps: [run('a'), hold('ready'), step],
+      transaction: { containers: () => containers },
+    });
+    const words = guardian.commands[1]?.words.slice(5) ?? [];
+    const files = words.flatMap((word, at) => (at % 2 === 0 ? [[word, words[at + 1] ?? ''] as const] : []));
+    const read = (text: string): string[] =>
+      [...text.matchAll(/^ +server (shop-[^;]*);$/gm)].map(([, server = '']) => server);
+    return {
+      servers: Object.fromEntries(files.map(([file, text]) => [file, read(text)])),
+      moves: guardian.heard.slice(3, -1),
+      options: guardian.options.slice(1),
+    };
+  }
+
+  test('stages both sides; then the new ones, with the old as the last resort; then the new ones alone', async () => {
+    const step = { ...route, upstreams: [{ ...api, retiring: ['c1'] }] };
+    const { servers, moves, options } = await stage(step);
+    expect(servers).toEqual({
+      [bothFile]: ['shop-api-c1:3000 resolve max_fails=0', 'shop-api-c2:3000 resolve max_fails=0'],
+      [nextFile]: [
+        'shop-api-c2:3000 resolve max_fails=1 fail_timeout=2s',
+        'shop-api-c1:3000 resolve max_fails=1 fail_timeout=2s backup',
       ],
-    },
+      [finalFile]: ['shop-api-c2:3000 resolve max_fails=1 fail_timeout=2s'],
+    });
+    expect(moves).toEqual(['verb switch-router web both c2', 'verb switch-router web new c2']);
+    expect(options.map(({ onAbort, timeoutSeconds }) => [onAbort, timeoutSeconds])).toEqual(
+      Array(3).fill(['finish', 60]),
+    );
   });
-  const [stage = '', both, next] = guardian.heard.slice(2);
-  // What is there by the second move, and what by the first: in that order it was given.
-  expect(stage.match(/shop-\w+-\w+/g)?.sort()).toEqual(['shop-api-c1', 'shop-api-c2', 'shop-api-c2', 'shop-api-c2']);
-  expect([both, next]).toEqual(['verb switch-router web both c2', 'verb switch-router web new c2']);
-  expect(guardian.options.slice(1).map(({ onAbort }) => onAbort)).toEqual(['finish', 'finish', 'finish']);
+
+  test('those that stay go on serving beside the new ones, and what leaves is the last resort', async () => {
+    const scaled = { ...route, upstreams: [{ ...api, before: ['c1', 'c2'], staying: ['c1'], retiring: ['c2'] }] };
+    const { servers, moves } = await stage(scaled, there.slice(0, 2));
+    expect(servers).toMatchObject({
+      [nextFile]: [expect.stringMatching(/^shop-api-c1:.*s$/), expect.stringMatching(/^shop-api-c2:.* backup$/)],
+      [finalFile]: [expect.stringMatching(/^shop-api-c1:/)],
+    });
+    // None is new that it would have to be asked about.
+    expect(moves).toEqual(['verb switch-router web both', 'verb switch-router web new']);
+  });
+
+  // An nginx that resolves names once does not take a configuration with the name of one that is stopped.
+  test.each([
+    [true, ['shop-api-c2:3000 resolve max_fails=1 fail_timeout=2s', expect.stringMatching(/^shop-api-c1:.* backup$/)]],
+    [false, ['shop-api-c2:3000 max_fails=1 fail_timeout=2s']],
+  ])('what was stopped is a last resort where names are resolved again (%p), else not', async (resolve, next) => {
+    const stopped = { ...route, resolve, upstreams: [{ ...api, before: [], retiring: ['c1'] }] };
+    const { servers } = await stage(stopped);
+    expect(servers[bothFile]).toEqual([expect.stringMatching(/^shop-api-c2:/)]);
+    expect(servers[nextFile]).toEqual(next);
+    expect(servers[finalFile]).toEqual([expect.stringMatching(/^shop-api-c2:/)]);
+  });
+});
+
+test('nobody stands by for long while old replicas serve their last clients', async () => {
+  const { outcome, clock } = await play({ steps: [run('a')], finishing: new Promise(() => undefined) });
+  expect(outcome).toMatchObject({ kind: 'committed', isFinishing: true, unfinished: '' });
+  expect(clock.sleeps).toEqual([5]);
+});
+
+test('what is left and was heard of in time is told', async () => {
+  const finishing = Promise.resolve<Verdict>({ kind: 'committed', unfinished: 'retire c1' });
+  const { outcome } = await play({ steps: [run('a')], finishing });
+  expect(outcome).toMatchObject({ kind: 'committed', isFinishing: false, unfinished: 'retire c1' });
+});
+
+test('a connection that is lost after the commit does not make the release unknown to who heard of it', async () => {
+  const told: string[] = [];
+  const lost = new ConnectError('lost', 'gone', '');
+  const { outcome } = await play({
+    steps: [run('a')],
+    finishing: Promise.reject(lost),
+    transaction: { onCommitted: () => told.push('told') },
+  });
+  expect(told).toEqual(['told']);
+  expect(outcome.kind).toBe('committed');
 });
 
 test('the first step that fails is the cause; what was sent ahead of it is no news', async () => {
