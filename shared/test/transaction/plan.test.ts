@@ -2,7 +2,7 @@
 import fc from 'fast-check';
 import { readProject } from '../../src/compose/project';
 import type { Json } from '../../src/json';
-import type { Step, UndoVerb } from '../../src/model/step';
+import type { FinishVerb, Step, UndoVerb } from '../../src/model/step';
 import type { ContainerState } from '../../src/probes/container';
 import { layoutStore } from '../../src/releases/layout';
 import { chooseStrategies } from '../../src/strategies/choose';
@@ -16,6 +16,8 @@ interface Replica {
   readonly service: string;
   readonly image: string;
   running: boolean;
+  /** Stopped by hand: a boot brings it back with the policy `always` only. */
+  stopped: boolean;
   restart: string;
 }
 
@@ -36,6 +38,8 @@ class Model {
       service,
       image,
       running: state === 'running',
+      // Who knows; so that a boot surely brings back what ran, and of the rest what is `always` there.
+      stopped: state !== 'running',
       restart: restartPolicy,
     }));
   }
@@ -44,16 +48,16 @@ class Model {
     return this.replicas.filter((replica) => replica.service === service);
   }
 
-  #new(service: string, before: string): Replica[] {
-    return this.#of(service).filter(({ id }) => !before.split(',').includes(id));
+  #added(service: string, before: readonly string[]): Replica[] {
+    return this.#of(service).filter(({ id }) => !before.includes(id));
   }
 
   #set(ids: readonly string[], change: (replica: Replica) => void): void {
     for (const replica of this.replicas) if (ids.includes(replica.id)) change(replica);
   }
 
-  #make(service: string, image: string): void {
-    this.replicas.push({ id: `new${++this.#made}`, service, image, running: false, restart: 'no' });
+  #make(service: string, image: string, restart = 'no'): void {
+    this.replicas.push({ id: `new${++this.#made}`, service, image, running: false, stopped: false, restart });
   }
 
   #recreate(
@@ -84,17 +88,25 @@ class Model {
       }
       case 'stop':
         for (const id of (words[1] ?? '').split(' ')) this.#set([id], (one) => (one.restart = 'always'));
-        this.#set(words.slice(2), (one) => (one.running = false));
+        this.#set(words.slice(2), (one) => {
+          one.running = false;
+          one.stopped = true;
+        });
         return;
       case 'replace':
         this.#recreate(words.slice(3, 3 + Number(words[2])), this.#images, (name) => this.#wanted.get(name) ?? 0);
         return;
       case 'start-again':
-        this.#set(words, (one) => (one.running = true));
+        this.#set(words, (one) => {
+          one.running = true;
+          one.stopped = false;
+        });
         return;
       case 'start':
         for (let at = 2; at < words.length; at += 3) {
-          const waiting = this.#new(words[at] ?? '', words[at + 1] ?? '').filter((replica) => !replica.running);
+          const waiting = this.#added(words[at] ?? '', (words[at + 1] ?? '').split(',')).filter(
+            (replica) => !replica.running,
+          );
           for (const replica of waiting.slice(0, Number(words[at + 2]))) replica.running = true;
         }
         return;
@@ -115,6 +127,7 @@ class Model {
           throw new Error(`${verb.id} is gone, and cannot be revived`);
         this.#set([verb.id], (one) => {
           one.running = true;
+          one.stopped = false;
           one.restart = verb.restart;
         });
         return;
@@ -129,6 +142,35 @@ class Model {
       default:
     }
   }
+
+  /** guardian.itg.test.ts runs the verbs themselves. */
+  finish(verb: FinishVerb): void {
+    switch (verb.verb) {
+      case 'hand-over':
+        this.#set(verb.retired, (one) => (one.restart = 'no'));
+        if (verb.services.some(({ service: name, before }) => this.#added(name, before).some((one) => !one.running)))
+          this.#set(verb.retired, (one) => (one.running = false));
+        for (const { service: name, restart, before } of verb.services)
+          for (const replica of this.#added(name, before)) {
+            replica.restart = restart;
+            replica.running = true;
+          }
+        return;
+      case 'retire':
+        this.replicas = this.replicas.filter(({ id }) => !verb.ids.includes(id));
+        return;
+      case 'remove-services':
+        this.replicas = this.replicas.filter(({ service: name }) => !verb.services.includes(name));
+        return;
+      default:
+    }
+  }
+
+  /** The power comes back. One that was only created is not started then, whatever its policy. */
+  boot(): void {
+    for (const one of this.replicas)
+      one.running = one.restart === 'always' || (one.restart === 'unless-stopped' && one.running && !one.stopped);
+  }
 }
 
 const NAMES = ['web', 'api', 'db', 'job', 'old'] as const;
@@ -140,6 +182,8 @@ const service = fc.record({
   kind: fc.constantFrom('plain', 'routed', 'routed-stop-first', 'volume', 'named', 'start-first'),
   isWanted: fc.boolean(),
   isNew: fc.boolean(),
+  restart: fc.constantFrom('no', 'always', 'unless-stopped', 'on-failure:3'),
+  parallelism: fc.integer({ min: 0, max: 2 }),
   there: fc.array(
     fc.record({
       running: fc.boolean(),
@@ -150,11 +194,18 @@ const service = fc.record({
 });
 const services = fc.record({ web: service, api: service, db: service, job: service, old: service });
 
-function describeService(name: Name, kind: string, replicas: number, image: string): Json {
+interface Said {
+  readonly kind: string;
+  readonly restart: string;
+  readonly parallelism: number;
+}
+
+function describeService(name: Name, { kind, restart, parallelism }: Said, replicas: number, image: string): Json {
   const routed = { 'x-slipway': { router: 'web', port: 80 } };
-  const order = (value: string): object => ({ update_config: { order: value } });
+  const order = (value: string): object => ({ update_config: { order: value, parallelism } });
   return {
     image,
+    restart,
     ...(name === 'web' ? { depends_on: { api: { condition: 'service_started', required: false } } } : {}),
     ...(name === 'api' ? { depends_on: { db: { condition: 'service_started', required: false } } } : {}),
     ...(kind === 'volume' ? { volumes: [{ type: 'volume', source: 'data', target: '/data' }] } : {}),
@@ -162,6 +213,7 @@ function describeService(name: Name, kind: string, replicas: number, image: stri
     ...(kind.startsWith('routed') && name !== 'web' ? routed : {}),
     deploy: {
       replicas: kind === 'named' ? Math.min(1, replicas) : replicas,
+      ...(kind === 'plain' || kind === 'routed' ? { update_config: { parallelism } } : {}),
       ...(kind === 'routed-stop-first' ? order('stop-first') : {}),
       ...(kind === 'start-first' ? order('start-first') : {}),
     },
@@ -173,6 +225,8 @@ interface Scene {
   readonly containers: readonly ContainerState[];
   readonly images: Record<string, string>;
   readonly before: Record<string, string>;
+  /** By service, as the file says. */
+  readonly restarts: Readonly<Record<string, string>>;
   readonly inPlace: ReadonlySet<string>;
 }
 
@@ -187,9 +241,10 @@ const scenes = services.map((chosen): Scene => {
     // The router is always there, so that the file is one that Compose takes.
     images[name] = `${name}:${isNew ? 2 : 1}`;
     before[name] = `${name}:1`;
-    if (isWanted || name === 'web') wanted[name] = describeService(name, kind, replicas, images[name]);
+    if (isWanted || name === 'web') wanted[name] = describeService(name, chosen[name], replicas, images[name]);
     const replicasThere = kind === 'named' ? there.slice(0, 1) : there;
-    if (replicasThere.length > 0) released[name] = describeService(name, kind, replicasThere.length, before[name]);
+    if (replicasThere.length > 0)
+      released[name] = describeService(name, chosen[name], replicasThere.length, before[name]);
     containers.push(
       ...replicasThere.map(({ running, restart }, index): ContainerState => ({
         id: `${name}${index}`,
@@ -234,7 +289,8 @@ const scenes = services.map((chosen): Scene => {
       .filter(({ action, strategy }) => action === 'replace' && strategy.order === 'in-place')
       .map(({ service: name }) => name),
   );
-  return { plan, containers, images, before, inPlace };
+  const restarts = Object.fromEntries(NAMES.map((name) => [name, chosen[name].restart]));
+  return { plan, containers, images, before, restarts, inPlace };
 });
 
 const RUNS = { numRuns: 1000 };
@@ -260,21 +316,108 @@ test('what must not run beside its successor is stopped before that one starts',
   );
 });
 
-test('after all steps and the retirement, what runs is what is wanted', () => {
+test('after all steps and the finish, what runs is what is wanted, and what is new has the restart policy of its file', () => {
   fc.assert(
-    fc.property(scenes, ({ plan, containers, images }) => {
+    fc.property(scenes, ({ plan, containers, images, restarts, inPlace }) => {
       const model = new Model(containers, images, plan);
       for (const step of plan.steps) model.do(step);
-      const gone = new Set(plan.finish.flatMap((verb) => (verb.verb === 'retire' ? verb.ids : [])));
-      const removed = new Set(plan.finish.flatMap((verb) => (verb.verb === 'remove-services' ? verb.services : [])));
-      const left = model.replicas.filter(({ id, service: name }) => !gone.has(id) && !removed.has(name));
+      // Twice: a finish that was interrupted is carried out again.
+      for (const verb of [...plan.finish, ...plan.finish]) model.finish(verb);
+      const old = new Set(containers.map(({ id }) => id));
       for (const { service: name, replicas, imageAfter, action } of plan.services) {
-        const own = left.filter((one) => one.service === name);
+        const own = model.replicas.filter((one) => one.service === name);
         if (action === 'remove') expect(own).toEqual([]);
         else {
           expect([name, own.length]).toEqual([name, replicas]);
           for (const one of own) expect([one.id, one.image, one.running]).toEqual([one.id, imageAfter, true]);
+          // Compose itself gives it to what it makes in its place.
+          for (const one of own.filter(({ id }) => !old.has(id) && !inPlace.has(name)))
+            expect([one.id, one.restart]).toEqual([one.id, restarts[name]]);
         }
+      }
+    }),
+    RUNS,
+  );
+});
+
+test('a group is waited for before the next one starts, and all of them in the end', () => {
+  let groups = 0;
+  fc.assert(
+    fc.property(scenes, ({ plan, containers, images, inPlace }) => {
+      const model = new Model(containers, images, plan);
+      for (const step of plan.steps) {
+        model.do(step);
+        if (step.kind !== 'hold' || step.gate.gate !== 'ready') continue;
+        for (const name of step.gate.services) {
+          const { action, replicas } = plan.services.find((one) => one.service === name) ?? {};
+          const before = plan.before[name] ?? [];
+          const own = model.replicas.filter((one) => one.service === name && one.running);
+          const added = own.filter(({ id }) => !before.includes(id));
+          const awaited = step.gate.started?.[name];
+          if (awaited !== undefined) {
+            groups++;
+            expect([step.id, name, added.length]).toEqual([step.id, name, awaited]);
+          } else {
+            const isOwn = action === 'scale' || action === 'start' || inPlace.has(name);
+            expect([step.id, name, (isOwn ? own : added).length]).toEqual([step.id, name, replicas]);
+          }
+        }
+      }
+    }),
+    RUNS,
+  );
+  expect(groups).toBeGreaterThan(50);
+});
+
+/** A boot brings back by itself what ran with one of these. */
+const LASTING = ['always', 'unless-stopped'];
+
+test('a boot after any number of steps brings back the release before, and nothing of the new one', () => {
+  fc.assert(
+    fc.property(scenes, fc.nat({ max: 20 }), ({ plan, containers, images, inPlace }, count) => {
+      const model = new Model(containers, images, plan);
+      for (const step of plan.steps.slice(0, count)) model.do(step);
+      model.boot();
+      const old = new Set(containers.map(({ id }) => id));
+      const running = model.replicas.filter((one) => one.running && !inPlace.has(one.service)).map(({ id }) => id);
+      expect(running.filter((id) => !old.has(id))).toEqual([]);
+      const lasting = containers.filter(
+        ({ service: name, state, restartPolicy = '' }) =>
+          !inPlace.has(name) && state === 'running' && LASTING.includes(restartPolicy),
+      );
+      expect(running).toEqual(expect.arrayContaining(lasting.map(({ id }) => id)));
+    }),
+    RUNS,
+  );
+});
+
+test.each([
+  ['before', false],
+  ['after', true],
+])('a boot %s the hand-over does not make the old run beside the new once that is done', (_when, isHandedOver) => {
+  fc.assert(
+    fc.property(scenes, ({ plan, containers, images, restarts, inPlace }) => {
+      const model = new Model(containers, images, plan);
+      for (const step of plan.steps) model.do(step);
+      const handOver = plan.finish.filter(({ verb }) => verb === 'hand-over');
+      // Nothing may come before it: it is what a boot must find done.
+      expect(plan.finish.slice(0, handOver.length)).toEqual(handOver);
+      if (isHandedOver) for (const verb of handOver) model.finish(verb);
+      model.boot();
+      if (!isHandedOver) for (const verb of handOver) model.finish(verb);
+      const ran = new Set(containers.filter(({ state }) => state === 'running').map(({ id }) => id));
+      const old = new Set(containers.map(({ id }) => id));
+      const isBeside = model.replicas.some(
+        ({ id, running, service: name }) => running && !old.has(id) && !inPlace.has(name),
+      );
+      for (const { service: name, action, strategy } of plan.services) {
+        if (inPlace.has(name)) continue;
+        const own = model.replicas.filter((one) => one.service === name);
+        for (const one of own.filter(({ id }) => !old.has(id)))
+          // The boot has ended those without a policy; nothing brings them back then but a start.
+          expect([one.id, one.running]).toEqual([one.id, !isHandedOver || LASTING.includes(restarts[name] ?? '')]);
+        if (!isBeside || (action !== 'remove' && (action !== 'replace' || strategy.order === 'start-first'))) continue;
+        expect(own.filter(({ id, running }) => ran.has(id) && running)).toEqual([]);
       }
     }),
     RUNS,
