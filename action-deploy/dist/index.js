@@ -77756,10 +77756,6 @@ class PreflightError extends SlipwayError {
 class LockHeldError extends SlipwayError {
     code = 'lock-held';
 }
-/** This session had the lock and lost it: another one may be at work. */
-class LockLostError extends (/* unused pure expression or super */ null && (SlipwayError)) {
-    code = 'lock-lost';
-}
 /** One or more checks did not pass. */
 class ProbeError extends SlipwayError {
     code = 'probe';
@@ -80427,7 +80423,7 @@ const RESERVED = new Set([
  * A POSIX sh script with parameters. The script's text is a constant of ours; whatever varies comes in as `$1`, `$2`, ...
  * and is never part of the text.
  */
-function render_script(text, ...parameters) {
+function script(text, ...parameters) {
     return { words: ['sh', '-c', text, 'slipway', ...parameters] };
 }
 
@@ -82362,11 +82358,7 @@ function layoutStore(projectPath) {
     const store = `${projectPath}/.slipway`;
     return {
         project: projectPath,
-        composeLink: `${projectPath}/compose.yaml`,
         store,
-        lock: `${store}/lock`,
-        step: `${store}/step`,
-        session: `${store}/session`,
         journal: `${store}/journal`,
         releases: `${store}/releases`,
         files: `${store}/files`,
@@ -82599,7 +82591,7 @@ function overlaps(a, b) {
  */
 function renderRunning(project) {
     return {
-        ...render_script(`id=$(docker ps -aq --filter "label=com.docker.compose.project=$1" --filter label=com.docker.compose.oneoff=False | head -n 1) || exit
+        ...script(`id=$(docker ps -aq --filter "label=com.docker.compose.project=$1" --filter label=com.docker.compose.oneoff=False | head -n 1) || exit
 label() { docker inspect --format "{{index .Config.Labels \\"com.docker.compose.project.$1\\"}}" "$id"; }
 directory=$(label working_dir) || exit
 files=$(label config_files) || exit
@@ -82634,7 +82626,7 @@ function splitRunning(stdout) {
  */
 function storeRelease(layout, releaseId, tar) {
     return {
-        ...render_script(`set -eu
+        ...script(`set -eu
 umask 077
 cd "$1"
 rm -rf incoming
@@ -82661,7 +82653,7 @@ sync releases || :`, layout.store, releaseId, String(tar.byteLength)),
 }
 /** Makes the record of a project that ran before the current release; its Compose file in the project folder stays as it is. */
 function adoptCurrent(layout, releaseId) {
-    return render_script(`set -eu
+    return script(`set -eu
 cd "$1"
 rm -f .current.new
 ln -s "releases/$2" .current.new
@@ -82670,7 +82662,7 @@ sync . || :`, layout.store, releaseId);
 }
 /** Images that are about to be pulled: those of an interrupted deploy are nobody's. */
 function notePulling(layout, images) {
-    return render_script(`umask 077; store=$1; shift; printf '%s\\n' "$@" >>"$store/pulling"`, layout.store, ...images);
+    return script(`umask 077; store=$1; shift; printf '%s\\n' "$@" >>"$store/pulling"`, layout.store, ...images);
 }
 
 ;// CONCATENATED MODULE: ./shared/src/json.ts
@@ -83420,7 +83412,7 @@ function routerFiles(layout, service) {
 /** Puts the files of a switch beside what is in force. Changes nothing that nginx reads. Each file as a whole, or not at all. */
 function stageUpstreams(layout, service, { both, next, final }) {
     const files = routerFiles(layout, service);
-    return render_script(`umask 022
+    return script(`umask 022
 mkdir -p "$1" && chmod 755 "$1" || exit
 put() { printf '%s' "$2" >"$1.put" && sync "$1.put" && mv -f "$1.put" "$1" || { rm -f "$1.put"; exit 1; }; }
 put "$2" "$3"
@@ -83537,7 +83529,7 @@ esac
  * @param image that is on the server already; empty where only the running one matters.
  */
 function nginx_readRouter(token, project, service, image = '') {
-    return { ...render_script(QUESTIONS, token, project, service, image), secretOutput: true };
+    return { ...script(QUESTIONS, token, project, service, image), secretOutput: true };
 }
 /**
  * @returns `running` and `image` apart: a router that is replaced in this deploy is judged by its image.
@@ -84885,6 +84877,12 @@ $counts
 END
 }
 `;
+/** What both ways of creating begin with. After the project: the others that keep their scale, and how many are asked for. */
+const CREATE = `set -f
+${REPLICAS}${KEPT_SCALES}keep_scales "$1" || exit
+count=$2
+shift 2
+`;
 /**
  * Recreates these services in their place, then starts them in this order. Images are there already and pinned, so nothing
  * is pulled or built.
@@ -84898,11 +84896,7 @@ END
  *   depend on may have old and new replicas side by side: Compose would recreate the old ones.
  */
 function replaceServices(target, file, services, others) {
-    return render_script(`set -f
-${REPLICAS}${KEPT_SCALES}keep_scales "$1" || exit
-count=$2
-shift 2
-services=
+    return script(`${CREATE}services=
 while [ "$count" -gt 0 ]; do services="$services $1"; shift; count=$((count - 1)); done
 "$@" $kept $services || exit
 for service in $services; do
@@ -84920,14 +84914,11 @@ const listIds = (ids) => (ids.length === 0 ? '-' : ids.join(','));
  *   their number.
  */
 function createReplicas(target, file, additions, others) {
-    return render_script(`set -f
-${REPLICAS}${KEPT_SCALES}keep_scales "$1" || exit
-count=$2
-shift 2
-plan= scales= names=
+    return script(`${CREATE}plan= scales= names=
 while [ "$count" -gt 0 ]; do
   plan="$plan $1:$2:$3" names="$names $1"
-  there=$(replicas "$1" | grep -c .)
+  ids=$(replicas "$1") || exit
+  there=$(printf '%s' "$ids" | grep -c .)
   scales="$scales --scale $1=$((there + $2))"
   shift 3
   count=$((count - 1))
@@ -84946,10 +84937,11 @@ done`, target.project, others.filter((name) => additions.every(({ service }) => 
  * @param delaySeconds to wait before.
  */
 function startReplicas(target, starts, delaySeconds) {
-    return render_script(`set -f
+    return script(`set -f
 ${REPLICAS}sleep "$1"
 shift
-waiting=" $(docker ps -aq --no-trunc --filter status=created --filter "label=com.docker.compose.project=$project" | tr '\\n' ' ')"
+waiting=$(docker ps -aq --no-trunc --filter status=created --filter "label=com.docker.compose.project=$project") || exit
+waiting=" $(printf '%s' "$waiting" | tr '\\n' ' ') "
 group=
 while [ "$#" -gt 0 ]; do
   new=$(added "$1" "$2") || exit
@@ -84968,7 +84960,7 @@ done
  */
 function stopContainers(layout, containers) {
     const lasting = containers.filter(({ restart }) => restart === 'always' || restart === 'unless-stopped');
-    return render_script(`store=$1 lasting=$2
+    return script(`store=$1 lasting=$2
 shift 2
 printf '%s\n' "$@" >"$store/stopping" && { sync "$store/stopping" || :; } || exit
 [ -z "$lasting" ] || docker update --restart=always $lasting >/dev/null || exit
@@ -85006,7 +84998,7 @@ function isPinned(image) {
 }
 /** @param images as the release names them. */
 function tagImages(project, images) {
-    return render_script(`set -eu
+    return script(`set -eu
 while [ "$#" -gt 1 ]; do
   docker image tag "$1" "$2"
   shift 2
@@ -85014,26 +85006,10 @@ done`, ...[...new Set(images)].filter(isPinned).flatMap((image) => [image, local
 }
 /** Lets tags name these images again. */
 function setTags(images) {
-    return render_script(`while [ "$#" -gt 1 ]; do
+    return script(`while [ "$#" -gt 1 ]; do
   docker image tag "$1" "$2" || exit
   shift 2
 done`, ...images.flatMap(({ imageId, tag }) => [imageId, tag]));
-}
-/**
- * Gives up images that no kept release of this project names: our tag goes, and the image if nothing else names or uses
- * it. What a person or another project has tagged, or a container uses, stays (docker refuses without --force).
- */
-function pruneImages(project, images) {
-    return script(`while [ "$#" -gt 1 ]; do
-  id=$(docker image inspect --format '{{.Id}}' "$1" 2>/dev/null) || { shift 2; continue; }
-  docker image rm "$2" >/dev/null 2>&1
-  if left=$(docker image inspect --format '{{len .RepoTags}}' "$id" 2>/dev/null) && [ "$left" = 0 ] &&
-    [ -z "$(docker ps -aq --filter "ancestor=$id")" ]; then
-    docker image rm "$1" >/dev/null 2>&1
-  fi
-  shift 2
-done
-:`, ...images.filter(isPinned).flatMap((image) => [image, localTag(project, image)]));
 }
 
 ;// CONCATENATED MODULE: ./shared/src/guardian/verbs.ts
@@ -85435,7 +85411,7 @@ class Planner {
     }
     /** Stops what leaves before the others start: a service that was renamed must not hold its port or volume against its successor. */
     #stopLeavers() {
-        const running = this.#leavers().filter((container) => container.state === 'running');
+        const running = this.#leavers().filter(isAlive);
         if (running.length === 0)
             return [];
         return [this.#stop('stop-removed', running, 10)];
@@ -85473,7 +85449,7 @@ class Planner {
         const stopping = additions
             .filter(({ of }) => this.#plan(of).action === 'replace' && this.#plan(of).strategy.order === 'stop-first')
             .flatMap(({ service }) => replicasOf(facts.containers, service))
-            .filter((container) => container.state === 'running');
+            .filter(isAlive);
         const warm = additions
             .filter(({ of }) => this.#plan(of).strategy.order === 'start-first')
             .flatMap(({ service }) => replicasOf(facts.containers, service))
@@ -85628,7 +85604,7 @@ class Planner {
     }
     /** Until the commit a boot brings back the old release, and from then on the new one. */
     #handOver() {
-        const { project, facts } = this.#request;
+        const { project } = this.#request;
         const added = project.services.filter((service) => {
             const { action, strategy } = this.#plan(service);
             // What has run to its end is not to be started again.
@@ -85640,9 +85616,8 @@ class Planner {
             .filter((service) => this.#plan(service).strategy.order === 'stop-first')
             .filter((service) => this.#plan(service).action === 'replace')
             .flatMap((service) => this.#retiredOf(service));
-        const retired = [...stopped, ...this.#leavers().map(({ id }) => id)].filter((one) => 
-        // What did not run was not stopped.
-        facts.containers.some((container) => container.id === one && container.state === 'running'));
+        // Also what did not run: a restart policy of its own would bring it up at a boot, beside its successor.
+        const retired = [...stopped, ...this.#leavers().map(({ id }) => id)];
         if (added.length + retired.length === 0)
             return [];
         const services = added.map((service) => ({
@@ -85720,6 +85695,10 @@ function listNetworks(project) {
         const name = readText(network, 'name');
         return name === '' || readMember(network, 'external') === true ? [] : [name];
     });
+}
+/** Its processes are there, or will be in a moment: a crash loop works on its volume as well. */
+function isAlive({ state }) {
+    return ['running', 'restarting', 'paused'].includes(state);
 }
 function named(services, action) {
     return services.filter((service) => service.action === action).map((service) => service.service);
@@ -86044,7 +86023,7 @@ class FrameReader {
  * The guardian as one sh program, compressed by gzip, in base64: so it fits into the first packets of a connection. Made
  * from guardian.sh and router.sh by `npm run build`; do not edit.
  */
-const GUARDIAN = 'H4sIAAAAAAACA819a3PbRpbod/yKYxgWRcXgQ7LsRDSdSc1kN66bmfUmntrctb0siGyKWIEAA4CSPRT/+63z6BcASnKm9tY6FUkA+nn69Hn36bq4Vvk0GsMmqVfT6BQ2ZfHfal5PozNYFws1jV5AppJKTaNzuE3Sehq9hFWRLVQ5jV5Bnc6vp9Hu24t4vA/mSaUgwoYgzWF40ofJBE760vTup3/7648XcfTuP/6yH3KpyQRUlcyDqi5KNaV3w0GVpZvb5Atkxfy6alTTH2P6GGTFVZrPtuukup5Gx/S7H9AvGL16FdRlsoFeD376+zt49/bdj/D2b+/h3//+9j28//GXvwa1yrLjPuxgU6Z5vYTeswqeDc5Go1H1Me9BGNUImxDC6CSEN0encPpmuFA3w3ybZXB3BxcT2Ad5UStqBFsDfKLy+KnI1SxLc/lcQg9bxf/uYL6tIZ7DOD4fjbDoMi2r2hbGP6YT2EGpkgXEJb2A12E0xobdcUz04J8NzkejCsIIi1L3aTXLt+tLVVKTvDZjXJgejuDkw5NR/N2nE7iD0ff483vz76QPpaq3ZQ5jvUI0xqIEbhAbCSPCCoQOYkU4gUURAJhOIYz4jxBBJeAp1XJbqQX0fv7xh19/hCRfwH/88PY9JKWCuoBLJR1UvQmoz2kNL19gz4siVxq5GDvNND48+SH+zyT+h57LifNiNog/nfQbPedFDfVKQZ6sFRRLSDTC2y4NWnKXuAuwv/kqya8U3MGmVGq9qeEOsqK41kje7iahDdTRblrNrgpe6gCgqpN6GoCz2vgGXofDTVnMh9F4iM/NhUeoyiqNApDl3WHJp09P+rDHEf8nQuQ3u5wjMwIwKxzsA5UvZtiVqioZ0geIcYXHIXzq7OdY8Hk0GjFGO4OdrxcaBd3x9nFAJ3pP0VKF0SItw5M+XKdZBvH/efvzz9ypHqXXQFDdKrWRASIuFtmCEXEcDoUsDE4GJ4KIAJt0MY12RbZ4+vTEFNg7nzbp4tmzwQm/Spce7m7SRQhHRyBLJW8miDo5lGuIyyWEUZEtQn83LtMAgPB1HyzSckq75hKBRkPd/faXf5398ve/vX/71x9nf3n7y0W8D4GqV6s1fn//13f0elivN3uzqZbwBNdkAWF0SZuOloXe3dp3Mrp5kddpvlUyGAKbLmTXFkHPzeAwo+P1da3WG9uHgVgUDX6Tf6G/oFKXt2er2V1rR8CS2AYtHnZWlEn5BZZppqoLyFVar1RpgZEXJSAUYJ7kSBluy7SuVa6306szpAzr62W6LLjfobpReV2F8lRs6822Dpt7pjksaWFRqAqpN9wW5TWsVIn71qwzzsrrV31Wczh7/cbv+IV+ofs+f300gpdvjsZc4dVr73OA7S/9wQdIA5hkBwAPMDCA29WXKf1KM4Ur+w8kx6svuARHR/D2X36d4u7UdOVafYEELmFu9ghvZ3yf5vQCYLOt+1An12qGKwNhlCBEL2k3qPkKqXRSw5ujM5hMpAq9uYNLdZXmyNyK9TrFF8llUdKHL0g2q7rY4MvqGu5gUcAd3Kjysi9t6B1IcIAQxxQ6nYfRXO8+GgQVgCiB6BKiObLnswmorFIEkl5aQ4Xt3K6SGlJcWWahiHpb5C60NfifmcZJ/1GVdQUhpIT9IKNSxRJ4Ad4cnQXEg2lCsp6WCVMLTVB4FOhU0x/z5ozecBsvkJ4Q3byDZZqn1UrzoWWCUBASqseKsO9qXlDmLHqBKCOFT/r6/an3hWlyYHCjNSkjWTD/HXxqQjSh3Q63ab1CqBIPNkvSlDkEvUNeBmnB7NNlikJAXQDungtcphrLLbdZ9n3YEER4rosFXFZTepoX27yejiFdZsnVFOtcokAJb2T/IhPq5LV2yxEVqYvimhgQgiWdX5uNazi5ypYwg9fMHfGJmLnBF64EEX5hnAHY5nWa4fjXSZoT9zHbtcqYlmO1EL59cxTDd2+OYmZgTgUcMHWABaVZwdM0X6kyrYm4bBWjqKkno7dMD78Q8Mz0cWazqk7KWn8mnhJGl+oqyUN4MpX3XCiET8E+sJVcmafXA6o07fX+WfGnUjXEsScABSCtR7vT0T7YB9T/zFumY4Lcg1QWgMj3C4T3azsEZzSnSOOxIC/eMcjC9nHpDi3bRK9JH44QsZJ6vkrzq2n0BJeF18nCq6xnizIhyuEIbBBGCLY0vwpbHzbb9SZk8QEXCIVRWh+UWplB4OvjSlVVWuT9EKZW5xFhQotGZmlWiPbCxpBmhU65Zv9UOJRPDIPR4JSehfxWqq4zxW+K8krVMxlMIEU8DmzWkOCgl/CB5Zvw2s0RpY5ewRkCnxby1euj2K5FczFpTfZBuc3zx3NjwRKfyQOQen2d5gtUr7N0nZJyTcwRtWtVllOhOgNVlrRHp1bsxd31BGIlckKUD3BLkoiV5lP7TrYh9oMrqfIFF3KUW2bQz5rabY6U54VQBHgTRqosQ0PYsUGHYfXhGOarNFuQqrlOa+LSOJcQqpUdZLUKEU9SbhxOpVmEq+Yzi0Izf8FQaWbKjO2Th1rwR/uVtRQEzSr1uAbjOfT0rh8Hc7KEHO9gx52NQ4tJEy2RfC9iyJ57JVkTUSYMCV0mhIQ4qLs7/tPRG3zidkbN7vH3uB+Q3BlGOxzERTw+e7UPe6CtJI+cuJF3BPau6HVsIJIVV9OIcZD/PczHBK4MAWFjDnkwJfAJqQ1O3B1zXxfp07CP/GGqfIEIJxCQZTIoJFICaXNPDuE/D+2qLLYbiHJgzY5ZIhouRLNDdKc1/p5YkbNpsCE0DHXsmjDCOiEvLOP3xK06z4pKddXEteVFcve5qw7Ignp7XnaQD12eHjISmh0NSIRPwm6hXUJ2xprsIBmuVumyhlNN2eLDhI1NamHk2NtajEXzFWfX0v6pVF2lC6jTtSrQ6nUN45G75f7kbCU4xx8v37iUWbOCRzTmbttXKMuh7KA2YbAk6e4VoQMpceeBxuyZ/JeR3tWF482SD//H4tHMyjDcOAsypr3LoqhNb1+q4bUqc5UNyyRfFOshfp2li0DQKXwWj8ffVR8JDWSsEfcTUUMo1o5f05yRaZFAoBeYAIKQdskG2VwdmveIldgHxUblMwSmoNX6epGWEG90e8NSkVmQtHB+Q/o9jRpNtqzCrNbFAl6NRnYYR0fCfd7oerRycMQEYYcaSWV7kRnyDkfLAFtaYTz+rl2o18P9Ji0RLL6z3eCoUCZ7IwMcahMjihu2ZddOHD6Lo/EgGstqnAngT5syaiDCDNV1xFt+i8RaZsovCAjamktzlfctky/ZYh1piTpoyHJPXGGuAaWXL6DVNwEpqMsv7vKSVoSGfgsr3I60m+IcvvMUI1PYh6Nb4Vu2wMjzFr6zWh/2vg9uk7x2B4DK4Qw1yzGcwhm8gHOjC+mhItSo58WURXDRXfldaAVdpPaKeMOIIXJZquQ6cIXTsUd2tMa0bDXp0LgCrVbT6Nha8FEXYlCEfRmQ7TzOam0x98xkK0WCCLUWTpAa3Sh4dT6BvWnCyO/a/iz1LcNhPsPOGWLDvGxS3uNNraL+og1snX2DSzXmc1VrcNI88H2aX5mpUAUuPI2Oj/kv+AbGfYaNwR62VdZJraa4Ub44/NCfBRwcK3J0NhISJjgIf25JjWx4O/ejo3bJBiXwSvOM7t9MZufJvsMhkZLLuKRMjf8utmWeZD5Kkba8QmrRLMaIz/bLeXGjSgb1TqjuRbzNr/PiNt+HWnFjDcuTpN36akEKpHHl3Khykc5rrq4yYfD6LUzFtodr6Ivn7PgiU81tUkGmljV6V9DTIs3DpVoWpQLdHRphsgXZci6x0Lq4UYsLiLY5j3mhBUMfDTxQfNVkjORPdap6O7/uhh2E7UHIhhxZ7ZWFknwxw7li98GBoQ5ydWvZ4WC+LUuV1/TWMc/vFmn5bHiyDz2KI8jj48c2F0IM7KFFuctiBn9FWCDwqVPgvtGSLuCWdsVupmCRVtfWdtbcltSubjU6lhn0Q0sHgn3A/foOJEuDfXNNW9k3HMF9+BYFVybtvR4KtNyx9JHU0+gY90qW5tcGvlImJPdEUk9zJuKW8iHd25GRaLgPtW0Kd5tjuqOdXbGe5xu/2BVOe9nxoNk6phFdUCTvXg8HM4bbVZFJfTbau7b5myTb4puqNlzO2PSLTPlwHDsG/KQe+Eb8sXaU93kDY8MRNox7+NRvxxrATwcy7r6ZAFe1Rc4GNJ++Viganz+MT88+DXwHsrauD7Y5mbpPBtpgLVhCbYSHBnUyICWQATf2rPXNwqIPCmocJ7VhNKQfkf/c2DU0GdJm67jpPibncYdR2rUsi+LBlvTcWSi0VREFEYQQWoR4YGgLPmySOlX5XM2WRTlbsAD1YtSmLAe4RmNfHeYcLCrYrok4yEfwyzpkAtsLfRnNaH0OGZi6dFe7IVdJtpzySpvZG+4hvhoqQ2ihS+BDrl2X/g65XaXzFfrnFpWzPRDk6XzFg8D2BCraC2pkRTFAUH0ChwMMS++jnfnz4psJ7KNjE18xPqf4Cm6gfwHRcZ2kGWqcZyI0XDW8BqAjQMjIoXGwxcc+mJFPgYBBE0CqNpsX6w3aEDDaJDDUwHKnFkVw2xLgcxFtSPXVtKFdtyaCMEeGdskmPjSaTvN5sSa9y2pyxWbjvdlss0xM1t3cvTmanozGwdpeU3fQi+yoDptkyzsc1QfUcARtrNGYTcSCG2O0LTkGfpf0G55GbXqA91wz/Jlpc7FeY4hLfAO8s8H3X3goql242EKLJFg5++gInnjmDzjXjd+okvXKgx4KM3893LH2+XZQoej4uOM1xEZ0F/VIgh1ceqVtTmSmQCpHhgry9xQF80KyQjX8PmLWYKsGGTXYgfy6qdG3lRLbSF7cPmhUadf3vFo7HshFjLKDFsie+HSfShCaku+rKGpRufPiVpCj6RTb0cPFN2y22VtKaeAkZE+DfTo+Hxl/oNGhffsIGU08j1JgDOpx7oyUUIcDbUYQxua9Z1hwBPpHmeRddKVZjs9FGeSecHcd6OxAG4jn45HXCMcF3deIZ9VvQM8xfht9xu8OhywrYeqej1w3VasamRDa+k+vKtaqRh8eO6MTwEWCVVIxUqsFXKH/usiRJiEtu0zm12iazhe9Tm1HG8E6jWM6+sKYMWS4ZhbOFnb2rfHEdRk7HralMS8i15hxwTX8KLRuZE90aFEf2MZGTPIIpeakuhaqwhGSlqqdw8uRJmvUzqmp67TooP0+WCXVDAlqklqH3RIBO42ObUewqSBOfoc4zou4Lrf5HOJ4mWY1dTRmrUHYyqnVY6gh7creZOk80YL+I5vOkkuVofgz4MIDYewDE21rbA0faZEeUbVS5U2KqzwObfGDpYtcFcvl9F8wOiTYBw6jJN/50nGij4V7oqTjRwoNSfoZWj1jGA/7ViQfsgw9HAyG8sewKVQPZn+6GD4n0TorrsRexsGS2DT1mxA/vgDqzIobFEDZEXmDUSTTaDeO9yL/PHVsfGQCJwZBjhLBoo5gAnR9uXSFlQSKUJHZXiu1iYs8+9KHmxk+zPCB8VMGVqqb9Ebhd/6r8ZH2UizrVnExejfT7xoVUOZplMdX9xbPVY0xbG5x/aqreLnNnZLlNvcKkac9ztUtlqGHWa5uvSLVbVrPV3FZbBH/7sw0zQuW4ewzNdOH8GZmhWscGsI6hDuMLI1h1g+9XlZJvohRtsCB4MMMHxoTqtNSgI9/dc2WnBHOfOm5Eywi9rqwkVdecbZkxOk6ueLCYtrgF15RD+WR+JPUKSjGQU1kgKLowzbaS/SVbkKcCk2LLkaqH0Zyilh3kNdQAE1JtFcQjT44DLKwMMEjhwSVc6kkksDFQi2mQjNSismNqDLFvtA+CiE6gZAjgCFKFxCaswFcO4zoN34Lbcy5bHAhwlSirfPuAJFWaPB2s0hqBXGMWIgyZ16ANI3CvC1IwYidX5gBxzfylXULB/mbMHtBjuS8plmMITqF6Cw03tUX/9sg+Y8GJGVmEPEcZNY0ZaZhbUaX5tUGY/DjuP6yUWC4LnKholwnNfR2u8HbxX7fY6XqQCRduoSrUm0g/r2C8L+i8ceoQ2fUIdeNpaN2TWMiOJNZonOgzrh+Kqr6z0W+TK8GvzCSvCuydP5l8LdkrfSQxaixO312cbJnSDF1aKFaaHENXbD+uB47pl/R7zH4hYUsbwwk9zHKuxBgReV/oitZeZ8taXmqLNYUQyAOnefR6XMvjsAZo7ZcxHGSVynk6oYQRMScmKheaKUe+2WRlmpeF+UXlrhXnkSkOiwYOKqhFnO+JOsshHmpmAzkRXy5Rdk0jtHmIMMgquxCDvebzJXj9P8UWj/jY3evIVRUo8sM1VpCLtpoRUy64iqjnf5cd/ncbnfdsmOZBPK7TF+OGhYFfGtMCI4RQA5zPIAy6RIEa35SSVav9nuDRvyCHrYVvlc57XqeV9/KiQAnNOM0vyKJcJuvqOqXE0d8JBZJ2ox9Z2bWNFnQTKPjY/I0HTJKtAQmxzb0/2G9H2ZNvP5drKnrC7MmzRL23miaM9YynzNjedWacYeapItmFcS/O8oIydr/Fcnnj9EhkGiFqQWSe/rqxL18oT7D4GfUaioIDytQ4X4Pu12mchj8WfOjismbtM9D9QbzwY50aokRjB7Yu3rA5dpp/d7FsLqyp6ZqeA6/J+ZntI7vyWTpH9s67fRFHIsf5tUpniN0xiihbWTRdEfWJehIALsjVxsvFsrR5Kdg4aLXg0VxK75sR0g5brjXxk/xXBOJ8s/xfFjf4Fpj/hi5l4qT1Zn7qG/6Rs8C/WUkmm5IyMbX0isdEMsftbt3Ra6ekeu1icxdYphLOsPnVJlcic9DTarTxfN7hLIhV0Hno0e5XcLlDV+LoY7H4/irhbEOru9M2xc0aIXDCH+BU8oOTqRIWZewJZ50Ujq9ir7A0tGQvMTuww7JB2ljV1tk7idBDoGWZLfJlwp94aqqYhIm1QKKPF4mabZ1VpLiQhmf74M6a+9Ts3YeA93hNwISoxsPI+xL42EkwacWll0rb8BBpQ9C1ZU3pSOQDloU6L4ZdcynazYWZBfoDb13OLZm6OGXo7C19usDq01CEn4UaorrLsSpyBqqkrfPH01nsBk6yPk4+iL8jQ5+tryvD2wB7KSL1bffC6MvsoXLRchY4fDzZLEo8aRFc+4iQNqvJ2SGc9zyzllkbXN2PHjUzzDaSQsX3+8f4G4iinedzW0NS7585ZAGEh80YMg3ZQ5ZEHKzOH7pTx0cP+5SIexyeqXXN64tvlH8wNBwIR89dgNJz2okcLTy+1PxizjCOx6WbMhRVLlb6bO6eN8PBROTu7W2cyMk2ZyGrUMxr5ueFx0L8KhhkHT2i9oU75Mrkc3SBXMfdm06PiGiCp2Gey2KJvmctNSpNNL0Td07t/Ej5ibeFH1UySi5ZtHY8jljw6YWmegBlWQKS2gG2i8lcYZgFBUeRmIapeMCiynGWEuw3HS7qepSJetqgLRA7yGOhEhzuCzqFdwB2WdZ3ujaTfr4uCJxFwcwtO1iE+558s5CFMHmRfbzeQ850J0l8+sK/DYBj3X6DWjDpBNhRuocQZgw6cmB/nl/Ov1vtvXMfDY1QqfHeZEvwWvB23nGF2iiR9Cu7XbRWgGclT61BrE5l3BoKKGtqTtpjK5puzFDIfgxOWKU4F8Yb49nbzP2LDDWhHwCgkuEUNVlOq+J8HpHWmS2czmqcdY84PfBns0R6EcMAN6fvaeAzvBeY5dpZ2VrwXB+rbjLg5DSXTUA1Ii1FIyRSXh2Km8Ldu+xcXBgng0sczMcHJz5/fNusCd3zca0XLxYkKk8xTPNEtxjIGWDhA9sBI4CmWO6hupgqUOja3v5D+06jsVqU9Z0eU/fEux6ADIcKHcfIWr0ZZnwgQr3dbXMtnRaTyOavy7esbjWMp0D0WG9RtExqurVLM0PAbyv1/GBYR8CkIb2I8ZtRn2wk3sx4OEupINHoAZWfAyC+wHFIu6gWOQc6tE7lfc2uw2/amt3j3WZtiLs78VgKf+o/XOQEHAjTQp4cL0e6PORKyZOkCf3cnFiK39w+3YutrdPxE/CxwEo+p9lm2gMi5Sj/TF/BGw3kNYVZElV68RKSQ1FPlcTzPVwixEklPahglx9rlkVDNuoI9AIzJEo+qCFMVmdcRek3ZeUrMV/JTto3EFwxm14jdt7w3oNW6Lhho5gWqPZ6MVvPRK4+3DJ9tEzDl2cjgbGJQuUG2KDYq1NbVCpeZEvKqMtXBgFgezjTSvWMY+hstJD37VpUVYMT+pmVxsqxrEq8KDt86S8quBOHHdz6OVXaf75gtLmoJQuh//TCqrVtqajQKi+9/RZYxZCtnntxGjQUOU1aY7cWIUHSPQ4fUuJcySLXBs+1zhgEnCnSL/RQJCreZ0WeSWzRONNWYd9LzrtwHjxF8YKLuuLb57DXsbvtonjb5hGsRMn/dv41Jx/NpMT4muW+uB0ZZcRjqkFJEvaaMfHghQQM5b0+1DZcILRxItq6yweX9EhNrHhe51JJ/QNMKwNNyoPq6OLjqBYjdfnVpNqLYZsmE1Lw/0KW+e71Oq83pEaOv9tAjTpyQnnY81mNPEdy1y7BH2ed5Muhrmqh/V84yMfSZZdhTpevmyGMhpG4UxZju6OQ2qaG5H6/tNLov+YdCCwiO46Au0x5qyYJxkfU64VzJwN8oGYcVJzMOdobOG0o0pPn55c7MXOcmosJryleE85R/sMQouyyNsoAAqoYOymIBZ7Lpbx0BzB5jIT/WEa7eQvTNpGp2CRJVIb1ZdcwNQV8eIpHjrHjREYxkOai86eRroBvZNDCjR8rQYgQsCbDu5hIxRdxswnnV++eNHFcBym3vVNCwudjEqSQZn6yG60hOrZj8zpCYyuI6/7zLfI8YkGkPArPA2D7k5Vwq5HRgX92MNEno1oox1WesYxEr6pVA7b7APhON3hkt3RkhW5k6cSc/q/OYoSD8bNFvbs2AHOc5+f/T5KxhEpYGia9rM/5ywGqAfbjz9+Tus/FwtlDWvW/X7SA4Hmc1pH5xCV4XQ7R+f62pFWGXrSabww3u/pCCid4n1OOT7Tqj0HDNR/YB4TKyLSoZsLw0DvnLFq+pKQBUf8ehx/bYaBI7gioczW8sKNT42RMCuuKpwsHu05k/667YOASTxck5abt8RxGuwDIzO3JUETqn2qbT3RmRhxOLTMhpFdqVyVCTLIadxxlNg3JrZE9+YBY6QJ66S8xoN1TBxmzkGLe9uyJ9KxPh55I5bQe6qzS/SYMzgDJhqjNZQkr27pgIlpyI3Y/Src+yiA98JUjJvTxA9IvNc9YQQ6xIOCW3jf7XYl6SWDv7GL/1dF8myln3Ejom393Q/sJzHxLyYMhuKM2KrdErxNahp0r5Ftj8/JYzowEzPY62mErqzPnQJIyaFHcGxQGfmqRWFqvPM45pCsxdI4OmHFIc4JhL1zljwYCXRpFPDdY2JhYwTGRRV7pIt9ZILzOYnt3WoWQ4nBe+olSiBqK9TVP4bGNkICLuYguyqTdXCPC9/xtomMhTudM8hQKAg2EDr5Uiw2h95ZEGt7NbMQCUzbXvXSzDmRsMB15IVw6XO7py/hDsanr/pW0Z4VW0x6o3iIE92wrXTeF+Fc69ry2+RKpP3e7XP4ompq0h+IccNZm/ETs0FbITSPjDnUlN/1+2ge392wY62mBBNCscdNYl2leMJlfF5102uDVD9C7+OHY1WWRXk3L9P6LslUWd+ptSqv+h8/4SlgPtKZw1mnt0LbntuUXS+STpzCzoMQomNRZmfFUiI23VTgfQiDLlwch0CKNcQ1xL97gUE0nhFhicEVG2EuAz3zEmQ57fORqrhKr/CkLyZ8aoWRkno7Ho2Ch0MISf2zVoaNNjM05txvxRxKLggJY95IHDM3Nz4YHcGH39IsMySBFcxTV/Xc+xldgoPBgm7i1p5jqvLsVJQqXN0ibi7Tqy0TALReYQ5TjNIaQdVzcUUG8gKT2RgotKVfE8PcsKv4QvuGcl1RAg8n/IfeMMvttL703MRnOruZIKxPILWizU/TXuCy7APSSaCtUXQ6F1Z1vcHmPn+Bn96/fzd798u//fZ/IckyefnDzz/zuyAvbv9JfY8mLmfF6kxNw9DNkU/vHpGJHFuSpdGaEj9Nw1AHEmkzVi5K9gfKL2+jyKirMNpJwadcah92rFHYuUY6KZPuOdI2r842ZfGS6trLuZtUTHKZx2zLrE8/0bQbv4X4B8O94nidfI4RunAOIS7ZxXA4Pn01GA2+fTUYX4y/ffXtq1bWW6Eqt1eq7tNPiH9F2rFJ0ekb/90yx/tbPDJix2WCaR/wJ7FZnUWbuqznG6eBITXgZMT6GP704w9/geGzivBsOB6MPpYfc/o/hI/hx2j8kRLfcY5kzPZ5FnJXYefE5DwNwRBXnrKSF0VGqf4RijRjbMBmYXdOdGOKnyIL20esyYrArVKRCYc0kyWJ1jEvbvG09NQxvX1jtlofGX9V85B8m+4/j5iMNVwGdVTBTO7QYOaJGUKrmYkJz+4O4+J6oZ9eC+crpiWers6CpUyI8E6nQyYBk1NuM//TAoKclxXhWXKxv2Bqb2k9jUZkUFdeezKF2JFBOQiZdvsO3PR+9IEIkqrnQxqBzoPfUILaR8gbwcRu959M4sHzYJkGcuCy2JCxcxqGQGmoBQdJF0MuuqOFetq5SHtZcV5RrI5V4jnmMdn0wTQdyV9Shk9UOstHHbNyxriJnU3pZ+AgO69FM2Lm7o4/TIXi8hCH6rMKNmVxman1NDoOIyoTghkKiTTUQt9LYBY+k4R6UlmvMiXcR5h9s9R0OxD5SlPNgMUaFmc0EmqYvwhQQEMwI8fCy25OyKiAb7Q1enTahTaENU5MKu1q59w+NitZo3TbYejHbNC29/exY81Pb5SNes0ls0cz3ROreZXWl6FVVrRmCEPHAaINIYhJXJIOkXEez518lfjMo0OvjfBldFPWTp1Dw/bYsIzTvPtm2TiG8vTwGZSxe1Tkw2+fP8Uffq0+8c676DtWG1ml3SkGmLf2WSt4AHiRxt4riXM9j/dur9I30dN+4y3AOq0qzM0dhq1Ph6HdKurEjUuNpyfPndDx3RnaUp3wcdNtJH8ZJdOPIXb/OYtm/2nUl2Za351DOEbt500S7c7iPUS7F/E+bBZr9O9EU0D3ER6JzrfxyZz1D8X+0MkoqzXqqY4kcFdW73mjdVieKHqFd1xSC1bm0KRJUN7WOCbeuJwkGrJR7Y0JdvPZd1o18WwdfHRVCAedSGeVRZKRpjUnREsfxyg1T20Vio6PMVFxbAQJ+AZO+31JAS5U7jRoueQsx3QpkpmBYct/SDkyVhKoLtgaQf58YiZ+nTSfZ9uFgg6+e0L89vswkJA9TwtsDLThPHbGzY5KGrXroRV3ph1niAz63h0t6QYMqXx+srcCkEPReUS6GXaVYKi9NcswwYR6VRbbq5U72tawoh1uxotv4JjM4VLTm+IFRPitv5dFZd6HafMo7fuhxHyEvk8OZBejBEg2pRjmnXYzNLkneW1eb1PiTWcixKMj7a3r/ugHXXfmUNQ9dETkuQNgTuT0FdoQLQxaIbZgnK6Hczd2xKv6wh+nNXPzB3bnYGNScU8WrsYxVj/HlD/AZh7JLKeIno7EXp01DKTfH/jezKfoDaUDqD5E3ORlBvNCL10jXfbnzZezFuvMhbpnr0zrzIX1grTbM5LVzwc+O/hzrTb1tF1owAwlljH5UXFYRzrh6vhzoAGvTxB0dq0rtyLjeBnvh0FXiw34YwySPiezoeSz8PtWbSXzpOQJXRScPvaE0hXUxWaGaYWCg5upIxEyMTQnxaxtGpP4kftc3kio7sJLX0fS8T5gayT17pMp7yiUQ2zYx6A2M53tn1JpmBAO7xYSbkMGw5mJYjQIhLH51NrQaKiri5nKFw7yUoeSD+tJI7uecxONJC6YRgJMTMJr5ycJ52icpqhk/sLrTWQRLBj+IT1bOV9G5iUKc421wiAVh6aY416s5fL1WnQJGFpIWmZ3lo25VGqPicyvrUi8UknZzrbVnWuqO8HXyMaVuED1YeoCDVOA3dNefP6YBnfN62lqpVNM4J9TzoDeEl/lcjM5YsfBDXeAF31hyutybe434yt/+gSfbu+YOWy4D7CQZ8vzQO4CPF1kBF387UTXmH2A70MJ2Wqk4FQ5Xgw0pbcTQEnaufjMClOJI9469x3i7UF+Q6pY3tOMxlJJt26zPk5dfNTmMcHih1qy43GWi9pATYaTivNfDJtme6w4caZyhZlvGyqitDLCadVmz7rRUF+Nn+6NHPR1fPZK3zjSdRULIlifl3mk3xGmNG/H6YCk6ZRRK7psDF4vwZPpPWSka1A4/L7utllbtovBZwtFjfbF0gZ8sulEqrKj8v3KFcMpOiO9Uag6XNg7/QJ7BQ0TSQcNdRKIwoRWa2DyVlTluq+Ly9aSAnqX4m/6mnjmYAw2bp2/k5C4qQST+Dqfg/T0hnu17xChife65JhuC5hGO/rw7NlELiFlHi2vn55M9p6BhSoFnUYTEvH7iCn0l8uML9XVNhf2R9lle3wNlJsA2EvFfjg3OEe/GcrIYq9L6Pls7MZYpTzWogPvqVbLUiNiihugg6M3GYN9G1Bb5uCtaTILi9Sh37alDrNb3dyRIBCSGyzd7PUeiNbJgrVfkc/wjHWv61CJgRVf9UiZrPkOM6IMoUkZRNeIhHjZoqnSfUWmD2QjSdzXpICkWQjtBePTc5KJui7E9GOYbG1zJZ3aoJPQyGF0u5k4WqMzJMfnGHpsCCjeddamGER3OZ863bWmx37qwqRxV9uRdL8xt+VJ8H/DQRZO9M6TjXISTnAhojEaf9yD/aakvNQbkU+0O7X2jQK8Uyd7P0sA/nrqdObXCqXaxTfc6WSPSxGN7WroFib70CVvJgWco1T5HNyXRek1A/e+CwT5nsB9QHccSMN+CX01YfuOQSGjYdAMHtYXgRjBrPv6kj9wx4e5/uArr0H07xIEfakYRanihZXTKOIL0HgsSAkGWXElUBzbmwhaKpVhiHYv6Aed6NhivkHcXi/ouEzTXp055ezBQXOruHqDFhuE1fV6+q6Vkb1OstczzK7Xc9hpoC+eyQo4DdyrV+6/1+uCLXHWxQM7MPdCmdvv7EFz881c8CK4EQjtdS+xaFxh0Tw+oV1Dfm71ZRp8xTWQ/hXNb45eurdevda3XjVIjpfI9ihAnELKw7c1w+uj8wfqO76zo0CvQfSEr+aytTpzd3s3lwY8T77dFdWPN0dnnMY8uGcDmnuVGr6ox6mFD2gojkJodHMRmOwgOgQkYV5mbPfpAg154UD2Ly34etFKf1jV7BiNlm2OjvhKsoZ23rJLIAP4NIF9Y/hsYP59q6qag8UfS/4aXiVrkXGELnOMX3o4eDO8/ne7KpoXWOmqriPsD5BqT6oK5QPmQcKY4aDDYdVUQ0iQdw6nHOsYwHOovlS1Ws9rvCo55odYRwv4h7ifTA3J1Ae48DKf8YuzNgIbncy9ytxoZ5p/02/eEBMjsbVv8z5YySg5tjbd0O2q/KOHtT9PjyYZz8pBVGXSAijhf2c/kp5lo3IeqesbHZ/o690/Tih/38eJfurz4nKmfj+V3z30iFdg1OkkdDVQe68wqvqOdt6mOQIgKtp5Zp0IQ8FX4LBCqv34wldloUgYS1BrF2GMJUNv07RtkE9ks2vzx6UJmbVqoC+086YgokPo4PbQXLYT16xk03pIuw2KaoLQ9PspqcUMeK0xt+kGj0dXMkg5M1CXRTPuSvW5ZlfT/wMMnNMSRIgAAA==';
+const GUARDIAN = 'H4sIAAAAAAACA719a3fbRpLod/yKEgyLomzwIVl2IprO5MxkNz43M+ubeM5m1/byQGRTxAgEGAC07KH43++pR78AUFIy565zIpJAP6qrq6vr1dV1caPyaTSGTVKvptEZbMriH2peT6NzWBcLNY1eQKaSSk2jC7hN0noavYRVkS1UOY1eQZ3Ob6bR7pvLeLwP5kmlIMKGIM1heNqHyQRO+9L07sf/+OsPl3H07j//sh9yqckEVJXMg6ouSjWlZ8NBlaWb2+QrZMX8pmpU0y9jehlkxXWaz7brpLqZRif02Q/oA0avXgV1mWyg14Mf//4O3r199wO8/dt7+L9/f/se3v/w81+DWmXZSR92sCnTvF5C72kFTwfno9Go+pj3IIxqxE0IYXQawpvjMzh7M1yoz8N8m2VwdweXE9gHeVEragRbA/xF5fFVkatZlubyuoQetor/3cF8W0M8h3F8MRph0WVaVrUtjF+mE9hBqZIFxCU9gNdhNMaGXTgmGving4vRqIIwwqLUfVrN8u36SpXUJM/NGCemhxCcfjgaxd9+OoU7GH2Hf78z/077UKp6W+Yw1jNEMBYlcIPYSBgRVSB2kCrCCSyKAMB0CmHEX0JElaCnVMttpRbQ++mH73/5AZJ8Af/5/dv3kJQK6gKulHRQ9SagvqQ1vHyBPS+KXGniYuo0w/hw9H3830n8Tz2WU+fBbBB/Ou03es6LGuqVgjxZKyiWkGiCt10asuQucRVgf/NVkl8ruINNqdR6U8MdZEVxo4m83U1CC6ij3bSaXRc81QFAVSf1NABntvEJvA6Hm7KYD6PxEH83Jx6xKrM0CkCmd4clnzw57cMeIf5vxMivdjpHBgIwMxzsA5UvZtiVqioB6QPEOMPjED519nMi9DwajZiiHWDn64UmQRfePgJ0qtcUTVUYLdIyPO3DTZplEP+ftz/9xJ1qKL0GgupWqY0AiLRYZAsmxHE4FLYwOB2cCiECbNLFNNoV2eLJk1NTYO+82qSLp08Hp/woXXq0u0kXIRwfg0yVPJkg6eRQriEulxBGRbYI/dW4TAMAotd9sEjLKa2aK0Qagbr79S//Pvv57397//avP8z+8vbny3gfAlWvVmt8//6v7+jxsF5v9mZRLeEI52QBYXRFi46mhZ7d2mcC3bzI6zTfKgGG0KYL2blF1HMzCGZ0sr6p1Xpj+zAYi6LBr/Iv9CdU6vLybDW7a60IWNK2QZOHnRVlUn6FZZqp6hJyldYrVVpk5EUJiAWYJzlyhtsyrWuV6+X06hw5w/pmmS4L7neoPqu8rkL5VWzrzbYOm2umCZa0sChUhdwbbovyBlaqxHVr5hlH5fWrvqg5nL9+43f8Qj/QfV+8Ph7ByzfHY67w6rX3OsD2lz7wAfIAZtkBwAMbGMDt6uuUPtJM4cz+E9nx6itOwfExvP23X6a4OjVfuVFfIYErmJs1wssZn6c5PQDYbOs+1MmNmuHMQBgliNErWg1qvkIundTw5vgcJhOpQk/u4EpdpzlubsV6neKD5Koo6cVXZJtVXWzwYXUDd7Ao4A4+q/KqL23oFUh4gBBhCp3Ow2iuVx8BQQUgSiC6gmiO2/P5BFRWKUJJL62hwnZuV0kNKc4sb6FIelvcXWhp8D8zjNP+oyrrCsJIifpBoFLFEngC3hyfB7QH04BkPu0mTC00UeFxoDPNf8yTc3rCbbxAfkJ88w6WaZ5WK70PLRPEgrBQDSvivqt5IZnz6AWSjBQ+7evnZ94b5smBoY3WoIxkwfvv4FMTowmtdrhN6xVilfZgMyVNmUPIO+RpkBbMOl2mKATUBeDqucRpqrHccptl34UNQYTHuljAVTWlX/Nim9fTMaTLLLmeYp0rFCjhjaxf3IQ691q75IiL1EVxQxsQoiWd35iFa3ZylS1hBq95d8RftJkbeuFKEOEbphmAbV6nGcK/TtKcdh+zXKuMeTlWC+GbN8cxfPvmOOYNzKmAAFMHWFCaFTpN85Uq05qYy1YxiZp6Ar3d9PANIc8MH0c2q+qkrPVr2lPC6EpdJ3kIR1N5zoVC+BTsA1vJlXl6PaBK017vXxV/KlVDHHsCUADSerQ7G+2DfUD9z7xpOiHMPchlAYh9v0B8v7YgONCcIY/Hgjx5JyAT28epOzRtEz0nfThGwkrq+SrNr6fREU4Lz5PFV1nPFmVCnMMR2CCMEG1pfh22Xmy2603I4gNOEAqjND8otfIGgY9PKlVVaZH3Q5hanUeECS0amalZIdnLNoY8K3TKNfunwqG8YhyMBmf0W9hvpeo6U/ykKK9VPRNgAini7cBmDgkPegofmL4Jz90cSer4FZwj8mkiX70+ju1cNCeT5mQflNs8f/xuLFTib/IApF7fpPkC1essXaekXNPmiNq1KsupcJ2BKktao1Mr9uLqOoJYiZwQ5QNckiRipfnUPpNliP3gTKp8wYUc5ZY36KdN7TZHzvNCOAK8CSNVlqFh7Nigs2H14QTmqzRbkKq5TmvapXEsIVQrC2S1CpFOUm4czqRZxKveZxaF3vyFQqWZKW9snzzSgj/ar8ylEGhWqcc1GM+hp1f9OJiTJeRkBzvubBxaSppoieQ7EUP23CvJmkgyYUjkMiEiRKDu7virozf4zO2cmt3j57gfkNwZRjsE4jIen7/ahz3QVpJHDtzIO4J7V/Q6MRjJiutpxDTI/x7exwSvjAHZxhz2YErgL+Q2OHAX5r4u0iewj30wVb5AghMMyDQZEhIpgbS5o0P0z6Bdl8V2A1EOrNnxloiGC9HskNxpjr+jrchZNNgQGoY6Vk0YYZ2QJ5bpe+JWnWdFpbpq4tzyJLnr3FUHZEK9NS8ryMcuDw83EhodASTCJ1G38C5hO2PNdpANV6t0WcOZ5mzxYcbGJrUwcuxtrY1F7yvOqqX1U6m6ShdQp2tVoNXrBsYjd8n9yVlKcIF/Xr5xObPeCh7RmLtsX6Esh7KD2oTBkqS7V0QOpMRdBJqyZ/JfRnpXF403Sz78H4tHMyvDcOMsyJj2roqiNr19rYY3qsxVNiyTfFGsh/h2li4CIafwaTwef1t9JDIQWCPuJ6KGUKwdv6Yx46ZFAoGeYEIIYtplG2RzdXjeI2ZiHxQblc8QmUJW65tFWkK80e0NS0VmQdLC+Qnp9wQ1mmxZhVmtiwW8Go0sGMfHsvu80fVo5uCYGcIONZLK9iIj5BWOlgG2tMJ4/G27UK+H601aIlx8a7tBqFAmeyMADrWJEcUN27JrJw6fxtF4EI1lNs4F8WdNGTUQYYbqOuItP0VmLSPlB4QEbc2lscrzlsmXbLGOtEQdNGS5I1eYa2Dp5Qto9U1ICuryqzu9pBWhod/iCpcjraY4h289xcgU9vHoVviGLTDyewvfWq0Pe98Ht0leuwCgcjhDzXIMZ3AOL+DC6EIaVMQa9byYjgMjTJAxih/L+D+IpRofHE1hZOxlV6VKboxFQMupY48DaeVpqTVj07TD7go0YE2jE2vMR7WIsRLyZusCEWe1Np57FrOVIpmEWgsnyJg+K3h1MYG9acKI8toULfXt3sNbDvtpaEfmGZTy3jbVKurP38DW2Tc2rMZ4rmvEKkJC48DnaX5thkIVuPA0Ojnhb/AMxn3GjSEkNlvWSa2muGa+OlujPwo4CCtu7mwvJKJwaP/Cch1Z+3bsx8ftkg2m4JXmEd2/rswilCWIIJG+y7SkTI1/FNsyTzKfpEhxXiHjaBbjNcCmzHnxWZWM6p0w4Mt4m9/kxW2+D/WiYGXLE6rd+mpBuqTx6nxW5SKd11xdZbLX66cwFTMfzqEvqbMPjKw2t0kFmVrW6GhBp4s0D1dqWZQKdHdoj8kWZNa5wkLr4rNaXEK0zRnmhZYRfTLwUPG7BmOUAKpT1dv5TTfuIGwDIQtyZBVZlk/yxQzHit0HB0Ad5OrW7oyD+bYsVV7TU8dSv1uk5dPh6T70OI4Qj08f21x4MrCzFkUwSxn8FnGByKdOgftGo7qgW9oVE5qCRVrdWDNac1lSu7rV6ERG0A8tHwj2Affr+5I8XuxYbtp6v9kc3B/foAzLXL7XQ9mWO5Y+knoaneBaydL8xuBXyoTkqUjqac5M3HI+5Hs7shcN96E2U+Fqc6x4tLIrVvl8Oxh7xWktO840W8c0oguKEN7rITBjuF0VmdRn+71rpv+cZFt8UtVmwzPm/SJTPh7Hji0/qQe+PX+sfeZ9XsDYcIQN4xo+89uxtvCzgcDdNwPgqrbI+YDG09e6ReP1h/HZ+aeB70vWhvbBNier9+lA266FSqiN8BBQpwPSBxlxY89w3ywsqqGQxklSm42GVCVypRsTh2ZD2oIdNz3J5EfusE+7RmbRQdionjsThWYr4iBCEMKLkA4Mb8Efm6ROVT5Xs2VRzhYsS70YtTnLgV2jsa4O7xwsKtiuiTnIS/DLOmwC2wt9cc0ogA4bmLp8V0tYqyRbTnmmzejN7iFuGypDZKFL4I9cezH9FXK7SucrdNUtKmd5IMrT+YqBwPYEK9ohasRGsUVQfUKHgwzL76Od+Xr5bAL76MSEWowvKNSCG+hfQnRSJ2mGyue5CA3XDQcC6GAQsndoGmztYx8M5FMgZNAAkKvN5sV6g+YEDDwJDDewu1OLI7htCfK5iLap+hrb0M5bk0B4R4Z2ySY9NJpO83mxJhXMKnXFZuM92WyzTKzX3bt7E5qeQONQba+pRqTVTPdkdSNtNLiA6mtVq/W8Ri9LzD9i0Ra9WbO2fqJs3STSNatKSEiOprJJtsxFUFtBhUpI09qo2SIt9DdGU5bjT3C3F7NvUpve5NLbI3DG2Hin3Q1clfeGYr3GaJv4MzBnAd+V4i0R7U3GFlosycr5x8dw5Fli4EI3/lmVrOIedJYY3Nw/FD2YsXZOd/DI6OSk4zHERrEQ5U2iMlxuqo1jZE9BHkwWFXJMFQXv1GQuazioxP7C5heyvrCn+3XT9NBWmWwjeXH7oPWnXd9zv+0YkMsYJRstLh75uxKVCLUCjO2KbSAvbh3N2PXe7ejH5TO2L+0tHzd4Eqas0T4dX4yM49Io+74hh6w7nuurqawLpERYHBE0gjA2zz0LiKNuPMp34BIzjXJ8Iaoq94Tr8kBnB9rAVTAeeY1wANN9jXjuhwb2HCu90bb87i6szcLUvRi5/rRWNcfO4WpnvapYqxqdjew1TwAnCVZJxUStFnCNjvYiR26GnPYqmd+gDT1f9Dp1MW2t67Ti6TARNLS44JpROEvYWbfGZdhlinnY6Mc7JfnwjK+w4fCheSPDp8Op+sDGQNrCj1GmT6ob4Socyml53gW8HGmmR+2cmbpOiw7Z74NVUs2Q3Sap9SwuEbHT6MR2BJsK4uQ3iOO8iOtym88hjpdpVlNHY9ZpZNM7s1oWNaR97pssnSdaDalU+TlFVI+15T8gf95j+suSK5WhxDbgwgORRQYmVtiYRz7SzD2iqoFHvoS20sE6Ra6K5XL6bxThgugOMHI2X8ySxUJppQ1tTYrUQR5/E13u8LHaVDbvlKIJI6pOXnvSDUKITiHk2EWI0gWEJqqZa4cRfeK70EbLyl7jyAcUobB0QhXG0i8KkX481pAEy6FV4YbxsG+1nSGrJ8PBYChfhk19ZTD70+XwOWktWXEtpkgOScWmqd+ExJBLoM6sJEdhqh3xTRirM41243gvouUT4S6IWY3QHbujZAl0hGygg9Fliqx/URyQjPZGqU1c5NnXPnye4Y8Z/uDFJYCV6nP6WeF7/tZ4SYwgFrKquBg9m+lnjQooTjbK46N7i+eqxkhBt7h+1FW83OZOyXKbe4UoniHO1S2WoR+zXN16RarbtJ6v4rLY4gq5M8M0D1g8tr+pmT6En2dWb0HQENch3GH8bgyzfuj1skryRYyCEQKCP2b4ozGgOi0F+fita7Tk8nHGS7870SIahYsbeeQVZyNRnK6Tay4sViN+4BX1SB53LhK2hcQ4dIxsexTj2SZ7iXHTTYjrpmksx/MAh4mczgU4xKuZvOFUDLDLkYR909u2Lr8DpBhh1NvNIqkVxDGSAEqreQHCg1CBsAUp3rLzDW/d8Wd5yzqTQ3kCMDpjiMONITqD6Dw0PuPzh4fzz8ZwpHmIuFXpmvrlVaxNeXZLSvNqg7H+cVx/3SgwmybuFEW5Tmro7XaDt4v9vsfa1IGIvXQJ16XaQPxbBeH/ROOPUYdCqkO7G/ijdk1jIveSOtkJqAPXj0VV/7nIl+n14GeeqXdFls6/Dv6WrJUGWSwmu7Onl6d7xhSvj9Z8h3bC0dXrw/VYmH5Bp8rgZ5aRPBhIbGO6czHAesb/j65k5n3GrFdKWawpVkG8Rc+js+devIIDozaLxHGSVynk6jMRiAgkMa370Mon9s0iLdW8LsqvLDCvPNlFdZhHEKqhFkW+JusshHmpeC3mRXy1RdEyjtGgIWC01gXuuzJWPg/wp9D6M9tyixaN+g2tWLgF1eiycbWmkIs2WhF7sfjhSMJ5rrt8bsUc3bJj9gRy6kxfjhrmAnxq7AOOhi+HRh4gmXQJQjU/qiSrV/u9ISN+QD+2FT5XOa16HlffSkoApzTiNL8mmWibr6jq11NHgKJNgpQR+8yMrGlxoJFGJyfkxjpkU2iJDI5R6H9hvh/eH3j+u/aHrje8P2hReO9B0xyxlnqcEcuj1og7tBxdNKsg/s1RG0ja/J9IXn+MDqFE6zstlNzTVyft5Qv1BQY/oeZRQXhY1Qn3e9jtMpXD4M96P6qYvUn7DKoHzAcL6dQyIxg9sHY1wOXaaf3eybCqrqdlanwOv6PNz8jd35Gt0j8edtbp6DgRJ8+rMzyv6MAoIXRkynQh65I2JFDekSyNiwwlSXKC5OoWPxbFrbjJHdXspOG5Gz/B01Mkyj7HU2h9Q2mN0WN8YCr+W2fko77pGZ0W9M3ocd14kGWv9R06hpa317YnG+2KXD0lf257CEWu2PvoDqNB6g4GRFxbFIQnJIpbBHjIDWE7E48zeRBiac9bcvK7Za2OTd2OriFH0BSGEX6AU8qCJkKiID5sSR+djExPU4e06TckD7H7sEOwQdbX1RaZ8UlOQ5Ql2W3ytUI/uqqqmGRFtYAij5dJmm1LezCDwkuZYA/jnJXTqZksb3fc4TtCEVMTAxH2pekwkghWh5rcDVlwapBBpQ/i1BUmpSOQDlrs5fB4OkbTNRaLrkv0ot4LjK0Z+ivHKkStxfjATJP8gy+FUeKcC98psob1x1vEj2Yi2AydBX0c85Cti86Otry2D5A/dtK1i7efyx5eZAt3gyBN3Nmqk8WixMMazbGLbGjfnpKNyXHnO8eZtTXY8fxRP8NoJy1cfrd/YOMSKbvreG8LLHnzO0EaSFzRgDHfFCdkQsgB4vizP3Vs5nGXdmCn0yu9/uxayRvFD4CGE/lo2A0mPZOI1uCNaP5EPBaOXI7nLRsiElXu1uesmt33Q8jEGG7t4NwICS1nYetczeumT0THEDwKDBK8flab4n1yLWJXuuCdh12SjreGuEKnSV1LmUk+JwV0Ko00vUb3jm38iLGJn0OHlhr91Uwam/VmbLXT0hD9QP2XwhmasfpLyb0hFEWFh5HY/ejEwWKKYdoSZDfdbqq6VMm6GiAv0GuIIyjSHK6KegV3QMZHVvi6VpM+ga5IkkUAhrZdbMI9kt5ZiCLfvMMBfGREzoRnyfymAr9NwJOhfgPa6uZEppGmRhgmSjo60D+vT6f/zbaemdemRuj0OC/yJXgteCvPeOlM1AmKY24XrRnAUemDbxCbow2HQAltTd1JA7qmWcaAQvhjdsQkwR8Yso/HdzM2mzPVhHyIgkuEUNVlOq/Zv+KeipHRzuW0x3nzjOAHe7xHsB8xAnh99p4Auql7jVWm3YitCcPxteI1D2JKd9VAUCNGUyhGBuGZoLwl2L3GxsGBcTaozE2ScHDk94+7sT25czam6eLJgkzlKR6LlqAggykbXHxgIXD0xhwzPlQHSx2Cru1/P7TqOIarzVnT5T19S5DsAcxwgN19jKjRl92ED1S4r6tltqUDf5rQmuEp4GYSaEzTBRAf1nMUnaAWXs3S/BDC+3oeHwD7EII0th8Bt4H6YCf3UsDDXUgHjyANrPgYAvcDkUXcQbHIORekVyqvbfaJ/a6l3Q3rMm1F5t9LwVL+UevnICPgRpoc8OB8PdDnI2dM/BtH9+7itK38weXbOdneOhEXCB8joFMDLNtEY1ikfEoAU1DAdgNpXUGWVLXOzZTUUORzNcF0EbcY20GZIyrI1ZeaVcGwTTqCjcCcqqIXWhiT2Rl3Ydp9SPle/EeygsYdDGfcxte4vTasV64lGm7oFKc1J41e/NojgbsPV2z6POdwxOloMPb8dtsNirU2O0Kl5kW+qIy2cGkUBDJ9N01QJwxDZaWHvmvpp8QantTNXjRUjGNV4Fnd50l5XcGd+OTm0Muv0/zLJWXeQSld8gekFVSrbU1HiFB97+njyiyEbPPaCUAgUOUxaY7cWIUHTzScvp3EOcpFXgt/1zhgEnCHSJ9oIMjVvE6LvJJRoummrMO+Fzd2AF78wCi+ZX357DnsBX63TYS/YTTETpwMcuMzc4TaDE6Yr5nqg8OVVUY0phaQLGmhnZwIUUDMVNLvQ2V95aOJF2/WWTy+psNvYp73OpNO6B1gwBkuVAaro4uOYFZN1xdWk2pNhiyYTUvD/R12znep1Xm9ozh0hNyETtIv90AhaTajie8z5tol6CPBm3QxzFU9rOcbn/hIsuwq1PHwZTPI0GwUzpDl9O84pKa5Eanv/3pJ/B/zFgSW0F0fnz0JnRXzJOOTzrWCmbNAPtBmnNQcZjkaWzztqNKTJ6eXe7GznBmLCS8pXlPOkUBD0KIs8jIKgAIWmLopQsMerWU6NKe4ucxEv5hGO/mGed/oIC1uidRG9TUXNHWFc3iKh06TYwSG8ZDGohOwkW5Az+RwA4Gv1QAkCHjTsXvY2EF3Y+bD0i9fvOjacJxNveudFhY6NyrJJ2Xq43ajJVTPfmROXWDoGDnUZ75Fjk9CgMQW4Ska9GSqEnY9Mironz3MBdoIpdlhpacc/uCbSuWQzj6QHUdm2onqs6acijzDU4n+pPB8lWWzhT3LdYCj3+eavo9DcBAHGF6hXdPPOcEA6pf25Q9f0vrPxUJZg5X1WJ/2QKB+TvhxDjWZHWTn6DK/F9IqQ+czwQvj/Z6OZNKp2ueUfjOt2mPA0PQHxjGxohcdgrk0G9OdA6tetwlZRmTqOOLYgIEQXJOwY2t5AbZnxviWFdcVDhaP2pxLf912N8D8Gq6pyE0p4hjj94GRRdsSlglOPtM2lOhcjCPT6IWRqfDbtcpVmeDGM407jvb6RrqWSNw88ItrbZ2UN3jQjRfdzDlacG9b9oQ41scjaMRqe0904ocec1wHYFq7WvJP8uqWjlSYhtwwz99Fex8F8V5kh3EdGpe7hEjd43nXUREUD8LrbrcrSd4f/I294r8okhMr/RsXItqs333P/gcTMmIiRyg0h63FLYHWZI1BtxXZzPjcOmbqMgHGvZ7hRdZRTVGH5KglPDa4jLzVIiY13nk8ckhWWGkcHZvC8zi3r3fukYGR2JBGAd/tJJYrJmA+zkR2Ppf6yLTlc2jbu5XYhxK29sRLXEDcVrirfyyMbW+EXEwPdl0m6wNB180QCJFdcKVzcheKnsAGQieViaXm0Dv9YG2aZhQi2Wibpp6aOef4FbyOvKgnfY727CXcwfjsVd8qsLNii/loFIM40Q3bShd9EXq1DiufJo0hrfduW/5XVVOTPiDGvWVtsUdmgbaiTh4Zpqc5v+tP0Qfiuht2rMCU8EE49rjJrKsUz3SML6pufm2I6gfoffxwosqyKO/mZVrfJZkq6zu1VuV1/+MnPJXLRyxzOO/0Amibbpuz60nSOU3YKI/BGKIkzoqlBDm6Wbr7EAZdtDgOgRRWiGuIf/NiaQieEVGJoRUbliyAnnu5q5z2+RBRXKXXePIWczG1Ii9JbRyPRsHDUXekVlntfaPV98aY+60wPcnNICceNnLkgZsbH4w54ONeaZYZlsCK25mr0u39DCvBwfg6N6dqzzEBefYfyuKtbpE2l+n1lhkAWoUwvSgGNo2g6rm0IoC8wDwzBgvtsGMT9tuwV/jC8IbSUFFCDSekhp7wlttp1ei5Ocl04jEhWJ9BagWWf017gbtlH5BOAm3lodOysKrrDTb35Sv8+P79u9m7n//j1/+CJMvk4fc//cTPgry4/Rf1KBq4nI6qMzUNQzd9PT17RJJwbEmmRmsg/Gsahjo4R5uHclFeP1DqdxtWSV2F0U4KPuFS+7BjjsLOOdL5knTPkbYldbYpk5dUN1463KRilst7zLbM+vQXTabxW4i/N7tXHK+TLzFiFy4gxCm7HA7HZ68Go8E3rwbjy/E3r7551UpIK1zl9lrVffoL8S/IOzYpOlPjv9vN8f4Wj43YcZVgGgb8S9usTnBNXdbzjdPAkBpwklV9DH/84fu/wPBpRXQ2HA9GH8uPOf0fwsfwYzT+SDnpOH0xJuI8D7mrsHNgcgiDcIgzTwnDiyKjLPyIRRoxNmATpDsnnDHlTpGF7SPHpJ1zq1Rk4uR+onnMi1s8Hzx1TFrPzFLr48Zf1QySbyv91wmTqYbLoI4qlMkdGso8NSC0mpmYiObu8CiuJ7StT2LieMVkw8PVWamUiard6UzFJGByNmze/7SAICdERXiWNOkvmNtbXk/QiAzqymtHU4gdGZTjdmm178DNvEcviCGpej4kCHSK+oYS1D403Yi/dbv/ZHICXgTLNJBTesWGjIjTMATKEC00SLoY7qI7mqgnnZO0lxnnGcXqWCWeY16RTR9M05F8kzJ8DM+ZPuqYlTOmTexsSn8Dh9h5LpqRKHd3/GIqHJdBHKovKtiUxVWm1tPoJIyoTAgGFBJpqIW+l1AsfCq57qSynmXKhY84e7bUfDsQ+UpzzYDFGhZnNBFqnL8IUEBDNOOOhffQnJJRAZ9oK+/orItsiGqcOE9a1c5JdWxWsjjptsPQj4WgZe+vY8dKnn5WNpI0l0wbzfRLrOZVWl+GVlnRmiEMHceCNoQgJXFJCunlFJs7eStxj8eHHhvhy+imrJ06J03tWVOB0zx7tmyc3Hhy+NjG2D1d8eHXL5/iD79Un3jlXfYdq43M0u4Mo7Jb66zllAeepLH3SOJHL+K926v0Tfy033gKsE6rCtNmh2Hr1WFst4pqU+Zzg+onp8/3z0N9MGZ3jjZK51yM6TaSb0bJ9CNz3X/OpNl/mvSlmdZ759yKUft5kUS783gP0e5FvA+bxRr9O1EK0H3qRULabdQvZ+FDsT90kr1qjXqqPfTuzOo1b7QOuyeKXuGdrNaClTlfbXKHtzWOiQeXkzZCFqq9zMAuPvtMqyaerYOPXArjoGPMrLJIntC05gRl6eM2Sr2ntgpFJyeYQzg2ggQ8g7N+X7JzC5c7C1quLrtjuhzJjMBsy39IOTJWEqgu2RpBfnLaTPw6aT7PtgsFHfvuKe2334WBhMJ5WmAD0IZT1oGbHYAEtev5FDehhTPEDfreFS1n1A2rfH66twKQw9EZIt0MuyAwhN2aZZhhQr0qi+31yoW2BVa0w8V4+QxOyBwuNb0hXkKE7/p7mVTe+zCNHWVkP5Qoj8j36EC2L0oWZFN8YUpoN2OSe/jVptw2Jd50JiY8PtZesO6XfjBzZ05D3UNHpJsLAO9ETl+hDX3CYBDaFowz83AuxY44UF/44zRjbj6/7pxozCruyYrVOPnp52PyAWzmdcxyipTpSLTVWcNg+v2B9838hn5uizZSfYy4ycQM5YVe+kS6h88bLycU1pkEdc9emdZZBusFabdnJKufDrx26OdGbeppu9CAN5RYYPKjzbCOdMLV8e9AI15H5nd2rSu3Is54Gu/HQVeLDfxjbI8+f7KhZLDw21ZtJROk5O1cFJzO9ZTO3NfFZoaJdIKDi6kjMTFtaE7KV9s0JtUjt7Q8kRDYhZdOjqTjfcDWSOrdZ1PeASOH2bCPQW1mOhE/5V8woRHeBSHchgDDuXhiNAiEsXnVWtBoqKuLmcoXDvFSh5IB6qiR7c65JEbO+k8jQSYmxbXjk+RsBKcpKrmu8OYRmQSLhn9Kz1bOF8i81FiusVY2SMUhH+YYFWu5fPMV3c+FFpKW2Z1lYy6V2uMX8xsrEq9UUrbzS3VnV+pOaTWy8RouUn2cukjDpFf3tBdfPKbBXfPmmFrprAz4dcrJyVviq9w7JgfXOGjgDvAOLkxBXa7N1WN8G0+f8NPtHTMH+PYBFvJseR7KXYSni4ywi59O1IpZB/g8lFCoRkpMleOdPVN6OgGUpJ07yawwlTjirXMVIV7s4zekiuU9zWgqlSt/bBbGqUuP2jwmVPxQSxYeZ7qoDdRkOMk3f2PcNNtjxYkzhyvMRNtQEaWVEQ6rNmvWjTL63fTpXpZBb8fnr/RlIF23pCCB9XmaR/oZUUrz4poOTJpOmbSiqwbwegqOpvewkS6gEPy+7rZZW5aLoWeLRU32xdIGUrLpRKqyo/L9yhXDKToj/axQdbi01+0F9nYYZpIOGeq8CYUJWdbI5KWoynVfF5elJQX0KsVPept45mAM4m2da5NQs6kEk/g6n0P09IR7tc+QoGnvddkxZe+fRjt68fTpRO4H5T1aHj85new9AwtVCjqNJiTi95FS6Ju7GV+p620u2x9le+3xDU1uQl4vNfrhXN0cVWY4I4u9LqPnM6cbY5XythYd0E61WpYaEVPcAB2E3mTw9W1AbZmDl6bJ9CtSh37aljrManWzJYJgSC6XdLPJeyhaJwvWfkU+w5PLva7DGgZXfAsjZZbm68WIM4Qmyw7d8BHiPYimSvftlT6SjSRxX5OCkmYhtBeMzy5IJuq6q9KPYbK1zW1xaoNOQiOH0cVj4miNzpEdX2BIr2GgeA1Zm2MQ3+X85nQNmob9zMVJ4xq1Y+l+Yy6yk6D6hoMsnOiVJwvlNJzgRERjNP64x+VNSXmoFyKfFHdq7RsFeKVO9v7Ze/x44nTm1wql2uUz7nSyx6mIxnY2dAuTfeiyN5M3zFGq/B3cl0XpMSP3vrv9+Aq/fUB3DkjDfgl9a2D7+j9ho2HQDMrVF3MYwaz7OpE/cOeGuY7gd95Q6F/zB/q+L4r+xLskp1HEd5MxLMgJBllxLVgc25sBWiqV2RDtWtA/dGpfS/mGcHu9oOOeS3ur5ZTz5QbNpeLqDVpskK2u19N3n4zsTY+9ntnsej1nOw30RTBZAWeBexXK/VduXbIlzrp4YAfmyiZzMZ09wG3emQtXhDYC4b3upRKNKyWaxxK0a8jPdb5Mg99xQ6N/e/Kb45fuhVSv9YVUDZbjpW49DpCmkPPwRcrw+vjigfqO7+w40HMQHfGtWbZWZy5r71LRgMfJF6+i+vHm+JxTfgf3LEBz5VHDF/U4tfABDcVRCI1uLgKTBaJDQJLNy8B2ny7QkBcOJMzSgq8XrfSHVc0OaLRsc3zMt4U1tPOWXQI3AEzk3gCfDcy/bVVVc7D4Y9lfw6tkLTKO0GWOx0sPBy9t1/9uV0XzQild1XWE/QFW7UlVobzA/EcYMxx0OKyaaggJ8odSuPMdOeMX5206NKqVe1m4UbL0NkyfTNcTI3i178s+WMnoKrY23YHtau6jh5U4Tx0mUc2KM1Rl0sILkXFnP5K9ZKNyhtR1cY5P9QXqHyeUue7jRP/q8xxxink/id09bIVnYNTp63MVSXtzL2rsjpLdZh2CICraeaSb1nfBN8uwXqnd8bI9ykSRTJWg8i0yFQt4Hu23TYlHsma1FePKRL5abc6XvZm2iXcQObg9NKft1LUO2awX0m6DMZpYMv18StotI14rvu3lz/DoSoYoZwbrMmnG66i+1Owx+n8bIPwrpocAAA==';
 
 ;// CONCATENATED MODULE: ./shared/src/guardian/client.ts
 /** Our end of the guardian: starts it on the server, sends it steps ahead of time, and hears what became of them. */
@@ -86072,7 +86051,7 @@ const client_BURST_MS = { quick: 250, slow: 2000 };
 async function startGuardian(session, request, { clock, redact, signal, }) {
     const token = `slipway-${(0,external_node_crypto_.randomBytes)(16).toString('hex')}`;
     const { path, project, mode, leaseSeconds, waitSeconds, holder } = request;
-    const process = await session.start(render_script(START, GUARDIAN, token, path, project, mode, String(leaseSeconds), String(waitSeconds), holder.replaceAll(/[\r\n]/g, ' ')));
+    const process = await session.start(script(START, GUARDIAN, token, path, project, mode, String(leaseSeconds), String(waitSeconds), holder.replaceAll(/[\r\n]/g, ' ')));
     const client = new GuardianClient(session, process, token, request, clock, redact);
     const onCancel = () => {
         client.abort();
@@ -86210,7 +86189,8 @@ class GuardianClient {
             }
             case 'stuck': {
                 const [release = ''] = rest.split(' ', 1);
-                this.#ready.reject(new ReleaseError(`The deploy of ${release} was interrupted, and could not be put back: ${this.#redact(rest.slice(release.length + 1))}`, `Look at the server. The next session tries again. If all is well there, or you have put it right by hand, make an end of it: mv ${this.#request.path}/.slipway/journal{,.ended}`));
+                const journal = `${this.#request.path}/.slipway/journal`;
+                this.#ready.reject(new ReleaseError(`The deploy of ${release} was interrupted, and could not be put back: ${this.#redact(rest.slice(release.length + 1))}`, `Look at the server. The next session tries again. If all is well there, or you have put it right by hand, make an end of it: mv ${journal} ${journal}.ended`));
                 return;
             }
             case 'refused':
@@ -86501,7 +86481,7 @@ const CONTAINER_FORMAT = '{"Id":{{json .ID}},"Name":{{json .Name}},"Image":{{jso
  * @param path of the project; relative to the login's home where it is not absolute.
  */
 function readServer(token, path, project) {
-    return { ...render_script(server_QUESTIONS, token, path, project, CONTAINER_FORMAT), secretOutput: true };
+    return { ...script(server_QUESTIONS, token, path, project, CONTAINER_FORMAT), secretOutput: true };
 }
 
 ;// CONCATENATED MODULE: ./shared/src/probes/verdict.ts
@@ -86536,7 +86516,7 @@ done`;
  * a JSON array, empty if there is none. Exits with docker's code if Docker cannot be asked.
  */
 function inspectContainers(project) {
-    return render_script(INSPECT, project, CONTAINER_FORMAT);
+    return script(INSPECT, project, CONTAINER_FORMAT);
 }
 /**
  * Reads the answer to {@link inspectContainers}, or plain `docker inspect` output.
@@ -86953,7 +86933,7 @@ docker compose --ansi never --project-name "$project" --project-directory "$dire
  */
 function renderProject(request) {
     return {
-        ...render_script(RENDER, request.directory, request.project, ...request.envFiles.flatMap((file) => ['--env-file', file]), ...request.composeFiles.flatMap((file) => ['--file', file])),
+        ...script(RENDER, request.directory, request.project, ...request.envFiles.flatMap((file) => ['--env-file', file]), ...request.composeFiles.flatMap((file) => ['--file', file])),
         stdin: request.tar,
         secretOutput: true,
     };
@@ -88628,7 +88608,7 @@ async function judgeMounts(mounted, remote, ports) {
     const doubtful = mounted.filter((one) => !one.isShipped || one.isWritable);
     if (doubtful.length === 0)
         return { findings, warnings };
-    const { stdout } = await remote.run(render_script('for p; do if [ -e "$p" ]; then echo 1; else echo 0; fi; done', ...doubtful.map(({ onServer }) => onServer)), { purpose: 'look for mounted folders', signal: ports.signal });
+    const { stdout } = await remote.run(script('for p; do if [ -e "$p" ]; then echo 1; else echo 0; fi; done', ...doubtful.map(({ onServer }) => onServer)), { purpose: 'look for mounted folders', signal: ports.signal });
     const there = stdout.split('\n');
     for (const [index, { path, onServer, isShipped, isWritable }] of doubtful.entries()) {
         const onServerToo = there[index] === '1';
@@ -89096,7 +89076,7 @@ done
  * ends; it is not run twice.
  */
 function watchContainers(project, services) {
-    return render_script(WATCH, project, LINE_FORMAT + STATE_FORMAT, HEALTH_FORMAT, GUARD, ...services);
+    return script(WATCH, project, LINE_FORMAT + STATE_FORMAT, HEALTH_FORMAT, GUARD, ...services);
 }
 
 ;// CONCATENATED MODULE: ./shared/src/probes/outcome.ts
@@ -90128,7 +90108,7 @@ function describeState(container) {
 /** @returns the lines, or why there are none. */
 async function readLog(session, container) {
     try {
-        const { stdout } = await session.run(render_script('docker logs --tail "$2" "$1" 2>&1', container.id, String(LOG_LINES)), {
+        const { stdout } = await session.run(script('docker logs --tail "$2" "$1" 2>&1', container.id, String(LOG_LINES)), {
             purpose: 'read the last log lines',
             accept: 'any',
             timeoutSeconds: 15,
@@ -90526,7 +90506,7 @@ async function tryEndToEnd(endToEnd, containers, plan, deployment, signal) {
             const { workspace } = deployment.ports.runner.context;
             const here = await deployment.ports.connect({ kind: 'local' });
             try {
-                await here.run(render_script('cd "$1" && exec sh -c "$2"', workspace, endToEnd.command), options);
+                await here.run(script('cd "$1" && exec sh -c "$2"', workspace, endToEnd.command), options);
             }
             finally {
                 await here.close();
@@ -92229,7 +92209,7 @@ const AUTHORITIES = `for file in "/etc/docker/certs.d/$1"/*.crt "$HOME/.config/d
 done
 exit 0`;
 async function readAuthorities(options, registry) {
-    const { stdout } = await options.session.run(render_script(AUTHORITIES, registry), {
+    const { stdout } = await options.session.run(script(AUTHORITIES, registry), {
         timeoutSeconds: 15,
         purpose: 'read the certificate authorities that the server trusts',
         ...(options.signal === undefined ? {} : { signal: options.signal }),

@@ -74705,10 +74705,6 @@ class PreflightError extends SlipwayError {
 class LockHeldError extends (/* unused pure expression or super */ null && (SlipwayError)) {
     code = 'lock-held';
 }
-/** This session had the lock and lost it: another one may be at work. */
-class LockLostError extends (/* unused pure expression or super */ null && (SlipwayError)) {
-    code = 'lock-lost';
-}
 /** One or more checks did not pass. */
 class ProbeError extends SlipwayError {
     code = 'probe';

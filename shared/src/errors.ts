@@ -117,11 +117,6 @@ export class LockHeldError extends SlipwayError {
   readonly code = 'lock-held';
 }
 
-/** This session had the lock and lost it: another one may be at work. */
-export class LockLostError extends SlipwayError {
-  readonly code = 'lock-lost';
-}
-
 /** One or more checks did not pass. */
 export class ProbeError extends SlipwayError {
   readonly code = 'probe';

@@ -54,6 +54,13 @@ END
 }
 `;
 
+/** What both ways of creating begin with. After the project: the others that keep their scale, and how many are asked for. */
+const CREATE = `set -f
+${REPLICAS}${KEPT_SCALES}keep_scales "$1" || exit
+count=$2
+shift 2
+`;
+
 /**
  * Recreates these services in their place, then starts them in this order. Images are there already and pinned, so nothing
  * is pulled or built.
@@ -73,11 +80,7 @@ export function replaceServices(
   others: readonly string[],
 ): Command {
   return script(
-    `set -f
-${REPLICAS}${KEPT_SCALES}keep_scales "$1" || exit
-count=$2
-shift 2
-services=
+    `${CREATE}services=
 while [ "$count" -gt 0 ]; do services="$services $1"; shift; count=$((count - 1)); done
 "$@" $kept $services || exit
 for service in $services; do
@@ -118,14 +121,11 @@ export function createReplicas(
   others: readonly string[],
 ): Command {
   return script(
-    `set -f
-${REPLICAS}${KEPT_SCALES}keep_scales "$1" || exit
-count=$2
-shift 2
-plan= scales= names=
+    `${CREATE}plan= scales= names=
 while [ "$count" -gt 0 ]; do
   plan="$plan $1:$2:$3" names="$names $1"
-  there=$(replicas "$1" | grep -c .)
+  ids=$(replicas "$1") || exit
+  there=$(printf '%s' "$ids" | grep -c .)
   scales="$scales --scale $1=$((there + $2))"
   shift 3
   count=$((count - 1))
@@ -160,7 +160,8 @@ export function startReplicas(target: ComposeTarget, starts: readonly Start[], d
     `set -f
 ${REPLICAS}sleep "$1"
 shift
-waiting=" $(docker ps -aq --no-trunc --filter status=created --filter "label=com.docker.compose.project=$project" | tr '\\n' ' ')"
+waiting=$(docker ps -aq --no-trunc --filter status=created --filter "label=com.docker.compose.project=$project") || exit
+waiting=" $(printf '%s' "$waiting" | tr '\\n' ' ') "
 group=
 while [ "$#" -gt 0 ]; do
   new=$(added "$1" "$2") || exit

@@ -42,23 +42,3 @@ done`,
     ...images.flatMap(({ imageId, tag }) => [imageId, tag]),
   );
 }
-
-/**
- * Gives up images that no kept release of this project names: our tag goes, and the image if nothing else names or uses
- * it. What a person or another project has tagged, or a container uses, stays (docker refuses without --force).
- */
-export function pruneImages(project: string, images: readonly string[]): Command {
-  return script(
-    `while [ "$#" -gt 1 ]; do
-  id=$(docker image inspect --format '{{.Id}}' "$1" 2>/dev/null) || { shift 2; continue; }
-  docker image rm "$2" >/dev/null 2>&1
-  if left=$(docker image inspect --format '{{len .RepoTags}}' "$id" 2>/dev/null) && [ "$left" = 0 ] &&
-    [ -z "$(docker ps -aq --filter "ancestor=$id")" ]; then
-    docker image rm "$1" >/dev/null 2>&1
-  fi
-  shift 2
-done
-:`,
-    ...images.filter(isPinned).flatMap((image) => [image, localTag(project, image)]),
-  );
-}

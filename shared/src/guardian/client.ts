@@ -278,10 +278,11 @@ class GuardianClient implements Guardian {
       }
       case 'stuck': {
         const [release = ''] = rest.split(' ', 1);
+        const journal = `${this.#request.path}/.slipway/journal`;
         this.#ready.reject(
           new ReleaseError(
             `The deploy of ${release} was interrupted, and could not be put back: ${this.#redact(rest.slice(release.length + 1))}`,
-            `Look at the server. The next session tries again. If all is well there, or you have put it right by hand, make an end of it: mv ${this.#request.path}/.slipway/journal{,.ended}`,
+            `Look at the server. The next session tries again. If all is well there, or you have put it right by hand, make an end of it: mv ${journal} ${journal}.ended`,
           ),
         );
         return;

@@ -267,7 +267,7 @@ want_lock() {
   # One that has just ended is gone in a moment.
   for _ in 1 2 3 4 5; do
     try_lock && locked=1
-    [ -z "$locked" ] && [ "$waited" = 0 ] || break
+    if [ -n "$locked" ] || [ "$waited" != 0 ]; then break; fi
     sleep 0.1 8>&- 9>&-
   done
   if [ -z "$locked" ]; then
@@ -377,15 +377,21 @@ settle() {
   rm -f "$store/journal" || { unsettled='remove the journal'; return 1; }
 }
 
+# Whether the whole server is going down.
+is_stopping() { [ "$(timeout 5 systemctl is-system-running 2>/dev/null </dev/null)" = stopping ]; }
+
 # Three tries: what was stopped half-way may still be at work in the Docker daemon, and that may just be restarting.
 # Nothing may read standard input: that is the journal.
 try_verb() {
   for pause in 1 2 ''; do
     ( trap '' TERM; verb "$1" ) </dev/null && return
     [ -n "$pause" ] || return
+    # Everything is on its way down: whoever comes next puts it right, and nobody waits for us.
+    ! is_stopping || return
     sleep "$pause"
     command -v docker >/dev/null || continue
     while [ "$patience_for_docker" -gt 0 ] && ! timeout -k 1 5 docker version </dev/null >/dev/null 2>&1; do
+      ! is_stopping || return
       sleep 1
       patience_for_docker=$((patience_for_docker - 1))
     done
@@ -439,9 +445,20 @@ has_container() {
   found=$(ask_docker ps -aq --no-trunc --filter "$1") || return 2
   [ -n "$found" ]
 }
+# replicas SERVICE [OPTION...]: ids of its containers, in any state.
 replicas() {
+  service=$1
+  shift
   ask_docker ps -aq --no-trunc --filter "label=com.docker.compose.project=$project" \
-    --filter "label=com.docker.compose.service=$1" --filter label=com.docker.compose.oneoff=False
+    --filter "label=com.docker.compose.service=$service" --filter label=com.docker.compose.oneoff=False "$@"
+}
+
+# find_added SERVICE ID...: its replicas that are none of these. Sets `added`.
+find_added() {
+  there=$(replicas "$1") || return
+  shift
+  added=
+  for id in $there; do case " $* " in *" $id "*) ;; *) added="$added $id" ;; esac; done
 }
 
 # shellcheck disable=SC2031
@@ -483,11 +500,7 @@ log_line() { { printf '%s\n' "$*" >>"$log"; } 2>/dev/null || :; }
 
 # keep-only SERVICE ID...: removes the replicas that the deploy has added; with what only they had written.
 v_keep_only() {
-  service=$1
-  shift
-  there=$(replicas "$service") || return
-  added=
-  for id in $there; do case " $* " in *" $id "*) ;; *) added="$added $id" ;; esac; done
+  find_added "$@" || return
   [ -n "$added" ] || return 0
   # shellcheck disable=SC2086
   { run docker update --restart=no $added && run docker stop $added && run docker rm -f -v $added; }
@@ -495,12 +508,9 @@ v_keep_only() {
 
 # drain-new ROUTER PORT BOUND SERVICE ID...: see drain, for the replicas that the deploy has added.
 v_drain_new() {
-  service=$4
   wanted="$1 $2 $3"
-  shift 4
-  there=$(replicas "$service") || return
-  added=
-  for id in $there; do case " $* " in *" $id "*) ;; *) added="$added $id" ;; esac; done
+  shift 3
+  find_added "$@" || return
   # shellcheck disable=SC2086
   [ -z "$added" ] || v_drain $wanted $added
 }
@@ -577,19 +587,18 @@ v_remove_run() {
 # both at once, not for a moment: two databases would write to one volume. RETIRED: what was stopped; OLD: all ids of a
 # service that are not new. Where a boot came in between, the new ones do not run yet.
 v_hand_over() {
-  retired='' added='' down=''
+  retired='' new='' down=''
   for id in $(printf '%s' "${1#-}" | tr , ' '); do
     has_container "id=$id"
     case $? in 0) retired="$retired $id" ;; 2) return 1 ;; esac
   done
   shift
   for one in "$@"; do
-    there=$(replicas "${one%%/*}") || return
-    for id in $there; do
-      case ",${one##*/}," in *",$id,"*) ;; *) added="$added $id/${one#*/}" ;; esac
-    done
+    # shellcheck disable=SC2046
+    find_added "${one%%/*}" $(printf '%s' "${one##*/}" | tr , ' ') || return
+    for id in $added; do new="$new $id/${one#*/}"; done
   done
-  for one in $added; do
+  for one in $new; do
     [ "$(ask_docker inspect --type container --format '{{.State.Running}}' "${one%%/*}")" = true ] || down="$down ${one%%/*}"
   done
   # shellcheck disable=SC2086
@@ -598,14 +607,14 @@ v_hand_over() {
   [ -z "$retired" ] || [ -z "$down" ] || run docker stop $retired || return
   for policy in always unless-stopped on-failure; do
     group=''
-    for one in $added; do
+    for one in $new; do
       rest=${one#*/}
       case ${rest%%/*} in "$policy") group="$group ${one%%/*}" ;; esac
     done
     # shellcheck disable=SC2086
     [ -z "$group" ] || run docker update "--restart=$policy" $group || return
   done
-  for one in $added; do
+  for one in $new; do
     rest=${one#*/}
     case ${rest%%/*} in on-failure:*) run docker update "--restart=${rest%%/*}" "${one%%/*}" || return ;; esac
   done
@@ -884,7 +893,7 @@ while :; do
       ;;
     term)
       # On the way down of the whole server, what there is of time belongs to the others: whoever comes next puts it right.
-      [ "$(timeout 5 systemctl is-system-running 2>/dev/null)" != stopping ] || leave 143
+      ! is_stopping || leave 143
       hear
       ;;
     begin | commit) idle=0 queue="$queue$event;" ;;

@@ -151,11 +151,8 @@ names_in() {
   done <"$1"
 }
 
-# Those that run: any other one reads its files when it starts.
-routers() {
-  ask_docker ps -q --no-trunc --filter status=running --filter "label=com.docker.compose.project=$project" \
-    --filter "label=com.docker.compose.service=$1" --filter label=com.docker.compose.oneoff=False
-}
+# A router that does not run has nothing to reload: nginx reads its files at the start.
+routers() { replicas "$1" --filter status=running; }
 
 # The new replicas that do not run any more, and their last words.
 tell_dead() {

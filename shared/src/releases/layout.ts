@@ -3,15 +3,8 @@
 export interface StoreLayout {
   /** The Compose project directory. */
   readonly project: string;
-  /** `compose.yaml` in it, a link to the current release's. */
-  readonly composeLink: string;
   /** 0700. */
   readonly store: string;
-  readonly lock: string;
-  /** Held by the step under way, also when its session is gone. */
-  readonly step: string;
-  /** Token of the session that has the lock, or had it last. */
-  readonly session: string;
   readonly journal: string;
   readonly releases: string;
   readonly files: string;
@@ -23,11 +16,7 @@ export function layoutStore(projectPath: string): StoreLayout {
   const store = `${projectPath}/.slipway`;
   return {
     project: projectPath,
-    composeLink: `${projectPath}/compose.yaml`,
     store,
-    lock: `${store}/lock`,
-    step: `${store}/step`,
-    session: `${store}/session`,
     journal: `${store}/journal`,
     releases: `${store}/releases`,
     files: `${store}/files`,

@@ -389,7 +389,7 @@ class Planner {
 
   /** Stops what leaves before the others start: a service that was renamed must not hold its port or volume against its successor. */
   #stopLeavers(): Step[] {
-    const running = this.#leavers().filter((container) => container.state === 'running');
+    const running = this.#leavers().filter(isAlive);
     if (running.length === 0) return [];
     return [this.#stop('stop-removed', running, 10)];
   }
@@ -432,7 +432,7 @@ class Planner {
     const stopping = additions
       .filter(({ of }) => this.#plan(of).action === 'replace' && this.#plan(of).strategy.order === 'stop-first')
       .flatMap(({ service }) => replicasOf(facts.containers, service))
-      .filter((container) => container.state === 'running');
+      .filter(isAlive);
     const warm = additions
       .filter(({ of }) => this.#plan(of).strategy.order === 'start-first')
       .flatMap(({ service }) => replicasOf(facts.containers, service))
@@ -607,7 +607,7 @@ class Planner {
 
   /** Until the commit a boot brings back the old release, and from then on the new one. */
   #handOver(): FinishVerb[] {
-    const { project, facts } = this.#request;
+    const { project } = this.#request;
     const added = project.services.filter((service) => {
       const { action, strategy } = this.#plan(service);
       // What has run to its end is not to be started again.
@@ -618,10 +618,8 @@ class Planner {
       .filter((service) => this.#plan(service).strategy.order === 'stop-first')
       .filter((service) => this.#plan(service).action === 'replace')
       .flatMap((service) => this.#retiredOf(service));
-    const retired = [...stopped, ...this.#leavers().map(({ id }) => id)].filter((one) =>
-      // What did not run was not stopped.
-      facts.containers.some((container) => container.id === one && container.state === 'running'),
-    );
+    // Also what did not run: a restart policy of its own would bring it up at a boot, beside its successor.
+    const retired = [...stopped, ...this.#leavers().map(({ id }) => id)];
     if (added.length + retired.length === 0) return [];
     const services = added.map((service) => ({
       service: service.name,
@@ -704,6 +702,11 @@ function listNetworks(project: Project): string[] {
     const name = readText(network, 'name');
     return name === '' || readMember(network, 'external') === true ? [] : [name];
   });
+}
+
+/** Its processes are there, or will be in a moment: a crash loop works on its volume as well. */
+function isAlive({ state }: ContainerState): boolean {
+  return ['running', 'restarting', 'paused'].includes(state);
 }
 
 function named(services: readonly ServicePlan[], action: ServiceAction): string[] {

@@ -1,4 +1,4 @@
-import { isTagged, localTag, pruneImages, setTags, tagImages } from '../../src/commands/images';
+import { isTagged, localTag, setTags, tagImages } from '../../src/commands/images';
 import { Machine, SHELLS } from '../shells';
 
 const digest = (letter: string): string => `sha256:${letter.repeat(64)}`;
@@ -16,7 +16,6 @@ test('only pinned images are ours to tag or to remove, each once', () => {
     db,
     localTag('shop', db),
   ]);
-  expect(pruneImages('shop', ['redis:7', db]).words.slice(4)).toEqual([db, localTag('shop', db)]);
 });
 
 describe.each(SHELLS)('in $name', (shell) => {
@@ -57,35 +56,6 @@ describe.each(SHELLS)('in $name', (shell) => {
     machine.withDocker('exit 4');
     expect(machine.run(setTags(tags)).exitCode).toBe(4);
     expect(machine.calls).toHaveLength(3);
-  });
-
-  const docker = (tagsLeft: string, users: string): string =>
-    `case "$1 $2 $3 $4" in "image inspect --format {{.Id}}") echo sha256:id ;; "image inspect --format {{len .RepoTags}}") echo ${tagsLeft} ;; "ps -aq --filter"*) printf '%s' '${users}' ;; esac`;
-
-  test('gives up our tag, and the image when nobody else names or uses it', () => {
-    machine.withDocker(docker('0', ''));
-    expect(machine.run(pruneImages('shop', [web])).exitCode).toBe(0);
-    expect(machine.calls.filter((call) => call.startsWith('<image><rm>'))).toEqual([
-      `<image><rm><${localTag('shop', web)}>`,
-      `<image><rm><${web}>`,
-    ]);
-  });
-
-  test.each([
-    ['has another tag', '1', ''],
-    ['is used by a container', '0', 'c1'],
-  ])('leaves an image that %s', (_name, tagsLeft, users) => {
-    machine.withDocker(docker(tagsLeft, users));
-    expect(machine.run(pruneImages('shop', [web])).exitCode).toBe(0);
-    expect(machine.calls.filter((call) => call.startsWith('<image><rm>'))).toEqual([
-      `<image><rm><${localTag('shop', web)}>`,
-    ]);
-  });
-
-  test('what is gone is no problem', () => {
-    machine.withDocker('exit 1');
-    expect(machine.run(pruneImages('shop', [web, db])).exitCode).toBe(0);
-    expect(machine.calls).toHaveLength(2);
   });
 });
 

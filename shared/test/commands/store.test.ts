@@ -129,12 +129,12 @@ describe.each(SHELLS)('the store, in $name', (shell) => {
     prepare();
     await store(FIRST);
     await store(SECOND);
-    writeFileSync(layout.composeLink, 'services: {}\n');
+    writeFileSync(`${layout.project}/compose.yaml`, 'services: {}\n');
     symlinkSync(`releases/${SECOND}`, `${layout.store}/.current.new`);
     succeed(adoptCurrent(layout, FIRST));
     succeed(adoptCurrent(layout, FIRST));
     expect(readlinkSync(layout.current)).toBe(`releases/${FIRST}`);
-    expect(readFileSync(layout.composeLink, 'utf8')).toBe('services: {}\n');
+    expect(readFileSync(`${layout.project}/compose.yaml`, 'utf8')).toBe('services: {}\n');
     expect(readdirSync(`${layout.releases}/${SECOND}`).sort()).toEqual(['compose.yaml', 'env', 'release.json']);
   });
 

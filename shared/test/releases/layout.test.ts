@@ -7,9 +7,7 @@ test('everything has its place', () => {
   const layout = layoutStore('/home/deploy/apps/shop');
   expect(layout).toMatchObject({
     project: '/home/deploy/apps/shop',
-    composeLink: '/home/deploy/apps/shop/compose.yaml',
     store: '/home/deploy/apps/shop/.slipway',
-    lock: '/home/deploy/apps/shop/.slipway/lock',
     journal: '/home/deploy/apps/shop/.slipway/journal',
     releases: '/home/deploy/apps/shop/.slipway/releases',
     files: '/home/deploy/apps/shop/.slipway/files',

@@ -1,30 +1,14 @@
 /** guardian/router.sh: which file is in force after what, also where the way back begins or breaks off at any point. */
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { renderUpstreams } from '../../src/routers/nginx';
+import { VERBS_PROGRAM } from '../guardian/verbs-program';
 import { Machine, type Ran, SHELLS } from '../shells';
-
-const VERBS = readFileSync(join(dirname(fileURLToPath(import.meta.url)), '../../src/guardian/router.sh'), 'utf8');
-
-/** What guardian.sh has, without its locks. */
-const GUARDIAN = `project=shop store=$PWD/store log=$PWD/log
-note() { echo "note $*"; }
-ask_docker() { docker "$@" 2>>"$log" </dev/null; }
-run() { "$@" </dev/null >>"$log" 2>&1; }
-${VERBS}
-: >"$log"
-set -f
-"$@"
-code=$?
-cat "$log" >&2
-exit "$code"`;
 
 const NEW_ID = 'a'.repeat(64);
 
 /** One router; what it is asked to take up is written down. */
 const DOCKER = `case "$1 $2" in
-"ps -q") echo router ;;
+"ps -aq") echo router ;;
 "inspect --type") shift 5; for id; do case $id in gone) exit 1 ;; *) echo "api/$id,10.0.0.9" ;; esac; done ;;
 "inspect --format") echo running ;;
 "exec router")
@@ -52,7 +36,7 @@ describe.each(SHELLS)('in $name', (shell) => {
     const path = machine.path('taken-up');
     return existsSync(path) ? readFileSync(path, 'utf8').trimEnd().split('\n') : [];
   };
-  const verb = (...words: string[]): Ran => machine.run({ words: ['sh', '-c', GUARDIAN, 'slipway', ...words] });
+  const verb = (...words: string[]): Ran => machine.run({ words: ['sh', '-c', VERBS_PROGRAM, 'slipway', ...words] });
   const toBoth = (): Ran => verb('v_switch_router', 'web', 'both', NEW_ID);
   const toNew = (): Ran => verb('v_switch_router', 'web', 'new', NEW_ID);
 

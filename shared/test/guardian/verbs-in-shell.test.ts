@@ -1,0 +1,120 @@
+/** The verbs of guardian.sh in the shells that servers have: what docker is asked, in which order. */
+import { renderVerb } from '../../src/guardian/verbs';
+import type { FinishVerb, UndoVerb } from '../../src/model/step';
+import { localTag } from '../../src/commands/images';
+import { Machine, type Ran, SHELLS } from '../shells';
+import { VERBS_PROGRAM } from './verbs-program';
+
+const image = (name: string, letter: string): string => `${name}@sha256:${letter.repeat(64)}`;
+const [web, db] = [image('registry:5000/web:1', 'a'), image('postgres:17', 'b')];
+
+describe.each(SHELLS)('in $name', (shell) => {
+  let machine: Machine;
+
+  beforeEach(() => {
+    machine = new Machine(shell);
+  });
+  afterEach(() => {
+    machine.remove();
+  });
+
+  const carryOut = (verb: UndoVerb | FinishVerb): Ran =>
+    machine.run({ words: ['sh', '-c', VERBS_PROGRAM, 'slipway', 'verb', renderVerb(verb, 'shop')] });
+  const changes = (): string[] => machine.calls.filter((call) => !/^<(ps|inspect|image><inspect|top)>/.test(call));
+
+  /** db: d1 was stopped, d2 is its successor; web: w1 stays warm, w2 and w3 are new. Those in `down` do not run. */
+  const withProject = (down = '', more = ''): void => {
+    machine.withDocker(`
+${more}
+case $1 in
+ps)
+  case $* in
+    *id=*) for a; do case $a in id=*) echo "\${a#id=}" ;; esac; done ;;
+    *service=db*) printf 'd2\\nd1\\n' ;;
+    *service=web*) printf 'w3\\nw2\\nw1\\n' ;;
+  esac ;;
+inspect) for a; do id=$a; done; case " ${down} " in *" $id "*) echo false ;; *) echo true ;; esac ;;
+esac`);
+  };
+  const handOver: FinishVerb = {
+    verb: 'hand-over',
+    retired: ['d1'],
+    services: [
+      { service: 'db', restart: 'always', before: ['d1'] },
+      { service: 'web', restart: 'on-failure:3', before: ['w1'] },
+    ],
+  };
+
+  test('hand-over takes the policy from the old before it gives one to the new', () => {
+    withProject();
+    expect(carryOut(handOver)).toMatchObject({ exitCode: 0 });
+    expect(changes()).toEqual([
+      '<update><--restart=no><d1>',
+      '<update><--restart=always><d2>',
+      '<update><--restart=on-failure:3><w3>',
+      '<update><--restart=on-failure:3><w2>',
+    ]);
+  });
+
+  test('hand-over after a boot: the old is stopped before the new is started', () => {
+    withProject('d2 w3 w2');
+    expect(carryOut(handOver)).toMatchObject({ exitCode: 0 });
+    expect(changes()).toEqual([
+      '<update><--restart=no><d1>',
+      '<stop><d1>',
+      '<update><--restart=always><d2>',
+      '<update><--restart=on-failure:3><w3>',
+      '<update><--restart=on-failure:3><w2>',
+      '<start><d2><w3><w2>',
+    ]);
+  });
+
+  test.each([
+    ['the old cannot be asked for', '[ "$1" != ps ] || exit 1', 0],
+    ['the old keeps its policy', '[ "$1" != update ] || exit 1', 1],
+  ])('hand-over gives nothing to the new when %s', (_name, failure, made) => {
+    withProject('', failure);
+    expect(carryOut(handOver).exitCode).not.toBe(0);
+    expect(changes()).toHaveLength(made);
+  });
+
+  test('keep-only removes what was added, and nothing when docker does not say what is there', () => {
+    withProject();
+    const keepOnly: UndoVerb = { verb: 'keep-only', service: 'web', ids: ['w1'] };
+    expect(carryOut(keepOnly).exitCode).toBe(0);
+    expect(changes()).toEqual(['<update><--restart=no><w3><w2>', '<stop><w3><w2>', '<rm><-f><-v><w3><w2>']);
+    withProject('', '[ "$1" != ps ] || exit 1');
+    expect(carryOut(keepOnly).exitCode).not.toBe(0);
+    expect(changes()).toHaveLength(3);
+  });
+
+  const docker = (tagsLeft: string, users: string): string =>
+    `case "$1 $2 $3 $4" in "image inspect --format {{.Id}}") echo sha256:id ;; "image inspect --format {{len .RepoTags}}") echo ${tagsLeft} ;; "ps -aq --filter"*) printf '%s' '${users}' ;; esac`;
+  const forget = (...images: string[]): Ran => carryOut({ verb: 'forget-images', images });
+
+  test('forget-images gives up our tag, and the image when nobody else names or uses it', () => {
+    machine.withDocker(docker('0', ''));
+    expect(forget(web).exitCode).toBe(0);
+    expect(changes()).toEqual([`<image><rm><${localTag('shop', web)}>`, `<image><rm><${web}>`]);
+  });
+
+  test.each([
+    ['has another tag', '1', ''],
+    ['is used by a container', '0', 'c1'],
+  ])('forget-images leaves an image that %s', (_name, tagsLeft, users) => {
+    machine.withDocker(docker(tagsLeft, users));
+    expect(forget(web).exitCode).toBe(0);
+    expect(changes()).toEqual([`<image><rm><${localTag('shop', web)}>`]);
+  });
+
+  test('forget-images: what is gone is no problem, and what was never pinned is not ours', () => {
+    machine.withDocker('exit 1');
+    expect(forget(web, db, 'redis:7').exitCode).toBe(0);
+    expect(machine.calls).toHaveLength(2);
+    expect(
+      renderVerb({ verb: 'forget-images', images: ['redis:7', db] }, 'shop')
+        .split(' ')
+        .slice(1),
+    ).toEqual([db, localTag('shop', db)]);
+  });
+});
