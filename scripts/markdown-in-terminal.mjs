@@ -140,11 +140,8 @@ const visible = (text) => stripVTControlCharacters(text).length;
 
 /** After so many visible characters. */
 function splitAt(text, count) {
-  let [at, seen] = [0, 0];
-  // eslint-disable-next-line no-control-regex
-  for (const [token] of text.matchAll(/\u001b\[[0-9;]*m|[^]/g)) {
-    if (token.length === 1 && ++seen > count) break;
-    at += token.length;
-  }
+  // The last such place: a colour is not cut in two, since half of one counts as visible.
+  let at = text.length;
+  while (at > 0 && visible(text.slice(0, at)) > count) at--;
   return [text.slice(0, at), text.slice(at)];
 }

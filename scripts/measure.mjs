@@ -15,6 +15,7 @@ import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 import { actions } from './actions.mjs';
 import { measureSwitches, renderSwitches } from './zero-downtime.mjs';
+import { ROUTER_SITE } from '../test/e2e/router-site.ts';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const REPORT = join(root, 'infra', 'docs', 'BENCHMARKS.md');
@@ -258,13 +259,6 @@ setTimeout(() => {
   });
 }, ${READY_AFTER_MS});`;
 
-const NGINX = `include /etc/nginx/slipway/*.conf;
-keepalive_min_timeout 10s;
-proxy_http_version 1.1;
-proxy_set_header Connection "";
-server { listen 80; access_log off; location / { proxy_pass http://app; } }
-`;
-
 const app = (image, interval) => `  app:
     image: ${image}
     restart: unless-stopped
@@ -318,7 +312,7 @@ async function measureReadiness(e2e, runLoad) {
     const port = 8080 + index;
     const checkout = await e2e.projectFiles({
       'compose.yaml': routed(image, interval, port),
-      'nginx/site.conf': NGINX,
+      'nginx/site.conf': ROUTER_SITE,
     });
     const inputs = (setting) => ({
       project: `ready${interval}`,
@@ -363,7 +357,7 @@ async function measureWaysBack(e2e, runLoad) {
   for (const release of ['v1', 'v2']) await e2e.publishApp(release);
   const checkout = await e2e.projectFiles({
     'compose.yaml': routed(e2e.appImage('${TAG}'), '1s', 8080),
-    'nginx/site.conf': NGINX,
+    'nginx/site.conf': ROUTER_SITE,
   });
   const inputs = { project: 'back', files: 'nginx', lease: String(LEASE_SECONDS) };
   const forth = { ...inputs, variables: 'SETTING=0\nTAG=v2' };

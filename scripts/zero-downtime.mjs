@@ -11,6 +11,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
+import { ROUTER_SITE } from '../test/e2e/router-site.ts';
 
 const USAGE = `usage: zero-downtime.mjs [--deploys 20] [--replicas 1,3] [--bake 0,3] [--rate 200] [--slow 10] [--quick] [--json]`;
 
@@ -20,14 +21,6 @@ const SLOW_MS = 2000;
 const CALM_SECONDS = 5;
 /** Longer than the slowest request, so that the last switch is seen to its end. */
 const REST_SECONDS = 3;
-
-const NGINX = `include /etc/nginx/slipway/*.conf;
-server_tokens off;
-keepalive_min_timeout 10s;
-proxy_http_version 1.1;
-proxy_set_header Connection "";
-server { listen 80; access_log off; location / { proxy_pass http://app; } }
-`;
 
 /** @param {string} image with `${TAG}` */
 const compose = (image, replicas) => `services:
@@ -57,7 +50,7 @@ export async function measureSwitches(e2e, { deploys, replicas, bakeSeconds, rat
   for (const release of ['v1', 'v2']) await e2e.publishApp(release);
   const checkout = await e2e.projectFiles({
     'compose.yaml': compose(e2e.appImage('${TAG}'), replicas),
-    'nginx/site.conf': NGINX,
+    'nginx/site.conf': ROUTER_SITE,
   });
   const deploy = async (release) => {
     const startedMs = performance.now();

@@ -303,6 +303,16 @@ export async function publishApp(release: string, env: readonly string[] = []): 
   });
 }
 
+/** Releases of the application that are not good, each by its own fault; `v1` and `v2` are. */
+export const RELEASES: Readonly<Record<string, readonly string[]>> = {
+  v1: [],
+  v2: [],
+  unhealthy: ['TEST_UNHEALTHY=true'],
+  crash: ['TEST_CRASH_AFTER_SECONDS=0.05', 'TEST_UNHEALTHY=true'],
+  'crash-later': ['TEST_CRASH_AFTER_SECONDS=3'],
+  hungry: ['TEST_MEMORY_MB=256'],
+};
+
 /** `<registry>/app` */
 export const appImage = (tag: string): string => `${sandboxInfo().registry.open}/app:${tag}`;
 
@@ -483,6 +493,15 @@ export async function serverState(): Promise<ServerState> {
     images: (sections['images'] ?? []).sort(),
     files: (sections['files'] ?? []).sort(),
   };
+}
+
+/** Nobody is connected any more: the server makes an end of what it was at by itself. */
+export async function untilSettled(seconds: number): Promise<void> {
+  const until = performance.now() + seconds * 1000;
+  while ((await onServer('ls /home/deploy/apps/shop/.slipway/journal 2>/dev/null || true')) !== '') {
+    if (performance.now() > until) throw new Error(`the journal is still open after ${seconds} s`);
+    await new Promise((resolve) => setTimeout(resolve, 200));
+  }
 }
 
 /** For a shell on the server: the id of a service's running container. Each new one has a new name. */

@@ -21,6 +21,7 @@ import {
   running,
   serverState,
   startSandbox,
+  untilSettled,
 } from './sandbox.ts';
 
 jest.setTimeout(150_000);
@@ -53,17 +54,6 @@ async function serve(tag: string): Promise<string> {
   await checkout.write({ 'compose.yaml': compose(tag) });
   const run = await mustDeploy(checkout);
   return run.outputs['release'] ?? 'none';
-}
-
-const journal = '/home/deploy/apps/shop/.slipway/journal';
-
-/** Nobody is connected: the server makes an end of it by itself. */
-async function untilSettled(seconds: number): Promise<void> {
-  const until = performance.now() + seconds * 1000;
-  while ((await onServer(`ls ${journal} 2>/dev/null || true`)) !== '') {
-    if (performance.now() > until) throw new Error(`the journal is still open after ${seconds} s`);
-    await new Promise((resolve) => setTimeout(resolve, 200));
-  }
 }
 
 const pause = (seconds: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, seconds * 1000));

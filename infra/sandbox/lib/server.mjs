@@ -469,7 +469,11 @@ export async function fillDisk(server, leave = '0') {
       const remount = ['mount', '-o', `remount,size=${size}`, server.disk];
       const last = attempt === 20;
       const { code } = await run(remount, { check: last, what: `Filling the disk of ${server.name}` });
-      if (code === 0) return;
+      if (code !== 0) continue;
+      // What was about to be removed there gives its room back a moment later.
+      await new Promise((resolve) => setTimeout(resolve, 200));
+      const after = fs.statfsSync(server.disk);
+      if (last || after.bavail * after.bsize <= leaveBytes) return;
     }
   }
   const { bavail, bsize } = fs.statfsSync(server.disk);

@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { type Checkout, deployKey, get, projectFiles, publishImage, theServer } from '../sandbox.ts';
 import { type ActionRequest, type ActionRun, runAction } from '../harness/index.ts';
 import { readBeats, registryHost } from './server.ts';
+import { ROUTER_SITE } from '../router-site.ts';
 
 /** Which services of the project a deploy changes. */
 export type Variant = 'start-first' | 'stop-first';
@@ -44,13 +45,6 @@ volumes:
   vault:
 `;
 
-const ROUTER = `include /etc/nginx/slipway/*.conf;
-keepalive_min_timeout 10s;
-proxy_http_version 1.1;
-proxy_set_header Connection "";
-server { listen 80; access_log off; location / { proxy_pass http://app; } }
-`;
-
 export async function publishReleases(): Promise<void> {
   const program = await readFile(new URL('application.mjs', import.meta.url), 'utf8');
   for (const tag of [STEADY, ...TAGS]) {
@@ -81,7 +75,7 @@ export interface Deploy {
 }
 
 export const makeCheckout = (): Promise<Checkout> =>
-  projectFiles({ 'compose.yaml': compose(), 'nginx/site.conf': ROUTER, 'site/release': '' });
+  projectFiles({ 'compose.yaml': compose(), 'nginx/site.conf': ROUTER_SITE, 'site/release': '' });
 
 export async function runDeploy(
   { checkout, variant, tag, action }: Deploy,
