@@ -1,7 +1,7 @@
 /** The GitHub Deployment record, against an API that holds every request against GitHub's own description. */
 import { jest } from '@jest/globals';
 import { GithubApi } from '../github-api/server';
-import { appImage, type Checkout, deploy, freshServer, projectFiles, publishApp, removeCheckouts } from './sandbox';
+import { appImage, type Checkout, deploy, freshServer, projectFiles, publishApp, RELEASES, removeCheckouts } from './sandbox';
 
 const TOKEN = 'ghs_deployment-record-token-000000000000';
 const COMPOSE = 'name: shop\nservices:\n  app: { image: "${IMAGE}", ports: ["8080:3000"] }\n';
@@ -16,7 +16,7 @@ beforeAll(async () => {
   await freshServer();
   await publishApp('v1');
   await publishApp('v2');
-  await publishApp('bad', ['TEST_CRASH_AFTER_SECONDS=0.1']);
+  await publishApp('bad', RELEASES['crash']);
   checkout = await projectFiles({ 'compose.yaml': COMPOSE });
 });
 beforeEach(async () => {

@@ -18,7 +18,8 @@ store=$path/.slipway locks=${HOME:-$PWD}/.slipway-locks
 # Steps get back what a login has: the signals, too (see `child`).
 login_umask=$(umask)
 umask 077
-trap '' HUP PIPE INT QUIT TERM
+# TERM ends it until there is a lock that it could hold: ignored until then, it would be lost.
+trap '' HUP PIPE INT QUIT
 
 # One write of less than 4096 bytes is never torn.
 tell() { printf '%s %.3000s\n' "$token" "$*" >&2 2>/dev/null || :; }

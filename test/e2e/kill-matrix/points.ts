@@ -48,13 +48,28 @@ export function listPoints(good: readonly Seen[], bad: readonly Seen[]): Point[]
 
 const nameOf = ({ label }: Seen): string => label;
 
-/** What Docker and tar do takes time; a rename is done or not done. After the last of a phase it is no longer before the next. */
+/** What nobody reads yet, or nobody reads any more: with it or without it, the server is the same to all who come. */
+const INERT = /^(rm (incoming|pulling|\.current\.new|\.removed|router\/)|ln \.current\.new|mv router\/\w+\/upstreams\.(new|both|final))/;
+/** One step of the deploy names or forgets all images. */
+const ONE_OF_MANY = /^docker image (tag|rm)$/;
+
+/**
+ * What Docker and tar do takes time; a rename is done or not done. After a command is before the next one: the server is in the same
+ * state, and what is told of it has not left the shell. So `after` is a moment of its own where the phase ends, and where a wait follows.
+ */
 function expand(seen: readonly Seen[], from: number, to: number, phase: Phase): Point[] {
   return seen.slice(from, to).flatMap(({ label }, index): Point[] => {
     const at = from + index + 1;
-    const lasts = /^(docker|tar) /.test(label);
-    const moments: When[] = lasts ? ['before', 'during', 'after'] : ['before', 'after'];
-    if (isWaitNext(seen, from + index, to, phase)) moments.push('later');
+    const isLast = at === to;
+    const isWait = isWaitNext(seen, from + index, to, phase);
+    if (INERT.test(label) && !isLast) return [];
+    const isRepeated = ONE_OF_MANY.test(label) && seen[from + index - 1]?.label === label;
+    const isGoingOn = ONE_OF_MANY.test(label) && seen[from + index + 1]?.label === label;
+    const moments: When[] = [];
+    if (!isRepeated) moments.push('before');
+    if (/^(docker|tar) /.test(label) && !isGoingOn) moments.push('during');
+    if (isWait || isLast) moments.push('after');
+    if (isWait) moments.push('later');
     return moments.map((when) => ({ phase, at, when, label }));
   });
 }
