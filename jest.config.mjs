@@ -36,12 +36,7 @@ export default {
       ...common,
       displayName: 'adapter',
       testMatch: ['**/*.itg.test.ts'],
-      // The guardian's scenarios take minutes, under three shells: they are run by hand, the fuzz runs always.
-      testPathIgnorePatterns: [
-        '/node_modules/',
-        '/infra/example/',
-        ...(process.env.SLIPWAY_SCENARIOS ? [] : ['/guardian\\.itg']),
-      ],
+      testPathIgnorePatterns: ['/node_modules/', '/infra/example/'],
     },
     {
       ...common,

@@ -3,13 +3,14 @@
  * deploy goes well is looked at. Needs root and Linux (infra/sandbox). Hours, all of it; on a sandbox of its own:
  *
  * `SLIPWAY_SANDBOX=matrix node_modules/.bin/node scripts/kill-matrix.mjs [--only start-first|stop-first] [--kill reboot]...
- * [--point REGEX] [--seed N] [--sample N] [--shard 0/2] [--minutes N] [--list] [--log FILE] [--action FOLDER]`
+ * [--point REGEX] [--seed N] [--sample N] [--shard 0/2] [--minutes N] [--list] [--log FILE] [--passed FILE]... [--action FOLDER]`
  *
  * `--point` matches lines of `--list`, such as `do 13 during docker stop`. `--minutes` ends it early.
+ * `--log` adds a line of JSON for each cell; those that passed there are left out with `--passed`.
  *
  * Exit code 1: some cell failed; 2: it could not start. `--shard` is for several sandboxes side by side.
  */
-import { appendFileSync } from 'node:fs';
+import { appendFileSync, existsSync, readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 
 process.env.SLIPWAY_SANDBOX ??= 'matrix';
@@ -25,6 +26,7 @@ const { values } = parseArgs({
     minutes: { type: 'string' },
     list: { type: 'boolean', default: false },
     log: { type: 'string' },
+    passed: { type: 'string', multiple: true },
     action: { type: 'string' },
   },
 });
@@ -45,6 +47,15 @@ const [index, of] = (values.shard ?? '0/1').split('/').map(Number);
 if (!(index >= 0 && index < of)) fail(`--shard ${values.shard} is not like 0/2 or 1/2`);
 const seed = Number(values.seed ?? Math.floor(Math.random() * 1e6));
 
+const passed = new Set(
+  (values.passed ?? [])
+    .filter((file) => existsSync(file))
+    .flatMap((file) => readFileSync(file, 'utf8').split('\n').slice(0, -1))
+    .map((line) => JSON.parse(line))
+    .filter(({ problems }) => problems.length === 0)
+    .map(({ describe }) => describe),
+);
+
 const started = performance.now();
 const print = (text) => process.stdout.write(`${text}\n`);
 const took = () => `${((performance.now() - started) / 60_000).toFixed(1)} min`;
@@ -57,6 +68,7 @@ const { points, cells, results, chosen } = await runMatrix({
   ...(values.point && { point: new RegExp(values.point) }),
   ...(values.list ? { sample: 0 } : values.sample && { sample: Number(values.sample) }),
   ...(of > 1 && { shard: { index, of } }),
+  passed,
   ...(values.minutes && { limitSeconds: Number(values.minutes) * 60 }),
   ...(values.action && { action: values.action }),
   onPoints: (variant, list, chosen) => {

@@ -83428,27 +83428,31 @@ put "$6" "$7"`, routerFolder(layout, service), files.next, next, files.both, bot
 function renderUpstreams(upstreams, options) {
     const text = [
         '# Written by Slipway at each deploy: what you change here is lost.',
-        ...upstreams.map((upstream) => renderUpstream(upstream, options)),
-        renderInside(upstreams.map((upstream) => upstream.service)),
+        ...upstreams.map((upstream) => renderUpstream(upstream.service, upstream, options)),
+        ...(options.moving === true ? upstreams.map((upstream) => renderTrial(upstream, options)) : []),
+        renderInside(upstreams.map(({ service }) => ({ service, upstream: options.moving === true ? trialOf(service) : service }))),
         '',
     ].join('\n');
     const generation = (0,external_node_crypto_.createHash)('sha256').update(text).digest('hex').slice(0, 16);
     return `# slipway ${generation}\n${text.replace(GENERATION, generation)}`;
 }
 const GENERATION = '@generation@';
-function renderUpstream({ service, port, replicas, backups = [] }, options) {
+const trialOf = (service) => `slipway.try.${service}`;
+function renderTrial({ service, port, replicas, waiting = [] }, options) {
+    return renderUpstream(trialOf(service), { service, port, replicas: [...replicas, ...waiting] }, options);
+}
+function renderUpstream(name, { service, port, replicas, waiting = [], backups = [] }, options) {
+    checkName(service);
     if (!Number.isInteger(port) || port < 1 || port > 65535)
         throw new RangeError(`${port} is not a port`);
     if (replicas.length === 0)
         throw new RangeError(`service ${service} has no replicas to route to`);
-    const parameters = [
-        ...(options.resolve ? ['resolve'] : []),
-        options.moving === true ? 'max_fails=0' : 'max_fails=1 fail_timeout=2s',
-    ].join(' ');
+    const limits = options.moving === true ? 'max_fails=0' : 'max_fails=1 fail_timeout=2s';
+    const parameters = `${options.resolve ? 'resolve ' : ''}${limits}`;
     return [
-        `upstream ${checkName(service)} {`,
+        `upstream ${name} {`,
         // nginx knows its shared zones by name, over all modules.
-        `    zone slipway_${service} 256k;`,
+        `    zone slipway_${name} 256k;`,
         ...(options.resolve
             ? [
                 '    # Docker answers for containers by name: a replica that was restarted has another address.',
@@ -83457,6 +83461,7 @@ function renderUpstream({ service, port, replicas, backups = [] }, options) {
             ]
             : []),
         ...replicas.map((replica) => `    server ${checkName(replica)}:${port} ${parameters};`),
+        ...waiting.map((replica) => `    server ${checkName(replica)}:${port} ${parameters} down;`),
         ...backups.map((replica) => `    server ${checkName(replica)}:${port} ${parameters} backup;`),
         '    keepalive 32;',
         '    # Less than the 5 s after which many servers close an idle connection: nginx must be the first.',
@@ -83478,9 +83483,9 @@ function renderInside(services) {
         `    add_header X-Slipway "${GENERATION} $upstream_addr $upstream_status $upstream_connect_time" always;`,
         '    location / { return 200; }',
         '    location @answered { return 200; }',
-        ...services.flatMap((service) => [
+        ...services.flatMap(({ service, upstream }) => [
             `    location = /${service} {`,
-            `        proxy_pass http://${service}/;`,
+            `        proxy_pass http://${upstream}/;`,
             '        proxy_method HEAD;',
             '        proxy_http_version 1.1;',
             '        proxy_set_header Host localhost;',
@@ -83511,10 +83516,7 @@ routers() {
     --filter "label=com.docker.compose.service=$service" --filter label=com.docker.compose.oneoff=False
 }
 id=$(routers </dev/null 2>/dev/null | head -n 1)
-if [ -n "$id" ]; then
-  section version timeout 20 docker exec "$id" nginx -v
-  section configuration timeout 20 docker exec "$id" nginx -T
-fi
+[ -z "$id" ] || section running timeout 20 docker exec "$id" nginx -v -T
 [ -n "$image" ] || exit 0
 section environment docker image inspect --format '{{json .Config.Env}}' "$image"
 case $(docker image inspect --format '{{.Config.Env}}' "$image" </dev/null 2>/dev/null) in
@@ -83537,26 +83539,26 @@ function nginx_readRouter(token, project, service, image = '') {
  */
 function parseRouter(output, token) {
     const sections = parseSections(output, token);
-    const configuration = sections.get('configuration');
     const environment = readList(parseJson(sections.get('environment')?.stdout ?? ''))
         .filter((entry) => typeof entry === 'string')
         .find((entry) => entry.startsWith('NGINX_VERSION='));
     return {
-        running: {
-            version: parseVersion(sections.get('version')),
-            configuration: configuration?.exitCode === 0 ? configuration.stdout : undefined,
-        },
+        running: parseRunning(sections.get('running')),
         image: {
             version: environment === undefined
-                ? parseVersion(sections.get('image'))
+                ? parseVersion(sections.get('image')?.exitCode === 0 ? sections.get('image') : undefined)
                 : /^\d+\.\d+\.\d+/.exec(environment.slice('NGINX_VERSION='.length))?.[0],
             configuration: undefined,
         },
     };
 }
+/** @param answer of `nginx -v -T`: where the configuration is broken, the version is told nevertheless. */
+function parseRunning(answer) {
+    return { version: parseVersion(answer), configuration: answer?.exitCode === 0 ? answer.stdout : undefined };
+}
 /** nginx tells its version on standard error; OpenResty has a fourth number of its own. */
 function parseVersion(section) {
-    if (section?.exitCode !== 0)
+    if (section === undefined)
         return undefined;
     return /^nginx version: \S+?\/(\d+\.\d+\.\d+)/m.exec(`${section.stderr}\n${section.stdout}`)?.[1];
 }
@@ -84852,15 +84854,22 @@ function composeWords(target, file, ...words) {
         ...words,
     ];
 }
-/** `$1` is the project. Prints the ids of a service's containers; and those that are not in a list with commas. */
+/**
+ * `$1` is the project. `replicas SERVICE OPTION...` prints the ids of a service's containers, `added SERVICE IDS OPTION...` those
+ * that are not in a list with commas.
+ */
 const REPLICAS = `project=$1
 shift
 replicas() {
-  docker ps -aq --no-trunc --filter "label=com.docker.compose.project=$project" --filter "label=com.docker.compose.service=$1" --filter label=com.docker.compose.oneoff=False
+  of=$1
+  shift
+  docker ps -aq --no-trunc --filter "label=com.docker.compose.project=$project" --filter "label=com.docker.compose.service=$of" --filter label=com.docker.compose.oneoff=False "$@"
 }
 added() {
-  all=$(replicas "$1") || return
-  for id in $all; do case ",$2," in *",$id,"*) ;; *) printf '%s\n' "$id" ;; esac; done
+  from=$1 but=$2
+  shift 2
+  all=$(replicas "$from" "$@") || return
+  for id in $all; do case ",$but," in *",$id,"*) ;; *) printf '%s\n' "$id" ;; esac; done
 }
 `;
 /**
@@ -84869,6 +84878,7 @@ added() {
  */
 const KEPT_SCALES = `kept=
 keep_scales() {
+  [ -n "$1" ] || return 0
   counts=$(docker ps -a --filter "label=com.docker.compose.project=$project" --filter label=com.docker.compose.oneoff=False --format '{{.Label "com.docker.compose.service"}}' | sort | uniq -c) || return
   while read -r number name; do
     case ",$1," in *",$name,"*) [ -z "$name" ] || kept="$kept --scale $name=$number" ;; esac
@@ -84932,39 +84942,76 @@ for one in $plan; do
 done`, target.project, others.filter((name) => additions.every(({ service }) => service !== name)).join(','), String(additions.length), ...additions.flatMap(({ service, adding, before }) => [service, String(adding), listIds(before)]), ...composeWords(target, file, 'create', '--no-build', '--pull', 'never', '--no-recreate'));
 }
 /**
+ * `start_alone ID...`: starts containers while none of `$stopped` runs. Two must never work on one volume, and a daemon that is restarted
+ * brings back what was stopped for its successor, before it answers anybody (measured with Docker 26.1): so these are looked for just
+ * before the start, and just after it.
+ */
+const START_ALONE = `no_other_runs() {
+  [ -n "$stopped" ] || return 0
+  running=$(docker ps -q --no-trunc) || return
+  for id in $running; do
+    case " $stopped " in *" $id "*)
+      docker inspect --type container --format '{{slice .Name 1}} runs again, which was stopped for its successor: was Docker restarted? Both would work on the same data.' "$id" >&2
+      return 70
+      ;;
+    esac
+  done
+}
+start_alone() {
+  no_other_runs && docker start "$@" >/dev/null || return
+  no_other_runs && return
+  code=$?
+  docker kill "$@" >/dev/null
+  return "$code"
+}
+`;
+/**
+ * Starts a new container again that has ended.
+ *
+ * @param stopped ids of those that it replaces, and that must not run.
+ */
+function compose_startAgain(id, stopped) {
+    return script(`set -f
+${START_ALONE}stopped=$2
+start_alone "$1"`, id, stopped.join(' '));
+}
+/**
  * Starts some of what {@link createReplicas} has created and that has not been started yet.
  *
  * @param delaySeconds to wait before.
+ * @param stopped ids of those that these replace, and that must not run.
  */
-function startReplicas(target, starts, delaySeconds) {
+function startReplicas(target, starts, delaySeconds, stopped = []) {
     return script(`set -f
-${REPLICAS}sleep "$1"
-shift
-waiting=$(docker ps -aq --no-trunc --filter status=created --filter "label=com.docker.compose.project=$project") || exit
-waiting=" $(printf '%s' "$waiting" | tr '\\n' ' ') "
+${REPLICAS}${START_ALONE}[ "$1" = 0 ] || sleep "$1"
+stopped=$2
+shift 2
 group=
 while [ "$#" -gt 0 ]; do
-  new=$(added "$1" "$2") || exit
+  new=$(added "$1" "$2" --filter status=created) || exit
   left=$3
   shift 3
   for id in $new; do
     [ "$left" -gt 0 ] || break
-    case $waiting in *" $id "*) group="$group $id" left=$((left - 1)) ;; esac
+    group="$group $id" left=$((left - 1))
   done
 done
-[ -z "$group" ] || docker start $group >/dev/null`, target.project, String(delaySeconds), ...starts.flatMap(({ service, before, count }) => [service, listIds(before), String(count)]));
+[ -z "$group" ] || start_alone $group`, target.project, String(delaySeconds), stopped.join(' '), ...starts.flatMap(({ service, before, count }) => [service, listIds(before), String(count)]));
 }
 /**
  * Stops containers by the time each has asked for. Until the commit they are what a boot brings back: one that was stopped
  * by hand comes back only with the policy `always` (measured).
+ *
+ * @param liveRestore of the daemon: its restart would bring them back beside their successors, which go on running. So no boot brings
+ *   them back there; the next session does.
  */
-function stopContainers(layout, containers) {
+function stopContainers(layout, containers, liveRestore = false) {
     const lasting = containers.filter(({ restart }) => restart === 'always' || restart === 'unless-stopped');
-    return script(`store=$1 lasting=$2
-shift 2
+    return script(`store=$1 lasting=$2 policy=$3
+shift 3
 printf '%s\n' "$@" >"$store/stopping" && { sync "$store/stopping" || :; } || exit
-[ -z "$lasting" ] || docker update --restart=always $lasting >/dev/null || exit
-docker stop "$@" >/dev/null`, layout.store, lasting.map(({ id }) => id).join(' '), ...containers.map(({ id }) => id));
+[ -z "$lasting" ] || docker update --restart=$policy $lasting >/dev/null || exit
+docker stop "$@" >/dev/null`, layout.store, lasting.map(({ id }) => id).join(' '), liveRestore ? 'unless-stopped' : 'always', ...containers.map(({ id }) => id));
 }
 function startContainers(ids) {
     return { words: ['docker', 'start', ...ids] };
@@ -85417,13 +85464,13 @@ class Planner {
         return [this.#stop('stop-removed', running, 10)];
     }
     #stop(id, containers, longestStopSeconds) {
-        const { layout, readyTimeoutSeconds } = this.#request;
+        const { layout, readyTimeoutSeconds, facts } = this.#request;
         const services = [...new Set(containers.map((container) => container.service))];
         return {
             kind: 'run',
             id,
             title: `stop ${services.join(', ')}`,
-            do: stopContainers(layout, containers.map((container) => ({ id: container.id, restart: container.restartPolicy ?? 'no' }))),
+            do: stopContainers(layout, containers.map((container) => ({ id: container.id, restart: container.restartPolicy ?? 'no' })), facts.docker?.kind === 'ready' && readMember(facts.docker.info, 'LiveRestoreEnabled') === true),
             undo: containers.map((container) => ({
                 verb: 'revive',
                 id: container.id,
@@ -85446,10 +85493,11 @@ class Planner {
             return { service: service.name, adding, before, of: service };
         })
             .filter(({ adding }) => adding > 0);
-        const stopping = additions
+        const replaced = additions
             .filter(({ of }) => this.#plan(of).action === 'replace' && this.#plan(of).strategy.order === 'stop-first')
-            .flatMap(({ service }) => replicasOf(facts.containers, service))
-            .filter(isAlive);
+            .flatMap(({ service }) => replicasOf(facts.containers, service));
+        const stopping = replaced.filter(isAlive);
+        const stopped = [...this.#leavers(), ...replaced];
         const warm = additions
             .filter(({ of }) => this.#plan(of).strategy.order === 'start-first')
             .flatMap(({ service }) => replicasOf(facts.containers, service))
@@ -85503,7 +85551,7 @@ class Planner {
                 kind: 'run',
                 id: `start-${name}${suffix}`,
                 title: groupCount === 1 ? `start ${names}` : `start ${names} (group ${group + 1} of ${groupCount})`,
-                do: startReplicas(target, starting.map((one) => ({ service: one.service, before: one.before, count: groupsOf(one)[group] ?? 0 })), delaySeconds),
+                do: startReplicas(target, starting.map((one) => ({ service: one.service, before: one.before, count: groupsOf(one)[group] ?? 0 })), delaySeconds, stopped.map(({ id }) => id)),
                 undo: [],
                 timeoutSeconds: timeoutSeconds + delaySeconds,
             });
@@ -86023,7 +86071,7 @@ class FrameReader {
  * The guardian as one sh program, compressed by gzip, in base64: so it fits into the first packets of a connection. Made
  * from guardian.sh and router.sh by `npm run build`; do not edit.
  */
-const GUARDIAN = 'H4sIAAAAAAACA719a3fbRpLod/yKEgyLomzwIVl2IprO5MxkNz43M+ubeM5m1/byQGRTxAgEGAC07KH43++pR78AUFIy565zIpJAP6qrq6vr1dV1caPyaTSGTVKvptEZbMriH2peT6NzWBcLNY1eQKaSSk2jC7hN0noavYRVkS1UOY1eQZ3Ob6bR7pvLeLwP5kmlIMKGIM1heNqHyQRO+9L07sf/+OsPl3H07j//sh9yqckEVJXMg6ouSjWlZ8NBlaWb2+QrZMX8pmpU0y9jehlkxXWaz7brpLqZRif02Q/oA0avXgV1mWyg14Mf//4O3r199wO8/dt7+L9/f/s+qFWWnfRhB5syzesl9J5W8HRwPhqNqo95D8KoRrSEEEanIbw5PoOzN8OF+jzMt1kGd3dwOYF9kBe1okawNcBfVB5fFbmaZWkur0voYav43x3MtzXEcxjHF6MRFl2mZVXbwvhlOoEdlCpZQFzSA3gdRmNs2IVjooF/OrgYjSoIIyxK3afVLN+ur1RJTfK0jHFOegjB6YejUfztp1O4g9F3+Pc78++0D6Wqt2UOYz05BGNRAjeIjYQREQRiBwkinMCiCABMpxBG/CVEVAl6SrXcVmoBvZ9++P6XHyDJF/Cf3799D0mpoC7gSkkHVW8C6ktaw8sX2POiyJWmKyZMM4wPR9/H/53E/9RjOXUezAbxp9N+o+e8qKFeKciTtYJiCYmmdduloUjuEhcA9jdfJfm1gjvYlEqtNzXcQVYUN5q+290ktHY62k2r2XXBUx0AVHVSTwNwZhufwOtwuCmL+TAaD/F3c+IRqzJLowBkendY8smT0z7sEeL/Roz8aqdzZCAAM8PBPlD5YoZdqaoSkD5AjDM8DuFTZz8nQs+j0Ygp2gF2vl5oEnTh7SNAp3pN0VSF0SItw9M+3KRZBvH/efvTT9yphtJrIKhuldoIgEiLRbZgQhyHQ+EIg9PBqRAiwCZdTKNdkS2ePDk1BfbOq026ePp0cMqP0qVHu5t0EcLxMchUyZMJkk4O5RricglhVGSL0F+NyzQAIHrdB4u0nNKquUKkEai7X//y77Of//6392//+sPsL29/voz3IVD1arXG9+//+o4eD+v1Zm8W1RKOcE4WEEZXtOhoWujZrX0m0M2LvE7zrRJgCG26kJ1bRD03g2BGJ+ubWq03tg+DsSga/Cr/Qn9CpS4vz1azu9aKgCXtGDR52FlRJuVXWKaZqi4hV2m9UqVFRl6UgFiAeZIjZ7gt07pWuV5Or86RM6xvlumy4H6H6rPK6yqUX8W23mzrsLlmmmBJC4tCVci94bYob2ClSly3Zp5xVF6/6ouaw/nrN37HL/QD3ffF6+MRvHxzPOYKr157rwNsf+kDHyAPYJYdABzcu+D9Dz//NQC4XX2d0keaKZzZfyI7Xn3FKTg+hrf/9ssUV6fmKzfqKyRwBXOzRng54/M0pwcAm23dhzq5UTOcGQijBDF6RatBzVfIpZMa3hyfw2QiVejJHVyp6zTHza1Yr1N8kFwVJb34imyzqosNPqxu4A4WBdzBZ1Ve9aUNvQIJDxAiTKHTeRjN9eojIKgARAlEVxDNcXs+n4DKKkUo6aU1VNjO7SqpIcWZ5S0USW+LuwstDf5nhnHaf1RlXUEYKVE/CFSqWAJPwJvj84D2YBqQzKfdhKmFJio8DnSm+Y95ck5PuI0XyE+Ib97BMs3TaqX3oWWCWBAWqmFF3Hc1LyRzHr1AkpHCp339/Mx7wzw5MLTRGpSRLHj/HXxqYjSh1Q63ab1CrNIebKakKXMIeYc8DdKCWafLFIWAugBcPZc4TTWWW26z7LuwIYjwWBcLuKqm9GtebPN6OoZ0mSXXU6xzhbIkvJH1i5tQ515rlxxxkboobmgDQrSk8xuzcM1OrrIlzOA17474izZzQy9cCSJ8wzQDsM3rNEP410ma0+5jlmuVMS/HaiF88+Y4hm/fHMe8gTkVEGDqAAtKs0Knab5SZVoTc9kqJlFTT6C3mx6+IeSZ4ePIZlWdlLV+TXtKGF2p6yQP4Wgqz7lQCJ+CfWAruTJPrwdUadrr/aviT6VqiGNPAApAWo92Z6N9sA+o/5k3TSeEuQe5LACx7xeI79cWBAeaM+TxWJAn7wRkYvs4dYembaLnpA/HSFhJPV+l+fU0OsJp4Xmy+Crr2aJMiHM4AhuEEaItza/D1ovNdr0JWXzACUJhlOYHpVbeIPDxSaWqKi3yfghTq/OIMKFFIzM1KyR72caQZ4VOuWb/VDiUV4yD0eCMfgv7rVRdZ4qfFOW1qmcCTCBFvB3YzCHhQU/hA9M34bmbI0kdv4JzRD5N5KvXx7Gdi+Zk0pzsg3Kb54/fjYVK/E0egDTrmzRfoGadpeuU9GraHFGxVmU5Fa4zUGVJa3RqxV5cXUcQK5ETonyAS5JErDSf2meyDLEfnEmVL7iQo9zyBv20qd3myHleCEeAN2GkyjI0jB0bdDasPpzAfJVmC1I112lNuzSOJYRqZYGsViHSScqNw5k0i3jV+8yi0Ju/UKg0M+WN7ZNHWvBH+5W5FALNKvW4BuM59PSqHwdzMoKc7GDHnY1DS0kTLZF8J2LInnslWRNJJgyJXCZEhAjU3R1/dfQGn7mdU7N7/Bz3A5I7w2iHQFzG4/NX+7AH2kDyyIEbeUdw74peJwYjWXE9jZgG+d/D+5jglTEg25jDHkwJ/IXcBgfuwtzXRfoE9rEPpsoXSHCCAZkmQ0IiJZA2d3SI/hm067LYbiDKgTU73hLRcCGaHZI7zfF3tBU5iwYbQsNQx6oJI6wT8sQyfU/cqvOsqFRXTZxbniR3nbvqgEyot+ZlBfnY5eHhRkKjI4BE+CTqFt4lbGes2Q6y4WqVLms405wtPszY2JoWRo6prbWx6H3FWbW0fipVV+kC6nStCrR63cB45C65PzlLCS7wz8s3LmfWW8EjGnOX7SuU5VB2UJswWJJ094rIgZS4i0BT9kz+y0jv6qLxZsmH/2PxaGZlGG6cBRnT3lVR1Ka3r9XwRpW5yoZlki+K9RDfztJFIOQUPo3H42+rj0QGAmvE/UTUEIq149c0Zty0SCDQE0wIQUy7bIPMrQ7Pe8RM7INio/IZIlPIan2zSEuIN7q9YanILEhaOD8h/Z6gRmstqzCrdbGAV6ORBeP4WHafN7oezRwcM0PYoUZS2V5khLzC0TLAllYYj79tF+r1cL1JS4SLb203CBXKZG8EwKE2MaK4YVt27cTh0zgaD6KxzMa5IP6sKaMGIsxQXUe85afIrGWk/ICQoK25NFZ53jL5ki3WkZaog4Ysd+QKcw0svXwBrb4JSUFdfnWnl7QitPFbXOFypNUU5/CtpxiZwj4e3QrfsAVGfm/hW6v1Ye/74DbJaxcAVA5nqFmO4QzO4QVcGF1Ig4pYo54X03FghAkyRvFjGf8HsVTjg6MpjIy97KpUyY2xCGg5dexxIK08LbVmbJp22F2BBqxpdGKN+agWMVZC3mxdIOKs1sZzz2K2UiSTUGvhBBnTZwWvLiawN00YUV6boqW+3Xt4y2EXDe3IPINS3tumWkX9+RvYOvvGhtUYz3WNWEVIaBz4PM2vzVCoAheeRicn/A2ewbjPuDGExGbLOqnVFNfMV2dr9EcBB2HFzZ3thUQUDu1fWK4ja9+O/fi4XbLBFLzSPKL715VZhLIEESTSd5mWlKnxj2Jb5knmkxQpzitkHM1ivAbYlDkvPquSUb0TBnwZb/ObvLjN96FeFKxseUK1W18tSJc0Xp3Pqlyk85qrq0z2ev0UpmLmwzn0JXX2gZHV5japIFPLGh0t6HSR5uFKLYtSge4O7THZgsw6V1hoXXxWi0uItjnDvNAyok8GHip+12CMEkB1qno7v+nGHYRtIGRBjqwiy/JJvpjhWLH74ACog1zd2p1xMN+WpcpreupY6neLtHw6PN2HHscR4vHpY5sLTwb206IIZimD3yIuEPnUKXDfaFQXdEu7YkJTsEirG2tGay5Lale3Gp3ICPqh5QPBPuB+fV+Sx4sdy01b7zebg/vjG5Rhmcv3eijbcsfSR1JPoxNcK1ma3xj8SpmQPBVJPc2ZiVvOh3xvR/ai4T7UZipcbY4Vj1Z2xSqfbwdjhzitZceZZuuYRnRBEcJ7PQRmDLerIpP6bL93zfSfk2yLT6rabHjGvF9kysfj2LHlJ/XAt+ePtbu8zwsYG46wYVzDZ3471hZ+NhC4+2YAXNUWOR/QePpat2i8/jA+O/808H3J2tA+2OZk9T4daNu1UAm1ER4C6nRA+iAjbuwZ7puFRTUU0jhJarPRkKpErnRj4tBsSFuw46YnmfzIHfZp18gsOggb1XNnotBsRRxECEJ4EdKB4S34Y5PUqcrnarYsytmCZakXozZnObBrNNbV4Z2DRQXbNTEHeQl+WYdNYHuhL64ZBdBhA1OX72oJa5VkyynPtBm92T3EbUNliCx0CfyRay+mv0JuV+l8ha66ReUsD0R5Ol8xENieYEU7RI3YKLYIqk/ocJBh+X20M18vn01gH52YUIvxBYVacAP9S4hO6iTNUPk8F6HhuuFAAB0MQvYOTYOtfeyDgXwKhAwaAHK12bxYb9CcgIEngeEGdndqcQS3LUE+F9E2VV9jG9p5axII78jQLtmkh0bTaT4v1qSCWaWu2Gy8J5ttlon1unt3b0LTE2gcqu011Yi0mumerG6kjQYXUH2tarWe1+hliflHLNqiN2vW1k+UrZtEumZVCQnJ0VQ2yZa5CGorqFAJaVobNVukhf7GaMpy/Anu9mL2TWrTm1x6ewTOGBvvtLuBq/LeUKzXGG0TfwbmLOC7Urwlor3J2EKLJVk5//gYjjxLDFzoxj+rklXcg84Sg5v7h6IHM9bO6Q4eGZ2cdDyG2CgWorxJVIbLTbVxjOwpyIPJokKOqaLgnZrMZQ0Hldhf2PxC1hf2dL9umh7aKpNtJC9uH7T+tOt77rcdA3IZo2SjxcUjf1eiEqFWgLFdsQ3kxa2jGbveux39uHzG9qW95eMGT8KUNdqn44uRcVwaZd835JB1x3N9NZV1gZQIiyOCRhDG5rlnAXHUjUf5DlxiplGOL0RV5Z5wXR7o7EAbuArGI68RDmC6rxHP/dDAnmOlN9qW392FtVmYuhcj15/WqubYOVztrFcVa1Wjs5G95gngJMEqqZio1QKu0dFe5MjNkNNeJfMbtKHni16nLqatdZ1WPB0mgoYWF1wzCmcJO+vWuAy7TDEPG/14pyQfnvEVNhw+NG9k+HQ4VR/YGEhb+DHK9El1I1yFQzktz7uAlyPN9KidM1PXadEh+32wSqoZstsktZ7FJSJ2Gp3YjmBTQZz8BnGcF3FdbvM5xPEyzWrqaMw6jWx6Z1bLooa0z32TpfNEqyGVKj+niOqxtvwH5M97TH9ZcqUylNgGXHggssjAhAkb88hHmrlHVDXwyJfQVjpYp8hVsVxO/40iXBDdAUbO5otZslgorbShrUmROsjjb6LLHT5Wm8rmnVI0YUTVyWtPukEI0SmEHLsIUbqA0AQ0c+0wok98F9poWdlrHPmAIhSWTqjCWPpFIdKPxxqSYDm0KtwwHvattjNk9WQ4GAzly7Cprwxmf7ocPietJSuuxRTJIanYNPWbkBhyCdSZleQoTLUjvgljdabRbhzvRbR8ItwFMasRumN3lCyBjpANdDC6TJH1L4oDktHeKLWJizz72ofPM/wxwx+8uASwUn1OPyt8z98aL4kRxEJWFRejZzP9rFEBxclGeXx0b/Fc1Rgp6BbXj7qKl9vcKVluc68QxTPEubrFMvRjlqtbr0h1m9bzVVwWW1whd2aY5gGLx/Y3NdOH8PPM6i0IGuI6hDuM341h1g+9XlZJvohRMEJA8McMfzQGVKelIB+/dY2WXD7OeOl3J1pEo3BxI4+84mwkitN1cs2FxWrED7yiHsnjzkXCtpAYh46RbY9iPNtkLzFuuglx3TSN5Xge4DCR07kAh3g1kzecigF2OZKwb3rb1uV3gBQjjHq7WSS1gjhGEkBpNS9AeBAqELYgxVt2vuGtO/4sb1lncihPAEZnDHG4MURnEJ2Hxmd8/vBw/tkYjjQPEbcqXVO/vIq1Kc9uSWlebTDWP47rrxsFZtPEnaIo10kNvd1u8Hax3/dYmzoQsZcu4bpUG4h/qyD8n2j8MepQSHVodwN/1K5pTOReUic7AXXg+rGo6j8X+TK9HvzMM/WuyNL518HfkrXSIIvFZHf29PJ0z5ji9dGa79BOOLp6fbgeC9Mv6FQZ/MwykgcDiW1Mdy4GWM/4/9GVzLzPmPVKKYs1xSqIt+h5dPbci1dwYNRmkThO8iqFXH0mAhGBJKZ1H1r5xL5ZpKWa10X5lQXmlSe7qA7zCEI11KLI12SdhTAvFa/FvIivtihaxjEaNASM1rrAfVfGyucB/hRaf2ZbbtGiUb+hFQu3oBpdNq7WFHLRRitiLxY/HEk4z3WXz62Yo1t2zJ5ATp3py1HDXIBPjX3A0fDl0MgDJJMuQajmR5Vk9Wq/N2TED+jHtsLnKqdVz+PqW0kJ4JRGnObXJBNt8xVV/XrqCFC0SZAyYp+ZkTUtDjTS6OSE3FiHbAotkcExCv0vzPfD+wPPf9f+0PWG9wctCu89aJoj1lKPM2J51Bpxh5aji2YVxL85agNJm/8TyeuP0SGUaH2nhZJ7+uqkvXyhvsDgJ9Q8KggPqzrhfg+7XaZyGPxZ70cVszdpn0H1gPlgIZ1aZgSjB9auBrhcO63fOxlW1fW0TI3P4Xe0+Rm5+zuyVfrHw846HR0n4uR5dYbnFR0YJYSOTJkuZF3ShgTKO5KlcZGhJElOkFzd4seiuBU3uaOanTQ8d+MneHqKRNnneAqtbyitMXqMD0zFf+uMfNQ3PaPTgr4ZPa4bD7Lstb5Dx9Dy9tr2ZKNdkaun5M9tD6HIFXsf3WE0SN3BgIhri4LwhERxiwAPuSFsZ+JxJg9CLO15S05+t6zVsanb0TXkCJrCMMIPcEpZ0ERIFMSHLemjk5HpaeqQNv2G5CF2H3YINsj6utoiMz7JaYiyJLtNvlboR1dVFZOsqBZQ5PEySbNtaQ9mUHgpE+xhnLNyOjWT5e2OO3xHKGJqYiDCvjQdRhLB6lCTuyELTg0yqPRBnLrCpHQE0kGLvRweT8dousZi0XWJXtR7gbE1Q3/lWIWotRgfmGmSf/ClMEqcc+E7Rdaw/niL+NFMBJuhs6CPYx6yddHZ0ZbX9gHyx066dvH2c9nDi2zhbhCkiTtbdbJYlHhYozl2kQ3t21OyMTnufOc4s7YGO54/6mcY7aSFy+/2D2xcImV3He9tgSVvfidIA4krGjDmm+KETAg5QBx/9qeOzTzu0g7sdHql159dK3mj+AHQcCIfDbvBpGcS0Rq8Ec2fiMfCkcvxvGVDRKLK3fqcVbP7fgiZGMOtHZwbIaHlLGydq3nd9InoGIJHgUGC189qU7xPrkXsShe887BL0vHWEFfoNKlrKTPJ56SATqWRptfo3rGNHzE28XPo0FKjv5pJY7PejK12WhqiH6j/UjhDM1Z/KWk3hKKo8DASux+dOFhMMUxbguym201VlypZVwPkBXoNcQRFmsNVUa/gDsj4yApf12rSJ9AVSbIIwNC2i024R9I7C1Hkm3c4gI+MyJnwLJnfVOC3CXgy1G9AW92cyDTS1AjDRElHB/rn9en0v9nWM/Pa1AidHudFvgSvBW/lGS+diTpBccztojUDOCp98A1ic7ThECihrak7aUDXNMsYUAh/zI6YJPgDQ/bx+G7GZnOmmpAPUXCJEKq6TOc1+1fcUzEy2rmc9jhvnhH8YI/3CPYjRgCvz94TQDd1r7HKtBuxNWE4vla85kFM6a4aCGrEaArFyCA8E5S3BLvX2Dg4MM4GlblJEg6O/P5xN7Ynd87GNF08WZCpPMVj0RIUZDBlg4sPLASO3phjxofqYKlD0LX974dWHcdwtTlrurynbwmSPYAZDrC7jxE1+rKb8IEK93W1zLZ04E8TWjM8BdxMAo1pugDiw3qOohPUwqtZmh9CeF/P4wNgH0KQxvYj4DZQH+zkXgp4uAvp4BGkgRUfQ+B+ILKIOygWOeeC9Erltc0+sd+1tLthXaatyPx7KVjKP2r9HGQE3EiTAx6crwf6fOSMiX/j6N5dnLaVP7h8OyfbWyfiAuFjBHRqgGWbaAyLlE8JYAoK2G4grSvIkqrWuZmSGop8riaYLuIWYzsoc0QFufpSsyoYtklHsBGYU1X0QgtjMjvjLky7Dynfi/9IVtC4g+GM2/gat9eG9cq1RMMNneK05qTRi197JHD34YpNn+ccjjgdDcae3267QbHWZkeo1LzIF5XRFi6NgkCm76YJ6oRhqKz00Hct/ZRYw5O62YuGinGsCjyr+zwpryu4E5/cHHr5dZp/uaTMOyilS/6AtIJqta3pCBGq7z19XJmFkG1eOwEIBKo8Js2RG6vw4ImG07eTOEe5yGvh7xoHTALuEOkTDQS5mtdpkVcySjTdlHXY9+LGDsCLHxjFt6wvnz2HvcDvtonwN4yG2ImTQW58Zo5Qm8EJ8zVTfXC4ssqIxtQCkiUttJMTIQqImUr6faisr3w08eLNOovH13T4TczzXmfSCb0DDDjDhcpgdXTREcyq6frCalKtyZAFs2lpuL/DzvkutTqvdxSHjpCb0En65R4oJM1mNPF9xly7BH0keJMuhrmqh/V84xMfSZZdhToevmwGGZqNwhmynP4dh9Q0NyL1/V8vif9j3oLAErrr47MnobNinmR80rlWMHMWyAfajJOawyxHY4unHVV68uT0ci92ljNjMeElxWvKORJoCFqURV5GAVDAAlM3RWjYo7VMh+YUN5eZ6BfTaCffMO8bHaTFLZHaqL7mgqaucA5P8dBpcozAMB7SWHQCNtIN6JkcbiDwtRqABAFvOnYPGzvobsx8WPrlixddG46zqXe908JC50Yl+aRMfdxutITq2Y/MqQsMHSOH+sy3yPFJCJDYIjxFg55MVcKuR0YF/bOHaUAboTQ7rPSUwx98U6kc0tkHsuPITDtRfdaUU5FneCrRnxSer7JstrBnuQ5w9Ptc0/dxCA7iAMMrtGv6OScYQP3SvvzhS1r/uVgoa7CyHuvTHgjUzwk/zqEms4PsHF3m90JaZeh8JnhhvN/TkUw6Vfuc0m+mVXsMGJr+wDgmVvSiQzCXZmO6c2DV6zYhy4hMHUccGzAQgmsSdmwtL8D2zBjfsuK6wsHiUZtz6a/b7gaYX8M1FbkpRRxj/D4wsmhbwjLByWfahhKdi3FkGr0wMhV+u1a5KhPceKZxx9Fe30jXEombB35xra2T8gYPuvGimzlHC+5ty54Qx/p4BI1Ybe+JTvzQY47rAExrV0v+SV7d0pEK05Ab5vm7aO+jIN6L7DCuQ+NylxCpezzvOiqC4kF43e12Jcn7g7+xV/wXRXJipX/jQkSb9bvv2f9gQkZM5AiF5rC1uCXQmqwx6LYimxmfW8dMXSbAuNczvMg6qinqkBy1hMcGl5G3WsSkxjuPRw7JCiuNo2NTeB7n9vXOPTIwEhvSKOC7ncRyxQTMx5nIzudSH5m2fA5te7cS+1DC1p54iQuI2wp39Y+Fse2NkIvpwa7LZH0g6LoZAiGyC650Tu5C0RPYQOikMrHUHHqnH6xN04xCJBtt09RTM+ccv4LXkRf1pM/Rnr2EOxifvepbBXZWbDEfjWIQJ7phW+miL0Kv1mHl06QxpPXebcv/qmpq0gfEuLesLfbILNBW1Mkjw/Q053f9KfpAXHfDjhWYEj4Ixx43mXWV4pmO8UXVza8NUf0AvY8fTlRZFuXdvEzruyRTZX2n1qq87n/8hKdy+YhlDuedXgBt021zdj1JOqcJG+UxGEOUxFmxlCBHN0t3H8KgixbHIZDCCnEN8W9eLA3BMyIqMbRiw5IF0HMvd5XTPh8iiqv0Gk/eYi6mVuQlqY3j0Sh4OOqO1CqrvW+0+t4Yc78Vpie5GeTEw0aOPHBz44MxB3zcK80ywxJYcTtzVbq9n2ElOBhf5+ZU7TkmIM/+Q1m81S3S5jK93jIDQKsQphfFwKYRVD2XVgSQF5hnxmChHXZswn4b9gpfGN5QGipKqOGE1NAT3nI7rRo9NyeZTjwmBOszSK3A8q9pL3C37APSSaCtPHRaFlZ1vcHmvnyFH9+/fzd79/N//PpfkGSZPPz+p5/4WZAXt/+iHkUDl9NRdaamYeimr6dnj0gSji3J1GgNhH9Nw1AH52jzUC7K6wdK/W7DKqmrMNpJwSdcah92zFHYOUc6X5LuOdK2pM42ZfKS6sZLh5tUzHJ5j9mWWZ/+osk0fgvx92b3iuN18iVG7MIFhDhll8Ph+OzVYDT45tVgfDn+5tU3r1oJaYWr3F6ruk9/If4FeccmRWdq/He7Od7f4rERO64STMOAf2mb1Qmuqct6vnEaGFIDTrKqj+GPP3z/Fxg+rYjOhuPB6GP5Maf/Q/gYfozGHyknHacvxkSc5yF3FXYOTA5hEA5x5ilheFFklIUfsUgjxgZsgnTnhDOm3CmysH3kmLRzbpWKTJzcTzSPeXGL54OnjknrmVlqfdz4q5pB8m2l/zphMtVwGdRRhTK5Q0OZpwaEVjMTE9HcHR7F9YS29UlMHK+YbHi4OiuVMlG1O52pmARMzobN+58WEOSEqAjPkib9BXN7y+sJGpFBXXntaAqxI4Ny3C6t9h24mffoBTEkVc+HBIFOUd9QgtqHphvxt273n0xOwItgmQZySq/YkBFxGoZAGaKFBkkXw110RxP1pHOS9jLjPKNYHavEc8wrsumDaTqSb1KGj+E500cds3LGtImdTelv4BA7z0UzEuXujl9MheMyiEP1RQWbsrjK1HoanYQRlQnBgEIiDbXQ9xKKhU8l151U1rNMufARZ8+Wmm8HIl9prhmwWMPijCZCjfMXAQpoiGbcsfAKmlMyKuATbeUdnXWRDVGNE+dJq9o5qY7NShYn3XYY+rEQtOz9dexYydPPykaS5pJpo5l+idW8SuvL0CorWjOEoeNY0IYQpCQuSSG9nGJzJ28l7vH40GMjfBndlLVT56SpPWsqcJpnz5aNkxtPDh/bGLunKz78+uVT/OGX6hOvvMu+Y7WRWdqdYVR2a521nPLAkzT2Hkn86EW8d3uVvomf9htPAdZpVWHa7DBsvTqM7VZRbcp8blD95PT5/nmoD8bsztFG6ZyLMd1G8s0omX5krvvPmTT7T5O+NNN675xbMWo/L5Jodx7vIdq9iPdhs1ijfydKAbpPvUhIu4365Sx8KPaHTrJXrVFPtYfenVm95o3WYfdE0Su8k9VasDLnq03u8LbGMfHgctJGyEK1lxnYxWefadXEs3XwkUthHHSMmVUWyROa1pygLH3cRqn31Fah6OQEcwjHRpCAZ3DW70t2buFyZ0HL1WV3TJcjmRGYbfkPKUfGSgLVJVsjyE9Om4lfJ83n2XahoGPfPaX99rswkFA4TwtsANpwyjpwswOQoHY9n+ImtHCGuEHfu6LljLphlc9P91YAcjg6Q6SbYRcEhrBbswwzTKhXZbG9XrnQtsCKdrgYL5/BCZnDpaY3xEuI8F1/L5PKex+msaOM7IcS5RH5Hh3I9kXJgmyKL0wJ7WZMcg+/2pTbpsSbzsSEx8faC9b90g9m7sxpqHvoiHRzAeCdyOkrtKFPGAxC24JxZh7OpdgRB+oLf5xmzM3n150TjVnFPVmxGic//XxMPoDNvI5ZTpEyHYm2OmsYTL8/8L6Z39DPbdFGqo8RN5mYobzQS59IV/B54+WEwjqToO7ZK9M6y2C9IO32jGT104HXDv3cqE09bRca8IYSC0x+tBnWkU64Ov4daMTryPzOrnXlVsQZT+P9OOhqsYF/jO3R5082lAwWftuqrWSClLydi4LTuZ7Smfu62MwwkU5wcDF1JCamDc1J+WqbxqR65JaWJxICu/DSyZF0vA/YGkm9+2zKO2DkMBv2MajNTCfip/wLJjTCuyCE2xBgOBdPjAaBMDavWgsaDXV1MVP5wiFe6lAyQB01st05l8TIWf9pJMjEpLh2fJKcjeA0RSXXFd48IpNg0fBP6dnK+QKZlxrLNdbKBqk45MMco2Itl2++ovu50ELSMruzbMylUnv8Yn5jReKVSsp2fqnu7ErdKa1GNl7DRaqPUxdpmPTqnvbii8c0uGveHFMrnZUBv045OXlLfJV7x+TgGgcN3AHewYUpqMu1uXqMb+PpE366vWPmAN8+wEKeLc9DuYvwdJERdvHTiVox6wCfhxIK1UiJqXK8s2dKTyeAkrRzJ5kVphJHvHWuIsSLffyGVLG8pxlNpXLlj83COHXpUZvHhIofasnC40wXtYGaDCf55m+Mm2Z7rDhx5nCFmWgbKqK0MsJh1WbNulFGv5s+3csy6O34/JW+DKTrlhQksD5P80g/I0ppXlzTgUnTKZNWdNUAXk/B0fQeNtIFFILf1902a8tyMfRssajJvljaQEo2nUhVdlS+X7liOEVnpJ8Vqg6X9rq9wN4Ow0zSIUOdN6EwIcsambwUVbnu6+KytKSAXqX4SW8TzxyMQbytc20SajaVYBJf53OInp5wr/YZEjTtvS47puz902hHL54+ncj9oLxHy+Mnp5O9Z2ChSkGn0YRE/D5SCn1zN+Mrdb3NZfujbK89vqHJTcjrpUY/nKubo8oMZ2Sx12X0fOZ0Y6xS3taiA9qpVstSI2KKG6CD0JsMvr4NqC1z8NI0mX5F6tBP21KHWa1utkQQDMnlkm42eQ9F62TB2q/IZ3hyudd1WMPgim9hpMzSfL0YcYbQZNmhGz5CvAfRVOm+vdJHspEk7mtSUNIshPaC8dkFyURdd1X6MUy2trktTm3QSWjkMLp4TByt0Tmy4wsM6TUMFK8ha3MM4ruc35yuQdOwn7k4aVyjdizdb8xFdhJU33CQhRO98mShnIYTnIhojMYf97i8KSkP9ULkk+JOrX2jAK/Uyd4/e48fT5zO/FqhVLt8xp1O9jgV0djOhm5hsg9d9mbyhjlKlb+D+7IoPWbk3ne3H1/htw/ozgFp2C+hbw1sX/8nbDQMmkG5+mIOI5h1XyfyB+7cMNcR/M4bCv1r/kDf90XRn3iX5DSK+G4yhgU5wSArrgWLY3szQEulMhuiXQv6h07taynfEG6vF3Tcc2lvtZxyvtyguVRcvUGLDbLV9Xr67pORvemx1zObXa/nbKeBvggmK+AscK9Cuf/KrUu2xFkXD+zAXNlkLqazB7jNO3PhitBGILzXvVSicaVE81iCdg35uc6XafA7bmj0b09+c/zSvZDqtb6QqsFyvNStxwHSFHIevkgZXh9fPFDf8Z0dB3oOoiO+NcvW6sxl7V0qGvA4+eJVVD/eHJ9zyu/gngVorjxq+KIepxY+oKE4CqHRzUVgskB0CEiyeRnY7tMFGvLCgYRZWvD1opX+sKrZAY2WbY6P+bawhnbeskvgBoCJ3Bvgs4H5t62qag4Wfyz7a3iVrEXGEbrM8Xjp4eCl7frf7apoXiilq7qOsD/Aqj2pKpQXmP8IY4aDDodVUw0hQf5QCne+I2f84rxNh0a1ci8LN0qW3obpk+l6YgSv9n3ZBysZXcXWpjuwXc199LAS56nDJKpZcYaqTFp4ITLu7Eeyl2xUzpC6Ls7xqb5A/eOEMtd9nOhffZ4jTjHvJ7G7h63wDIw6fX2uImlv7kWN3VGy26xDEERFO4900/ou+GYZ1iu1O162R5kokqkSVL5FpmIBz6P9tinxSNastmJcmchXq835sjfTNvEOIge3h+a0nbrWIZv1QtptMEYTS6afT0m7ZcRrxbe9/BkeXckQ5cxgXSbNeB3Vl5o9Rv8PO0lsC6GHAAA=';
+const GUARDIAN = 'H4sIAAAAAAACA719a3fbRpLod/6KEgyLomzwoYeViKYzOTPZjc/NzHoTz9ncsb08ENkUsQIBBgAlayj+93vq0S8AlJTM2euciCTQj+ruqup6dXWV36hsEo5gHVfLSXgC6yL/HzWrJuEprPK5moRnkKq4VJPwHO7ipJqEb2CZp3NVTMILqJLZzSTcfnMZjXadWVwqCLEhSDIYHPdgPIbjnjS9/fE//vrDZRR++K+/7AZcajwGVcazTlnlhZrQs0G/TJP1XXwPaT67KWvV9MuIXnbS/DrJpptVXN5MwiP67HXoA4YXF52qiNfQ7cKPf/8AH95/+AHe/+0j/Off33/sVCpNj3qwhXWRZNUCui9LeNk/HQ6H5eesC0FY4bQEEITHAbw7PIGTd4O5uh1kmzSFhwe4HMOuk+WVokawNcBfVB5f5ZmapkkmrwvoYqv43wPMNhVEMxhF58MhFl0kRVnZwvhlMoYtFCqeQ1TQA3gbhCNs2IVjrIF/2T8fDksIQixK3SflNNusrlRBTfKyjHBNugjB8aeDYfTtl2N4gOF3+Pc78++4B4WqNkUGI704BGNeADeIjQQhIQTODiJEMIZ53gEwnUIQ8pcAp0qmp1CLTanm0P3ph+9/+QHibA7/9f37jxAXCqocrpR0UHbHoL4mFbw5w57neaY0XjFimmF8Ovg++kcc/VOP5dh5MO1HX457tZ6zvIJqqSCLVwryBcQa122XBiO5SyQA7G+2jLNrBQ+wLpRarSt4gDTPbzR+N7uJiXZa2k3K6XXOS90BKKu4mnTAWW18Am+DwbrIZ4NwNMDf9YXHWZVVGnZAlneLJV+8OO7BDiH+B87Ir3Y5hwYCMCvc2XVUNp9iV6osBaRPEOEKjwL40trPkeDzcDhkjHaAna3mGgVdeHsI0LGmKVqqIJwnRXDcg5skTSH6P+9/+ok71VB6DXTKO6XWAiDiYp7OGRFHwUA4Qv+4fyyICLBO5pNwm6fzFy+OTYGd82qdzF++7B/zo2Th4e46mQdweAiyVPJkjKiTQbGCqFhAEObpPPCpcZF0AAhfd515UkyIaq5w0gjU7a9/+ffpz3//28f3f/1h+pf3P19GuwCoerlc4fuPf/1AjwfVar0zRLWAA1yTOQThFREdLQs9u7PPBLpZnlVJtlECDE2bLmTXFqeem0Eww6PVTaVWa9uHmbEw7P8q/wJ/QaUuk2ej2W2DImBBOwYtHnaWF3FxD4skVeUlZCqplqqwk5HlBeAswCzOkDPcFUlVqUyT08UpcobVzSJZ5NzvQN2qrCoD+ZVvqvWmCuo0UwdLWpjnqkTuDXd5cQNLVSDdmnXGUXn9qq9qBqdv3/kdn+kHuu/zt4dDePPucMQVLt56rzvY/sIHvoM8gFl2B2Dv3gUff/j5rx2Au+X9hD6SVOHK/hPZ8fIel+DwEN7/2y8TpE7NV27UPcRwBTNDI0zO+DzJ6AHAelP1oIpv1BRXBoIwxhm9ImpQsyVy6biCd4enMB5LFXryAFfqOslwc8tXqwQfxFd5QS/ukW2WVb7Gh+UNPMA8hwe4VcVVT9rQFEjzAAHCFDidB+FMUx8BQQUgjCG8gnCG2/PpGFRaKpqSblJBie3cLeMKElxZ3kIR9Ta4uxBp8D8zjOPesyrrCsJICftBoFL5AngB3h2edmgPpgHJetpNmFqoT4XHgU40/zFPTukJt3GG/IT45gMskiwpl3ofWsQ4C8JCNaw4923NC8qchmeIMlL4uKefn3hvmCd3DG40BmUkC95/+1/qMxoTtcNdUi1xVmkPNktSlzkEvQNeBmnB0OkiQSGgygGp5xKXqcJyi02afhfUBBEe63wOV+WEfs3yTVZNRpAs0vh6gnWuUJaEd0K/uAm17rWW5IiLVHl+QxsQTksyuzGEa3ZylS5gCm95d8RftJkbfOFKEOIbxhmATVYlKcK/ipOMdh9DrmXKvByrBfDNu8MIvn13GPEG5lRAgKkDLCjNCp4m2VIVSUXMZaMYRU09gd5ueviGJs8MH0c2Lau4qPRr2lOC8Epdx1kABxN5zoUC+NLZdWwlV+bpdoEqTbrdf1X8KVUFUeQJQB2Q1sPtyXDX2XWo/6m3TEc0c09yWQBi32c4328tCA40J8jjsSAv3hHIwvZw6fYt21ivSQ8OEbHiarZMsutJeIDLwutk56uopvMiJs7hCGwQhDhtSXYdNF6sN6t1wOIDLhAKo7Q+KLXyBoGPj0pVlkme9QKYWJ1HhAktGpmlWSLayzaGPMswZa9nKhYYLsvjH/ZP6Bcix4Qwnn62IhSX4scTRi16Oi/y9XStMhwwN62qKlX0dZEX16qaynBQSMTevT3cYAHNpEaCJxBgzKs/Q6Q8vIBTXD5ChYu3h5FdzTo60KruOsUmy56/nwue+WICAOnmN0k2R908TVYJaea0vaJqropiInyrr4qCqHxiBWekzwOIlEgaYdZHoiYhDVfCPBNCxn4QF1Q250KOesxb/Mu6fpwh7zoTngLvglAVRWC2BmzQ2fJ6cASzZZLOSVldJRXt8ziWAMqlBbJcBohpCTcOJ9Iszqveqea5Fh8Ex6WZCW+NLhLjvz/Yr6wlt4EyxvMajGbQ1Xxj1JmRGeVoC1vubBRYTBprmeY7EWR23CtJq4gyQUDoMiYkRKAeHviro3n47PGUmt3h56jXIck1CLcIxGU0Or3YBV3QJpZnDtxITDL3rvB2ZGYkza8nIeMg/5vFRXE/zTfY/xHC7HbXC6Rcj3o89HtQ2RxxRYCXGTarLyICqXIH+1CX5/W6yDdrCDNgtY73Q7RaiFqHmErL853BWWSWfWqvH87YAMCyUV9l8z6pr32cgT7Ztzo89PymX9NmI+7RXRktZPVHpxc94pupWlT5rSqoppo7Ypj3lv64Q/cMVzhktF+1kGZAIwgYe5iIxm7VWZqXqq0mIhBjgstMXK1FsMZjLEKmzh5hxB3c72gdCCCRkYmEhEEKbxtp3oY7RrlMFhWcaPYZ7eeebPQLQsci2Nj/9PbnsAYi0lJVZTKHKlkpRNboBkZDl67/5NArnOOfN+9c9q/3m2c05vKGCxQ5UcRR66CzICH0ghCXdM3zjt54pzAluUjRt6f+4+10aoWoUxai3JYZz6nNfsgVkgw+/ePXL4jEUop0iqAfngVavXBeEBq6AOJ/KemvbTJvveQfGAY3zmMx7V3leWV6uy8HN6rIVDoo4myerwb4dprMO4LvwctoNPq2/Ex4KrDK6ENqCNWD0VtaFNy6SbBiDDxjJR5RwWWeZLZ2OL8Wmn0p+BkItOvka5VNEQeEGlY386SAaK17GRSKjK5k4+AnZD2hsaAtnBXE5Sqfw8VwaIE7PJSd+Z2uRwgHh8xxt6jvlbYXGTezULS7sB0bRqNvm4W6XWQT0hLN0Le2G4QKJd53AuBAG3BRFLMtu1b44GUUjvrhSNboVJbjpK4BdETQo7qO8sBPcSOTkfIDmgRtK6exyvOGQZ0s3Y4kSR3UJOUDV1SuzdKbM2j0TZPUqYp7d3lJ50QPip0r5CLEBKIMvvXUTlPYn0e3wjds35LfG/jW6tTY+65zF2eVCwCq3lOk+hGcwCmcwbnRNDWoOGvU83wy6hhBi0x9/FjG/0n8APjgYAJDY428KlR809AERh7j1KrpQtsdTNMOl87RPDgJj6yrBJVOnpWABREXiCittGvCs0cuFclr1FowRnZ1q+DifAw704RRlLShX+rbLZN3SnaABWCwXcp7u2ujqL9+fVtnV9tna+O5rnBWERIaBz5PsmszFKrAhSfh0RF/g1cw6vVEzRJEYqMwsv0J0sy9s6P7o4C9sKL0xNZYQgoH988t1xHat2M/PGyWrDEFrzSP6HG6MkQoJIggkTWhpigyainTwP/kmyKLUx/DSBNdIh+pF2OSYLvxDOUwnvmt8OPLaJPdZPldtgs0jbBe6ukfbn01J8XduNBuVTFPZhVXV6lILPopTMSmikvqKzXscCQT2V1cAgqL6NVCD5c0D1dqkRcKdHdo/ErnZEO7wkKr/FbNLyHcZAzzXMvkPlZ4U/G7BmP0JapTVpvZTfvcQdAEQuhz2DEqCEtZjmDs+Di286R4OTjeBR43EcTwF3uTCb8F9nCjVGiXmd/iwHAmaQaAJwLdETJ30q4YHxXMk/LGGiDrJEft6lbDo9mmKFRW9QJL4+gyctCW9p3WRehn6s6KAH1pip4iH2PgfVeex6wdw1nTaGJ2D/fHNyib8zbQ7aLMzl1KH3E1CY+QetIkuzFwSZmAHEVxNcmYy1vWiIxxS+a6wS7QVkKkP8eISqRfsr7smyE5HoGI3fFl2jqmEV1QlItuF4EZwd0yT6U+u09cL8ltnG7wSVmZHdF4V/JU+fM4clwpcdX33SkjHa3QY5LGhkNsGKn6xG/HuiJO+gJ3zwyAq9oip30aT0/rTLXXn0YnpyTJNxs/7m8ycjoc97XrQLCE2gj2AUW6b08mbuT5TeqFRUMV1DiKK7MTkQpIkQxG19aMSTsQorojn9z4Le4B18YvuhX7NDJnodDmRzxFEEK4E+KB4Tb4Yx1XicpmarrIi+mcha2zYZPX7NlHanS1fy9hWcJ2TRxGXoJf1uE12F7gy3NGsXV4ycTlxFoEW8bpYsIrbUZv9hPxmlEZQgtdAn9k2onsU8jdMpkt0VM6Lx3ywClPZksGAtuTWdH+aCNXok0AS2N91ljcEs7M2O0g3Jqvl6/GsAuPTNjL6JzCXri13iWER1WcpKhhn4qIcV1z5oAOzBHzE2MhQtznZhATeb76yzibR7jyxz0WZR3006jc2CA/mQmYAM0pzQMyx+ksX63R2oLhQx3DVOy212AsbluyhlxE27V9zXBgl7+OZ7zVQ7NkHa1qTSfZLF+RqmeVx3y99p6sN2kqPoh2saEOTVegcZC/W1dXknKqe7I6mLapnEN5X1ZqNavQVxbxj0i0Um+9rceGCEQ3ieSB0Wpinny2426rjbXis/N8IXUZ/qDhlpMhXpwzK7oCzQqNAXJrrOiPNCzNiGmvw7ollnVUu3W8Ya6K6h1qoEKq1uHB7g3XRDtCC6vj43L3XCNMUMMeqtJbGqyZXv+ddoFxVSa7fLXCCLDoFpjdgu/e87iCjnDAFhp82mpHh4dw4Jnd4Fw3fqsKNgzsdeCZCXp8KHowIx0w0bJxhEdHLY8hMuqYqLwSKeRuMbKA1qKR5XdPmreaCKK7n4zOhyTITM6H6H1hCY75ynaE4UcHEzYty3KW1WQ0NG5oY1zwDUeEoZ4j05WRuF2JUdpDACzRswUOt1929aFLOM9ZSCMLMMHqzobY7NhkRxY7jjJ5WzdMtSnUnq9xy01dRiiYWs3twBcrqEygTRzYoVh/svzOsX243u8t/bh8xXbFnd2IzWiNPcSxpkhHhMPsQhii/0A/90xUjgLY7vjSYPFK6AWuucOkZ0IKGQp3jGxhT9+mMqPSyGnMkibT42g4dBvVDpH9jXquNRd/fQ+UUY/97gKRqo1j23mdVoBkoNfBtE1VOk7bjZYdU5arcXfLfKUq9NZz2EkMSBewjEvGTDWHa4xUyTPkv7jJXcWzG/RDZfNuq36tDbKthlodZ4UCiAuuHYjlNw6TMX73NmubrL5Dq09bellsIae2cZ7XPKC02GTtdhhtD9gCTJLYIeppcXkjTJGjoy3LPoc3Q82zqZ0TU9dp0eE9u84yLqe4W8SJdbUvcKon4ZHtCNYlRPFvEEVZHlXFJptBFC2StKKORqynCnc6sRNEDekwlnWazGKtWpaquE1w8kfaS9UhunhOf2l8pVKUwvtcuC+CYd9E3hub2Gday2dUNfDIl8BW2lsnz1S+WEz+jYLGcLo7GIyezafxfK60Io4GRkUqPo+/Pl3u8LHaRASQhAJ0Q6pOgTAkaQcQHkPA4cAQJnMIzBkBrh2E9InvAhuALlulI+NQ0M/Cif4ZSb8oxPshjgMS7AdWLR9Eg57VYAescg76/YF8GdR10P70T5eD16SJpvm12J85yhubpn5jkugugTqzYjVFfreEDGL424QIUPbjF8JvcGb1hIq4KSTQEgWFHneXk7I2Q6F1MtobpdZRnqX3Pbid4o8p/mDiEsAKdZvcKnzP32oviRFEglYlF6NnU/2sVgFl+1p5fPRo8UxVGHzrFteP2ooXm8wpWWwyrxAF+ESZusMy9GOaqTuvSHmXVLNlVOQbpJAHM0zzgHUV+5ua6UFwO7XqJ4KGcx3AA4bERzDtBV4vRoFEQPDHlPZif0BVUsjk47e20ZKfzxkv/W6dFlHv3LmRR15xNvxFySq+5sJiCeQHXlEP5XEvI71FUIyjMcmCS2HTTbSXsFHdhPjr6h4SPGKzH8npqI2DvJrJG07FALscSUs3+LZpn9kCYoww6s16jp71KEIUQDE0y0F4EOo/tiCFMLe+4c08upW3rMA6mCcAoweOONwIwhMITwMT33D69HD+WRuONA8htypdU79Mxdo8a7ekJCvXeHwmiqr7tQKzaeJOkReruILudtt/P9/tuqwM7gmCTRZwXag1RL+VEPx3OPoctlgH9GmJ2vxRu6YxEYVJt28F1IHrx7ys/pxni+S6/zOv1Ic8TWb3/b/FK6VBFivY9uTl5bFINkwfjfUO7IKj19+H67kw/UIBFD+zjOTBQIIc4507A6x8/G90JSvvM2ZNKUW+orgacRG+Dk9ee7E1DozaRhVFcVYmkKlbQhARSCKi+8DKJ/bNPCnUrMqLexahl57solpsVQjVQIsi9/EqDWBWKKbFLI+uNihaRhFalwSMBl3gvitj5SM2fwqsE7spt2jRqFdT6oVbUI02u2VjCblorRXxAYjzlSSc17rL11bM0S07tkQg193kzbBm7cCnxrzhGCjkHNYTKJMsQLDmRxWn1XK3M2jED+jHpsTnKiOq53H1rKQEcEwjTrJrkok22ZKq3h87AhRtEto+qtU5PbK6wYRGGh4dkbNyn0mkITI4hq3/D+v99P7A69+2P7S94f1Bi8I7D5r6iLXU44xYHjVG3KLl6KJpCdFvjtpA0uZ/h/L6c7hvSrS+05iSR/pqxb1srr5C/yfUPEoI9qs6wW4H222qMuj/We9HJbM3aZ9B9YD5ZCGdWGYEwydoVwNcrJzWH10Mq+p6Wqaez8F3tPkZufs7srf6Jy5PWp1XR+K4uzjBI8AOjBKYSpZYF7I2aUPOnjiSpbFjoyRJjq1M3eHHPL+T2AhHNTuqeWNHL9AaQKLsazzY2TOYVhs9Rt0mc9d/QiMf9kzPaI+hb0aPa58HIXut79DJzqxJ255stM0z9ZIc/c0h5Jlij7I7jBqqOzMg4to8p3lCpLhDgAfcELYz9jiTkcRkdCa66Cl+oWejjWPIuzpjICM+STgIapzexfclhiaosoxIylJzyLNoESfpprCnhCjcWVtOnfnEsTlbCJl6zTC9fWWL72iCeR0YiKAnTQehRFQ76+BuZTJRZqqodNCQhVrEMOkIpIMGYe4fT8to2sZip+sSfcqPAmNrBj7OWVWigcb7wNsv4D0miLdIfBaMmpBJ9B2E+OEuTANvsUCwRy6ll8L9ECOFmeRpzaTjUeazOQM2Q2emn8cRZD+iM9YN9/oTxIadtBFa87lszHk6d7k+qdfO/hvP5wUebaqPXQQ++/aYDEdO3IVz7F8bfR3fKvUzCLfSwuV3uyd2IxGd247BN8CSN78TpL6EhPV55usygiwIOTqcwIMvLTt01Cby2+X0Sq9uXWN4rfge0HAhnw27mUnPzqHVciNvvxDfhSNs47nkmtxDlduVNKs79/zoP7FwW+M2N0KSyEnQOD32tu4d0cEezwKDpKmf1Tr/GF+LLJXMmWOwm9R1Av2z1qyxW2vRMc5mpFVOpJG6I+nRsY2eMTZxZ+ggYaOUmkVjW92UTXFaxKEfqNRS3En9sMhC0tMIRlHhQSjGPDryMp9gwL3ER04267IqVLwq+8gLNA1xqEuSwVVeLeEByKLIWlwbNelMDYrEUwRgYNvFJtzUDa2FKLTPO53C0QaSOyGNZzcl+G0CnqD2G9CmNCcOkdQvmmHCpIM9/TN9Ov2vN9XUvDY1AqfHWZ4twGvBozzjrzPhQShjuV00VgBHpY93QmTO1uwDJbA1dSc16Oq2FgMKzR+zI0YJ/sDDF3jMPWVbOGNNwKd4uEQAZVUks4qdJm78hox2JseNTutnaT/Zk3Ay+yFPANNn9wWgQ7pbozLtLWwsGI6vEWq7d6Z0V7UJqoXXNqJLrF3JI8F2Ght19oyzhmVuMpG9I3983LXtyV2zES0XLxakKkswfYCEXZmZsnHhewiBI0pmmBml3FtqH3RNR/0+quNguyZnTRaP9C1RwHtmhiMhH2NEtb7sJrynwmNdLdINHWvViFYPmQE340Ztmc6B+LBeo/AIVetymmT7Jryn1/EJsPdNkJ7tZ8BtoN7byaMY8HQX0sEzUAMrPgfB/bBzEXdQLHJOeGlKZdpmR9fvIu12WBdJ41DFoxgs5Z9FP3sZATdS54B71+uJPp+5YuK0OHh0F6dt5Q+Sb+tie3Qifg0+AUIHPli2CUcwT/iAB6Zqgc0akqqENC4rncMsriDPZmqMaVXuMGCDMqyUkKmvFauCQRN1ZDY65nwcvdDCmKzOqG2m3YeUF8l/JBQ0amE4o+Z8jZq0YV1tDdFwTceIrY1oePZrlwTuHlyxPfOU4yQnw/7Ic8Zt1ijW2iwipZrl2bw02sKlURDInl23Kx0xDKWVHnqu+Z4S0HhSN7vGUDGOVI7H2l/HxXUJD+Jom0E3u06yr5eUoQqldMm2kZRQLjcVHQZD9b2rD+WzELLJKieqgECVx6Q5cmMlnhnScPomHOdQHrki/F1jj0nAHSJ9ooEgU7MqybNSRolWpaIKel4E2R548QPj9RbV5avXsBP43TYR/polEDtxMi2OTky2ATM4Yb5mqfcOV6iMcEzNIV4QoR0dCVJAxFjS60FpHeBDP8yvtXh0TccYxebudSad0DvAuDIkVAarpYuWAFuN1+dWk2oshhDMuqHh/g771IfE6rzewSvKfWBiEemXezSUNJvh2HcEc+0C9JHvdTIfZKoaVLO1j3wkWbYVann4ph5uaDYKZ8hyunsUUNPciNT3f70h/o/ZOToW0V3HnT3pnuazOLVH9x0C+USbcVzxSdPhyInZpEovXhxf7sTOcmIsJkxSTFPO4U6D0KIsMhl1gKIQGLv5NJmJbmc8NAHuXGasX0zCrXzD/Ih0JBq3RGqjvM9kmtpiNDzFQ6eTMgLDaEBj0YkKSTegZ3IKhcDXagAiBLxr2T1sQKC7MfOx9zdnZ20bjrOpt73TwkLrRiV510x93G60hOrZj8zxGIwHIy/51LfI8SkVkIAhPO6E7klVwLZLRgX9s4vpcmvxMVus9JJjGppHUAgo2XFkpZ1QPWvKKcndO5GQTjqTrtJ0OreH7vZw9Mf8zY9xCI7MAMMrtL/5NSeSoNQq5uUPX5Pqz/lcWYOVdUMfd0Ggfk3z45w+MzvI1tFlfi+kZYoeZYIXRrsdnaal89GvKU1tUjbHgJH5T4xjbEUvOll0aTamBwdWTbcxWUZk6Tiw2ICBEFyTsGNreVGzJ8b4lubXJQ4Wj0GdSn/tdjfABC+uqcjNvuMY43cdI4s2JSwTg3yibSjhqRhHJuGZkanw27XKVBHjxjOJWk5l+0a6hkhcP6uNtLaKixs8kchEN3WOATzalj3rj/XxrCCx2u4LndijyxzXAZhoV0v+cVbe0TEP05Abu/m7cO+zTLwXrmFcPsaPLnFPj7jTdagDBXkw3W23Bcn7/b+xq/sXRXJiqX8jIaLN+sP37H8wcSAmHITibdha3BBoTYIl9KiRzYwzEGBGOxM13O0aXmS9zxRKSN5Xmscal5G3WsSkxlvPsQ7ICiuNo0dWeB7nwPYOqDIwEvBRK+C7ncRyxQjMB8bIzudiH5m2fA5te7cS+0Bi0V54KSiI2wp39Q/ese2NJheT6V0X8WpPJHU9rkFkF6R0zi5EIRHYQOCkqrHYHHiHHKxN04xCJBtt09RL46bCAvTpOaFM+sDzyRt4gNHJRc8qsHi4rEzmikEc64ZtpfOeCL1ah5VPk+6T6L3dln+vKmrSB8S4t6wt9sAQaCOU5Jmxd5rzu/4UfeSwvWHHCkypO4Rjj+rMukzw6MbovGzn1wapfoDu509Hqijy4mFWJNVDnKqielArVVz3Pn/B49N8/DWD01YvgLbpNjm7XiSdnYaN8hhhIUriNF9I5KKbzb4HQacNF0cBkMIKUQXRb16ADMEzJCwxuGJjjQXQUy/XmdM+HyeKyuQaj0hjMrBGOCWpjaPhsPN0KB2pVVZ7X2v1vTbmXiP2TtJqyDGGtZxj4OZGe8Mh+CBdkqaGJbDiduKqdDs/V05nb9Ccm3u465iAPPsPZbtXd4ibi+R6wwwArUKYhhejlYZQdl1cEUDOMGOQmYVmLLGJ5a3ZK3xheE150CgXihMKQU94y221anTd9H06R58grM8gtQLLvybdjrtl75FOOtrKQ+eRYVlVa2zu6z38+PHjh+mHn//j1/8LcZrKw+9/+omfdbL87l/Uo2jgcuSpStUkCNxrHujZM5LpY0uyNFoD4V+TINBxQ9o8lIny+omuSLCxktRVEG6l4AsutQta1ihoXSN9akz3HGpbUmubsnhxeeOljcZjhIVmCbNNkfboL5pMo/cQfW92ryhaxV8jnF04hwCX7HIwGJ1c9If9by76o8vRNxffXDQSNwtXubtWVY/+QvQL8o51gs7U6O92c3y8xUMjdlzFmC8D/9I2qxPBU5fVbO00MKAGnLRjn4Mff/j+LzB4WRKeDUb94efic0b/B/A5+ByOPlNSRE7zjelmTwPuKmgdmJysoDnElafE+nme0m0VOIs0YmzAXiTgnLrG5El5GjSPQZN2zq1SkbGTxYvWMcvv8MzyxDFpvTKk1sONv6wYJN9W+q8jJmMNl0EdVTCTOzSYeWxAaDQzbk3jYMOjuJ7gtj5wieMVkw0PV+cXU5kNAJSM3iRgctZ43v+0gCAHQUV4lusEzpjbW15P0IgM6sprBxOIHBmUg3GJ2rfgZlakF8SQVDUbEAT6KoeaEtQ8IF0LqnW7/2JSR553FklHjt7lazIiToIAKJO64CDpYriLbmmhXrQu0k5WnFcUq2OVaIYJYNY9ME2H8k3K8Nk6Z/moY1bOGDexswn97TjIzmtRj0R5eOAXE+G4DOJAfVWddZFfpWo1CY+CkMoEYEAhkYZa6Hmp4YKXkrVQKutVpjsjcM5eLTTf7oh8pblmh8UaFmc0Euo5P+uggIbTjDsWXtV0TEYFfKKtvMOTNrQhrGHLIp8fKilfgjmRjs1KAi7ddhD4sRBE9j4dO1by5FYZGy9JN9yKr62zmldqfRkaZUVrhiBwHAvaEIKYxCUpTpdzvG7lrYRkHu57bIQvo5uyduocH7UHSAVO8+zVonYc48X+sxgj98jEp1+/fok+/VJ+Ycq77DlWG1ml7Qkfza/RWcMpD7xII++RhLaeRzu3V+mb+Gmv9hRglZQlppcPgsar/bPdKKpNma/NVL84fr17HejTLttTtFE6h11Mt6F8M0qmHzTs/nMWzf7TqC/NNN47h1GM2s9EEm5Pox2E27NoF9SL1fp3ohSg/SiLxKnbiF/Op4hif+BkG9Ya9UR76N2V1TRvtA67J4pe4R2X1oKVOTRtMu03NY6xB5eTX0II1V76YYnPPtOqiWfrMFki9LYoKotkfE0qziSXPG+j1Htqo1B4dIRJrCMjSMArOOn1JAe9cLmTTsPVZXdMlyOZEZht+Q8pR8ZKAuUlWyPIT06biV8nyWbpZq6gZd89pv32u6AjoXCeFlgDtOaUdeBmByBB7Xo+xU1o4Qxwg36UouXguWGVr493VgByODpDpJthFwRG11uzDDNMqJZFvrleutA2wAq3SIyXr+CIzOFS0xviJYT4rreTReW9D/MN0r0D+zIaEvoe7EnLRgmMbC42TKnk5qRyT7Ta7PSmxLvWzIuHh9oL1v7SD2ZuTdqoe2iJdHMB4J3I6SuwoU8YDELbgnFm7k8W2RIH6gt/nA/OTbzYnryOWcUjecdqxzn9HFE+gF7iSrTaZBQp05LKrLWGmemPe97XE1H6CSuak+rPiJuuzWBe4OW5pKsqvfFyamid8lH37JVpnGWwXpBme0ay+mnPawd/btS6mjQL9XlDiQQmP9oM6+jUP1Qd//b1xOvI/NaudeVGxBkv4+Nz0NZibf4xtkefP1lTWl/4baM2krJTsrTOc87Ee0wH6at8PcV8OZ29xNSSYpo2NCdbr20asx+SW1qeSAjs3EvYR9LxrsPWSOrdZ1Pe2SeH2bCPQa2n+s4KSqrwpfU6HW5DgOEEOxEaBILIvGoQNBrqqnyqsrmDvNShpIo6qOUTdC5TkgP8k1AmE/MZ2/FJ1jiC0xSVnFZ4v44sgp2Gf0rPVs4XyLw0Za6xVjZIxSEf5oQXa7l8QxzdY4cWkobZnWVjLpXY4xezGysSL1VcNDNNtSdRak9uNbTxGu6k+nPqThqmv3qkvej8OQ1u6/csVUqnWsCvE04z3xBf5X4+OVPHQQMPgHfVYTLxYmWu6ONbq3o0P+3eMXO2cNfBQp4tz5tyd8KTeUqzi59O1IqhA3weSChULXcpp0Ke0NMxoCTt3N1nhanYEW+dKzvxAiy/IZUvHmlGY6lkELN5LicuPmrzmGDxUy1ZeJzlojZQk+F07fyN56beHitOnANeYcrgmooorQxxWJWhWTfK6Hfjp3tbC70dnV7oe3Pa7gJCBOvxMg/1M8KU+vVMLTNpOmXUCq9qwOslOJg8wkbagELwe7rbem0hF4PPdhY12ucLG0jJphOpyo7Kj0tXDKfojORWoepwaa+lNCdt6YY27MaioU6GkJuQZT2ZTIqqWPV0cSEtKaCpFD/pbeyZgzGIt3GuTULNJhJM4ut8DtLTE+7VPkOEpr3XZcd0D8Mk3NKLly/Hco8u79Hy+MXxeOcZWKhSp9VoQiJ+DzGFvrmb8ZW63mSy/VE+3S7fQ+ZmTvay2u/PzM5RZYYzstjbq6dERIGj7ZSiDminWg1LjYgpboAOQm9SLfs2oKbMwaRpUjKL1KGfNqUOQ61u3kSQGZJLWN2LALwpWsVz1n5FPsNTy922wxpmrvi2UkoBzpfoEWcITOocuqslwPtCTZX2W179STaSxGNNypTUC6G9YHRyTjJR252ufgyTrW1uVVRrdBIaOYyu1xNHa3iK7PgcQ3oNA8XL9pocg/gurfsRyD2/7sU+lNwhkySDenB6qvh+Nb0x8NWPEl5fc5UFY02D+iqyYIxLEo7QDOSe6Tcl5aEmST7O7tTa1QowzY53foIA/HjhdObXCqTa5SvudLzDRQlHdl10C+Nd4DI6kxbMUa/8vdyXSukxT/Njt2HypZe7Dl0cIQ37JfQ9m80LM4WhBp16eK6+bMWIaO1XxPyBe1TMNRS/805P/1pL0JfkURwoX7AZ8l18DAvyhH6aX8ssjuxlDg3lymyNlir0D52S19KAQdxut9NykWfzEs860bgahBYgZNPrdvV9NkN7N2q3a7a9btfZWDv6cp80h5OOe73N47e/XbJNzjp7YAvmGi5zEaM9ym3emUt0BDc6woXdy0RqV4nUDyhoJ5GfkX6RdH7HjaT+fePvDt+4l4y91ZeM1W4q9TKzHnYQp5DzCPd6e3j+RH03EIHvK6d29GqEB3xTmq3fmnPbu5C3wyPmS4tRJXl3eMr5yTuPkKK50Krmn3qeqviE1uIoiUZfFyHKAtEiNMmGZmB7TD+oyRB7MmNpYdiLYPrD6mcLNFreOTzku+BqGnvDVoFbAabPr4HPRuffNqqsOID8uYyw5mmyVhpHEDNH5qUH5xyBLOnY997cLfP6dWG6qusc+wNM25O0AnmBiY4wjrjT4sSqqyYk3O9LNc9XHo3OTpt4aNQtlH4ftPSq+abekOmT8XpshLHmXfN7Kxn9xdam++NdbX74tGLnqcgkvlnBhqqMG/NCaNzaj2Q0WauMIXXdniPMb0Jz8nlMKeo+j/WvHq8Rp4j3s9U9wlZ4BYat/j9XudRvM8xa7CreTdYhE0RFW495E33nfC0Q65raRS8bpSwUSVcxKuQiXbGo5+F+07x4IDSrLRtXJhrWani+PM64TbyD0MHtob5sx67FyGbCkHZrjNHEl+nnE9J4eeK1Mtwkf4ZHVzJIOTWzLotmPJHqa8VepP8HyTLUyt2KAAA=';
 
 ;// CONCATENATED MODULE: ./shared/src/guardian/client.ts
 /** Our end of the guardian: starts it on the server, sends it steps ahead of time, and hears what became of them. */
@@ -86409,8 +86457,11 @@ folder() {
     [ ! -e "$path/$f" ] || echo "override $f"
   done
 }
+# After tell_all: \`docker info\` is the slowest question of all, and has been answered by then.
 root_space() {
-  root=$(docker info --format '{{.DockerRootDir}}')
+  root=
+  [ -z "$answers" ] || root=$(sed -n 's/.*"DockerRootDir":"\\([^"]*\\)".*/\\1/p' "$answers/docker" | head -n 1)
+  [ -n "$root" ] || root=$(docker info --format '{{.DockerRootDir}}')
   space "$(nearest "\${root:-/var/lib/docker}")"
 }
 space() { df -Pk "$1" && df -Pi "$1"; }
@@ -86432,6 +86483,13 @@ images() {
   ids=$(docker image ls -aq --no-trunc | sort -u) || return
   [ -n "$ids" ] || return 0
   docker image inspect --format '{"Id":{{json .ID}},"RepoTags":{{json .RepoTags}},"RepoDigests":{{json .RepoDigests}},"Size":{{json .Size}},"Layers":{{json .RootFS.Layers}}}' $ids
+}
+# Its version is on standard error, its configuration on standard output.
+router() {
+  id=$(docker ps -q --no-trunc --filter status=running --filter "label=com.docker.compose.project=$project" \\
+    --filter "label=com.docker.compose.service=$1" --filter label=com.docker.compose.oneoff=False | head -n 1)
+  [ -n "$id" ] || return 3
+  timeout 20 docker exec "$id" nginx -v -T
 }
 listening() { cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | awk '$4 == "0A" { print $2 }'; }
 releases() {
@@ -86460,9 +86518,12 @@ if command -v docker >/dev/null; then
   beside networks networks
   beside volumes volumes
   beside images images
-  beside root-space root_space
+  for folder in "$store"/router/*/; do
+    [ ! -d "$folder" ] || { folder=\${folder%/} && beside "router-\${folder##*/}" router "\${folder##*/}"; }
+  done
+  tell_all
+  section root-space root_space
 fi
-tell_all
 section space space "$(nearest "$path")"
 section listening listening
 `;
@@ -86709,6 +86770,8 @@ function lastExitCode({ state, exitCode }) {
 
 
 
+/** There is a folder for a router, but none that runs. */
+const NO_ROUTER = 3;
 /** @throws SyntaxError when the answer is cut off or not what the question gives. */
 function parseServerFacts(output, token) {
     const sections = parseSections(output, token);
@@ -86724,6 +86787,7 @@ function parseServerFacts(output, token) {
     const prefixed = (prefix) => folder.filter((line) => line.startsWith(`${prefix} `)).map((line) => line.slice(prefix.length + 1));
     const current = section('current').stdout.trim();
     const docker = parseDocker(sections.get('docker'));
+    const routers = [...sections].filter(([name, { exitCode }]) => name.startsWith('router-') && exitCode !== NO_ROUTER);
     return {
         user,
         groups: groups.split(' ').filter((group) => group !== ''),
@@ -86748,6 +86812,7 @@ function parseServerFacts(output, token) {
         currentCompose: section('rendered').stdout,
         storedFiles: lines('files'),
         pulling: lines('pulling'),
+        routers: new Map(routers.map(([name, answer]) => [name.slice('router-'.length), answer])),
         journal: section('journal').stdout.trim(),
     };
 }
@@ -89789,6 +89854,7 @@ function addLoopbackHint(check, verdict) {
 
 
 
+
 /** As often as Docker's own restarts are borne with before it counts as a crash loop. */
 const verify_MAX_RESTARTS = 2;
 /** How long a service without a health check is watched, where `update_config.monitor` does not say. */
@@ -89846,7 +89912,7 @@ function createVerifier(context) {
             startedAgain.add(key);
             restarts.set(one.id, tries + 1);
             void session
-                .run({ words: ['docker', 'start', one.id] }, { purpose: `start ${one.name} again`, accept: 'any' })
+                .run(compose_startAgain(one.id, [...context.stopped]), { purpose: `start ${one.name} again`, accept: 'any' })
                 .catch(() => undefined);
         }
         return { ...one, state: 'restarting', restartCount: tries };
@@ -89904,6 +89970,16 @@ function createVerifier(context) {
             watching.catch(() => undefined);
         }
     };
+    /** Docker was restarted, and has brought back what was stopped: its successor has no restart policy yet. */
+    const findReturned = (seen, names) => {
+        const back = seen.find((one) => names.includes(one.service) &&
+            context.stopped.has(one.id) &&
+            ['running', 'restarting', 'paused'].includes(one.state));
+        if (back === undefined)
+            return undefined;
+        const reason = `${back.name} is ${back.state}, which was stopped for its successor: was Docker restarted?`;
+        return { service: back.service, reason, containers: [] };
+    };
     /** Of what was to be left alone, what was not. */
     const findLost = (seen) => {
         const lost = context.kept.find((before) => seen.every((now) => now.id !== before.id));
@@ -89926,7 +90002,7 @@ function createVerifier(context) {
             const seen = all.filter(isAwaited);
             startedMs ??= nowMs;
             lastLineMs ||= nowMs;
-            const lost = findLost(seen);
+            const lost = findReturned(all, names) ?? findLost(seen);
             if (lost !== undefined)
                 return lost;
             const readiness = judgeReadiness(targets, seen, sightings, nowMs, probes);
@@ -89976,7 +90052,7 @@ function createVerifier(context) {
             const decline = findDecline([...ready.values()], seen, targets);
             if (decline !== undefined)
                 return decline;
-            const lost = findLost(seen);
+            const lost = findReturned(seen, names) ?? findLost(seen);
             if (lost !== undefined)
                 return lost;
             return tried.isDone ? 'enough' : 'on';
@@ -90044,6 +90120,7 @@ function newOnes(seen, targets) {
  *
  * @param compose the Compose file of the release that was put back
  * @returns why it is not ready, or nothing
+ * @throws ConnectError
  */
 async function waitForRestored(names, compose, timeoutSeconds, context) {
     if (names.length === 0 || compose === '')
@@ -90058,6 +90135,7 @@ async function waitForRestored(names, compose, timeoutSeconds, context) {
         changed: [],
         containers: [],
         old: {},
+        stopped: new Set(),
         kept: [],
         checks: [],
         baseline: new Set(),
@@ -90074,6 +90152,8 @@ async function waitForRestored(names, compose, timeoutSeconds, context) {
         return undefined;
     }
     catch (error) {
+        if (error instanceof ConnectError)
+            throw error;
         return error instanceof Error ? error.message : String(error);
     }
 }
@@ -90205,11 +90285,6 @@ async function cleanUp(ports) {
 
 
 
-/**
- * How long we wait to hear the end of what comes after the commit. Old replicas serve their last clients for longer where
- * these keep idle connections, or have a long farewell of their own; nobody needs to stand by.
- */
-const FINISH_PATIENCE_SECONDS = 5;
 async function executeTransaction(transaction, context) {
     const { guardian, target, signal } = context;
     const run = new Run(transaction, context);
@@ -90246,18 +90321,8 @@ async function executeTransaction(transaction, context) {
     try {
         await guardian.committed;
         transaction.onCommitted?.();
-        const patience = new AbortController();
-        const verdict = await Promise.race([
-            guardian.verdict,
-            context.clock.sleep(FINISH_PATIENCE_SECONDS, patience.signal).catch(() => undefined),
-        ]);
-        patience.abort();
-        return {
-            kind: 'committed',
-            timeline: run.timeline,
-            unfinished: verdict?.kind === 'committed' ? verdict.unfinished : '',
-            isFinishing: verdict === undefined,
-        };
+        guardian.verdict.catch(() => undefined);
+        return { kind: 'committed', timeline: run.timeline };
     }
     catch (cause) {
         return await run.hearUndone(cause);
@@ -90328,23 +90393,23 @@ class Run {
         const { guardian, layout } = this.#context;
         const containers = this.#transaction.containers();
         const nameOf = (id) => containers.filter((one) => one.id === id).map((one) => one.name);
-        const added = (service, before) => containers.filter((one) => one.service === service && !one.oneoff && !before.includes(one.id));
-        const routes = step.upstreams.map(({ service, port, before, staying, retiring }) => ({
-            service,
-            port,
-            before,
-            both: [...before.flatMap(nameOf), ...added(service, this.#before(service)).map((one) => one.name)],
-            after: [...staying.flatMap(nameOf), ...added(service, this.#before(service)).map((one) => one.name)],
+        const routes = step.upstreams.map(({ service, port, before, staying, retiring }) => {
+            const added = containers.filter((one) => one.service === service && !one.oneoff && !this.#before(service).includes(one.id));
+            const fresh = added.map(({ name }) => name);
+            const old = before.flatMap(nameOf);
+            const after = [...staying.flatMap(nameOf), ...fresh];
             // An nginx that resolves names at a reload only does not take one that is stopped.
-            resort: retiring.filter((id) => step.resolve || before.includes(id)).flatMap(nameOf),
-            ids: added(service, this.#before(service)).map((one) => one.id),
-        }));
-        const render = (which) => renderUpstreams(routes.map(({ service, port, both, after, resort }) => ({
-            service,
-            port,
-            replicas: which === 'both' ? both : after,
-            backups: which === 'next' ? resort : [],
-        })), { resolve: step.resolve, moving: which === 'both' });
+            const resort = retiring.filter((id) => step.resolve || before.includes(id)).flatMap(nameOf);
+            const common = { service, port };
+            return {
+                ids: added.map(({ id }) => id),
+                // No visitor is to meet the new ones yet; but where nobody else is, they are all there is.
+                both: { ...common, ...(old.length === 0 ? { replicas: after } : { replicas: old, waiting: fresh }) },
+                next: { ...common, replicas: after, waiting: resort, backups: resort },
+                final: { ...common, replicas: after },
+            };
+        });
+        const render = (which) => renderUpstreams(routes.map((route) => route[which]), { resolve: step.resolve, moving: which === 'both' });
         const files = { both: render('both'), next: render('next'), final: render('final') };
         const ids = routes.flatMap((route) => route.ids);
         const options = { purpose: step.title, timeoutSeconds: step.timeoutSeconds, onAbort: 'finish' };
@@ -90391,14 +90456,13 @@ class Run {
         try {
             const verdict = await guardian.verdict;
             if (verdict.kind === 'committed') {
-                return { kind: 'committed', timeline, unfinished: verdict.unfinished, isFinishing: false };
+                return { kind: 'committed', timeline };
             }
             return {
                 kind: 'undone',
                 cause: why,
                 timeline,
                 unrestored: verdict.unrestored,
-                isAlone: /^(lease|eof|term)$/.test(verdict.why),
             };
         }
         catch (error) {
@@ -90610,6 +90674,9 @@ async function execute(preparation, release, deployment) {
             service,
             action === 'scale' || action === 'start' ? [] : (plan.before[service] ?? []),
         ])),
+        stopped: new Set(plan.services
+            .filter(({ action, strategy }) => action === 'replace' && strategy.order === 'stop-first')
+            .flatMap(({ service }) => plan.before[service] ?? [])),
         kept: facts.containers.filter((one) => isKept(one.service, plan) && !one.oneoff),
         checks,
         baseline: new Set(report.baseline),
@@ -90623,9 +90690,14 @@ async function execute(preparation, release, deployment) {
     const cleaning = planCleaning(preparation, release, deployment);
     // What the gates before have seen a moment ago needs no second look: it would cost a round trip.
     const isProven = checks.length === 0 && endToEnd === undefined && inputs.bakeSeconds === 0;
+    const changes = plan.steps.filter((step) => !(isProven && step.kind === 'hold' && step.gate.gate === 'proven'));
+    // What can be done while the new replicas become ready costs nobody any time.
+    const waiting = changes.findIndex((step) => step.kind !== 'run');
     const steps = [
         ...(await planStorage(preparation, release, deployment)),
-        ...plan.steps.filter((step) => !(isProven && step.kind === 'hold' && step.gate.gate === 'proven')),
+        ...(waiting < 0 ? changes : changes.slice(0, waiting)),
+        planTags(preparation, deployment),
+        ...(waiting < 0 ? [] : changes.slice(waiting)),
     ];
     await watched?.begin();
     const outcome = await timed(deployment, 'switch', () => ports.reporter.group(`Deploy ${plan.release}`, () => executeTransaction({
@@ -90638,7 +90710,7 @@ async function execute(preparation, release, deployment) {
         containers: () => verifier.containers(),
         onCommitted: () => {
             ports.runner.saveState('settled', 'committed');
-            ports.reporter.line('- committed: the new release is live; what is left of the old one goes');
+            ports.reporter.line('- committed: the new release is live; the server lets the old one serve its last clients, and removes it by itself');
         },
     }, {
         guardian,
@@ -90656,12 +90728,6 @@ async function execute(preparation, release, deployment) {
         case 'committed':
             report.result = 'deployed';
             report.release = plan.release;
-            if (outcome.unfinished !== '') {
-                warn(deployment, `Something of the old release could not be removed, and is left to the next session: ${outcome.unfinished}`);
-            }
-            if (outcome.isFinishing) {
-                ports.reporter.line('- the old replicas still serve their last clients; the server stops them by itself, and the next session waits for that');
-            }
             warnOfUnchecked(context, deployment);
             return;
         case 'undone':
@@ -90732,7 +90798,7 @@ function warnOfUnchecked({ services, changed }, deployment) {
     }
 }
 /** The first steps: the release goes into the store, where nothing that serves knows of it yet. */
-async function planStorage({ project, plan, rendered, images }, release, { inputs, facts, layout, target }) {
+async function planStorage({ project, plan, rendered }, release, { inputs, facts, layout }) {
     const folder = `releases/${plan.release}`;
     const tar = await packTar([
         { path: `${folder}/compose.yaml`, content: renderYaml(project.raw) },
@@ -90762,15 +90828,17 @@ async function planStorage({ project, plan, rendered, images }, release, { input
             undo: [],
             timeoutSeconds: 300,
         },
-        {
-            kind: 'run',
-            id: 'tag',
-            title: 'tag its images, so that pruning spares them',
-            do: tagImages(target.project, images.map((image) => image.image)),
-            undo: [],
-            timeoutSeconds: 60,
-        },
     ];
+}
+function planTags({ images }, { target }) {
+    return {
+        kind: 'run',
+        id: 'tag',
+        title: 'tag its images, so that pruning spares them',
+        do: tagImages(target.project, images.map((image) => image.image)),
+        undo: [],
+        timeoutSeconds: 60,
+    };
 }
 function isKept(service, plan) {
     return plan.services.some((one) => one.service === service && one.action === 'keep');
@@ -90806,8 +90874,7 @@ async function explainFailure(outcome, { plan }, context, deployment) {
         report.result = 'reverted';
         return new ReleaseError(`${what}${ahead}`, `It was the first deploy: what it had started was removed again; volumes were left.${evidence}`, { cause });
     }
-    const remote = outcome.isAlone ? deployment.session : context.remote;
-    const problem = await awaitPrevious(plan, { ...context, remote }, deployment);
+    const problem = await awaitPrevious(plan, context, deployment);
     if (problem !== undefined) {
         return new ReleaseError(`${what}${ahead}\nRelease ${plan.previous} was put back, and is not ready: ${problem}`, `Look at the server now: the old release does not come up as it was.${evidence}`, { cause });
     }
@@ -90825,10 +90892,21 @@ function describeSchema(plan, { timeline }) {
     return `\nIts migration had ended well, and is not undone: the schema is ahead of release ${plan.previous ?? '(none)'}, which serves (${migrated.map(({ title }) => title).join('; ')}).`;
 }
 /** @returns why what was put back is not ready, or nothing. What was warm all the time needs no waiting. */
-function awaitPrevious(plan, context, { facts, inputs }) {
+async function awaitPrevious(plan, context, { facts, inputs, session, source, ports }) {
     const ran = (name) => facts.containers.some((one) => one.service === name && one.state === 'running');
     const away = new Set([...servicesWithOutage(plan), ...plan.removed]);
-    return waitForRestored([...away].filter(ran), facts.currentCompose, inputs.readyTimeoutSeconds, context);
+    // The guardian may have gone: it has done its work.
+    const asked = { ...context, remote: session };
+    try {
+        return await waitForRestored([...away].filter(ran), facts.currentCompose, inputs.readyTimeoutSeconds, asked);
+    }
+    catch (error) {
+        if (!(error instanceof ConnectError))
+            throw error;
+        ports.reporter.line(`${error.message} Connecting again, to see what serves.`);
+        const { isReady, text } = await settle(plan.release, inputs, source, ports);
+        return isReady ? undefined : text;
+    }
 }
 async function showEvidence(evidence, { ports: { reporter } }) {
     if (evidence === undefined)
@@ -92651,18 +92729,16 @@ async function planWith(known, release, deployment) {
     return { ...known, project, hashes, unknownRouters: routers.unknown, plan };
 }
 /** What the routers can do, and whether they read what Slipway writes for them. */
-async function readRouters(images, services, { guardian, facts, target, ports }) {
+async function readRouters(images, services, deployment) {
+    const { facts } = deployment;
     const names = [...new Set(services.flatMap((service) => service.router?.service ?? []))];
     const answers = await Promise.all(names.map(async (router) => {
         const image = images.find((one) => one.service === router)?.image ?? '';
         const before = facts.containers.find((one) => one.service === router && !one.oneoff);
-        const token = `slipway-${(0,external_node_crypto_.randomBytes)(16).toString('hex')}`;
-        const { stdout } = await guardian.run(nginx_readRouter(token, target.project, router, before?.image === image ? '' : image), {
-            purpose: `look at the router ${router}`,
-            accept: 'any',
-            signal: ports.signal,
-        });
-        const answer = parseRouter(stdout, token);
+        const known = facts.routers.get(router);
+        const answer = known !== undefined && before?.image === image
+            ? { running: parseRunning(known), image: NOTHING_KNOWN }
+            : await askRouter(router, before?.image === image ? '' : image, deployment);
         const upstreams = services.filter((service) => service.router?.service === router).map(({ name }) => name);
         // One that stays reads the file now, one that is new reads it when it starts.
         const version = before?.image === image ? answer.running.version : (answer.image.version ?? answer.running.version);
@@ -92676,6 +92752,17 @@ async function readRouters(images, services, { guardian, facts, target, ports })
         findings: answers.flatMap(({ findings }) => findings),
         warnings: answers.flatMap(({ warnings }) => warnings),
     };
+}
+const NOTHING_KNOWN = { version: undefined, configuration: undefined };
+/** @param image of which it will be made; empty where only the running one matters. */
+async function askRouter(router, image, { guardian, target, ports }) {
+    const token = `slipway-${(0,external_node_crypto_.randomBytes)(16).toString('hex')}`;
+    const { stdout } = await guardian.run(nginx_readRouter(token, target.project, router, image), {
+        purpose: `look at the router ${router}`,
+        accept: 'any',
+        signal: ports.signal,
+    });
+    return parseRouter(stdout, token);
 }
 /** Commands for services that are not there. */
 function judgeCommands(names, { migrations, endToEnd }) {

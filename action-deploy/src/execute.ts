@@ -2,7 +2,7 @@
 import { setTags, tagImages } from '#shared/commands/images';
 import { storeRelease } from '#shared/commands/store';
 import { renderYaml } from '#shared/compose/yaml';
-import { CancelledError, type ConnectError, ReleaseError } from '#shared/errors';
+import { CancelledError, ConnectError, ReleaseError } from '#shared/errors';
 import type { Release } from '#shared/model/release';
 import type { Step } from '#shared/model/step';
 import type { Check } from '#shared/probes/check';
@@ -57,6 +57,11 @@ export async function execute(preparation: Preparation, release: Release, deploy
         action === 'scale' || action === 'start' ? [] : (plan.before[service] ?? []),
       ]),
     ),
+    stopped: new Set(
+      plan.services
+        .filter(({ action, strategy }) => action === 'replace' && strategy.order === 'stop-first')
+        .flatMap(({ service }) => plan.before[service] ?? []),
+    ),
     kept: facts.containers.filter((one) => isKept(one.service, plan) && !one.oneoff),
     checks,
     baseline: new Set(report.baseline),
@@ -71,9 +76,14 @@ export async function execute(preparation: Preparation, release: Release, deploy
   const cleaning = planCleaning(preparation, release, deployment);
   // What the gates before have seen a moment ago needs no second look: it would cost a round trip.
   const isProven = checks.length === 0 && endToEnd === undefined && inputs.bakeSeconds === 0;
+  const changes = plan.steps.filter((step) => !(isProven && step.kind === 'hold' && step.gate.gate === 'proven'));
+  // What can be done while the new replicas become ready costs nobody any time.
+  const waiting = changes.findIndex((step) => step.kind !== 'run');
   const steps = [
     ...(await planStorage(preparation, release, deployment)),
-    ...plan.steps.filter((step) => !(isProven && step.kind === 'hold' && step.gate.gate === 'proven')),
+    ...(waiting < 0 ? changes : changes.slice(0, waiting)),
+    planTags(preparation, deployment),
+    ...(waiting < 0 ? [] : changes.slice(waiting)),
   ];
   await watched?.begin();
   const outcome = await timed(deployment, 'switch', () =>
@@ -89,7 +99,9 @@ export async function execute(preparation: Preparation, release: Release, deploy
           containers: () => verifier.containers(),
           onCommitted: () => {
             ports.runner.saveState('settled', 'committed');
-            ports.reporter.line('- committed: the new release is live; what is left of the old one goes');
+            ports.reporter.line(
+              '- committed: the new release is live; the server lets the old one serve its last clients, and removes it by itself',
+            );
           },
         },
         {
@@ -111,17 +123,6 @@ export async function execute(preparation: Preparation, release: Release, deploy
     case 'committed':
       report.result = 'deployed';
       report.release = plan.release;
-      if (outcome.unfinished !== '') {
-        warn(
-          deployment,
-          `Something of the old release could not be removed, and is left to the next session: ${outcome.unfinished}`,
-        );
-      }
-      if (outcome.isFinishing) {
-        ports.reporter.line(
-          '- the old replicas still serve their last clients; the server stops them by itself, and the next session waits for that',
-        );
-      }
       warnOfUnchecked(context, deployment);
       return;
     case 'undone':
@@ -204,9 +205,9 @@ function warnOfUnchecked({ services, changed }: VerifyContext, deployment: Deplo
 
 /** The first steps: the release goes into the store, where nothing that serves knows of it yet. */
 async function planStorage(
-  { project, plan, rendered, images }: Preparation,
+  { project, plan, rendered }: Preparation,
   release: Release,
-  { inputs, facts, layout, target }: Deployment,
+  { inputs, facts, layout }: Deployment,
 ): Promise<Step[]> {
   const folder = `releases/${plan.release}`;
   const tar = await packTar([
@@ -237,18 +238,21 @@ async function planStorage(
       undo: [],
       timeoutSeconds: 300,
     },
-    {
-      kind: 'run',
-      id: 'tag',
-      title: 'tag its images, so that pruning spares them',
-      do: tagImages(
-        target.project,
-        images.map((image) => image.image),
-      ),
-      undo: [],
-      timeoutSeconds: 60,
-    },
   ];
+}
+
+function planTags({ images }: Preparation, { target }: Deployment): Step {
+  return {
+    kind: 'run',
+    id: 'tag',
+    title: 'tag its images, so that pruning spares them',
+    do: tagImages(
+      target.project,
+      images.map((image) => image.image),
+    ),
+    undo: [],
+    timeoutSeconds: 60,
+  };
 }
 
 function isKept(service: string, plan: DeployPlan): boolean {
@@ -300,8 +304,7 @@ async function explainFailure(
       { cause },
     );
   }
-  const remote = outcome.isAlone ? deployment.session : context.remote;
-  const problem = await awaitPrevious(plan, { ...context, remote }, deployment);
+  const problem = await awaitPrevious(plan, context, deployment);
   if (problem !== undefined) {
     return new ReleaseError(
       `${what}${ahead}\nRelease ${plan.previous} was put back, and is not ready: ${problem}`,
@@ -324,15 +327,24 @@ function describeSchema(plan: DeployPlan, { timeline }: Outcome): string {
 }
 
 /** @returns why what was put back is not ready, or nothing. What was warm all the time needs no waiting. */
-function awaitPrevious(
+async function awaitPrevious(
   plan: DeployPlan,
   context: VerifyContext,
-  { facts, inputs }: Deployment,
+  { facts, inputs, session, source, ports }: Deployment,
 ): Promise<string | undefined> {
   const ran = (name: string): boolean =>
     facts.containers.some((one) => one.service === name && one.state === 'running');
   const away = new Set([...servicesWithOutage(plan), ...plan.removed]);
-  return waitForRestored([...away].filter(ran), facts.currentCompose, inputs.readyTimeoutSeconds, context);
+  // The guardian may have gone: it has done its work.
+  const asked = { ...context, remote: session };
+  try {
+    return await waitForRestored([...away].filter(ran), facts.currentCompose, inputs.readyTimeoutSeconds, asked);
+  } catch (error) {
+    if (!(error instanceof ConnectError)) throw error;
+    ports.reporter.line(`${error.message} Connecting again, to see what serves.`);
+    const { isReady, text } = await settle(plan.release, inputs, source, ports);
+    return isReady ? undefined : text;
+  }
 }
 
 async function showEvidence(evidence: Evidence | undefined, { ports: { reporter } }: Deployment): Promise<void> {

@@ -11,7 +11,14 @@ import { judgeAnonymousVolumes, judgeDefinitions, judgeOwner } from '#shared/ser
 import { judgePorts, judgeServer, judgeSharedPorts, judgeStoreSpace } from '#shared/server/preflight';
 import { chooseStrategies, type Strategy } from '#shared/strategies/choose';
 import { type DeployPlan, planDeploy } from '#shared/transaction/plan';
-import { canResolve, judgeRouter, parseRouter, readRouter } from '#shared/routers/nginx';
+import {
+  canResolve,
+  judgeRouter,
+  parseRouter,
+  parseRunning,
+  readRouter,
+  type RouterFacts,
+} from '#shared/routers/nginx';
 import { type Deployment, warn } from './deployment';
 import { pinProject, readHashes, relocate, type RenderedProject, type Rendering } from './facts';
 import { type ChosenImage, chooseImages } from './images';
@@ -113,23 +120,19 @@ interface Routers {
 async function readRouters(
   images: readonly ChosenImage[],
   services: readonly Service[],
-  { guardian, facts, target, ports }: Deployment,
+  deployment: Deployment,
 ): Promise<Routers> {
+  const { facts } = deployment;
   const names = [...new Set(services.flatMap((service) => service.router?.service ?? []))];
   const answers = await Promise.all(
     names.map(async (router) => {
       const image = images.find((one) => one.service === router)?.image ?? '';
       const before = facts.containers.find((one) => one.service === router && !one.oneoff);
-      const token = `slipway-${randomBytes(16).toString('hex')}`;
-      const { stdout } = await guardian.run(
-        readRouter(token, target.project, router, before?.image === image ? '' : image),
-        {
-          purpose: `look at the router ${router}`,
-          accept: 'any',
-          signal: ports.signal,
-        },
-      );
-      const answer = parseRouter(stdout, token);
+      const known = facts.routers.get(router);
+      const answer =
+        known !== undefined && before?.image === image
+          ? { running: parseRunning(known), image: NOTHING_KNOWN }
+          : await askRouter(router, before?.image === image ? '' : image, deployment);
       const upstreams = services.filter((service) => service.router?.service === router).map(({ name }) => name);
       // One that stays reads the file now, one that is new reads it when it starts.
       const version =
@@ -145,6 +148,23 @@ async function readRouters(
     findings: answers.flatMap(({ findings }) => findings),
     warnings: answers.flatMap(({ warnings }) => warnings),
   };
+}
+
+const NOTHING_KNOWN: RouterFacts = { version: undefined, configuration: undefined };
+
+/** @param image of which it will be made; empty where only the running one matters. */
+async function askRouter(
+  router: string,
+  image: string,
+  { guardian, target, ports }: Deployment,
+): Promise<{ readonly running: RouterFacts; readonly image: RouterFacts }> {
+  const token = `slipway-${randomBytes(16).toString('hex')}`;
+  const { stdout } = await guardian.run(readRouter(token, target.project, router, image), {
+    purpose: `look at the router ${router}`,
+    accept: 'any',
+    signal: ports.signal,
+  });
+  return parseRouter(stdout, token);
 }
 
 /** Commands for services that are not there. */

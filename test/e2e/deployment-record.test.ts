@@ -1,7 +1,16 @@
 /** The GitHub Deployment record, against an API that holds every request against GitHub's own description. */
 import { jest } from '@jest/globals';
 import { GithubApi } from '../github-api/server';
-import { appImage, type Checkout, deploy, freshServer, projectFiles, publishApp, RELEASES, removeCheckouts } from './sandbox';
+import {
+  appImage,
+  type Checkout,
+  deploy,
+  freshServer,
+  projectFiles,
+  publishApp,
+  RELEASES,
+  removeCheckouts,
+} from './sandbox';
 
 const TOKEN = 'ghs_deployment-record-token-000000000000';
 const COMPOSE = 'name: shop\nservices:\n  app: { image: "${IMAGE}", ports: ["8080:3000"] }\n';

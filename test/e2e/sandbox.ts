@@ -374,13 +374,29 @@ export async function deploy(
 ): Promise<ActionRun> {
   const server = theServer();
   const key = await deployKey();
-  return runAction({
+  const run = await runAction({
     action: 'action-deploy',
     workspace: typeof checkout === 'string' ? checkout : checkout.folder,
     secrets: [key],
     ...options,
     with: { host: server.address, 'ssh-key': key, 'known-hosts': server.knownHosts, ...inputs },
   });
+  if (run.outputs['result'] === 'deployed') await waitForFinish(inputs['path']);
+  return run;
+}
+
+/** The action ends with the commit; the server removes what is left of the old release by itself. */
+export async function waitForFinish(path = ''): Promise<void> {
+  await tryOnServer(
+    `cd /home/deploy
+for attempt in $(seq 600); do
+  left=
+  for store in apps/*/.slipway $1; do [ ! -e "$store/journal" ] || left=1; done
+  [ -n "$left" ] || exit 0
+  sleep 0.05
+done`,
+    path === '' ? [] : [`${path}/.slipway`],
+  );
 }
 
 /** A deploy that must go well; its log is the failure's message otherwise. */

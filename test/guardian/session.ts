@@ -1,5 +1,5 @@
 /** The guardian's program as servers start it, with real pipes, real locks and real processes; and the runner's end of it. */
-import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
+import { type ChildProcessWithoutNullStreams, execFileSync, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import {
   existsSync,
@@ -37,13 +37,16 @@ export const TICK_SECONDS = 0.1;
 function programsFor(shell: Shell): string {
   const folder = mkdtempSync(join(tmpdir(), 'slipway-programs-'));
   const [program] = shell.words;
-  const applets = shell.name.startsWith('busybox') ? readdirSync('/usr/bin').concat(readdirSync('/bin')) : [];
+  const applets = shell.name.startsWith('busybox') ? execFileSync(program, ['--list']).toString().split('\n') : [];
   symlinkSync(program, join(folder, 'sh'));
   for (const name of [
     'cat',
     'chmod',
+    'cmp',
     'cut',
     'dd',
+    'flock',
+    'grep',
     'head',
     'ln',
     'mkdir',
@@ -69,11 +72,14 @@ function programsFor(shell: Shell): string {
 
 const programs = new Map<string, string>();
 
-function pathFor(shell: Shell): string {
+function folderOf(shell: Shell): string {
   let folder = programs.get(shell.name);
   if (folder === undefined) programs.set(shell.name, (folder = programsFor(shell)));
-  return `${folder}:/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin`;
+  return folder;
 }
+
+const pathFor = (shell: Shell): string =>
+  `${folderOf(shell)}:/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin`;
 
 process.once('exit', () => {
   for (const folder of programs.values()) rmSync(folder, { recursive: true, force: true });
@@ -82,11 +88,11 @@ process.once('exit', () => {
 export { SHELLS, type Shell };
 
 /** Waits until something holds. @throws Error that says what did not */
-export async function until(what: string, holds: () => boolean, seconds = 15): Promise<void> {
+export async function until(what: string, holds: () => boolean, seconds = 30): Promise<void> {
   const end = performance.now() + seconds * 1000;
   while (!holds()) {
     if (performance.now() > end) throw new Error(`not within ${seconds} s: ${what}`);
-    await sleep(10);
+    await sleep(20);
   }
 }
 
@@ -105,6 +111,9 @@ export class Home {
 
   constructor() {
     mkdirSync(this.path('run'), { mode: 0o700 });
+    // Not those of this machine: its Docker may be switched off, or busy.
+    this.install('docker', '#!/bin/sh\n');
+    this.install('systemctl', '#!/bin/sh\necho running\n');
   }
 
   path(...parts: string[]): string {
@@ -117,9 +126,12 @@ export class Home {
 
   environment(shell: Shell): NodeJS.ProcessEnv {
     const [name = '', value = ''] = this.#mark.split('=');
-    const own = this.path('bin');
-    const path = existsSync(own) ? `${own}:${pathFor(shell)}` : pathFor(shell);
-    return { PATH: path, HOME: this.folder, XDG_RUNTIME_DIR: this.path('run'), [name]: value };
+    return {
+      PATH: `${this.path('bin')}:${pathFor(shell)}`,
+      HOME: this.folder,
+      XDG_RUNTIME_DIR: this.path('run'),
+      [name]: value,
+    };
   }
 
   /** Puts a program first in the PATH. */
@@ -185,8 +197,12 @@ export class Home {
     return found;
   }
 
-  async expectNothingLeft(): Promise<void> {
-    await until('no process is left', () => this.processes().length === 0, 10).catch((error: unknown) => {
+  /** What ticks sleeps on for a moment after a clean end. */
+  async expectNobody(): Promise<void> {
+    const end = performance.now() + 10_000;
+    // Looking at all of a machine's processes is work for it.
+    while (this.processes().length > 0 && performance.now() < end) await sleep(100);
+    await until('no process is left', () => this.processes().length === 0, 0).catch((error: unknown) => {
       throw new Error(
         `${String(error)}: ${JSON.stringify(
           this.processes().map((one) => ({ ...one, command: one.command.slice(0, 80) })),
@@ -195,6 +211,10 @@ export class Home {
         )}`,
       );
     });
+  }
+
+  async expectNothingLeft(): Promise<void> {
+    await this.expectNobody();
     expect(readdirSync(this.path('run'))).toEqual([]);
     expect(readdirSync(this.store()).filter((name) => !EXPECTED.has(name))).toEqual([]);
   }
@@ -228,6 +248,8 @@ export interface SessionOptions {
   readonly holder?: string;
   readonly tickSeconds?: number;
   readonly environment?: NodeJS.ProcessEnv;
+  /** Programs of the home's own that busybox would not look for: it has them built in. */
+  readonly standIns?: readonly string[];
 }
 
 export interface Ended {
@@ -260,9 +282,11 @@ export class Session {
       waitTicks = 100,
       holder = 'a test',
     } = options;
-    const [program, ...flags] = shell.words;
     const words = [this.token, path, project, mode, leaseTicks, waitTicks, holder, options.tickSeconds ?? TICK_SECONDS];
-    this.child = spawn(program, [...flags, '-c', PROGRAM, 'slipway', ...words.map(String)], {
+    const builtIn = shell.name.startsWith('busybox') ? (options.standIns ?? []) : [];
+    const prelude = builtIn.map((name) => `${name}() { "$HOME/bin/${name}" "$@"; }\n`).join('');
+    // As `sh`: by that name bash reads no files of its own.
+    this.child = spawn(join(folderOf(shell), 'sh'), ['-c', prelude + PROGRAM, 'slipway', ...words.map(String)], {
       env: { ...home.environment(shell), ...options.environment },
       cwd: home.folder,
       // A session and a process group of its own, as sshd gives it.
@@ -328,7 +352,7 @@ export class Session {
     return step;
   }
 
-  async ended(step: number, seconds = 15): Promise<Ended> {
+  async ended(step: number, seconds = 30): Promise<Ended> {
     await until(
       `step ${step} has ended (${this.lines.join(' | ')})`,
       () => this.#ended.get(step)?.code !== undefined,

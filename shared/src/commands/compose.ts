@@ -27,15 +27,22 @@ function composeWords(target: ComposeTarget, file: string, ...words: readonly st
   ];
 }
 
-/** `$1` is the project. Prints the ids of a service's containers; and those that are not in a list with commas. */
+/**
+ * `$1` is the project. `replicas SERVICE OPTION...` prints the ids of a service's containers, `added SERVICE IDS OPTION...` those
+ * that are not in a list with commas.
+ */
 const REPLICAS = `project=$1
 shift
 replicas() {
-  docker ps -aq --no-trunc --filter "label=com.docker.compose.project=$project" --filter "label=com.docker.compose.service=$1" --filter label=com.docker.compose.oneoff=False
+  of=$1
+  shift
+  docker ps -aq --no-trunc --filter "label=com.docker.compose.project=$project" --filter "label=com.docker.compose.service=$of" --filter label=com.docker.compose.oneoff=False "$@"
 }
 added() {
-  all=$(replicas "$1") || return
-  for id in $all; do case ",$2," in *",$id,"*) ;; *) printf '%s\n' "$id" ;; esac; done
+  from=$1 but=$2
+  shift 2
+  all=$(replicas "$from" "$@") || return
+  for id in $all; do case ",$but," in *",$id,"*) ;; *) printf '%s\n' "$id" ;; esac; done
 }
 `;
 
@@ -45,6 +52,7 @@ added() {
  */
 const KEPT_SCALES = `kept=
 keep_scales() {
+  [ -n "$1" ] || return 0
   counts=$(docker ps -a --filter "label=com.docker.compose.project=$project" --filter label=com.docker.compose.oneoff=False --format '{{.Label "com.docker.compose.service"}}' | sort | uniq -c) || return
   while read -r number name; do
     case ",$1," in *",$name,"*) [ -z "$name" ] || kept="$kept --scale $name=$number" ;; esac
@@ -151,30 +159,76 @@ export interface Start extends Pick<Addition, 'service' | 'before'> {
 }
 
 /**
+ * `start_alone ID...`: starts containers while none of `$stopped` runs. Two must never work on one volume, and a daemon that is restarted
+ * brings back what was stopped for its successor, before it answers anybody (measured with Docker 26.1): so these are looked for just
+ * before the start, and just after it.
+ */
+const START_ALONE = `no_other_runs() {
+  [ -n "$stopped" ] || return 0
+  running=$(docker ps -q --no-trunc) || return
+  for id in $running; do
+    case " $stopped " in *" $id "*)
+      docker inspect --type container --format '{{slice .Name 1}} runs again, which was stopped for its successor: was Docker restarted? Both would work on the same data.' "$id" >&2
+      return 70
+      ;;
+    esac
+  done
+}
+start_alone() {
+  no_other_runs && docker start "$@" >/dev/null || return
+  no_other_runs && return
+  code=$?
+  docker kill "$@" >/dev/null
+  return "$code"
+}
+`;
+
+/**
+ * Starts a new container again that has ended.
+ *
+ * @param stopped ids of those that it replaces, and that must not run.
+ */
+export function startAgain(id: string, stopped: readonly string[]): Command {
+  return script(
+    `set -f
+${START_ALONE}stopped=$2
+start_alone "$1"`,
+    id,
+    stopped.join(' '),
+  );
+}
+
+/**
  * Starts some of what {@link createReplicas} has created and that has not been started yet.
  *
  * @param delaySeconds to wait before.
+ * @param stopped ids of those that these replace, and that must not run.
  */
-export function startReplicas(target: ComposeTarget, starts: readonly Start[], delaySeconds: number): Command {
+export function startReplicas(
+  target: ComposeTarget,
+  starts: readonly Start[],
+  delaySeconds: number,
+  stopped: readonly string[] = [],
+): Command {
   return script(
     `set -f
-${REPLICAS}sleep "$1"
-shift
-waiting=$(docker ps -aq --no-trunc --filter status=created --filter "label=com.docker.compose.project=$project") || exit
-waiting=" $(printf '%s' "$waiting" | tr '\\n' ' ') "
+${REPLICAS}${START_ALONE}[ "$1" = 0 ] || sleep "$1"
+stopped=$2
+shift 2
 group=
 while [ "$#" -gt 0 ]; do
-  new=$(added "$1" "$2") || exit
+  new=$(added "$1" "$2" --filter status=created) || exit
   left=$3
   shift 3
   for id in $new; do
     [ "$left" -gt 0 ] || break
-    case $waiting in *" $id "*) group="$group $id" left=$((left - 1)) ;; esac
+    group="$group $id" left=$((left - 1))
   done
 done
-[ -z "$group" ] || docker start $group >/dev/null`,
+[ -z "$group" ] || start_alone $group`,
     target.project,
     String(delaySeconds),
+    stopped.join(' '),
     ...starts.flatMap(({ service, before, count }) => [service, listIds(before), String(count)]),
   );
 }
@@ -189,17 +243,25 @@ export interface Stopped {
 /**
  * Stops containers by the time each has asked for. Until the commit they are what a boot brings back: one that was stopped
  * by hand comes back only with the policy `always` (measured).
+ *
+ * @param liveRestore of the daemon: its restart would bring them back beside their successors, which go on running. So no boot brings
+ *   them back there; the next session does.
  */
-export function stopContainers(layout: Pick<StoreLayout, 'store'>, containers: readonly Stopped[]): Command {
+export function stopContainers(
+  layout: Pick<StoreLayout, 'store'>,
+  containers: readonly Stopped[],
+  liveRestore = false,
+): Command {
   const lasting = containers.filter(({ restart }) => restart === 'always' || restart === 'unless-stopped');
   return script(
-    `store=$1 lasting=$2
-shift 2
+    `store=$1 lasting=$2 policy=$3
+shift 3
 printf '%s\n' "$@" >"$store/stopping" && { sync "$store/stopping" || :; } || exit
-[ -z "$lasting" ] || docker update --restart=always $lasting >/dev/null || exit
+[ -z "$lasting" ] || docker update --restart=$policy $lasting >/dev/null || exit
 docker stop "$@" >/dev/null`,
     layout.store,
     lasting.map(({ id }) => id).join(' '),
+    liveRestore ? 'unless-stopped' : 'always',
     ...containers.map(({ id }) => id),
   );
 }

@@ -19,8 +19,11 @@ folder() {
     [ ! -e "$path/$f" ] || echo "override $f"
   done
 }
+# After tell_all: \`docker info\` is the slowest question of all, and has been answered by then.
 root_space() {
-  root=$(docker info --format '{{.DockerRootDir}}')
+  root=
+  [ -z "$answers" ] || root=$(sed -n 's/.*"DockerRootDir":"\\([^"]*\\)".*/\\1/p' "$answers/docker" | head -n 1)
+  [ -n "$root" ] || root=$(docker info --format '{{.DockerRootDir}}')
   space "$(nearest "\${root:-/var/lib/docker}")"
 }
 space() { df -Pk "$1" && df -Pi "$1"; }
@@ -42,6 +45,13 @@ images() {
   ids=$(docker image ls -aq --no-trunc | sort -u) || return
   [ -n "$ids" ] || return 0
   docker image inspect --format '{"Id":{{json .ID}},"RepoTags":{{json .RepoTags}},"RepoDigests":{{json .RepoDigests}},"Size":{{json .Size}},"Layers":{{json .RootFS.Layers}}}' $ids
+}
+# Its version is on standard error, its configuration on standard output.
+router() {
+  id=$(docker ps -q --no-trunc --filter status=running --filter "label=com.docker.compose.project=$project" \\
+    --filter "label=com.docker.compose.service=$1" --filter label=com.docker.compose.oneoff=False | head -n 1)
+  [ -n "$id" ] || return 3
+  timeout 20 docker exec "$id" nginx -v -T
 }
 listening() { cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | awk '$4 == "0A" { print $2 }'; }
 releases() {
@@ -70,9 +80,12 @@ if command -v docker >/dev/null; then
   beside networks networks
   beside volumes volumes
   beside images images
-  beside root-space root_space
+  for folder in "$store"/router/*/; do
+    [ ! -d "$folder" ] || { folder=\${folder%/} && beside "router-\${folder##*/}" router "\${folder##*/}"; }
+  done
+  tell_all
+  section root-space root_space
 fi
-tell_all
 section space space "$(nearest "$path")"
 section listening listening
 `;

@@ -158,11 +158,14 @@ inherit() {
   end_process "$pump"
   if [ "$mode" != look ] && [ "$(session)" = "$token" ]; then
     # A verb under way would go on with its next command.
-    if read -r shell <"$dir/verb"; then
-      end_process "$shell"
-      # What it has just started takes `step` first of all.
-      sleep 0.2
-    fi
+    if read -r shell <"$dir/verb"; then end_process "$shell"; fi
+    # What main or that verb has just started is done by then.
+    sleep 0.2
+    # What was begun in the name of the dead does not begin any more (see `child`): what follows is in ours.
+    main=$self
+    read_start "$main"
+    main_start=$began
+    drop_pending
     settle
     forget_session
   fi
@@ -202,9 +205,7 @@ exit "${code:-137}"' slipway "$dir/$n.sh" <"$in" >&4 2>&1 ) &
       (
         # shellcheck disable=SC2030
         log=$err
-        read -r self _ </proc/self/stat
-        echo "$self" >"$dir/verb"
-        verb "$(cat "$dir/$n.sh")"
+        carry_out "$(cat "$dir/$n.sh")"
       ) >&4 &
       ;;
     end) ( exit "$limit" ) & ;;
@@ -213,13 +214,22 @@ exit "${code:-137}"' slipway "$dir/$n.sh" <"$in" >&4 2>&1 ) &
   [ "$kind" = end ] || echo "group $n $pid" >&3
   wait "$pid"
   code=$?
+  # What it leaves running in its process group ends with it: the timeout of busybox ends its child alone, and the next
+  # step would wait for the rest. Where it was killed itself, it may be one that must not be.
+  case $mode.$kind.$code in
+    *.end.* | *.verb.*) ;;
+    look.*) kill -KILL "-$pid" 2>/dev/null ;;
+    *.137) end_leftover killed ;;
+    *) end_leftover over ;;
+  esac
   { printf '%s end %s %s\n' "$token" "$n" "$code"; cat "$err"; printf '%s close %s\n' "$token" "$n"; } >&4 2>/dev/null
   rm -f "$dir/$n.sh" "$dir/$n.in" "$err" "$dir/verb"
   echo "done $n $code" >&3
 }
 
 # Becomes the given command, as the leader of a new process group, with the signals and the umask of a login. Whoever
-# comes after us can wait for it (what it starts holds `step`), and end it (`running` says which group it is).
+# comes after us can wait for it (what it starts holds `step`), and end it (`running` says which group it is). It does not
+# begin when whoever wants it is dead by then: others may have put everything right meanwhile, and even begun anew.
 child() {
   limit=$1 abort=$2
   shift 2
@@ -233,12 +243,14 @@ child() {
   # shellcheck disable=SC2016
   exec setsid timeout -k 10 "$limit" sh -c 'exec 7>>"$1/step"
 flock 7 || exit 75
+read -r _ _ state _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ start _ <"/proc/$3/stat" || exit 75
+case $state.$start in [ZX].*) exit 75 ;; *".$4") ;; *) exit 75 ;; esac
 read -r _ _ _ _ leader _ </proc/self/stat
 read -r _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ start _ <"/proc/$leader/stat"
 read -r boot </proc/sys/kernel/random/boot_id
 printf "%-119s\n" "$leader $start $boot $2" 1<>"$1/running"
-shift 2
-exec "$@"' slipway "$store" "$abort" "$@" 3>&- 4>&- 5>&- 6>&- 8>&- 9>&-
+shift 4
+exec "$@"' slipway "$store" "$abort" "$main" "$main_start" "$@" 3>&- 4>&- 5>&- 6>&- 8>&- 9>&-
 }
 
 # --- the lock --------------------------------------------------------------------------------------------------------
@@ -285,6 +297,7 @@ want_lock() {
   written=1
   write_line 500 "$store/lock" "$holder" && write_line 500 "$locks/$project" "$holder" &&
     write_line 64 "$store/session" "$token" || written=''
+  drop_pending
   # Also where nothing could be written: the way back needs no room, and may make some.
   if [ -e "$store/journal" ]; then
     read_head "$store/journal"
@@ -302,8 +315,6 @@ want_lock() {
     fi
   fi
   end_leftover
-  # Of one that was killed just before its begin or its commit, and whose end we may have waited for.
-  rm -f "$store/journal.new" "$store/.current.new"
   sweep "${dir%/*}"
   if [ -z "$written" ]; then
     unlock
@@ -313,6 +324,9 @@ want_lock() {
   fi
   tell locked "$(current)" "$waited"
 }
+
+# Of one that was killed at its begin or its commit. First of all: what it has just started must not carry them out later.
+drop_pending() { rm -f "$store/journal.new" "$store/.current.new"; }
 
 # For everybody who shares the descriptors, at once.
 unlock() {
@@ -369,7 +383,11 @@ settle() {
   while read -r which words; do
     [ "$which" = "$half" ] || continue
     # shellcheck disable=SC2031
-    try_verb "$words" || unsettled="$unsettled${unsettled:+; }$(printf %.150s "$words"): $(tail -c 300 "$log" 2>/dev/null | one_line)"
+    try_verb "$words" && continue
+    # shellcheck disable=SC2031
+    unsettled="$unsettled${unsettled:+; }$(printf %.150s "$words"): $(tail -c 300 "$log" 2>/dev/null | one_line)"
+    # As long as a boot brings back the old release, it must stay the last resort of the routers; and stay.
+    case $half.$words in finish.hand-over*) break ;; esac
   done <"$store/journal"
   [ "$half" = undo ] || link_compose || :
   [ -z "$unsettled" ] || return 1
@@ -381,11 +399,22 @@ settle() {
 # Whether the whole server is going down.
 is_stopping() { [ "$(timeout 5 systemctl is-system-running 2>/dev/null </dev/null)" = stopping ]; }
 
+# A verb under its number, for the heir. If that one was too early to see it, then we see that main is gone.
+carry_out() {
+  read -r self _ </proc/self/stat
+  { echo "$self" >"$dir/verb"; } 2>/dev/null
+  ! is_main_gone || return 75
+  verb "$1"
+  code=$?
+  { true >"$dir/verb"; } 2>/dev/null
+  return "$code"
+}
+
 # Three tries: what was stopped half-way may still be at work in the Docker daemon, and that may just be restarting.
 # Nothing may read standard input: that is the journal.
 try_verb() {
   for pause in 1 2 ''; do
-    ( trap '' TERM; verb "$1" ) </dev/null && return
+    ( trap '' TERM; carry_out "$1" ) </dev/null && return
     [ -n "$pause" ] || return
     # Everything is on its way down: whoever comes next puts it right, and nobody waits for us.
     ! is_stopping || return
@@ -401,23 +430,29 @@ try_verb() {
 
 # What a step that was killed, or that survived us, still has running: ended, or waited for where it must not be killed.
 # What has left its process group and goes on (a daemon that it started) is no reason to wait for ever.
+# Within a session, of its last step: `over`, which has ended by itself, or `killed`.
 end_leftover() {
-  leader='' start='' boot='' abort=''
-  { read -r leader start boot abort <"$store/running"; } 2>/dev/null
   { read -r now </proc/sys/kernel/random/boot_id; } 2>/dev/null
-  # Another process may have got the number; as long as one of the group lives, none can.
-  read_start "${leader:-none}"
-  if ! is_number "$leader" || [ "$boot" != "$now" ] || [ "$began" != "${began:+$start}" ]; then leader=''; fi
-  patience=150
+  patience=150 rest=50 asked=''
+  [ "${1-}" != over ] || rest=10
   until flock -n "$store/step" true 8>&- 9>&-; do
+    # It is the business of others by now.
+    [ -z "${1-}" ] || ! is_main_gone || return 0
+    # Each time: one that has just taken `step` has yet to say who it is.
+    leader='' start='' boot='' abort=''
+    { read -r leader start boot abort <"$store/running"; } 2>/dev/null
+    # Another process may have got the number; as long as one of the group lives, none can.
+    read_start "${leader:-none}"
+    if ! is_number "$leader" || [ "$boot" != "$now" ] || [ "$began" != "${began:+$start}" ]; then leader=''; fi
     if [ -n "$leader" ] && kill -0 "-$leader" 2>/dev/null; then
-      if [ "$abort" = kill ]; then
-        [ "$patience" != 150 ] || kill -TERM "-$leader" 2>/dev/null
+      if [ "$abort" = kill ] || [ "${1-}" = over ]; then
+        [ -n "$asked" ] || kill -TERM "-$leader" 2>/dev/null
+        asked=1
         [ "$patience" -gt 100 ] || kill -KILL "-$leader" 2>/dev/null
       else
         patience=150
       fi
-    elif [ "$patience" -gt 50 ]; then patience=50
+    elif [ "$patience" -gt "$rest" ] && [ "$patience" -lt 150 ]; then patience=$rest
     fi
     if [ "$patience" = 0 ]; then
       note 'something that a step has started goes on in the background'
@@ -428,7 +463,7 @@ end_leftover() {
     patience=$((patience - 1))
     sleep 0.2 8>&- 9>&-
   done
-  write_line 119 "$store/running" '' || :
+  [ -n "${1-}" ] || write_line 119 "$store/running" '' || :
 }
 
 # --- verbs: each may be carried out again, and on what was never done; none needs free disk space --------------------
@@ -599,13 +634,8 @@ v_hand_over() {
     find_added "${one%%/*}" $(printf '%s' "${one##*/}" | tr , ' ') || return
     for id in $added; do new="$new $id/${one#*/}"; done
   done
-  for one in $new; do
-    [ "$(ask_docker inspect --type container --format '{{.State.Running}}' "${one%%/*}")" = true ] || down="$down ${one%%/*}"
-  done
   # shellcheck disable=SC2086
-  [ -z "$retired" ] || run docker update --restart=no $retired || return
-  # shellcheck disable=SC2086
-  [ -z "$retired" ] || [ -z "$down" ] || run docker stop $retired || return
+  [ -z "$retired" ] || { run docker update --restart=no $retired && run docker stop $retired; } || return
   for policy in always unless-stopped on-failure; do
     group=''
     for one in $new; do
@@ -618,6 +648,10 @@ v_hand_over() {
   for one in $new; do
     rest=${one#*/}
     case ${rest%%/*} in on-failure:*) run docker update "--restart=${rest%%/*}" "${one%%/*}" || return ;; esac
+  done
+  # Not before: the daemon may be restarted as long as they have no policy.
+  for one in $new; do
+    [ "$(ask_docker inspect --type container --format '{{.State.Running}}' "${one%%/*}")" = true ] || down="$down ${one%%/*}"
   done
   # shellcheck disable=SC2086
   [ -z "$down" ] || run docker start $down
@@ -812,7 +846,8 @@ next() {
 
 start_step() {
   step=$1 step_kind=$2 left=$(($3 + 15)) step_abort=$4 group='' missed=0 lost=''
-  runner "$1" "$2" "$3" "$4" 7<&- 8>&- 9>&- &
+  # By `exec`: where a function has redirections, dash and busybox keep what they replace under other numbers.
+  ( exec 7<&- 8>&- 9>&-; runner "$1" "$2" "$3" "$4" ) &
   stepping=$!
 }
 
@@ -866,7 +901,7 @@ else
 fi
 ( trap '' HUP PIPE INT QUIT TERM; exec cat "$dir/output" >&6 3>&- 4>&- 5<&- 6>&- 7<&- 8>&- 9>&- </dev/null ) &
 pump=$!
-reader <&5 4>&- 5<&- 6>&- 7<&- 8>&- 9>&- >/dev/null &
+( exec <&5 4>&- 5<&- 6>&- 7<&- 8>&- 9>&- >/dev/null; reader ) &
 reading=$!
 exec 5<&- 6>&- </dev/null >/dev/null
 start_ticker

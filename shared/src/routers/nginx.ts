@@ -25,8 +25,14 @@ export interface Upstream {
   readonly service: string;
   /** Inside the containers. */
   readonly port: number;
-  /** Names of containers, those of the old release first. */
+  /** Names of containers. */
   readonly replicas: readonly string[];
+  /**
+   * Those of the other release, which get no request: only their names are resolved. At a reload nginx hands on what it has resolved,
+   * but neither from its backups nor to them, so only like this can the next file let them serve at once
+   * (`ngx_http_upstream_zone_preresolve`): https://github.com/nginx/nginx/blob/master/src/http/modules/ngx_http_upstream_zone_module.c
+   */
+  readonly waiting?: readonly string[];
   /**
    * Asked when none of the replicas can be reached: the old ones, until the commit. So a server that boots half-way, and brings
    * up the old release alone, serves it.
@@ -37,7 +43,10 @@ export interface Upstream {
 export interface UpstreamOptions {
   /** nginx 1.27.3 or newer: names are resolved while it runs. Without, at a reload only. */
   readonly resolve: boolean;
-  /** Both sides, for the time of the switch: replicas are tried out through it, which must not count against them. */
+  /**
+   * Slipway tries all of them out, also those that wait, by an upstream of its own. And none is counted out: a single replica, which
+   * nginx never counts out, is not alone in its upstream now.
+   */
   readonly moving?: boolean;
 }
 
@@ -90,8 +99,11 @@ put "$6" "$7"`,
 export function renderUpstreams(upstreams: readonly Upstream[], options: UpstreamOptions): string {
   const text = [
     '# Written by Slipway at each deploy: what you change here is lost.',
-    ...upstreams.map((upstream) => renderUpstream(upstream, options)),
-    renderInside(upstreams.map((upstream) => upstream.service)),
+    ...upstreams.map((upstream) => renderUpstream(upstream.service, upstream, options)),
+    ...(options.moving === true ? upstreams.map((upstream) => renderTrial(upstream, options)) : []),
+    renderInside(
+      upstreams.map(({ service }) => ({ service, upstream: options.moving === true ? trialOf(service) : service })),
+    ),
     '',
   ].join('\n');
   const generation = createHash('sha256').update(text).digest('hex').slice(0, 16);
@@ -100,17 +112,26 @@ export function renderUpstreams(upstreams: readonly Upstream[], options: Upstrea
 
 const GENERATION = '@generation@';
 
-function renderUpstream({ service, port, replicas, backups = [] }: Upstream, options: UpstreamOptions): string {
+const trialOf = (service: string): string => `slipway.try.${service}`;
+
+function renderTrial({ service, port, replicas, waiting = [] }: Upstream, options: UpstreamOptions): string {
+  return renderUpstream(trialOf(service), { service, port, replicas: [...replicas, ...waiting] }, options);
+}
+
+function renderUpstream(
+  name: string,
+  { service, port, replicas, waiting = [], backups = [] }: Upstream,
+  options: UpstreamOptions,
+): string {
+  checkName(service);
   if (!Number.isInteger(port) || port < 1 || port > 65535) throw new RangeError(`${port} is not a port`);
   if (replicas.length === 0) throw new RangeError(`service ${service} has no replicas to route to`);
-  const parameters = [
-    ...(options.resolve ? ['resolve'] : []),
-    options.moving === true ? 'max_fails=0' : 'max_fails=1 fail_timeout=2s',
-  ].join(' ');
+  const limits = options.moving === true ? 'max_fails=0' : 'max_fails=1 fail_timeout=2s';
+  const parameters = `${options.resolve ? 'resolve ' : ''}${limits}`;
   return [
-    `upstream ${checkName(service)} {`,
+    `upstream ${name} {`,
     // nginx knows its shared zones by name, over all modules.
-    `    zone slipway_${service} 256k;`,
+    `    zone slipway_${name} 256k;`,
     ...(options.resolve
       ? [
           '    # Docker answers for containers by name: a replica that was restarted has another address.',
@@ -119,6 +140,7 @@ function renderUpstream({ service, port, replicas, backups = [] }: Upstream, opt
         ]
       : []),
     ...replicas.map((replica) => `    server ${checkName(replica)}:${port} ${parameters};`),
+    ...waiting.map((replica) => `    server ${checkName(replica)}:${port} ${parameters} down;`),
     ...backups.map((replica) => `    server ${checkName(replica)}:${port} ${parameters} backup;`),
     '    keepalive 32;',
     '    # Less than the 5 s after which many servers close an idle connection: nginx must be the first.',
@@ -132,7 +154,7 @@ const ANSWERS =
   '300 301 302 303 304 307 308 400 401 402 403 404 405 406 407 408 409 410 411 412 413 414 415 416 417 418 421 422 423 424 ' +
   '425 426 428 429 431 451 500 501 502 503 504 505 506 507 508 510 511';
 
-function renderInside(services: readonly string[]): string {
+function renderInside(services: readonly { readonly service: string; readonly upstream: string }[]): string {
   return [
     '# For Slipway, inside this container alone.',
     'server {',
@@ -143,9 +165,9 @@ function renderInside(services: readonly string[]): string {
     `    add_header X-Slipway "${GENERATION} $upstream_addr $upstream_status $upstream_connect_time" always;`,
     '    location / { return 200; }',
     '    location @answered { return 200; }',
-    ...services.flatMap((service) => [
+    ...services.flatMap(({ service, upstream }) => [
       `    location = /${service} {`,
-      `        proxy_pass http://${service}/;`,
+      `        proxy_pass http://${upstream}/;`,
       '        proxy_method HEAD;',
       '        proxy_http_version 1.1;',
       '        proxy_set_header Host localhost;',
@@ -185,10 +207,7 @@ routers() {
     --filter "label=com.docker.compose.service=$service" --filter label=com.docker.compose.oneoff=False
 }
 id=$(routers </dev/null 2>/dev/null | head -n 1)
-if [ -n "$id" ]; then
-  section version timeout 20 docker exec "$id" nginx -v
-  section configuration timeout 20 docker exec "$id" nginx -T
-fi
+[ -z "$id" ] || section running timeout 20 docker exec "$id" nginx -v -T
 [ -n "$image" ] || exit 0
 section environment docker image inspect --format '{{json .Config.Env}}' "$image"
 case $(docker image inspect --format '{{.Config.Env}}' "$image" </dev/null 2>/dev/null) in
@@ -216,28 +235,29 @@ export function parseRouter(
   token: string,
 ): { readonly running: RouterFacts; readonly image: RouterFacts } {
   const sections = parseSections(output, token);
-  const configuration = sections.get('configuration');
   const environment = readList(parseJson(sections.get('environment')?.stdout ?? ''))
     .filter((entry) => typeof entry === 'string')
     .find((entry) => entry.startsWith('NGINX_VERSION='));
   return {
-    running: {
-      version: parseVersion(sections.get('version')),
-      configuration: configuration?.exitCode === 0 ? configuration.stdout : undefined,
-    },
+    running: parseRunning(sections.get('running')),
     image: {
       version:
         environment === undefined
-          ? parseVersion(sections.get('image'))
+          ? parseVersion(sections.get('image')?.exitCode === 0 ? sections.get('image') : undefined)
           : /^\d+\.\d+\.\d+/.exec(environment.slice('NGINX_VERSION='.length))?.[0],
       configuration: undefined,
     },
   };
 }
 
+/** @param answer of `nginx -v -T`: where the configuration is broken, the version is told nevertheless. */
+export function parseRunning(answer: Section | undefined): RouterFacts {
+  return { version: parseVersion(answer), configuration: answer?.exitCode === 0 ? answer.stdout : undefined };
+}
+
 /** nginx tells its version on standard error; OpenResty has a fourth number of its own. */
 function parseVersion(section: Section | undefined): string | undefined {
-  if (section?.exitCode !== 0) return undefined;
+  if (section === undefined) return undefined;
   return /^nginx version: \S+?\/(\d+\.\d+\.\d+)/m.exec(`${section.stderr}\n${section.stdout}`)?.[1];
 }
 

@@ -82,9 +82,14 @@ export interface ServerFacts {
   readonly storedFiles: readonly string[];
   /** Images that an interrupted deploy was pulling, by name and digest. */
   readonly pulling: readonly string[];
+  /** By service: what the routers said of themselves that run, as far as the store knows of them. `parseRunning` reads it. */
+  readonly routers: ReadonlyMap<string, Section>;
   /** A journal of an unfinished transaction; empty without one. */
   readonly journal: string;
 }
+
+/** There is a folder for a router, but none that runs. */
+const NO_ROUTER = 3;
 
 /** @throws SyntaxError when the answer is cut off or not what the question gives. */
 export function parseServerFacts(output: string, token: string): ServerFacts {
@@ -102,6 +107,7 @@ export function parseServerFacts(output: string, token: string): ServerFacts {
     folder.filter((line) => line.startsWith(`${prefix} `)).map((line) => line.slice(prefix.length + 1));
   const current = section('current').stdout.trim();
   const docker = parseDocker(sections.get('docker'));
+  const routers = [...sections].filter(([name, { exitCode }]) => name.startsWith('router-') && exitCode !== NO_ROUTER);
   return {
     user,
     groups: groups.split(' ').filter((group) => group !== ''),
@@ -126,6 +132,7 @@ export function parseServerFacts(output: string, token: string): ServerFacts {
     currentCompose: section('rendered').stdout,
     storedFiles: lines('files'),
     pulling: lines('pulling'),
+    routers: new Map(routers.map(([name, answer]) => [name.slice('router-'.length), answer])),
     journal: section('journal').stdout.trim(),
   };
 }

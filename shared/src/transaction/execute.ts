@@ -17,24 +17,14 @@ export interface StepRecord {
 }
 
 export type Outcome =
-  /**
-   * `unfinished`: what could not be removed, and is left to the next session; mostly empty. `isFinishing`: the server is still
-   * at it, without us.
-   */
-  | {
-      readonly kind: 'committed';
-      readonly timeline: readonly StepRecord[];
-      readonly unfinished: string;
-      readonly isFinishing: boolean;
-    }
+  /** Decided. The server removes what is left of the old release by itself; what it cannot is told by, and left to, the next session. */
+  | { readonly kind: 'committed'; readonly timeline: readonly StepRecord[] }
   /** A step failed; `unrestored` says what could not be undone: empty means the server is as it was. */
   | {
       readonly kind: 'undone';
       readonly cause: unknown;
       readonly timeline: readonly StepRecord[];
       readonly unrestored: string;
-      /** The guardian has gone back and ended by itself: it cannot be asked anything more. */
-      readonly isAlone: boolean;
     }
   /** The connection was lost: the server ends it by itself, and can be asked how. */
   | { readonly kind: 'unknown'; readonly cause: ConnectError; readonly timeline: readonly StepRecord[] };
@@ -59,15 +49,9 @@ export interface Transaction {
   readonly hold: (step: HoldStep, signal: AbortSignal) => Promise<void>;
   /** The project's containers as last seen. */
   readonly containers: () => readonly ContainerState[];
-  /** Told when it is decided: before what is left is cleaned up. */
+  /** Told when it is decided. */
   readonly onCommitted?: () => void;
 }
-
-/**
- * How long we wait to hear the end of what comes after the commit. Old replicas serve their last clients for longer where
- * these keep idle connections, or have a long farewell of their own; nobody needs to stand by.
- */
-const FINISH_PATIENCE_SECONDS = 5;
 
 export async function executeTransaction(transaction: Transaction, context: TransactionContext): Promise<Outcome> {
   const { guardian, target, signal } = context;
@@ -108,18 +92,8 @@ export async function executeTransaction(transaction: Transaction, context: Tran
   try {
     await guardian.committed;
     transaction.onCommitted?.();
-    const patience = new AbortController();
-    const verdict = await Promise.race([
-      guardian.verdict,
-      context.clock.sleep(FINISH_PATIENCE_SECONDS, patience.signal).catch(() => undefined),
-    ]);
-    patience.abort();
-    return {
-      kind: 'committed',
-      timeline: run.timeline,
-      unfinished: verdict?.kind === 'committed' ? verdict.unfinished : '',
-      isFinishing: verdict === undefined,
-    };
+    guardian.verdict.catch(() => undefined);
+    return { kind: 'committed', timeline: run.timeline };
   } catch (cause) {
     return await run.hearUndone(cause);
   }
@@ -194,26 +168,27 @@ class Run {
     const { guardian, layout } = this.#context;
     const containers = this.#transaction.containers();
     const nameOf = (id: string): string[] => containers.filter((one) => one.id === id).map((one) => one.name);
-    const added = (service: string, before: readonly string[]): readonly ContainerState[] =>
-      containers.filter((one) => one.service === service && !one.oneoff && !before.includes(one.id));
-    const routes = step.upstreams.map(({ service, port, before, staying, retiring }) => ({
-      service,
-      port,
-      before,
-      both: [...before.flatMap(nameOf), ...added(service, this.#before(service)).map((one) => one.name)],
-      after: [...staying.flatMap(nameOf), ...added(service, this.#before(service)).map((one) => one.name)],
+    const routes = step.upstreams.map(({ service, port, before, staying, retiring }) => {
+      const added = containers.filter(
+        (one) => one.service === service && !one.oneoff && !this.#before(service).includes(one.id),
+      );
+      const fresh = added.map(({ name }) => name);
+      const old = before.flatMap(nameOf);
+      const after = [...staying.flatMap(nameOf), ...fresh];
       // An nginx that resolves names at a reload only does not take one that is stopped.
-      resort: retiring.filter((id) => step.resolve || before.includes(id)).flatMap(nameOf),
-      ids: added(service, this.#before(service)).map((one) => one.id),
-    }));
+      const resort = retiring.filter((id) => step.resolve || before.includes(id)).flatMap(nameOf);
+      const common = { service, port };
+      return {
+        ids: added.map(({ id }) => id),
+        // No visitor is to meet the new ones yet; but where nobody else is, they are all there is.
+        both: { ...common, ...(old.length === 0 ? { replicas: after } : { replicas: old, waiting: fresh }) },
+        next: { ...common, replicas: after, waiting: resort, backups: resort },
+        final: { ...common, replicas: after },
+      };
+    });
     const render = (which: 'both' | 'next' | 'final'): string =>
       renderUpstreams(
-        routes.map(({ service, port, both, after, resort }) => ({
-          service,
-          port,
-          replicas: which === 'both' ? both : after,
-          backups: which === 'next' ? resort : [],
-        })),
+        routes.map((route) => route[which]),
         { resolve: step.resolve, moving: which === 'both' },
       );
     const files = { both: render('both'), next: render('next'), final: render('final') };
@@ -264,14 +239,13 @@ class Run {
     try {
       const verdict = await guardian.verdict;
       if (verdict.kind === 'committed') {
-        return { kind: 'committed', timeline, unfinished: verdict.unfinished, isFinishing: false };
+        return { kind: 'committed', timeline };
       }
       return {
         kind: 'undone',
         cause: why,
         timeline,
         unrestored: verdict.unrestored,
-        isAlone: /^(lease|eof|term)$/.test(verdict.why),
       };
     } catch (error) {
       if (error instanceof ConnectError) return { kind: 'unknown', cause: error, timeline };

@@ -66,7 +66,7 @@ export interface PlanRequest {
   readonly project: Project;
   /** By service: Compose's hash of the new configuration. */
   readonly hashes: Readonly<Record<string, string>>;
-  readonly facts: Pick<ServerFacts, 'containers' | 'networks'>;
+  readonly facts: Pick<ServerFacts, 'containers' | 'networks'> & Partial<Pick<ServerFacts, 'docker'>>;
   readonly strategies: Readonly<Record<string, Strategy>>;
   /** By router service: whether its nginx resolves names again while it runs. Default yes. */
   readonly resolve?: Readonly<Record<string, boolean>>;
@@ -395,7 +395,7 @@ class Planner {
   }
 
   #stop(id: string, containers: readonly ContainerState[], longestStopSeconds: number): Step {
-    const { layout, readyTimeoutSeconds } = this.#request;
+    const { layout, readyTimeoutSeconds, facts } = this.#request;
     const services = [...new Set(containers.map((container) => container.service))];
     return {
       kind: 'run',
@@ -404,6 +404,7 @@ class Planner {
       do: stopContainers(
         layout,
         containers.map((container) => ({ id: container.id, restart: container.restartPolicy ?? 'no' })),
+        facts.docker?.kind === 'ready' && readMember(facts.docker.info, 'LiveRestoreEnabled') === true,
       ),
       undo: containers.map((container) => ({
         verb: 'revive',
@@ -429,10 +430,11 @@ class Planner {
         return { service: service.name, adding, before, of: service };
       })
       .filter(({ adding }) => adding > 0);
-    const stopping = additions
+    const replaced = additions
       .filter(({ of }) => this.#plan(of).action === 'replace' && this.#plan(of).strategy.order === 'stop-first')
-      .flatMap(({ service }) => replicasOf(facts.containers, service))
-      .filter(isAlive);
+      .flatMap(({ service }) => replicasOf(facts.containers, service));
+    const stopping = replaced.filter(isAlive);
+    const stopped = [...this.#leavers(), ...replaced];
     const warm = additions
       .filter(({ of }) => this.#plan(of).strategy.order === 'start-first')
       .flatMap(({ service }) => replicasOf(facts.containers, service))
@@ -499,6 +501,7 @@ class Planner {
           target,
           starting.map((one) => ({ service: one.service, before: one.before, count: groupsOf(one)[group] ?? 0 })),
           delaySeconds,
+          stopped.map(({ id }) => id),
         ),
         undo: [],
         timeoutSeconds: timeoutSeconds + delaySeconds,

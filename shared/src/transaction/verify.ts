@@ -1,7 +1,8 @@
 /** The gates of a deploy: looks at the new release until it is proven or known to be bad. */
+import { startAgain as startAgainAlone } from '../commands/compose';
 import { watchContainers } from '../commands/watch-containers';
 import { parseProject, type Service } from '../compose/project';
-import { ProbeError, ReleaseError, SlipwayError } from '../errors';
+import { ConnectError, ProbeError, ReleaseError, SlipwayError } from '../errors';
 import { describeSeconds } from '../inputs/values';
 import type { HoldStep } from '../model/step';
 import type { Ports, Remote, Session } from '../ports';
@@ -40,6 +41,8 @@ export interface VerifyContext {
   readonly containers: readonly ContainerState[];
   /** By service: ids of old containers, that run beside the new ones. */
   readonly old: Readonly<Record<string, readonly string[]>>;
+  /** Of these, those that were stopped for their successors: none of them may run beside one. */
+  readonly stopped: ReadonlySet<string>;
   /** Containers that the plan leaves alone, as they were before. */
   readonly kept: readonly ContainerState[];
   readonly checks: readonly Check[];
@@ -135,7 +138,7 @@ export function createVerifier(context: VerifyContext): Verifier {
       startedAgain.add(key);
       restarts.set(one.id, tries + 1);
       void session
-        .run({ words: ['docker', 'start', one.id] }, { purpose: `start ${one.name} again`, accept: 'any' })
+        .run(startAgainAlone(one.id, [...context.stopped]), { purpose: `start ${one.name} again`, accept: 'any' })
         .catch(() => undefined);
     }
     return { ...one, state: 'restarting', restartCount: tries };
@@ -193,6 +196,19 @@ export function createVerifier(context: VerifyContext): Verifier {
     }
   };
 
+  /** Docker was restarted, and has brought back what was stopped: its successor has no restart policy yet. */
+  const findReturned = (seen: readonly ContainerState[], names: readonly string[]): Bad | undefined => {
+    const back = seen.find(
+      (one) =>
+        names.includes(one.service) &&
+        context.stopped.has(one.id) &&
+        ['running', 'restarting', 'paused'].includes(one.state),
+    );
+    if (back === undefined) return undefined;
+    const reason = `${back.name} is ${back.state}, which was stopped for its successor: was Docker restarted?`;
+    return { service: back.service, reason, containers: [] };
+  };
+
   /** Of what was to be left alone, what was not. */
   const findLost = (seen: readonly ContainerState[]): Bad | undefined => {
     const lost = context.kept.find((before) => seen.every((now) => now.id !== before.id));
@@ -220,7 +236,7 @@ export function createVerifier(context: VerifyContext): Verifier {
       const seen = all.filter(isAwaited);
       startedMs ??= nowMs;
       lastLineMs ||= nowMs;
-      const lost = findLost(seen);
+      const lost = findReturned(all, names) ?? findLost(seen);
       if (lost !== undefined) return lost;
       const readiness = judgeReadiness(targets, seen, sightings, nowMs, probes);
       switch (readiness.kind) {
@@ -266,7 +282,7 @@ export function createVerifier(context: VerifyContext): Verifier {
       begun.resolve(true);
       const decline = findDecline([...ready.values()], seen, targets);
       if (decline !== undefined) return decline;
-      const lost = findLost(seen);
+      const lost = findReturned(seen, names) ?? findLost(seen);
       if (lost !== undefined) return lost;
       return tried.isDone ? 'enough' : 'on';
     });
@@ -345,6 +361,7 @@ function newOnes(seen: readonly ContainerState[], targets: readonly ReadinessTar
  *
  * @param compose the Compose file of the release that was put back
  * @returns why it is not ready, or nothing
+ * @throws ConnectError
  */
 export async function waitForRestored(
   names: readonly string[],
@@ -362,6 +379,7 @@ export async function waitForRestored(
     changed: [],
     containers: [],
     old: {},
+    stopped: new Set(),
     kept: [],
     checks: [],
     baseline: new Set(),
@@ -380,6 +398,7 @@ export async function waitForRestored(
     );
     return undefined;
   } catch (error) {
+    if (error instanceof ConnectError) throw error;
     return error instanceof Error ? error.message : String(error);
   }
 }

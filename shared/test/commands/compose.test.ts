@@ -51,15 +51,15 @@ describe.each(SHELLS)('in $name', (shell) => {
     machine.withDocker(`
 case $1 in
 ps)
-  # What was made and never started, by others too: what of it is new is for the caller to know.
-  case "$*" in
-  *status=created*) printf 'x1\\nw3\\nw4\\nw5\\nn1\\n' | grep -vxF -f "$HOME/started"; exit 0 ;;
-  *--format*) printf 'web\\nweb\\ndb\\n'; exit ;;
-  esac
-  service=
-  for a; do case $a in label=com.docker.compose.service=*) service=\${a#*service=} ;; esac; done
-  case $service in web) printf 'w1\\nw2\\n' ;; db) echo d1 ;; esac
-  [ ! -e "$HOME/created" ] || case $service in ${added} *) ;; esac ;;
+  case "$*" in *--format*) printf 'web\\nweb\\ndb\\n'; exit ;; esac
+  service= status=
+  for a; do case $a in label=com.docker.compose.service=*) service=\${a#*service=} ;; status=*) status=\${a#*=} ;; esac; done
+  # w2 was made and never started, by somebody else: what of it is new is for the caller to know.
+  [ "$status" = created ] || echo "$service" | sed -n 's/web/w1/p; s/db/d1/p'
+  [ "$service" != web ] || echo w2
+  [ ! -e "$HOME/created" ] || case $service in ${added} *) ;; esac |
+    if [ "$status" = created ]; then grep -vxF -f "$HOME/started"; else cat; fi
+  ;;
 compose) : >"$HOME/created" ;;
 esac
 ${more}
@@ -141,7 +141,7 @@ ${more}
       withProject();
       machine.run(startReplicas(target, [web(1)], 0));
       expect(machine.calls[0]).toBe(
-        '<ps><-aq><--no-trunc><--filter><status=created><--filter><label=com.docker.compose.project=shop>',
+        '<ps><-aq><--no-trunc><--filter><label=com.docker.compose.project=shop><--filter><label=com.docker.compose.service=web><--filter><label=com.docker.compose.oneoff=False><--filter><status=created>',
       );
       expect(changes()).toEqual([]);
     });
@@ -153,6 +153,43 @@ ${more}
       expect(machine.run(startReplicas(target, [web(1)], 1)).exitCode).toBe(0);
       expect(Date.now() - beforeMs).toBeGreaterThanOrEqual(1000);
       expect(machine.calls.at(-1)).toBe('<start><w3>');
+    });
+
+    describe('what was stopped for its successor, and runs again', () => {
+      const start = (): ReturnType<Machine['run']> => machine.run(startReplicas(target, [web(2)], 0, ['o1', 'w1']));
+      // Docker lists what runs: w2 alone, and w1 from the moment that the test names.
+      const withReturn = (since: string): void => {
+        withProject(
+          "web) printf 'w3\\nw4\\n' ;;",
+          `[ "$1" != start ] || : >"$HOME/back"
+case "$1 $2" in "ps -q") echo w2; [ ! -e "$HOME/${since}" ] || echo w1 ;; "inspect "*) echo "$5 runs again" ;; esac`,
+        );
+        writeFileSync(machine.path('created'), '');
+      };
+
+      test('nothing is started', () => {
+        withReturn('created');
+        expect(start()).toMatchObject({ exitCode: 70, stderr: expect.stringContaining('runs again') as string });
+        expect(changes().filter((call) => !call.startsWith('<inspect>'))).toEqual([]);
+      });
+
+      test('by the time that they have started: they are ended at once', () => {
+        withReturn('back');
+        expect(start().exitCode).toBe(70);
+        expect(changes().filter((call) => !call.startsWith('<inspect>'))).toEqual([
+          '<start><w3><w4>',
+          '<kill><w3><w4>',
+        ]);
+      });
+
+      test('while they stay away, it is as always; where Docker cannot be asked, nothing starts', () => {
+        withReturn('never');
+        expect(start()).toEqual({ exitCode: 0, stdout: '', stderr: '' });
+        expect(changes()).toEqual(['<start><w3><w4>']);
+        withProject('web) echo w3 ;;', '[ "$1 $2" != "ps -q" ] || exit 4');
+        expect(start().exitCode).toBe(4);
+        expect(changes()).toHaveLength(1);
+      });
     });
 
     test('fails when one cannot be started, or Docker cannot be asked', () => {
@@ -179,6 +216,12 @@ ${more}
     expect(ran).toEqual({ exitCode: 0, stdout: '', stderr: '' });
     expect(readFileSync(machine.path('stopping'), 'utf8')).toBe('c1\nc2\nc3\nc4\n');
     expect(changes()).toEqual(['<update><--restart=always><c1><c3>', '<stop><c1><c2><c3><c4>']);
+  });
+
+  test('stopContainers: a daemon that keeps containers alive over its restart must not bring back the old beside the new', () => {
+    machine.withDocker('');
+    machine.run(stopContainers({ store: machine.folder }, [{ id: 'c1', restart: 'always' }], true));
+    expect(changes()).toEqual(['<update><--restart=unless-stopped><c1>', '<stop><c1>']);
   });
 
   test('stopContainers stops nothing where it cannot note it', () => {

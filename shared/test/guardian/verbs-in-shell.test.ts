@@ -50,6 +50,7 @@ esac`);
     expect(carryOut(handOver)).toMatchObject({ exitCode: 0 });
     expect(changes()).toEqual([
       '<update><--restart=no><d1>',
+      '<stop><d1>',
       '<update><--restart=always><d2>',
       '<update><--restart=on-failure:3><w3>',
       '<update><--restart=on-failure:3><w2>',

@@ -46,7 +46,8 @@ describe('the upstreams', () => {
   test('while it moves, a replica is not counted out', () => {
     const text = renderUpstreams([API], { resolve: true, moving: true });
     expect(text).toContain('    server shop-api-2:3000 resolve max_fails=0;\n');
-    expect(text).not.toContain('fail_timeout');
+    expect(text.match(/slipway\.try\.api/g)).toHaveLength(3);
+    expect(text).toContain('        proxy_pass http://slipway.try.api/;\n');
   });
 
   test('each service has its upstream, and its place to be asked at', () => {
@@ -149,8 +150,7 @@ describe.each(SHELLS)('in $name', (shell) => {
 
   const RUNNING = `case "$1 $2 $4" in
 "ps -q "*) echo aaaa; echo bbbb ;;
-"exec aaaa -v") echo 'nginx version: nginx/1.30.6' >&2 ;;
-"exec aaaa -T") printf '# configuration file /etc/nginx/nginx.conf:\\nhttp {}\\n'; echo 'nginx: test is successful' >&2 ;;
+"exec aaaa -v") printf '# configuration file /etc/nginx/nginx.conf:\\nhttp {}\\n'; printf 'nginx version: nginx/1.30.6\\nnginx: test is successful\\n' >&2 ;;
 "image inspect "*) case $* in *json*) echo '["PATH=/bin","NGINX_VERSION=1.29.1~x","NGINX_VERSION_X=3"]' ;; *) echo '[PATH=/bin NGINX_VERSION=1.29.1~x]' ;; esac ;;
 *) exit 64 ;;
 esac`;
@@ -166,7 +166,7 @@ esac`;
     expect(machine.calls.some((call) => call.startsWith('<run>'))).toBe(false);
   });
 
-  test('an image that does not tell is tried; a router that cannot be asked is unknown', () => {
+  test('an image that does not tell is tried; a router that cannot be asked is unknown, one with a broken configuration tells its version', () => {
     machine.withDocker(`case "$1 $2" in
 "ps -q") echo aaaa ;;
 "image inspect") case $* in *json*) echo null ;; *) echo '[]' ;; esac ;;
@@ -174,8 +174,13 @@ esac`;
 *) echo 'nginx version: nginx/1.30.0' >&2; exit 1 ;;
 esac`);
     expect(parseRouter(machine.run(readRouter(TOKEN, 'shop', 'web', 'x')).stdout, TOKEN)).toEqual({
-      running: { version: undefined, configuration: undefined },
+      running: { version: '1.30.0', configuration: undefined },
       image: { version: '1.27.1', configuration: undefined },
+    });
+    machine.withDocker('case "$1 $2" in "ps -q") echo aaaa ;; *) exit 1 ;; esac');
+    expect(parseRouter(machine.run(readRouter(TOKEN, 'shop', 'web')).stdout, TOKEN).running).toEqual({
+      version: undefined,
+      configuration: undefined,
     });
   });
 

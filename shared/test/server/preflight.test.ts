@@ -38,6 +38,7 @@ function facts(over: Partial<ServerFacts> = {}): ServerFacts {
     storedFiles: [],
     pulling: [],
     journal: '',
+    routers: new Map(),
     ...over,
   };
 }

@@ -215,8 +215,6 @@ test('the journal first, the steps in order, then the commit', async () => {
   ]);
   expect(outcome).toEqual({
     kind: 'committed',
-    isFinishing: false,
-    unfinished: '',
     timeline: steps.map(({ id, title }) => ({ id, title, seconds: expect.any(Number) as number, ok: true })),
   });
   expect(outcome.timeline.reduce((sum, { seconds }) => sum + seconds, 0)).toBe(3);
@@ -292,13 +290,20 @@ describe('a route', () => {
     };
   }
 
-  test('stages both sides; then the new ones, with the old as the last resort; then the new ones alone', async () => {
+  test('stages the old, while the new wait; then the new ones, with the old as the last resort; then the new ones alone', async () => {
     const step = { ...route, upstreams: [{ ...api, retiring: ['c1'] }] };
     const { servers, moves, options } = await stage(step);
     expect(servers).toEqual({
-      [bothFile]: ['shop-api-c1:3000 resolve max_fails=0', 'shop-api-c2:3000 resolve max_fails=0'],
+      [bothFile]: [
+        'shop-api-c1:3000 resolve max_fails=0',
+        'shop-api-c2:3000 resolve max_fails=0 down',
+        // To be tried out, where no visitor comes.
+        'shop-api-c1:3000 resolve max_fails=0',
+        'shop-api-c2:3000 resolve max_fails=0',
+      ],
       [nextFile]: [
         'shop-api-c2:3000 resolve max_fails=1 fail_timeout=2s',
+        'shop-api-c1:3000 resolve max_fails=1 fail_timeout=2s down',
         'shop-api-c1:3000 resolve max_fails=1 fail_timeout=2s backup',
       ],
       [finalFile]: ['shop-api-c2:3000 resolve max_fails=1 fail_timeout=2s'],
@@ -313,7 +318,11 @@ describe('a route', () => {
     const scaled = { ...route, upstreams: [{ ...api, before: ['c1', 'c2'], staying: ['c1'], retiring: ['c2'] }] };
     const { servers, moves } = await stage(scaled, ['c1', 'c2']);
     expect(servers).toMatchObject({
-      [nextFile]: [expect.stringMatching(/^shop-api-c1:.*s$/), expect.stringMatching(/^shop-api-c2:.* backup$/)],
+      [nextFile]: [
+        expect.stringMatching(/^shop-api-c1:.*s$/),
+        expect.stringMatching(/^shop-api-c2:.* down$/),
+        expect.stringMatching(/^shop-api-c2:.* backup$/),
+      ],
       [finalFile]: [expect.stringMatching(/^shop-api-c1:/)],
     });
     // None is new that it would have to be asked about.
@@ -322,30 +331,34 @@ describe('a route', () => {
 
   // An nginx that resolves names once does not take a configuration with the name of one that is stopped.
   test.each([
-    [true, ['shop-api-c2:3000 resolve max_fails=1 fail_timeout=2s', expect.stringMatching(/^shop-api-c1:.* backup$/)]],
+    [
+      true,
+      [
+        'shop-api-c2:3000 resolve max_fails=1 fail_timeout=2s',
+        expect.stringMatching(/^shop-api-c1:.* down$/),
+        expect.stringMatching(/^shop-api-c1:.* backup$/),
+      ],
+    ],
     [false, ['shop-api-c2:3000 max_fails=1 fail_timeout=2s']],
   ])('what was stopped is a last resort where names are resolved again (%p), else not', async (resolve, next) => {
     const stopped = { ...route, resolve, upstreams: [{ ...api, before: [], retiring: ['c1'] }] };
     const { servers } = await stage(stopped);
-    expect(servers[bothFile]).toEqual([expect.stringMatching(/^shop-api-c2:/)]);
+    expect(servers[bothFile]).toEqual([
+      expect.stringMatching(/^shop-api-c2:.*max_fails=0$/),
+      expect.stringMatching(/^shop-api-c2:.*max_fails=0$/),
+    ]);
     expect(servers[nextFile]).toEqual(next);
     expect(servers[finalFile]).toEqual([expect.stringMatching(/^shop-api-c2:/)]);
   });
 });
 
-test('nobody stands by for long while old replicas serve their last clients', async () => {
+test('nobody stands by while old replicas serve their last clients', async () => {
   const { outcome, clock } = await play({ steps: [run('a')], finishing: new Promise(() => undefined) });
-  expect(outcome).toMatchObject({ kind: 'committed', isFinishing: true, unfinished: '' });
-  expect(clock.sleeps).toEqual([5]);
+  expect(outcome.kind).toBe('committed');
+  expect(clock.sleeps).toEqual([]);
 });
 
-test('what is left and was heard of in time is told', async () => {
-  const finishing = Promise.resolve<Verdict>({ kind: 'committed', unfinished: 'retire c1' });
-  const { outcome } = await play({ steps: [run('a')], finishing });
-  expect(outcome).toMatchObject({ kind: 'committed', isFinishing: false, unfinished: 'retire c1' });
-});
-
-test('a connection that is lost after the commit: the commit was told, and how it ended can be asked', async () => {
+test('a connection that is lost after the commit is no failure', async () => {
   const told: string[] = [];
   const lost = new ConnectError('lost', 'gone', '');
   const { outcome } = await play({
@@ -354,7 +367,7 @@ test('a connection that is lost after the commit: the commit was told, and how i
     transaction: { onCommitted: () => told.push('told') },
   });
   expect(told).toEqual(['told']);
-  expect(outcome).toMatchObject({ kind: 'unknown', cause: lost });
+  expect(outcome.kind).toBe('committed');
 });
 
 test('the first step that fails is the cause; what was sent ahead of it is no news', async () => {
@@ -457,8 +470,6 @@ test('a lost connection: the end is unknown; one that was heard of after all is 
   const lost = new ConnectError('lost', 'gone', '');
   const scene: Scene = { steps: [run('a')], answer: () => lost };
   expect((await play({ ...scene, end: lost })).outcome).toMatchObject({ kind: 'unknown', cause: lost });
-  expect((await play({ ...scene, end: { kind: 'committed', unfinished: 'retire c1' } })).outcome).toMatchObject({
-    kind: 'committed',
-    unfinished: 'retire c1',
-  });
+  const { outcome } = await play({ ...scene, end: { kind: 'committed', unfinished: 'retire c1' } });
+  expect(outcome.kind).toBe('committed');
 });

@@ -29,7 +29,12 @@ class Model {
   readonly #there: readonly ContainerState[];
   #made = 0;
 
+  readonly #stopFirst: ReadonlySet<string>;
+
   constructor(containers: readonly ContainerState[], images: Readonly<Record<string, string>>, plan?: DeployPlan) {
+    this.#stopFirst = new Set(
+      (plan?.services ?? []).filter(({ strategy }) => strategy.order === 'stop-first').map(({ service }) => service),
+    );
     this.#images = images;
     this.#wanted = new Map(plan?.services.map(({ service: name, replicas }) => [name, replicas]));
     this.#there = containers;
@@ -88,7 +93,7 @@ class Model {
       }
       case 'stop':
         for (const id of (words[1] ?? '').split(' ')) this.#set([id], (one) => (one.restart = 'always'));
-        this.#set(words.slice(2), (one) => {
+        this.#set(words.slice(3), (one) => {
           one.running = false;
           one.stopped = true;
         });
@@ -103,7 +108,12 @@ class Model {
         });
         return;
       case 'start':
-        for (let at = 2; at < words.length; at += 3) {
+        for (let at = 3; at < words.length; at += 3) {
+          // What was stopped for these is looked for: a daemon that was restarted has brought it back.
+          const replaced = this.replicas
+            .filter((one) => one.service === words[at] && one.stopped && this.#stopFirst.has(one.service))
+            .map(({ id }) => id);
+          expect((words[2] ?? '').split(' ')).toEqual(expect.arrayContaining(replaced));
           const waiting = this.#added(words[at] ?? '', (words[at + 1] ?? '').split(',')).filter(
             (replica) => !replica.running,
           );

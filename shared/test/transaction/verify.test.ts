@@ -65,6 +65,7 @@ interface Scene {
   readonly log?: string | Error;
   readonly bakeSeconds?: number;
   readonly old?: VerifyContext['old'];
+  readonly stopped?: readonly string[];
   readonly tryOut?: VerifyContext['tryOut'];
 }
 
@@ -109,6 +110,7 @@ function scene(
     changed: ['web'],
     containers: [],
     old: over.old ?? {},
+    stopped: new Set(over.stopped),
     bakeSeconds: over.bakeSeconds ?? 0,
     tryOut: over.tryOut,
     kept: over.kept ?? [],
@@ -229,6 +231,56 @@ describe('ready', () => {
     const verifier = createVerifier({ ...context, remote: watched(lines, clock) });
     await verifier.hold(ready(), signal);
     expect(verifier.containers()).toMatchObject([{ health: 'healthy' }]);
+  });
+});
+
+describe('what was stopped for its successor, and runs again', () => {
+  const old: Look = { id: 'old', status: 'exited' };
+  const back: Look = { id: 'old', status: 'running', health: 'healthy' };
+  const stopped = { old: { web: ['old'] }, stopped: ['old'] };
+
+  test.each<[string, Look]>([
+    ['beside the new one', { health: 'starting' }],
+    ['instead of the new one', { status: 'exited', exitCode: 137 }],
+  ])('%s: that is the end', async (_name, new_) => {
+    const { verifier } = scene(
+      [
+        [old, { health: 'starting' }],
+        [back, new_],
+      ],
+      stopped,
+    );
+    const failure = await failureOf(verifier.hold(ready(), signal));
+    expect(failure.message).toBe('shop-web-1 is running, which was stopped for its successor: was Docker restarted?');
+  });
+
+  test('also after all is ready; but not before its turn to be stopped', async () => {
+    const { verifier } = scene(
+      [
+        [old, { health: 'healthy' }],
+        [back, { health: 'healthy' }],
+      ],
+      stopped,
+    );
+    await verifier.hold(ready(), signal);
+    expect((await failureOf(verifier.hold(proven, signal))).message).toContain('was Docker restarted?');
+    const later = scene([[back, { service: 'api', health: 'healthy' }]], {
+      ...stopped,
+      services: readProject({ services: { web: { image: 'web:1' }, api: { image: 'api:1' } } }).services,
+    });
+    await later.verifier.hold(ready(['api']), signal);
+  });
+
+  test('a new one that has ended is started again beside none of them', async () => {
+    const { verifier, session } = scene(
+      [
+        [old, { status: 'exited', exitCode: 1 }],
+        [old, { health: 'healthy', startedAt: 'later' }],
+      ],
+      { ...stopped, services: services({ restart: 'always' }) },
+    );
+    await verifier.hold(ready(), signal);
+    expect(session.commands.map(({ command }) => command.words.slice(4))).toEqual([['id-web', 'old']]);
   });
 });
 

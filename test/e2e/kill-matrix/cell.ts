@@ -80,6 +80,17 @@ const SETTLE_SECONDS = LEASE_SECONDS + 45;
 
 /** The runner lives on when this is killed, unless the cell's chance says otherwise. */
 const RUNNER_GONE: readonly Kill[] = ['runner', 'guardian-all', 'reboot', 'poweroff'];
+/** These hit whoever is connected. */
+const OF_THE_RUNNER: readonly Kill[] = ['runner', 'cancel', 'cut'];
+/** The action does not stand by while the server removes what is left of the old release. */
+const isServerAlone = ({ phase, when }: Point): boolean =>
+  phase === 'finish' || (phase === 'commit' && when === 'later');
+
+/** Whether whoever is to be killed is still there at that point. */
+export function isPossible({ point, kill }: Pick<Cell, 'point' | 'kill'>): boolean {
+  return !isServerAlone(point) || !OF_THE_RUNNER.includes(kill);
+}
+
 /** Nobody of the session is left to put anything right. */
 const NOBODY_LEFT: readonly Kill[] = ['guardian-all', 'reboot', 'poweroff'];
 /** What was started with the old replicas warm must never fail a visitor, where the containers themselves live on. */
@@ -97,7 +108,7 @@ export async function runCell(cell: Cell, bench: Bench): Promise<CellResult> {
 
   await arm({ at: point.at, when: point.when, delaySeconds: 0.03 + Math.round(chance * 150) / 1000 });
   const over = new AbortController();
-  const runnerGone = RUNNER_GONE.includes(kill) || (kill === 'guardian' && chance < 0.5);
+  const runnerGone = !isServerAlone(point) && (RUNNER_GONE.includes(kill) || (kill === 'guardian' && chance < 0.5));
   const visitors = NEVER_AWAY.includes(kill) ? beginVisits() : undefined;
   const struck = Promise.withResolvers<boolean>();
   const strike = async (): Promise<void> => {
@@ -128,7 +139,8 @@ export async function runCell(cell: Cell, bench: Bench): Promise<CellResult> {
     { ...common, tag: attempt },
     inputsFor(point),
     runnerGone ? { loseAfter: trigger } : kill === 'cancel' ? { cancelAfter: trigger } : {},
-  ).finally(() => {
+  ).finally(async () => {
+    if (isServerAlone(point)) await Promise.race([struck.promise, sleep(30_000)]);
     over.abort();
   });
   running.catch(() => undefined);
@@ -269,7 +281,7 @@ async function waitForSettled(limitSeconds: number, problems: string[]): Promise
       problems.push(`the server has not settled by itself within ${limitSeconds} s`);
       return;
     }
-    await sleep(100);
+    await sleep(300);
   }
 }
 

@@ -1,10 +1,10 @@
 /** The kill matrix: every point of a deploy times every death, on the two ways to replace a service. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { freshServer, removeCheckouts, startSandbox } from '../sandbox.ts';
-import { type Bench, type Cell, type CellResult, describeCell, type Kill, KILLS, runCell } from './cell.ts';
+import { type Bench, type Cell, type CellResult, describeCell, isPossible, type Kill, KILLS, runCell } from './cell.ts';
 import { listPoints, type Point } from './points.ts';
 import { makeCheckout, publishReleases, runDeploy, type Variant, waitForWhole } from './project.ts';
-import { arm, disarm, installShims, listSeen, readTraces } from './server.ts';
+import { arm, disarm, installShims, isSettled, listSeen, readTraces } from './server.ts';
 
 export const VARIANTS: readonly Variant[] = ['start-first', 'stop-first'];
 
@@ -18,6 +18,8 @@ export interface MatrixOptions {
   readonly sample?: number;
   /** The cells whose number, divided by `of`, leaves `index`: for several sandboxes side by side. */
   readonly shard?: { readonly index: number; readonly of: number };
+  /** Cells, as `describeCell` names them, that need not be run again. */
+  readonly passed?: ReadonlySet<string>;
   /** Ends before a cell that would begin later than this. */
   readonly limitSeconds?: number;
   /** Folder of the action; default the repository's own. */
@@ -55,6 +57,7 @@ async function prepareBench(variant: Variant, action: string): Promise<{ bench: 
     const run = await runDeploy({ checkout, variant, tag, action }, inputs);
     const wanted = 'e2e-command' in inputs ? 'failure' : 'success';
     if (run.outcome !== wanted) throw new Error(`deploy of ${tag}: ${run.outcome}\n${run.log}`);
+    while (!(await isSettled())) await sleep(200);
   };
   for (const tag of ['r1', 'r2', 'r3']) await deploy(tag);
   await arm();
@@ -93,14 +96,15 @@ export async function runMatrix(options: MatrixOptions): Promise<MatrixResult> {
       const all = points
         .filter((point) => (options.point ?? /(?:)/).test(`${point.phase} ${point.at} ${point.when} ${point.label}`))
         .flatMap((point) => kills.map((kill): Cell => ({ variant, point, kill, chance: draw() })))
+        .filter(isPossible)
         .map((cell) => ({ cell, place: draw() }))
         .sort((one, other) => one.place - other.place)
         .map(({ cell }) => cell);
       cells += all.length;
       const share = sample === undefined ? all.length : Math.ceil((sample - chosenCells) / (variants.length - number));
-      const chosen = (sample === undefined ? all : spread(all, kills, firstKill + chosenCells, share)).filter(
-        (_, index) => shard === undefined || index % shard.of === shard.index,
-      );
+      const chosen = (sample === undefined ? all : spread(all, kills, firstKill + chosenCells, share))
+        .filter((_, index) => shard === undefined || index % shard.of === shard.index)
+        .filter((cell) => options.passed?.has(describeCell(cell)) !== true);
       chosenCells += chosen.length;
       options.onPoints?.(variant, points, chosen.length);
       for (const cell of chosen) {

@@ -49,7 +49,8 @@ export function listPoints(good: readonly Seen[], bad: readonly Seen[]): Point[]
 const nameOf = ({ label }: Seen): string => label;
 
 /** What nobody reads yet, or nobody reads any more: with it or without it, the server is the same to all who come. */
-const INERT = /^(rm (incoming|pulling|\.current\.new|\.removed|router\/)|ln \.current\.new|mv router\/\w+\/upstreams\.(new|both|final))/;
+const INERT =
+  /^(rm (incoming|pulling|\.current\.new|\.removed|router\/)|ln \.current\.new|mv router\/\w+\/upstreams\.(new|both|final))/;
 /** One step of the deploy names or forgets all images. */
 const ONE_OF_MANY = /^docker image (tag|rm)$/;
 
