@@ -342,8 +342,13 @@ async function awaitPrevious(
   } catch (error) {
     if (!(error instanceof ConnectError)) throw error;
     ports.reporter.line(`${error.message} Connecting again, to see what serves.`);
-    const { isReady, text } = await settle(plan.release, inputs, source, ports);
-    return isReady ? undefined : text;
+    try {
+      const { isReady, text } = await settle(plan.release, inputs, source, ports);
+      return isReady ? undefined : text;
+    } catch (unknown) {
+      // Why the deploy has failed must be told, whatever else goes wrong.
+      return `what serves cannot be asked: ${unknown instanceof Error ? unknown.message : String(unknown)}`;
+    }
   }
 }
 

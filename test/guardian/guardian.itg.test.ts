@@ -490,6 +490,32 @@ describe('a transaction', () => {
   );
 
   test.concurrent(
+    'until a committed release is handed over to, its journal stays, and nothing that follows is done',
+    inEachShell(async ({ home, start, next }) => {
+      home.install('docker', '#!/bin/sh\n[ "$1" != ps ]\n');
+      const session = start().begin(journal({ finish: ['hand-over c1', 'remove-files old-1'] }));
+      await session.hear('begun');
+      const written = session.run('do', `${storeRelease()} && ${makeFile('new-1')}`);
+      expect((await written).code).toBe(0);
+      session.write('commit\n');
+      expect(await session.hear('unfinished')).toMatch(/^unfinished hand-over c1/);
+      await session.bye();
+      const kept = { ...NEW, files: ['new-1', 'old-1'] };
+      const after = await next();
+      expect(await after.hear('stuck')).toMatch(/^stuck r2 hand-over c1/);
+      expect((await after.exit).code).toBe(70);
+      expect(home.state()).toEqual(kept);
+      expect(readFileSync(home.store('journal'), 'utf8')).toContain('hand-over');
+      home.install('docker', '#!/bin/sh\n');
+      const last = await next();
+      expect(last.lines).toContain('recovered r2 committed');
+      expect(home.state()).toEqual(NEW);
+      await last.bye();
+      await home.expectNothingLeft();
+    }),
+  );
+
+  test.concurrent(
     'on the way down of the whole server it leaves at once, and the next one undoes',
     inEachShell(async ({ home, open, next }) => {
       const session = await open();

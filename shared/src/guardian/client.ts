@@ -35,8 +35,7 @@ export interface Recovery {
 
 /** How a transaction ended. */
 export type Verdict =
-  /** `unfinished`: what is left to be cleaned up, by the next session. */
-  | { readonly kind: 'committed'; readonly unfinished: string }
+  | { readonly kind: 'committed' }
   /** `why`: of the guardian's own accord (`lease`, `preempted ...`); `unrestored`: empty means the server is as it was. */
   | { readonly kind: 'undone'; readonly why: string; readonly unrestored: string };
 
@@ -281,7 +280,7 @@ class GuardianClient implements Guardian {
         const journal = `${this.#request.path}/.slipway/journal`;
         this.#ready.reject(
           new ReleaseError(
-            `The deploy of ${release} was interrupted, and could not be put back: ${this.#redact(rest.slice(release.length + 1))}`,
+            `The deploy of ${release} was interrupted, and could not be brought to an end: ${this.#redact(rest.slice(release.length + 1))}`,
             `Look at the server. The next session tries again. If all is well there, or you have put it right by hand, make an end of it: mv ${journal} ${journal}.ended`,
           ),
         );
@@ -309,10 +308,8 @@ class GuardianClient implements Guardian {
         this.#committed.resolve(undefined);
         return;
       case 'finished':
-        this.#verdict.resolve({ kind: 'committed', unfinished: '' });
-        return;
       case 'unfinished':
-        this.#verdict.resolve({ kind: 'committed', unfinished: this.#redact(rest) });
+        this.#verdict.resolve({ kind: 'committed' });
         return;
       case 'undoing':
         this.#undoing = rest;

@@ -304,7 +304,7 @@ want_lock() {
     tell recovering "${release:-unknown}"
     if settle; then
       tell recovered "$release" "$verdict"
-    elif [ "$verdict" = committed ]; then
+    elif [ "$verdict" = committed ] && [ -n "$handed_over" ]; then
       # What serves is decided. What could not be removed is one of the old containers to the next deploy, and tried again.
       note "what was left of the release before $release could not be removed: $unsettled"
       rm -f "$store/journal"
@@ -375,7 +375,7 @@ read_lines() {
 
 # Carries out what the journal on the disk asks for. Sets `verdict`; or `unsettled`, and fails.
 settle() {
-  verdict='' unsettled='' patience_for_docker=40
+  verdict='' unsettled='' handed_over=1 patience_for_docker=40
   end_leftover
   [ -e "$store/journal" ] || return 0
   read_head "$store/journal" || { unsettled="the journal $store/journal cannot be read"; return 1; }
@@ -387,7 +387,7 @@ settle() {
     # shellcheck disable=SC2031
     unsettled="$unsettled${unsettled:+; }$(printf %.150s "$words"): $(tail -c 300 "$log" 2>/dev/null | one_line)"
     # As long as a boot brings back the old release, it must stay the last resort of the routers; and stay.
-    case $half.$words in finish.hand-over*) break ;; esac
+    case $half.$words in finish.hand-over*) handed_over='' && break ;; esac
   done <"$store/journal"
   [ "$half" = undo ] || link_compose || :
   [ -z "$unsettled" ] || return 1

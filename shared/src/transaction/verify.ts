@@ -138,12 +138,15 @@ export function createVerifier(context: VerifyContext): Verifier {
       startedAgain.add(key);
       restarts.set(one.id, tries + 1);
       void session
-        .run(startAgainAlone(one.id, [...context.stopped]), { purpose: `start ${one.name} again`, accept: 'any' })
+        .run(startAgainAlone(one.id, stoppedFor(one)), { purpose: `start ${one.name} again`, accept: 'any' })
         .catch(() => undefined);
     }
     return { ...one, state: 'restarting', restartCount: tries };
   };
   const startedAgain = new Set<string>();
+  /** Those of other services may well run: their turn to be stopped comes later. */
+  const stoppedFor = ({ service }: ContainerState): string[] =>
+    (context.old[service] ?? []).filter((id) => context.stopped.has(id));
 
   /** Watches the containers of services until `judge` has seen enough, or the signal. @throws BadReleaseError */
   const watch = async (

@@ -130,7 +130,7 @@ test('steps sent ahead are carried out in order, then committed', async () => {
   guardian.commit();
   await Promise.all(steps);
   await guardian.committed;
-  expect(await guardian.verdict).toEqual({ kind: 'committed', unfinished: '' });
+  expect(await guardian.verdict).toEqual({ kind: 'committed' });
   expect(readFileSync(join(home, 'done'), 'utf8')).toBe('abc');
   expect(readlinkSync(store('current'))).toBe(`releases/${RELEASE}`);
   expect(existsSync(store('journal'))).toBe(false);

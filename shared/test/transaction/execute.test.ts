@@ -60,7 +60,7 @@ class FakeGuardian implements Guardian {
   readonly #clock: FakeClock;
   readonly #answer: (what: string) => Error | undefined;
   #end: Verdict | ConnectError = { kind: 'undone', why: '', unrestored: '' };
-  #finishing: Promise<Verdict> = Promise.resolve({ kind: 'committed', unfinished: '' });
+  #finishing: Promise<Verdict> = Promise.resolve({ kind: 'committed' });
   #turn: Promise<unknown> = Promise.resolve();
   #failure: Error | undefined;
 
@@ -470,6 +470,6 @@ test('a lost connection: the end is unknown; one that was heard of after all is 
   const lost = new ConnectError('lost', 'gone', '');
   const scene: Scene = { steps: [run('a')], answer: () => lost };
   expect((await play({ ...scene, end: lost })).outcome).toMatchObject({ kind: 'unknown', cause: lost });
-  const { outcome } = await play({ ...scene, end: { kind: 'committed', unfinished: 'retire c1' } });
+  const { outcome } = await play({ ...scene, end: { kind: 'committed' } });
   expect(outcome.kind).toBe('committed');
 });

@@ -277,7 +277,8 @@ describe('what was stopped for its successor, and runs again', () => {
         [old, { status: 'exited', exitCode: 1 }],
         [old, { health: 'healthy', startedAt: 'later' }],
       ],
-      { ...stopped, services: services({ restart: 'always' }) },
+      // `later` is of a service whose turn to be stopped is still to come: it runs.
+      { old: { ...stopped.old, api: ['later'] }, stopped: ['old', 'later'], services: services({ restart: 'always' }) },
     );
     await verifier.hold(ready(), signal);
     expect(session.commands.map(({ command }) => command.words.slice(4))).toEqual([['id-web', 'old']]);
