@@ -114,6 +114,26 @@ export class Machine {
   }
 }
 
+/**
+ * For {@link Machine.withDocker}: `docker system dial-stdio` leads to a daemon that is asked to start containers, which this stand-in
+ * does by a call of itself.
+ */
+export const ENGINE = `
+[ "$1" != system ] || while IFS= read -r line; do
+  case $line in
+    HEAD*) printf 'HTTP/1.1 200 OK\\r\\nApi-Version: 1.45\\r\\n\\r\\n' ;;
+    POST*)
+      id=\${line#POST /containers/}
+      if "$0" start "\${id%%/*}"; then
+        printf 'HTTP/1.1 204 No Content\\r\\nServer: Docker\\r\\n\\r\\n'
+      else
+        printf 'HTTP/1.1 500 Internal Server Error\\r\\nContent-Type: application/json\\r\\n\\r\\n{"message":"exec: \\\\"run\\\\": not found"}\\n'
+        exit 1
+      fi
+      ;;
+  esac
+done`;
+
 /** Texts that break what quotes badly. */
 export const HOSTILE: readonly string[] = [
   "it's",

@@ -160,11 +160,11 @@ export interface Start extends Pick<Addition, 'service' | 'before'> {
 
 /**
  * `start_alone ID...`: starts containers while none of `$stopped` runs. Two must never work on one volume, and a daemon that is restarted
- * brings back what was stopped for its successor, before it answers anybody (measured with Docker 26.1): so these are looked for just
- * before the start, and just after it.
+ * brings back what was stopped for its successor, before it answers anybody (measured with Docker 26.1). So the start is asked for on a
+ * connection that was open before the look: a daemon that was restarted since then never hears of it. A second look, just after the
+ * start, is for those who start the old ones by hand.
  */
 const START_ALONE = `no_other_runs() {
-  [ -n "$stopped" ] || return 0
   running=$(docker ps -q --no-trunc) || return
   for id in $running; do
     case " $stopped " in *" $id "*)
@@ -174,8 +174,27 @@ const START_ALONE = `no_other_runs() {
     esac
   done
 }
+ask_daemon() {
+  printf '%s %s HTTP/1.1\\r\\nHost: docker\\r\\nContent-Length: 0\\r\\n\\r\\n' "$1" "$2" 2>/dev/null >&3
+  status=
+  read -r version status reason <&4
+  while IFS= read -r header <&4 && [ "\${#header}" -gt 1 ]; do :; done
+  case $status in 2?? | 304) return 0 ;; esac
+  [ -n "$status" ] || { echo 'Docker went away: was it restarted?' >&2; return 69; }
+  exec 3>&-
+  sed 's/^{"message":"\\(.*\\)"}$/\\1/; s/\\\\"/"/g' <&4 >&2
+  return 1
+}
 start_alone() {
-  no_other_runs && docker start "$@" >/dev/null || return
+  [ -n "$stopped" ] || { docker start "$@" >/dev/null; return; }
+  pipes=$(mktemp -d) && mkfifo "$pipes/in" "$pipes/out" || return
+  docker system dial-stdio <"$pipes/in" >"$pipes/out" &
+  exec 3>"$pipes/in" 4<"$pipes/out"
+  rm -rf "$pipes"
+  trap '' PIPE
+  ask_daemon HEAD /_ping && no_other_runs || return
+  for id; do ask_daemon POST "/containers/$id/start" || return; done
+  exec 3>&- 4<&-
   no_other_runs && return
   code=$?
   docker kill "$@" >/dev/null

@@ -620,20 +620,32 @@ v_remove_run() {
 
 # hand-over RETIRED,...|- SERVICE/POLICY/OLD,...|- ...: from here on a boot brings back the new release. Until the commit it
 # brought back the old one: what was stopped for its successor had the policy `always`, and no new replica had one. Never
-# both at once, not for a moment: two databases would write to one volume. RETIRED: what was stopped; OLD: all ids of a
-# service that are not new. Where a boot came in between, the new ones do not run yet.
+# both at once, not for a moment: two databases would write to one volume. Nor neither: with `unless-stopped` what was
+# stopped by hand stays away and what runs comes back, so one `docker update` gives it to both sides, and there is no moment
+# between them but the one between two of its requests. RETIRED: what was stopped; OLD: all ids of a service that are not
+# new. Where a boot came in between, the new ones do not run yet.
 v_hand_over() {
-  retired='' new='' down=''
+  retired='' returning='' new='' lasting='' down=''
   for id in $(printf '%s' "${1#-}" | tr , ' '); do
     has_container "id=$id"
-    case $? in 0) retired="$retired $id" ;; 2) return 1 ;; esac
+    case $? in 0) ;; 1) continue ;; *) return 1 ;; esac
+    retired="$retired $id"
+    [ "$(ask_docker inspect --type container --format '{{.HostConfig.RestartPolicy.Name}}' "$id")" != always ] || returning="$returning $id"
   done
   shift
   for one in "$@"; do
     # shellcheck disable=SC2046
     find_added "${one%%/*}" $(printf '%s' "${one##*/}" | tr , ' ') || return
-    for id in $added; do new="$new $id/${one#*/}"; done
+    for id in $added; do
+      new="$new $id/${one#*/}"
+      case $one in */always/* | */unless-stopped/*) lasting="$lasting $id" ;; esac
+    done
   done
+  # What a boot has brought back is stopped while it is still what a boot brings back.
+  # shellcheck disable=SC2086
+  [ -z "$retired" ] || run docker stop $retired || return
+  # shellcheck disable=SC2086
+  [ -z "$returning" ] || run docker update --restart=unless-stopped $returning $lasting || return
   # shellcheck disable=SC2086
   [ -z "$retired" ] || { run docker update --restart=no $retired && run docker stop $retired; } || return
   for policy in always unless-stopped on-failure; do

@@ -11,7 +11,7 @@ import {
 } from '../../src/commands/compose';
 import { Secret } from '../../src/model/secret';
 import { renderCommand } from '../../src/shell/render';
-import { HOSTILE, Machine, SHELLS } from '../shells';
+import { ENGINE, HOSTILE, Machine, SHELLS } from '../shells';
 
 const target = { project: 'shop', projectDirectory: '/home/deploy/apps/shop' };
 const file = '/home/deploy/apps/shop/.slipway/releases/R/compose.yaml';
@@ -63,11 +63,12 @@ ps)
 compose) : >"$HOME/created" ;;
 esac
 ${more}
+${ENGINE}
 [ "$1" != start ] || { shift; printf '%s\\n' "$@" >>"$HOME/started"; }`);
     writeFileSync(machine.path('started'), '');
   };
   /** All calls but questions. */
-  const changes = (): string[] => machine.calls.filter((call) => !call.startsWith('<ps>'));
+  const changes = (): string[] => machine.calls.filter((call) => !/^<(ps|system)>/.test(call));
   const create = (...words: string[]): string =>
     `<compose><--ansi><never><--project-name><shop><--project-directory></home/deploy/apps/shop><--file><${file}><create><--no-build><--pull><never>${words.map((word) => `<${word}>`).join('')}`;
 
@@ -177,7 +178,8 @@ case "$1 $2" in "ps -q") echo w2; [ ! -e "$HOME/${since}" ] || echo w1 ;; "inspe
         withReturn('back');
         expect(start().exitCode).toBe(70);
         expect(changes().filter((call) => !call.startsWith('<inspect>'))).toEqual([
-          '<start><w3><w4>',
+          '<start><w3>',
+          '<start><w4>',
           '<kill><w3><w4>',
         ]);
       });
@@ -185,10 +187,28 @@ case "$1 $2" in "ps -q") echo w2; [ ! -e "$HOME/${since}" ] || echo w1 ;; "inspe
       test('while they stay away, it is as always; where Docker cannot be asked, nothing starts', () => {
         withReturn('never');
         expect(start()).toEqual({ exitCode: 0, stdout: '', stderr: '' });
-        expect(changes()).toEqual(['<start><w3><w4>']);
+        expect(changes()).toEqual(['<start><w3>', '<start><w4>']);
         withProject('web) echo w3 ;;', '[ "$1 $2" != "ps -q" ] || exit 4');
         expect(start().exitCode).toBe(4);
-        expect(changes()).toHaveLength(1);
+        expect(changes()).toHaveLength(2);
+      });
+
+      test('between the look and the start: a daemon that was restarted since then is not asked', () => {
+        // The connection breaks when the daemon ends.
+        withProject(
+          'web) echo w3 ;;',
+          '[ "$1" != system ] || { read -r line; printf "HTTP/1.1 200 OK\\r\\n\\r\\n"; exit 0; }',
+        );
+        writeFileSync(machine.path('created'), '');
+        expect(start()).toMatchObject({ exitCode: 69, stderr: 'Docker went away: was it restarted?\n' });
+        expect(changes()).toEqual([]);
+      });
+
+      test('what the daemon says against a start is told', () => {
+        withProject('web) echo w3 ;;', '[ "$1" != start ] || exit 9');
+        writeFileSync(machine.path('created'), '');
+        expect(start()).toMatchObject({ exitCode: 1, stderr: 'exec: "run": not found\n' });
+        expect(changes()).toEqual(['<start><w3>']);
       });
     });
 

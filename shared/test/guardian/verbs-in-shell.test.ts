@@ -33,7 +33,7 @@ ps)
     *service=db*) printf 'd2\\nd1\\n' ;;
     *service=web*) printf 'w3\\nw2\\nw1\\n' ;;
   esac ;;
-inspect) for a; do id=$a; done; case " ${down} " in *" $id "*) echo false ;; *) echo true ;; esac ;;
+inspect) for a; do id=$a; done; case $* in *RestartPolicy*) echo "\${policy:-always}"; exit ;; esac; case " ${down} " in *" $id "*) echo false ;; *) echo true ;; esac ;;
 esac`);
   };
   const handOver: FinishVerb = {
@@ -45,10 +45,12 @@ esac`);
     ],
   };
 
-  test('hand-over takes the policy from the old before it gives one to the new', () => {
+  test('hand-over leaves no moment in which a boot brings back both or neither', () => {
     withProject();
     expect(carryOut(handOver)).toMatchObject({ exitCode: 0 });
     expect(changes()).toEqual([
+      '<stop><d1>',
+      '<update><--restart=unless-stopped><d1><d2>',
       '<update><--restart=no><d1>',
       '<stop><d1>',
       '<update><--restart=always><d2>',
@@ -61,6 +63,8 @@ esac`);
     withProject('d2 w3 w2');
     expect(carryOut(handOver)).toMatchObject({ exitCode: 0 });
     expect(changes()).toEqual([
+      '<stop><d1>',
+      '<update><--restart=unless-stopped><d1><d2>',
       '<update><--restart=no><d1>',
       '<stop><d1>',
       '<update><--restart=always><d2>',
@@ -70,9 +74,16 @@ esac`);
     ]);
   });
 
+  test('hand-over of what no boot brings back does not let one bring it back', () => {
+    withProject('', 'policy=on-failure');
+    expect(carryOut(handOver)).toMatchObject({ exitCode: 0 });
+    expect(changes().slice(0, 3)).toEqual(['<stop><d1>', '<update><--restart=no><d1>', '<stop><d1>']);
+  });
+
   test.each([
     ['the old cannot be asked for', '[ "$1" != ps ] || exit 1', 0],
-    ['the old keeps its policy', '[ "$1" != update ] || exit 1', 1],
+    ['the old keeps its policy', '[ "$1" != update ] || exit 1', 2],
+    ['the old cannot be stopped', '[ "$1" != stop ] || exit 1', 1],
   ])('hand-over gives nothing to the new when %s', (_name, failure, made) => {
     withProject('', failure);
     expect(carryOut(handOver).exitCode).not.toBe(0);

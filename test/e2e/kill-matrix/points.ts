@@ -54,6 +54,8 @@ const INERT =
 /** One step of the deploy names or forgets all images. */
 const ONE_OF_MANY = /^docker image (tag|rm)$/;
 
+const LOOK = 'docker look';
+
 /**
  * What Docker and tar do takes time; a rename is done or not done. After a command is before the next one: the server is in the same
  * state, and what is told of it has not left the shell. So `after` is a moment of its own where the phase ends, and where a wait follows.
@@ -66,6 +68,9 @@ function expand(seen: readonly Seen[], from: number, to: number, phase: Phase): 
     if (INERT.test(label) && !isLast) return [];
     const isRepeated = ONE_OF_MANY.test(label) && seen[from + index - 1]?.label === label;
     const isGoingOn = ONE_OF_MANY.test(label) && seen[from + index + 1]?.label === label;
+    // Between the look and what is done upon it.
+    if (label === LOOK)
+      return [{ phase, at, when: 'after', label }, ...(isWait ? [{ phase, at, when: 'later', label } as const] : [])];
     const moments: When[] = [];
     if (!isRepeated) moments.push('before');
     if (/^(docker|tar) /.test(label) && !isGoingOn) moments.push('during');
@@ -75,12 +80,14 @@ function expand(seen: readonly Seen[], from: number, to: number, phase: Phase): 
   });
 }
 
+const isStart = (seen: Seen | undefined): boolean => seen?.label === 'docker start' || seen?.label === LOOK;
+
 /** New replicas become ready; the release is proven; old connections are drained. */
 function isWaitNext(seen: readonly Seen[], index: number, to: number, phase: Phase): boolean {
   const isLast = index === to - 1;
   switch (phase) {
     case 'do':
-      return isLast || (seen[index]?.label === 'docker start' && seen[index + 1]?.label !== 'docker start');
+      return isLast || (isStart(seen[index]) && !isStart(seen[index + 1]));
     case 'commit':
       return isLast;
     case 'finish':

@@ -17,6 +17,9 @@ case $name in
   docker)
     case "$1 $2" in
       'create '* | 'start '* | 'stop '* | 'update '* | 'rm '* | 'kill '* | 'restart '* | 'run '*) label="docker $1" ;;
+      # A start that must be alone: on a connection that is open before it is looked who runs. Images are pulled by one as well.
+      'system dial-stdio') for journal in "$HOME"/apps/*/.slipway/journal; do [ ! -e "$journal" ] || label='docker start'; done ;;
+      'ps -q') [ "$#,$3" != 3,--no-trunc ] || label='docker look' ;;
       'image rm' | 'image tag' | 'network rm' | 'volume rm') label="docker $1 $2" ;;
       # The router's program: the only `exec` that changes something.
       'exec '*) case $* in *'kill -HUP "$master"'*) label='docker exec router' ;; esac ;;
