@@ -20,7 +20,7 @@ interface Module {
 
 /**
  * The inputs that an action's inputs.ts reads: the literal names in `input('...')`, and those handed to functions, here or
- * in shared/src/inputs, that pass them on to `input(...)`.
+ * in shared/src/inputs or shared/src/engine/inputs.ts, that pass them on to `input(...)`.
  *
  * @throws Error for a name that is not a literal
  */
@@ -82,8 +82,8 @@ function collect(node: ts.Node, module: Module, within: ts.FunctionDeclaration |
         }
       }
       const called = resolveFunction(child, module, search);
-      // What a shared reader reads by itself (the connection).
-      if (called && called.module !== module) collect(called.declaration, called.module, called.declaration, search);
+      // What a shared reader reads by itself (the connection), or by others beside it.
+      if (called) collect(called.declaration, called.module, called.declaration, search);
     }
     ts.forEachChild(child, (next) => {
       walk(next, current);
@@ -141,6 +141,9 @@ function isParameter(argument: ts.Expression, enclosing: ts.FunctionDeclaration 
   );
 }
 
+/** Where actions share readers of inputs. */
+const SHARED_READERS = /^shared\/src\/(inputs\/|engine\/inputs\.ts$)/;
+
 function resolveFunction(
   call: ts.CallExpression,
   module: Module,
@@ -150,7 +153,7 @@ function resolveFunction(
   const own = module.functions.get(call.expression.text);
   if (own) return { declaration: own, module };
   const imported = module.imports.get(call.expression.text);
-  if (imported?.path.startsWith('shared/src/inputs/') !== true) return undefined;
+  if (imported === undefined || !SHARED_READERS.test(imported.path)) return undefined;
   const other = search.load(imported.path);
   const declaration = other?.functions.get(imported.name);
   return other && declaration && { declaration, module: other };

@@ -82291,91 +82291,244 @@ function describeFailure(error) {
 
 // EXTERNAL MODULE: external "node:util"
 var external_node_util_ = __nccwpck_require__(7975);
-;// CONCATENATED MODULE: ./shared/src/images/dial-ahead.ts
-/** More registries than a project names. */
-const MAX_HOSTS = 4;
-/** Whoever waited for the lock for long finds them closed by the other side. */
-const FRESH_MS = 5000;
-/** A registry that is not encrypted is tried both ways at once. */
-const EACH = 2;
-/**
- * A session whose `dial` hands out connections that were opened ahead; each once. A wrong guess costs nothing: what was not
- * taken is closed by `drop`.
- */
-function dialAhead(session, hosts) {
-    const openedMs = performance.now();
-    const waiting = hosts.slice(0, MAX_HOSTS).flatMap(({ host, port }) => Array.from({ length: EACH }, () => {
-        const connection = session.dial(host, port);
-        connection.catch(() => undefined);
-        return { host, port, connection };
-    }));
-    const dial = (host, port) => {
-        const isFresh = performance.now() - openedMs < FRESH_MS;
-        const index = isFresh ? waiting.findIndex((one) => one.host === host && one.port === port) : -1;
-        const [taken] = index < 0 ? [] : waiting.splice(index, 1);
-        return taken?.connection ?? session.dial(host, port);
+;// CONCATENATED MODULE: ./shared/src/reporters/deployment-record.ts
+
+/** "The maximum description length is 140 characters": https://docs.github.com/rest/deployments/statuses#create-a-deployment-status */
+const MAX_DESCRIPTION_LENGTH = 140;
+function planDeployment(intent, redact) {
+    const { task, commit, environment, project, release } = intent;
+    return {
+        commit,
+        environment,
+        task,
+        description: describe(task === 'deploy'
+            ? `Slipway deploys release ${release} of ${project}`
+            : `Slipway brings back release ${release} of ${project}`, redact),
+        // What the post step knows too: by this it finds the record again.
+        payload: { project: redact(project), release: redact(release) },
+    };
+}
+/** While the transaction is under way. */
+function planProgress(intent, redact) {
+    return planStatus('in_progress', `Release ${intent.release} is on its way.`, intent, redact);
+}
+/** What became of it, in GitHub's words: `failure` did not go live, `error` left the server in an unknown state. */
+function planEnd(intent, end, redact) {
+    const { state, description } = describeEnd(intent, end);
+    return planStatus(state, description, intent, redact);
+}
+function describeEnd({ release, previous }, { result, cancelled = false }) {
+    const why = cancelled ? 'was cancelled' : 'failed';
+    switch (result) {
+        case 'deployed':
+        case 'rolled-back':
+            return {
+                state: 'success',
+                description: `Release ${release} serves${previous === '' ? '' : `; before it ${previous}`}.`,
+            };
+        case 'reverted':
+            return {
+                state: 'failure',
+                description: previous === ''
+                    ? `Release ${release} ${why}, and was removed again; none served before.`
+                    : `Release ${release} ${why}; ${previous} was put back and serves.`,
+            };
+        case 'refused':
+            return { state: 'failure', description: `Release ${release} ${why} before anything was changed.` };
+        case 'failed':
+        case 'unknown':
+            return { state: 'error', description: `Release ${release} ${why}; what serves is not known. See the log.` };
+        // Neither gets a record; should one have been begun, it is none of a release that was ever live.
+        case 'unchanged':
+        case 'planned':
+            return { state: 'inactive', description: 'Nothing was changed.' };
+    }
+}
+function planStatus(state, description, { runUrl, environmentUrl }, redact) {
+    return {
+        state,
+        description: describe(description, redact),
+        logUrl: withoutSecrets(runUrl, redact),
+        // Shown as a button that leads to the application: not before it is this release that answers there.
+        environmentUrl: state === 'success' ? withoutSecrets(environmentUrl, redact) : '',
+    };
+}
+/** Redacted first: what is cut in two is not recognised any more. */
+function describe(text, redact) {
+    return excerpt(redact(text), MAX_DESCRIPTION_LENGTH - 1);
+}
+/** A blanked URL leads nowhere. */
+function withoutSecrets(url, redact) {
+    return redact(url) === url ? url : '';
+}
+/** Parses the input `environment`: https://docs.github.com/actions/how-tos/deploy/configure-and-manage-deployments/manage-environments */
+function parseEnvironment(text) {
+    if (text === '')
+        return { problem: 'is empty: give the name of an environment, such as `production`.' };
+    if (text.length > 255)
+        return { problem: `has ${text.length} characters: an environment's name has at most 255.` };
+    return excerpt(text) === text
+        ? { value: text }
+        : { problem: 'is not the name of an environment: no line breaks, control characters or repeated spaces.' };
+}
+/** Parses the input `environment-url`. The value may be a secret by mistake, so no message shows it. */
+function parseEnvironmentUrl(text) {
+    if (text === '')
+        return { value: '' };
+    const url = URL.canParse(text) ? new URL(text) : undefined;
+    if (url === undefined || !['http:', 'https:'].includes(url.protocol) || /\s/.test(text)) {
+        return { problem: 'is not an address: give an `https://` or `http://` URL.' };
+    }
+    return url.username === '' && url.password === ''
+        ? { value: url.href }
+        : { problem: 'has a login in it: everyone who can read the repository would see it.' };
+}
+/** Of the step's state: `open` while GitHub has not been told how it ended. */
+const RECORD_STATE = 'deployment-record';
+const LIMIT_SECONDS = 10;
+/** Even where creating it took all the time there was. */
+const LEAST_SECONDS = 1;
+/** Begins a record, and returns at once: GitHub is told while the deploy goes on. */
+function beginRecord(intent, ports) {
+    const { github, redact, runner } = ports;
+    const complain = createComplaint(ports);
+    runner.saveState(RECORD_STATE, 'open');
+    const begin = async () => {
+        const created = await github.create(planDeployment(intent, redact));
+        if (!created.ok) {
+            complain(created.problem);
+            if (!created.problem.transient)
+                runner.saveState(RECORD_STATE, 'closed');
+            return undefined;
+        }
+        const shown = await github.setStatus(created.value, planProgress(intent, redact));
+        if (!shown.ok)
+            complain(shown.problem);
+        return created.value;
+    };
+    return createRecord(intent, ports, begin(), complain);
+}
+/** The record that an interrupted step has begun, if it came so far. */
+function resumeRecord(intent, ports) {
+    const complain = createComplaint(ports);
+    const find = async () => {
+        const found = await ports.github.find(planDeployment(intent, ports.redact));
+        if (found.ok)
+            return found.value;
+        complain(found.problem);
+        return undefined;
+    };
+    return createRecord(intent, ports, find(), complain);
+}
+/** Once is enough: what follows has most often the same cause. */
+function createComplaint({ redact, warn }) {
+    let told = false;
+    return ({ message, hint }) => {
+        if (told)
+            return;
+        told = true;
+        warn(redact(`The deploy is not (fully) shown among GitHub's Deployments, and is not affected: ${message} ${hint}`.trim()));
+    };
+}
+function createRecord(intent, { github, clock, runner, redact }, beginning, complain) {
+    // Nobody awaits it until the deploy is over; a rejection, which can only be a defect, must not end the process before.
+    const begun = beginning.catch((error) => {
+        complain({ message: `unexpected: ${error instanceof Error ? error.message : String(error)}`, hint: '' });
+        return undefined;
+    });
+    const settle = async (end, limitSeconds) => {
+        const startedMs = clock.monotonicMs();
+        const deployment = await waitFor(begun, limitSeconds, clock);
+        if (deployment === 'late') {
+            complain({ message: `GitHub did not answer within ${limitSeconds} s.`, hint: '' });
+            return;
+        }
+        if (deployment === undefined)
+            return;
+        const leftSeconds = limitSeconds - (clock.monotonicMs() - startedMs) / 1000;
+        const answer = await github.setStatus(deployment, planEnd(intent, end, redact), Math.max(Math.min(LEAST_SECONDS, limitSeconds), leftSeconds));
+        if (!answer.ok)
+            complain(answer.problem);
+        // Who does not know yet what became of it leaves it to the post step to say.
+        const isFinal = answer.ok ? end.result !== 'unknown' : !answer.problem.transient;
+        if (isFinal)
+            runner.saveState(RECORD_STATE, 'closed');
     };
     return {
-        session: {
-            where: session.where,
-            run: (command, options) => session.run(command, options),
-            start: (command) => session.start(command),
-            close: () => session.close(),
-            dial,
-        },
-        drop: () => {
-            for (const { connection } of waiting.splice(0)) {
-                connection.then((socket) => socket.destroy()).catch(() => undefined);
+        settle: async (end, limitSeconds = LIMIT_SECONDS) => {
+            try {
+                await settle(end, limitSeconds);
+            }
+            catch (error) {
+                complain({ message: `unexpected: ${error instanceof Error ? error.message : String(error)}`, hint: '' });
             }
         },
     };
 }
-/**
- * The registries that Compose files seem to name, without having been rendered. Docker Hub is not among them: it mostly has
- * a mirror, or is asked for what is there.
- *
- * @param texts of Compose files, as the user wrote them.
- */
-function guessRegistries(texts, variables) {
-    const references = texts.flatMap((text) => [...text.matchAll(/^\s*image:\s*["']?([^\s"'#]+)/gm)].map(([, reference = '']) => reference.replaceAll(/\$\{(\w+)(?::?[-?+]([^}]*))?\}|\$(\w+)/g, (_, name, fallback, plain) => variables[name ?? plain ?? ''] ?? fallback ?? '')));
-    const found = new Map();
-    for (const reference of references) {
-        // Docker's own rule: a first part with a dot or a port is a registry, everything else is a name on Docker Hub.
-        const [, host = '', port] = /^([a-z0-9](?:[a-z0-9.-]*[a-z0-9])?)(?::(\d{1,5}))?\//i.exec(reference) ?? [];
-        if (host === '' || (!host.includes('.') && port === undefined && host !== 'localhost'))
-            continue;
-        if (host === 'docker.io')
-            continue;
-        found.set(`${host}:${port ?? '443'}`, { host: host.toLowerCase(), port: Number(port ?? 443) });
+async function waitFor(work, seconds, clock) {
+    const done = new AbortController();
+    const late = clock.sleep(seconds, done.signal).then(() => 'late', () => 'late');
+    try {
+        return await Promise.race([work, late]);
     }
-    return [...found.values()];
+    finally {
+        done.abort();
+    }
 }
 
-;// CONCATENATED MODULE: ./shared/src/releases/layout.ts
-/** Where everything is in the release store: pure. See infra/docs/ARCHITECTURE.md, "The release store". */
-/** @param projectPath absolute, without a slash at its end. */
-function layoutStore(projectPath) {
-    const store = `${projectPath}/.slipway`;
-    return {
-        project: projectPath,
-        store,
-        journal: `${store}/journal`,
-        releases: `${store}/releases`,
-        files: `${store}/files`,
-        current: `${store}/current`,
-    };
+;// CONCATENATED MODULE: ./shared/src/engine/transaction.ts
+/** Runs a phase and notes how long it took, also when it fails. */
+async function timed({ report, ports }, phase, work) {
+    const startedMs = ports.clock.monotonicMs();
+    try {
+        return await work();
+    }
+    finally {
+        report.durations[phase] = (report.durations[phase] ?? 0) + (ports.clock.monotonicMs() - startedMs) / 1000;
+    }
 }
-function releaseComposeFile(layout, releaseId) {
-    return `${layout.releases}/${releaseId}/compose.yaml`;
+/** Something people should know: an annotation now, and a line of the summary. Once each. */
+function warn({ report, ports }, message) {
+    if (report.warnings.includes(message))
+        return;
+    report.warnings.push(message);
+    ports.reporter.warning('Slipway', message);
 }
-/** `20261122T223100Z-ab12cd3`; without a commit, `20261122T223100Z-manual`. */
-function makeReleaseId(now, commit, instead = 'manual') {
-    const time = now.toISOString().replaceAll(/[-:]|\.\d+/g, '');
-    return `${time}-${/^[0-9a-f]{7,}$/i.test(commit) ? commit.slice(0, 7).toLowerCase() : instead}`;
+
+;// CONCATENATED MODULE: ./shared/src/engine/record.ts
+/** The GitHub Deployment record of this transaction, where a token is given. It runs beside it, and cannot fail it. */
+
+
+function beginDeploymentRecord(release, transaction) {
+    const { inputs, facts, ports, report } = transaction;
+    if (inputs.githubToken.isEmpty)
+        return;
+    report.record = beginRecord(record_describe(release, transaction, facts.current ?? '', ports), {
+        ...recordPorts(inputs, ports),
+        warn: (message) => {
+            warn(transaction, message);
+        },
+    });
 }
-const RELEASE_ID = /^\d{8}T\d{6}Z-[a-z0-9]{1,40}$/;
-function isReleaseId(text) {
-    return RELEASE_ID.test(text);
+/** In the post step: the end of a record that the main step has left open. */
+async function endDeploymentRecord(result, current, request, ports) {
+    const { inputs } = request;
+    if (inputs.githubToken.isEmpty || ports.runner.state(RECORD_STATE) !== 'open')
+        return;
+    const record = resumeRecord(record_describe(ports.runner.state('release'), request, current, ports), {
+        ...recordPorts(inputs, ports),
+        warn: (message) => {
+            ports.reporter.warning('Slipway', message);
+        },
+    });
+    await record.settle({ result });
+}
+function record_describe(release, { task, project, inputs: { environment, environmentUrl } }, previous, { runner }) {
+    const { commit, runUrl } = runner.context;
+    return { task, commit, environment, environmentUrl, project, release, previous, runUrl };
+}
+function recordPorts({ githubToken }, { github, clock, runner, reporter }) {
+    return { github: github(githubToken), clock, runner, redact: (text) => reporter.redact(text) };
 }
 
 ;// CONCATENATED MODULE: ./shared/src/images/size.ts
@@ -82583,86 +82736,466 @@ function overlaps(a, b) {
     return a === b || all(a) || all(b);
 }
 
-;// CONCATENATED MODULE: ./shared/src/commands/adopt.ts
+;// CONCATENATED MODULE: ./shared/src/commands/compose.ts
 
+function composeWords(target, file, ...words) {
+    const { project, projectDirectory } = target;
+    return [
+        'docker',
+        'compose',
+        '--ansi',
+        'never',
+        '--project-name',
+        project,
+        '--project-directory',
+        projectDirectory,
+        '--file',
+        file,
+        ...words,
+    ];
+}
 /**
- * Prints the folder of the running project, then the project as rendered from the Compose files that its containers were
- * made from, as their labels name them. Exits 66 when the files are gone. Its output is secret.
+ * `$1` is the project. `replicas SERVICE OPTION...` prints the ids of a service's containers, `added SERVICE IDS OPTION...` those
+ * that are not in a list with commas.
  */
-function renderRunning(project) {
-    return {
-        ...script(`id=$(docker ps -aq --filter "label=com.docker.compose.project=$1" --filter label=com.docker.compose.oneoff=False | head -n 1) || exit
-label() { docker inspect --format "{{index .Config.Labels \\"com.docker.compose.project.$1\\"}}" "$id"; }
-directory=$(label working_dir) || exit
-files=$(label config_files) || exit
-environment=$(label environment_file) || exit
-project=$1
-set -f --
-IFS=,
-for f in $files; do
-  [ -r "$f" ] || { echo "$f" >&2; exit 66; }
-  set -- "$@" --file "$f"
+const REPLICAS = `project=$1
+shift
+replicas() {
+  of=$1
+  shift
+  docker ps -aq --no-trunc --filter "label=com.docker.compose.project=$project" --filter "label=com.docker.compose.service=$of" --filter label=com.docker.compose.oneoff=False "$@"
+}
+added() {
+  from=$1 but=$2
+  shift 2
+  all=$(replicas "$from" "$@") || return
+  for id in $all; do case ",$but," in *",$id,"*) ;; *) printf '%s\n' "$id" ;; esac; done
+}
+`;
+/**
+ * Sets `kept` to a `--scale` for each of some services that has containers. Measured with Compose 2.26: `create` scales what a
+ * service depends on back to what the file says, and while old and new are side by side there, that would remove one of them.
+ */
+const KEPT_SCALES = `kept=
+keep_scales() {
+  [ -n "$1" ] || return 0
+  counts=$(docker ps -a --filter "label=com.docker.compose.project=$project" --filter label=com.docker.compose.oneoff=False --format '{{.Label "com.docker.compose.service"}}' | sort | uniq -c) || return
+  while read -r number name; do
+    case ",$1," in *",$name,"*) [ -z "$name" ] || kept="$kept --scale $name=$number" ;; esac
+  done <<END
+$counts
+END
+}
+`;
+/** What both ways of creating begin with. After the project: the others that keep their scale, and how many are asked for. */
+const CREATE = `set -f
+${REPLICAS}${KEPT_SCALES}keep_scales "$1" || exit
+count=$2
+shift 2
+`;
+/**
+ * Recreates these services in their place, then starts them in this order. Images are there already and pinned, so nothing
+ * is pulled or built.
+ *
+ * Not by `up`, for two reasons that were measured with Compose 2.26 and 2.40. `up` starts every ended one-shot service
+ * again that one of these depends on: a migration of the old release would run on the way back. And `up --no-deps` strips
+ * `depends_on` before it hashes the configuration, so that the next plain `docker compose up -d` would recreate what runs.
+ *
+ * @param others names of all services that these depend on, and so on (Compose takes no others): those with containers keep them, whatever
+ *   their number. None that these
+ *   depend on may have old and new replicas side by side: Compose would recreate the old ones.
+ */
+function replaceServices(target, file, services, others) {
+    return script(`${CREATE}services=
+while [ "$count" -gt 0 ]; do services="$services $1"; shift; count=$((count - 1)); done
+"$@" $kept $services || exit
+for service in $services; do
+  ids=$(replicas "$service") || exit
+  [ -z "$ids" ] || docker start $ids >/dev/null || exit
+done`, target.project, others.filter((name) => !services.includes(name)).join(','), String(services.length), ...services, ...composeWords(target, file, 'create', '--no-build', '--pull', 'never'));
+}
+const listIds = (ids) => (ids.length === 0 ? '-' : ids.join(','));
+/**
+ * Creates replicas beside those that are there, as `up --no-recreate --scale` does, and starts none. They get no restart
+ * policy yet: a server that boots half-way must not start them. (One that was only created is not started by the daemon's
+ * start either, whatever its policy says: measured with Docker 26.1, so there is no moment in between.)
+ *
+ * @param others names of all services that these depend on, and so on (Compose takes no others): those with containers keep them, whatever
+ *   their number.
+ */
+function createReplicas(target, file, additions, others) {
+    return script(`${CREATE}plan= scales= names=
+while [ "$count" -gt 0 ]; do
+  plan="$plan $1:$2:$3" names="$names $1"
+  ids=$(replicas "$1") || exit
+  there=$(printf '%s' "$ids" | grep -c .)
+  scales="$scales --scale $1=$((there + $2))"
+  shift 3
+  count=$((count - 1))
 done
-[ "$#" -gt 0 ] || exit 66
-for f in $environment; do [ ! -r "$f" ] || set -- "$@" --env-file "$f"; done
-cd "$directory" || exit 66
-printf '%s\\n' "$directory"
-docker compose --ansi never --project-name "$project" --project-directory "$directory" "$@" config`, project),
-        secretOutput: true,
+"$@" $kept $scales $names || exit
+for one in $plan; do
+  service=\${one%%:*} one=\${one#*:}
+  new=$(added "$service" "\${one#*:}") || exit
+  [ "$(printf '%s' "$new" | grep -c .)" = "\${one%%:*}" ] || { echo "docker compose made other replicas of $service than it was asked for" >&2; exit 70; }
+  docker update --restart=no $new >/dev/null || exit
+done`, target.project, others.filter((name) => additions.every(({ service }) => service !== name)).join(','), String(additions.length), ...additions.flatMap(({ service, adding, before }) => [service, String(adding), listIds(before)]), ...composeWords(target, file, 'create', '--no-build', '--pull', 'never', '--no-recreate'));
+}
+/**
+ * `start_alone ID...`: starts containers while none of `$stopped` runs. Two must never work on one volume, and a daemon that is restarted
+ * brings back what was stopped for its successor, before it answers anybody (measured with Docker 26.1). So the start is asked for on a
+ * connection that was open before the look: a daemon that was restarted since then never hears of it. A second look, just after the
+ * start, is for those who start the old ones by hand.
+ */
+const START_ALONE = `no_other_runs() {
+  running=$(docker ps -q --no-trunc) || return
+  for id in $running; do
+    case " $stopped " in *" $id "*)
+      docker inspect --type container --format '{{slice .Name 1}} runs again, which was stopped for its successor: was Docker restarted? Both would work on the same data.' "$id" >&2
+      return 70
+      ;;
+    esac
+  done
+}
+ask_daemon() {
+  printf '%s %s HTTP/1.1\\r\\nHost: docker\\r\\nContent-Length: 0\\r\\n\\r\\n' "$1" "$2" 2>/dev/null >&3
+  status=
+  read -r version status reason <&4
+  while IFS= read -r header <&4 && [ "\${#header}" -gt 1 ]; do :; done
+  case $status in 2?? | 304) return 0 ;; esac
+  [ -n "$status" ] || { echo 'Docker went away: was it restarted?' >&2; return 69; }
+  exec 3>&-
+  sed 's/^{"message":"\\(.*\\)"}$/\\1/; s/\\\\"/"/g' <&4 >&2
+  return 1
+}
+start_alone() {
+  [ -n "$stopped" ] || { docker start "$@" >/dev/null; return; }
+  pipes=$(mktemp -d) && mkfifo "$pipes/in" "$pipes/out" || return
+  docker system dial-stdio <"$pipes/in" >"$pipes/out" &
+  exec 3>"$pipes/in" 4<"$pipes/out"
+  rm -rf "$pipes"
+  trap '' PIPE
+  ask_daemon HEAD /_ping && no_other_runs || return
+  for id; do ask_daemon POST "/containers/$id/start" || return; done
+  exec 3>&- 4<&-
+  no_other_runs && return
+  code=$?
+  docker kill "$@" >/dev/null
+  return "$code"
+}
+`;
+/**
+ * Starts a new container again that has ended.
+ *
+ * @param stopped ids of those that it replaces, and that must not run.
+ */
+function compose_startAgain(id, stopped) {
+    return script(`set -f
+${START_ALONE}stopped=$2
+start_alone "$1"`, id, stopped.join(' '));
+}
+/**
+ * Starts some of what {@link createReplicas} has created and that has not been started yet.
+ *
+ * @param delaySeconds to wait before.
+ * @param stopped ids of those that these replace, and that must not run.
+ */
+function startReplicas(target, starts, delaySeconds, stopped = []) {
+    return script(`set -f
+${REPLICAS}${START_ALONE}[ "$1" = 0 ] || sleep "$1"
+stopped=$2
+shift 2
+group=
+while [ "$#" -gt 0 ]; do
+  new=$(added "$1" "$2" --filter status=created) || exit
+  left=$3
+  shift 3
+  for id in $new; do
+    [ "$left" -gt 0 ] || break
+    group="$group $id" left=$((left - 1))
+  done
+done
+[ -z "$group" ] || start_alone $group`, target.project, String(delaySeconds), stopped.join(' '), ...starts.flatMap(({ service, before, count }) => [service, listIds(before), String(count)]));
+}
+/**
+ * Stops containers by the time each has asked for. Until the commit they are what a boot brings back: one that was stopped
+ * by hand comes back only with the policy `always` (measured).
+ *
+ * @param liveRestore of the daemon: its restart would bring them back beside their successors, which go on running. So no boot brings
+ *   them back there; the next session does.
+ */
+function stopContainers(layout, containers, liveRestore = false) {
+    const lasting = containers.filter(({ restart }) => restart === 'always' || restart === 'unless-stopped');
+    return script(`store=$1 lasting=$2 policy=$3
+shift 3
+printf '%s\n' "$@" >"$store/stopping" && { sync "$store/stopping" || :; } || exit
+[ -z "$lasting" ] || docker update --restart=$policy $lasting >/dev/null || exit
+docker stop "$@" >/dev/null`, layout.store, lasting.map(({ id }) => id).join(' '), liveRestore ? 'unless-stopped' : 'always', ...containers.map(({ id }) => id));
+}
+function startContainers(ids) {
+    return { words: ['docker', 'start', ...ids] };
+}
+/** Runs a command in a new container of a service, as \`docker compose run\` does, to its end. */
+function runOnce(target, file, run) {
+    return {
+        words: composeWords(target, file, 'run', '--rm', '--no-deps', '--no-TTY', '--quiet-pull', '--name', run.name, run.service, ...run.command),
     };
 }
-const FILES_GONE = 66;
-/** The two parts of the answer to {@link renderRunning}. */
-function splitRunning(stdout) {
-    const end = stdout.indexOf('\n');
-    return { directory: stdout.slice(0, Math.max(end, 0)).replace(/(?<=.)\/+$/, ''), rendered: stdout.slice(end + 1) };
+/** The configuration hash of each service of a rendered file given on standard input: lines `service hash`. */
+function hashServices(target, rendered) {
+    return { words: composeWords(target, '-', 'config', '--hash', '*'), stdin: rendered };
 }
 
-;// CONCATENATED MODULE: ./shared/src/commands/store.ts
+;// CONCATENATED MODULE: ./shared/src/commands/watch-containers.ts
 
 /**
- * Unpacks a tar from standard input (`releases/ID/...`, `files/ADDRESS/...`) into the store. What is addressed by content
- * and already there is left alone; the release appears whole, by one rename.
+ * What is asked of every container, as `parseWatchLine` reads it. A line a second goes over the network and through a limit on
+ * a line's length, so it is less than `CONTAINER_FORMAT`: of the labels only Compose's, of the health log only the last entry
+ * and only of an unhealthy container. The health command's own words are not in it: they can hold a password.
  */
-function storeRelease(layout, releaseId, tar) {
-    return {
-        ...script(`set -eu
-umask 077
-cd "$1"
-rm -rf incoming
-mkdir incoming
-trap 'rm -rf "$1/incoming"' EXIT
-trap 'exit 129' HUP INT TERM PIPE
-[ ! -e "releases/$2" ] || { echo "release $2 is in the store already" >&2; exit 73; }
-# A connection that breaks ends standard input early, and tar takes a cut between two files for the end.
-cat >incoming/tar
-[ "$(wc -c <incoming/tar)" -eq "$3" ] || { echo "the release arrived cut off" >&2; exit 74; }
-tar -xpmf incoming/tar -C incoming
-rm incoming/tar
-chmod -R go= incoming/releases
-find incoming -exec sync {} + || :
-for f in incoming/files/*; do
-  [ -e "$f" ] || continue
-  [ -e "files/\${f##*/}" ] || mv "$f" files/
+const LINE_FORMAT = '{"Id":{{json .ID}},"Name":{{json .Name}},"Image":{{json .Image}},"RestartCount":{{json .RestartCount}},' +
+    '"State":{"Status":{{json .State.Status}},"OOMKilled":{{json .State.OOMKilled}},"Pid":{{json .State.Pid}},' +
+    '"ExitCode":{{json .State.ExitCode}},"Error":{{json .State.Error}},"StartedAt":{{json .State.StartedAt}}' +
+    '{{with .State.Health}},"Health":{"Status":{{json .Status}},"FailingStreak":{{json .FailingStreak}}' +
+    '{{if eq .Status "unhealthy"}}{{$last := ""}}{{range .Log}}{{$last = .}}{{end}}{{with $last}},"Log":[{{json .}}]{{end}}{{end}}}' +
+    '{{end}}},"Config":{"Image":{{json .Config.Image}},"Labels":{' +
+    ['project', 'service', 'config-hash', 'container-number', 'oneoff']
+        .map((name) => `com.docker.compose.${name}`)
+        .map((label) => `"${label}":{{json (index .Config.Labels "${label}")}}`)
+        .join(',') +
+    '}}}';
+/** For the script itself, on a line of its own: what can be split at spaces whatever the container is called. */
+const STATE_FORMAT = '{{"\\n"}}{{.ID}} {{.State.Status}} {{with .State.Health}}{{.Status}}{{else}}none{{end}} {{.State.StartedAt}}';
+/**
+ * The time limit of a health command in nanoseconds, and its words. A word can hold anything, and a shell can read no JSON: so
+ * each byte is printed in hexadecimal, and each word ends with a comma of its own. What the words are is Docker's rule:
+ * https://github.com/moby/moby/blob/v26.1.5/daemon/health.go (getProbe, getShell). A text with one word, `[NONE]`, has none.
+ */
+const HEALTH_FORMAT = '{{with .Config.Healthcheck}}{{printf "%d" .Timeout}} {{range $i, $word := .Test}}{{if $i}}{{printf "% x" $word}} , ' +
+    '{{else}}{{if eq $word "CMD-SHELL"}}{{range $.Config.Shell}}{{printf "% x" .}} , {{else}}2f 62 69 6e 2f 73 68 , 2d 63 , {{end}}' +
+    '{{end}}{{end}}{{end}}{{end}}';
+/**
+ * Runs a health command inside the container, and ends it with us. `docker exec` alone leaves what it has started running in
+ * the container when it is ended itself. But its standard input then closes: so one process waits for just that, and ends the
+ * group. Docker makes every `exec` the leader of a group of its own; where it should not be, `kill` finds no such group.
+ * `exec` in the parentheses, since a word like `exit` is the name of a program here.
+ */
+const GUARD = `exec 3<&0 </dev/null
+{ read -r _ <&3; kill -9 "-$$" || kill -9 "$$"; } >/dev/null 2>&1 &
+guard=$!
+exec 3<&-
+(exec "$@")
+code=$?
+kill -9 "$guard"
+exit "$code"`;
+/**
+ * One loop reads events, and it alone writes: what two write at once into a pipe can be torn. Events come from a ticker, from
+ * `docker events`, and from one worker for each container that is starting. They come by a pipe of the shell's own, opened
+ * for writing by its name in /proc, since a FIFO would need a folder, and room on the disk. Its writers do not hold the
+ * reading end, so that none of them outlives the loop by more than one tick.
+ *
+ * A second pipe, on which nothing is ever written, is what keeps the guards in the containers quiet. Only the loop holds
+ * its writing end: however the loop dies, health commands end with it.
+ */
+const WATCH = `project=$1 line_format=$2 health_format=$3 guard=$4
+shift 4
+set -f
+LC_ALL=C
+export LC_ALL
+newline='
+'
+: | {
+exec 3<>/proc/self/fd/0 4>/proc/self/fd/0
+: | {
+exec 5<>/proc/self/fd/0 6</proc/self/fd/0 0</dev/null
+
+workers= ticker= events=
+finish() {
+  trap '' HUP INT TERM PIPE
+  for one in $workers; do eval "kill -TERM \\"\\$pid_$one\\""; done 2>/dev/null
+  kill -9 "$ticker" "$events" 2>/dev/null
+}
+trap finish EXIT
+trap 'exit 129' HUP
+trap 'exit 130' INT
+trap 'exit 141' PIPE
+trap 'exit 143' TERM
+
+# Turns hexadecimal text into words, and goes on as the worker of a container: its health command again and again.
+work() {
+  id=$1 started=$2 pause=$3 bytes=
+  shift 3
+  for token; do
+    shift
+    case $token in
+    ,)
+      # Without something behind it, a line break at the end would be lost.
+      word=$(printf '%bx' "$bytes")
+      set -- "$@" "\${word%x}"
+      bytes=
+      ;;
+    *) bytes="$bytes\\\\0$((0x$token >> 6))$((0x$token >> 3 & 7))$((0x$token & 7))" ;;
+    esac
+  done
+  trap 'kill -9 $!; exit' TERM
+  guarded=yes attempts=0
+  while :; do
+    echo "begin $id" >&4 || exit
+    if [ "$guarded" = yes ]; then
+      docker exec -i "$id" /bin/sh -c "$guard" slipway "$@" <&6 6<&- 4>&- &
+    else
+      docker exec "$id" "$@" 6<&- 4>&- &
+    fi
+    wait $!
+    code=$?
+    # Is it the health command that is missing, or the shell for the guard?
+    case $guarded.$code in
+    yes.126 | yes.127)
+      docker exec "$id" /bin/sh -c : 6<&- 4>&- &
+      wait $! || guarded=no
+      [ "$guarded" = yes ] || { echo "unguarded $id" >&4; continue; }
+      ;;
+    esac
+    echo "end $id $started $code" >&4 || exit
+    [ "$code" -ne 0 ] || exit
+    # What takes long to start is in no hurry.
+    attempts=$((attempts + 1))
+    [ "$attempts" -lt 100 ] || pause=1
+    sleep "$pause" 2>/dev/null || sleep 1
+  done
+}
+
+start_worker() {
+  eval "started_$1=\\$2 last_$1= age_$1= guarded_$1=yes"
+  health=$(docker inspect --type container --format "$health_format" "$1") || { eval "started_$1="; return; }
+  timeout=\${health%% *} health=\${health#* }
+  case $health in *,*) ;; *) return ;; esac
+  # As Docker counts: no limit means 30 seconds. In ticks, and one more for the way there.
+  [ "$timeout" -gt 0 ] || timeout=30000000000
+  eval "limit_$1=$((timeout / 250000000 + 2))"
+  # An exec costs some 70 ms of a processor, which the containers that start could use: the more there are, the longer the pause.
+  pause=5
+  for other in $starting; do pause=$((pause + 5)); done
+  if [ "$pause" -lt 100 ]; then pause=0.$pause; else pause=1; fi
+  work "$1" "$2" "$pause" $health </dev/null >/dev/null 2>&1 3<&- 5<&- &
+  eval "pid_$1=$!"
+  workers="$workers $1"
+}
+
+stop_worker() {
+  eval "kill -TERM \\"\\$pid_$1\\"" 2>/dev/null
+  forget_worker "$1"
+}
+
+forget_worker() {
+  others=
+  for other in $workers; do [ "$other" = "$1" ] || others="$others $other"; done
+  workers=$others
+}
+
+is_worker() { case " $workers " in *" $1 "*) ;; *) return 1 ;; esac; }
+
+look() {
+  ids=
+  for line in $(docker ps -a --no-trunc --filter "label=com.docker.compose.project=$project" \\
+    --format '{{.ID}}/{{.Label "com.docker.compose.service"}}' || echo failed); do
+    [ "$line" != failed ] || return
+    case \${line%%/*} in '' | *[!0-9a-f]*) continue ;; esac
+    for service; do [ "\${line#*/}" != "$service" ] || ids="$ids \${line%%/*}"; done
+  done
+  answer=
+  [ -z "$ids" ] || answer=$(docker inspect --type container --format "$line_format" $ids) || return
+  json= starting=
+  IFS=$newline
+  for line in $answer; do
+    IFS=' '
+    case $line in
+    '{'*) json="$json,$line" ;;
+    *' running starting '*) starting="$starting \${line%% *}/\${line##* }" ;;
+    esac
+  done
+  IFS=" $newline	"
+  printf 'containers [%s]\\n' "\${json#,}" || exit 141
+  for one in $workers; do
+    case $starting in *" $one/"*) ;; *) stop_worker "$one" ;; esac
+  done
+  for one in $starting; do
+    id=\${one%%/*} started=\${one#*/}
+    eval "before=\\\${started_$id-}"
+    [ "$started" != "$before" ] || continue
+    ! is_worker "$id" || stop_worker "$id"
+    start_worker "$id" "$started"
+  done
+}
+
+while sleep 0.25 2>/dev/null || sleep 1; do echo tick || exit; done >&4 2>/dev/null 3<&- 5<&- 6<&- &
+ticker=$!
+# So that what happens between two looks is seen at once. Without it there is still a look a second.
+docker events --filter type=container --filter "label=com.docker.compose.project=$project" --filter event=create \\
+  --filter event=start --filter event=die --filter event=oom --filter event=destroy --filter event=pause \\
+  --filter event=unpause --filter event=rename --filter event=health_status --format event >&4 2>/dev/null 3<&- 5<&- 6<&- &
+events=$!
+
+due=yes fresh= ticks=0 failures=0
+echo tick >&4
+while read -r kind id started code <&3; do
+  case $kind in
+  tick)
+    ticks=$((ticks + 1)) fresh=yes
+    [ "$ticks" -lt 4 ] || due=yes
+    for one in $workers; do
+      eval "age=\\$age_$one limit=\\$limit_$one guarded=\\$guarded_$one started=\\$started_$one"
+      [ -n "$age" ] || continue
+      eval "age_$one=$((age + 1))"
+      [ "$age" -ge "$limit" ] || continue
+      printf 'probe %s %s timeout\\n' "$one" "$started" || exit 141
+      stop_worker "$one"
+      # What has no guard lives on in the container: one is enough. Otherwise the next look starts anew.
+      [ "$guarded" = no ] || eval "started_$one= due=yes"
+    done
+    ;;
+  event) due=yes ;;
+  begin) eval "age_$id=0" ;;
+  unguarded) eval "guarded_$id=no" ;;
+  end)
+    eval "age_$id= last=\\$last_$id last_$id=\\$code current=\\$started_$id"
+    # It has ended by itself. Its process id must not be used again.
+    [ "$code.$started" != "0.$current" ] || forget_worker "$id"
+    [ "$code" = "$last" ] || printf 'probe %s %s %s\\n' "$id" "$started" "$code" || exit 141
+    ;;
+  esac
+  if [ -n "$due" ] && [ -n "$fresh" ]; then
+    due= fresh= ticks=0
+    if look "$@"; then
+      failures=0
+    else
+      # A container that goes away between two questions is no failure, a daemon that stays away is one.
+      due=yes failures=$((failures + 1))
+      [ "$failures" -lt 20 ] || { echo 'Docker could not be asked for 5 seconds' >&2; exit 1; }
+    fi
+  elif [ "$kind" = tick ] && kill -0 "$events" 2>/dev/null; then
+    echo same || exit 141
+  fi
 done
-sync files || :
-mv -T "incoming/releases/$2" "releases/$2"
-sync releases || :`, layout.store, releaseId, String(tar.byteLength)),
-        stdin: tar,
-    };
 }
-/** Makes the record of a project that ran before the current release; its Compose file in the project folder stays as it is. */
-function adoptCurrent(layout, releaseId) {
-    return script(`set -eu
-cd "$1"
-rm -f .current.new
-ln -s "releases/$2" .current.new
-mv -T .current.new current
-sync . || :`, layout.store, releaseId);
-}
-/** Images that are about to be pulled: those of an interrupted deploy are nobody's. */
-function notePulling(layout, images) {
-    return script(`umask 077; store=$1; shift; printf '%s\\n' "$@" >>"$store/pulling"`, layout.store, ...images);
+}`;
+/**
+ * Watches the containers of some services, running or not, until it is ended (a signal to its process group, or output that
+ * nobody takes). It prints, each on a line, what `parseWatchLine` reads:
+ *
+ * - `containers [...]`: all of them as JSON, at once when Docker tells of a change, and every second.
+ * - `same`: nothing has happened since, four times a second.
+ * - `probe ID STARTED CODE`: the container's own health command ended with this code. While Docker says `starting` it is run
+ *   about every 0.2 s, until it ends with 0; a code that repeats itself is not repeated. `timeout` for a code: it took longer
+ *   than the health check allows. `STARTED` is `State.StartedAt` of the run that was asked.
+ *
+ * It never ends by itself, but with 1 when Docker cannot be asked for 5 seconds.
+ *
+ * A health command is ended with the watch, if the container has `/bin/sh`. Without, one that hangs goes on until its container
+ * ends; it is not run twice.
+ */
+function watchContainers(project, services) {
+    return script(WATCH, project, LINE_FORMAT + STATE_FORMAT, HEALTH_FORMAT, GUARD, ...services);
 }
 
 ;// CONCATENATED MODULE: ./shared/src/json.ts
@@ -83022,6 +83555,2533 @@ function orderServices(services) {
     return waves;
 }
 
+;// CONCATENATED MODULE: ./shared/src/inputs/values.ts
+
+/**
+ * One input. Where it cannot be used the problem is collected and `instead` returned, so that all inputs are read before
+ * anyone gives up: throw an InputError when `problems` is not empty in the end.
+ */
+function readValue(input, problems, name, parse, instead) {
+    const parsed = parse(input(name));
+    if ('value' in parsed)
+        return parsed.value;
+    problems.push({ input: name, message: parsed.problem });
+    return instead;
+}
+const EMPTY = 'is empty; leave the input out to get its default, or give';
+/** An empty text means "not given"; everything else is up to `parse`. */
+function optional(parse) {
+    return (text) => (text.trim() === '' ? { value: undefined } : parse(text));
+}
+/** Any text but an empty one. `what` completes "is empty: give ...". */
+function required(what) {
+    return (text) => (text.trim() === '' ? { problem: `is empty: give ${what}.` } : { value: text.trim() });
+}
+/** A whole number, bounds included. */
+function integer(least, most) {
+    const accepted = `a whole number from ${least} to ${most}`;
+    return (text) => {
+        const trimmed = text.trim();
+        if (trimmed === '')
+            return { problem: `${EMPTY} ${accepted}.` };
+        const value = /^\d{1,15}$/.test(trimmed) ? Number(trimmed) : Number.NaN;
+        return value >= least && value <= most ? { value } : { problem: `${quoteValue(trimmed)} is not ${accepted}.` };
+    };
+}
+const UNIT_SECONDS = { ms: 0.001, s: 1, m: 60, min: 60, h: 3600, d: 86_400 };
+/** `10`, `10s`, `500ms`, `1.5s`, `2m`, `1h` as seconds, bounds (in seconds) included. */
+function duration(leastSeconds, mostSeconds) {
+    const accepted = `a duration such as 10, 10s, 500ms or 2m, from ${describeSeconds(leastSeconds)} to ${describeSeconds(mostSeconds)}`;
+    return (text) => {
+        const trimmed = text.trim();
+        if (trimmed === '')
+            return { problem: `${EMPTY} ${accepted}.` };
+        const [, digits, unit] = /^(\d{1,9}(?:\.\d{1,6})?) ?(ms|s|m|min|h|d)?$/.exec(trimmed) ?? [];
+        // In milliseconds first, so that 0.3 s is not 0.30000000000000004 s.
+        const value = digits === undefined ? Number.NaN : Math.round(Number(digits) * (UNIT_SECONDS[unit ?? 's'] ?? 1) * 1000) / 1000;
+        return value >= leastSeconds && value <= mostSeconds
+            ? { value }
+            : { problem: `${quoteValue(trimmed)} is not ${accepted}.` };
+    };
+}
+/** `true` or `false`, in any case (the YAML 1.2 core schema, as actions know it). */
+function values_boolean(text) {
+    switch (text.trim().toLowerCase()) {
+        case 'true':
+            return { value: true };
+        case 'false':
+            return { value: false };
+        case '':
+            return { problem: `${EMPTY} true or false.` };
+        default:
+            return { problem: `${quoteValue(text)} is neither true nor false.` };
+    }
+}
+/** One of a few words. */
+function oneOf(...words) {
+    return (text) => {
+        const found = words.find((word) => word === text.trim());
+        if (found !== undefined)
+            return { value: found };
+        if (text.trim() === '')
+            return { problem: `${EMPTY} ${joinOr(words)}.` };
+        return { problem: `${quoteValue(text)} is not ${joinOr(words)}${suggest(text.trim(), words) || '.'}` };
+    };
+}
+/** The lines of a list, trimmed, without empty ones and without comment lines (`# ...`). */
+function parseLines(text) {
+    return text
+        .split(/\r\n|\r|\n/)
+        .map((line) => line.trim())
+        .filter((line) => line !== '' && !line.startsWith('#'));
+}
+/** Seconds as people write them: `500ms`, `10s`, `2m`, `1m 30s`. */
+function describeSeconds(seconds) {
+    if (seconds > 0 && seconds < 1)
+        return `${Math.round(seconds * 1000)}ms`;
+    if (seconds < 60)
+        return `${Math.round(seconds * 10) / 10}s`;
+    const whole = Math.round(seconds);
+    const parts = [
+        [Math.floor(whole / 3600), 'h'],
+        [Math.floor(whole / 60) % 60, 'm'],
+        [whole % 60, 's'],
+    ];
+    return parts
+        .filter(([count]) => count > 0)
+        .map(([count, unit]) => `${count}${unit}`)
+        .join(' ');
+}
+/** A value for a message, in backticks. Never for secret inputs. */
+function quoteValue(text) {
+    return `\`${excerpt(text, 80).replaceAll('`', "'")}\``;
+}
+function joinOr(words) {
+    const last = words.at(-1) ?? '';
+    return words.length < 2 ? last : `${words.slice(0, -1).join(', ')} or ${last}`;
+}
+/** `; did you mean X?` (which ends the sentence) for a word that is nearly one of those known, or nothing. */
+function suggest(word, known) {
+    const lower = word.slice(0, 60).toLowerCase().replaceAll('_', '-');
+    let best;
+    for (const name of known) {
+        const distance = editDistance(lower, name.toLowerCase());
+        if (distance <= Math.max(1, Math.floor(name.length / 3)) && (best === undefined || distance < best.distance)) {
+            best = { name, distance };
+        }
+    }
+    return best === undefined ? '' : `; did you mean ${best.name}?`;
+}
+/** Insertions, deletions and substitutions from one word to the other (Levenshtein). */
+function editDistance(a, b) {
+    let row = Array.from({ length: b.length + 1 }, (_, index) => index);
+    for (const [i, fromA] of Array.from(a).entries()) {
+        const next = [i + 1];
+        for (const [j, fromB] of Array.from(b).entries()) {
+            next.push(Math.min((row[j + 1] ?? 0) + 1, (next[j] ?? 0) + 1, (row[j] ?? 0) + (fromA === fromB ? 0 : 1)));
+        }
+        row = next;
+    }
+    return row.at(-1) ?? 0;
+}
+
+;// CONCATENATED MODULE: ./shared/src/commands/sections.ts
+/** Many questions in one round trip: each answer framed by a token that no answer can know. Pure. */
+/**
+ * Defines the sh function `section NAME PROGRAM ARGUMENT...`, for scripts that are given the token as `$1`. Standard output
+ * goes straight through; standard error follows it, so that a warning cannot end up inside JSON.
+ */
+/**
+ * Defines `beside NAME PROGRAM ARGUMENT...`, a `section` that runs beside the others, and `tell_all`, which prints them when
+ * all have ended: `docker` takes longer to start than to answer. Where there is no folder in memory they run one by one.
+ */
+const SECTIONS_BESIDE = `answers=
+for base in "\${XDG_RUNTIME_DIR:-}" /dev/shm; do
+  [ -d "$base" ] && [ -w "$base" ] && answers=$(mktemp -d "$base/slipway.XXXXXXXX" 2>/dev/null) && break
+done
+trap '[ -z "$answers" ] || rm -rf "$answers"' EXIT
+trap 'exit 129' HUP INT TERM PIPE
+beside() {
+  if [ -z "$answers" ]; then section "$@"; return; fi
+  { exec 3>&1; section "$@"; } >"$answers/$1" &
+}
+tell_all() {
+  wait
+  [ -n "$answers" ] || return 0
+  for answer in "$answers"/*; do [ ! -e "$answer" ] || cat "$answer" || exit; done
+}
+`;
+const SECTION_FUNCTION = `token=$1
+exec 3>&1
+section() {
+  name=$1
+  shift
+  printf '%s begin %s\\n' "$token" "$name"
+  problem=$({ "$@" 2>&1 >&3 3>&- </dev/null; })
+  printf '\\n%s end %s %s\\n%s\\n%s close %s\\n' "$token" "$name" "$?" "$problem" "$token" "$name"
+}
+`;
+/** @throws SyntaxError when an answer is cut off. */
+function parseSections(output, token) {
+    const sections = new Map();
+    let rest = output;
+    for (;;) {
+        const begin = rest.indexOf(`${token} begin `);
+        if (begin < 0)
+            return sections;
+        const nameEnd = rest.indexOf('\n', begin);
+        const name = rest.slice(begin + token.length + 7, nameEnd);
+        const end = rest.indexOf(`\n${token} end ${name} `, nameEnd);
+        const close = rest.indexOf(`\n${token} close ${name}\n`, Math.max(end, 0));
+        if (nameEnd < 0 || end < 0 || close < 0)
+            throw new SyntaxError(`the server's answer to "${name}" is cut off`);
+        const codeEnd = rest.indexOf('\n', end + 1);
+        sections.set(name, {
+            stdout: rest.slice(nameEnd + 1, end),
+            exitCode: Number.parseInt(rest.slice(end + token.length + 7 + name.length, codeEnd), 10),
+            stderr: rest.slice(codeEnd + 1, close),
+        });
+        rest = rest.slice(close + token.length + name.length + 9);
+    }
+}
+
+;// CONCATENATED MODULE: ./shared/src/commands/server.ts
+
+
+const QUESTIONS = `${SECTION_FUNCTION}${SECTIONS_BESIDE}
+project=$3
+case $2 in /*) path=$2 ;; *) path=$HOME/$2 ;; esac
+store=$path/.slipway
+nearest() { n=$1; while [ ! -e "$n" ]; do n=\${n%/*}; n=\${n:-/}; done; printf '%s' "$n"; }
+account() { id -un; id -Gn; printf '%s\\n%s\\n' "$HOME" "$path"; }
+tools() { for t in flock tar timeout mktemp readlink; do command -v "$t" >/dev/null || echo "$t"; done; }
+folder() {
+  if [ -d "$path" ]; then echo directory; elif [ -e "$path" ]; then echo other; else echo missing; fi
+  n=$(nearest "$path")
+  if [ -d "$n" ] && [ -w "$n" ]; then echo writable; else echo "not-writable $n"; fi
+  [ ! -e "$store" ] || [ -w "$store" ] || echo "store-not-writable $(ls -ld "$store")"
+  for f in compose.override.yaml compose.override.yml docker-compose.override.yaml docker-compose.override.yml; do
+    [ ! -e "$path/$f" ] || echo "override $f"
+  done
+}
+# After tell_all: \`docker info\` is the slowest question of all, and has been answered by then.
+root_space() {
+  root=
+  [ -z "$answers" ] || root=$(sed -n 's/.*"DockerRootDir":"\\([^"]*\\)".*/\\1/p' "$answers/docker" | head -n 1)
+  [ -n "$root" ] || root=$(docker info --format '{{.DockerRootDir}}')
+  space "$(nearest "\${root:-/var/lib/docker}")"
+}
+space() { df -Pk "$1" && df -Pi "$1"; }
+containers() {
+  tries=0
+  while :; do
+    ids=$(docker ps -aq --no-trunc --filter "label=com.docker.compose.project=$project") || return
+    [ -n "$ids" ] || return 0
+    # A container that goes away between the two questions makes inspect fail: ask again.
+    if answer=$(docker inspect --type container --format "$format" $ids); then printf '%s\\n' "$answer"; return 0; fi
+    tries=$((tries + 1))
+    [ "$tries" -lt 5 ] || return 1
+  done
+}
+published() { docker ps --no-trunc --format '{{json .}}'; }
+networks() { docker network ls --filter "label=com.docker.compose.project=$project" --format '{{.Name}}'; }
+volumes() { docker volume ls --filter "label=com.docker.compose.project=$project" --format '{{.Name}}'; }
+images() {
+  ids=$(docker image ls -aq --no-trunc | sort -u) || return
+  [ -n "$ids" ] || return 0
+  docker image inspect --format '{"Id":{{json .ID}},"RepoTags":{{json .RepoTags}},"RepoDigests":{{json .RepoDigests}},"Size":{{json .Size}},"Layers":{{json .RootFS.Layers}}}' $ids
+}
+# Its version is on standard error, its configuration on standard output.
+router() {
+  id=$(docker ps -q --no-trunc --filter status=running --filter "label=com.docker.compose.project=$project" \\
+    --filter "label=com.docker.compose.service=$1" --filter label=com.docker.compose.oneoff=False | head -n 1)
+  [ -n "$id" ] || return 3
+  timeout 20 docker exec "$id" nginx -v -T
+}
+listening() { cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | awk '$4 == "0A" { print $2 }'; }
+releases() {
+  [ -d "$store/releases" ] || return 0
+  for f in "$store"/releases/*/release.json; do [ ! -e "$f" ] || { cat "$f" && echo; } || return; done
+}
+files() { [ ! -d "$store/files" ] || ls "$store/files"; }
+current() { [ ! -e "$store/current" ] || readlink "$store/current"; }
+rendered() { [ ! -e "$store/current" ] || cat "$store/current/compose.yaml"; }
+pulling() { [ ! -e "$store/pulling" ] || cat "$store/pulling"; }
+journal() { [ ! -e "$store/journal" ] || cat "$store/journal"; }
+format=$4
+section account account
+section tools tools
+section folder folder
+section current current
+section releases releases
+section files files
+section rendered rendered
+section journal journal
+section pulling pulling
+if command -v docker >/dev/null; then
+  beside docker docker info --format '{{json .}}'
+  beside containers containers
+  beside published published
+  beside networks networks
+  beside volumes volumes
+  beside images images
+  for folder in "$store"/router/*/; do
+    [ ! -d "$folder" ] || { folder=\${folder%/} && beside "router-\${folder##*/}" router "\${folder##*/}"; }
+  done
+  tell_all
+  section root-space root_space
+fi
+section space space "$(nearest "$path")"
+section listening listening
+`;
+/** What is asked of every container. Only what is needed: `docker inspect` as a whole prints the environment, which holds secrets. */
+const CONTAINER_FORMAT = '{"Id":{{json .ID}},"Name":{{json .Name}},"Image":{{json .Image}},"RestartCount":{{json .RestartCount}},' +
+    '"State":{{json .State}},"Mounts":{{json .Mounts}},"RestartPolicy":{{json .HostConfig.RestartPolicy}},' +
+    // `null` stands before the first comma. A template has no other way to put commas between.
+    '"Networks":[null{{range $name, $network := .NetworkSettings.Networks}},' +
+    '{"Name":{{json $name}},"IPAddress":{{json $network.IPAddress}}}{{end}}],' +
+    '"Config":{"Image":{{json .Config.Image}},"Labels":{{json .Config.Labels}},"StopTimeout":{{json .Config.StopTimeout}},' +
+    // Not its words, which can hold a password.
+    '"Healthcheck":{{with .Config.Healthcheck}}{"Interval":{{json .Interval}},"Timeout":{{json .Timeout}},' +
+    '"StartPeriod":{{json .StartPeriod}},"Retries":{{json .Retries}}}{{else}}null{{end}}}}';
+/**
+ * @param token random, not guessable by what the server prints.
+ * @param path of the project; relative to the login's home where it is not absolute.
+ */
+function readServer(token, path, project) {
+    return { ...script(QUESTIONS, token, path, project, CONTAINER_FORMAT), secretOutput: true };
+}
+
+;// CONCATENATED MODULE: ./shared/src/probes/verdict.ts
+function passed(reason, detail = '') {
+    return { ok: true, reason, detail };
+}
+function failed(reason, detail = '') {
+    return { ok: false, reason, detail };
+}
+
+;// CONCATENATED MODULE: ./shared/src/probes/container.ts
+/** Containers of a Compose project: the question, the answer, and what to think of it. */
+
+
+
+
+
+/** A container that goes away between the two questions makes `inspect` fail: ask again, at most five times. */
+const INSPECT = `n=0
+while :; do
+  ids=$(docker ps -aq --no-trunc --filter "label=com.docker.compose.project=$1") || exit
+  [ -n "$ids" ] || { echo '[]'; exit 0; }
+  if out=$(docker inspect --type container --format "$2" $ids); then
+    printf '%s\\n' "$out" | sed '1s/^/[/;$!s/$/,/;$s/$/]/'
+    exit 0
+  fi
+  n=$((n + 1))
+  [ "$n" -lt 5 ] || exit 1
+done`;
+/**
+ * Every container of a Compose project, running or not, in one round trip. Prints what {@link parseContainers} reads:
+ * a JSON array, empty if there is none. Exits with docker's code if Docker cannot be asked.
+ */
+function inspectContainers(project) {
+    return script(INSPECT, project, CONTAINER_FORMAT);
+}
+/**
+ * Reads the answer to {@link inspectContainers}, or plain `docker inspect` output.
+ *
+ * @throws SyntaxError for text that is not a JSON array: an answer that cannot be read is not "no containers".
+ */
+function parseContainers(inspectJson) {
+    const parsed = parseJson(inspectJson);
+    if (!Array.isArray(parsed)) {
+        throw new SyntaxError(`docker inspect did not print a JSON array but: ${excerpt(inspectJson, 120) || 'nothing'}`);
+    }
+    return readList(parsed).map(parseContainer);
+}
+const PROBE_LINE = /^probe ([0-9a-f]+) (\S+) (\d{1,3}|timeout)$/;
+/**
+ * Reads what `watchContainers` prints, line by line.
+ *
+ * @returns undefined for a line that is none of its own.
+ * @throws SyntaxError for a `containers` line whose JSON cannot be read: that is not "no containers".
+ */
+function parseWatchLine(line) {
+    if (line === 'same')
+        return { kind: 'same' };
+    if (line.startsWith('containers ')) {
+        return { kind: 'containers', containers: parseContainers(line.slice('containers '.length)) };
+    }
+    const [, containerId, startedAt, result] = PROBE_LINE.exec(line) ?? [];
+    if (containerId === undefined || startedAt === undefined)
+        return undefined;
+    return { kind: 'probe', probe: { containerId, startedAt, result: result === 'timeout' ? result : Number(result) } };
+}
+function parseContainer(container) {
+    const state = readMember(container, 'State');
+    const label = (name) => readText(container, 'Config', 'Labels', `com.docker.compose.${name}`);
+    return {
+        id: readText(container, 'Id'),
+        name: readText(container, 'Name').replace(/^\//, ''),
+        project: label('project'),
+        service: label('service'),
+        image: readText(container, 'Config', 'Image'),
+        imageId: readText(container, 'Image'),
+        state: readText(state, 'Status'),
+        health: parseHealth(readText(state, 'Health', 'Status')),
+        healthLog: readList(state, 'Health', 'Log').map((entry) => ({
+            exitCode: readNumber(entry, 'ExitCode'),
+            output: readText(entry, 'Output'),
+        })),
+        exitCode: readNumber(state, 'ExitCode'),
+        oomKilled: readMember(state, 'OOMKilled') === true,
+        error: readText(state, 'Error'),
+        restartCount: readNumber(container, 'RestartCount'),
+        startedAt: readText(state, 'StartedAt'),
+        configHash: label('config-hash'),
+        number: Number.parseInt(label('container-number'), 10) || 0,
+        oneoff: label('oneoff').toLowerCase() === 'true',
+        mounts: readList(container, 'Mounts').map((mount) => ({
+            type: readText(mount, 'Type'),
+            name: readText(mount, 'Name'),
+            destination: readText(mount, 'Destination'),
+        })),
+        ...parseSettings(container),
+    };
+}
+/** What only {@link CONTAINER_FORMAT} asks for. What was not asked is undefined, not "none". */
+function parseSettings(container) {
+    const pid = readMember(readMember(container, 'State'), 'Pid');
+    const policy = readText(container, 'RestartPolicy', 'Name');
+    const retries = readNumber(container, 'RestartPolicy', 'MaximumRetryCount');
+    const stopTimeout = readMember(readMember(container, 'Config'), 'StopTimeout');
+    const networks = readMember(container, 'Networks');
+    const check = readMember(readMember(container, 'Config'), 'Healthcheck');
+    const seconds = (name) => readNumber(check, name) / 1e9;
+    return {
+        ...(typeof pid === 'number' && { pid }),
+        ...(policy !== '' && { restartPolicy: policy === 'on-failure' && retries > 0 ? `${policy}:${retries}` : policy }),
+        ...(typeof stopTimeout === 'number' && { stopTimeoutSeconds: stopTimeout }),
+        ...(Array.isArray(networks) && {
+            networks: readList(networks)
+                .filter((network) => network !== null)
+                .map((network) => ({ name: readText(network, 'Name'), address: readText(network, 'IPAddress') })),
+        }),
+        ...(typeof check === 'object' &&
+            check !== null && {
+            healthcheck: {
+                intervalSeconds: seconds('Interval'),
+                timeoutSeconds: seconds('Timeout'),
+                startPeriodSeconds: seconds('StartPeriod'),
+                retries: readNumber(check, 'Retries'),
+            },
+        }),
+    };
+}
+function parseHealth(status) {
+    switch (status) {
+        case 'starting':
+        case 'healthy':
+        case 'unhealthy':
+            return status;
+        default:
+            return 'none';
+    }
+}
+/** One container. Total: every state that Docker knows has an answer. */
+function judgeContainer(container, expected) {
+    const { name } = container;
+    const restarts = container.restartCount === 0 ? '' : `, restarted ${times(container.restartCount)}`;
+    if (container.state !== expected.state) {
+        const instead = container.state === 'running' ? ', and was expected to have exited' : '';
+        return failed(`${name} ${describeStop(container)}${instead}${restarts}`, lastOutput(container));
+    }
+    if (expected.state === 'exited' && (container.exitCode !== 0 || container.oomKilled)) {
+        return failed(`${name} ${describeStop(container)}${restarts}`, lastOutput(container));
+    }
+    if (expected.maxRestarts !== undefined && container.restartCount > expected.maxRestarts) {
+        return failed(`${name} was restarted ${times(container.restartCount)}, more than ${expected.maxRestarts}: it may be in a crash loop`, lastOutput(container));
+    }
+    if (expected.state === 'running' && expected.health !== 'any') {
+        switch (container.health) {
+            case 'healthy':
+                break;
+            case 'none':
+                if (expected.health === 'healthy') {
+                    return failed(`${name} has no health check: give its service a \`healthcheck\` in the Compose file, or its image a HEALTHCHECK, or ask for \`health: any\``);
+                }
+                break;
+            case 'starting':
+                return failed(`${name} is still starting (health: starting)${restarts}`, lastOutput(container));
+            case 'unhealthy':
+                return failed(`${name} is unhealthy${restarts}`, lastOutput(container));
+        }
+    }
+    const health = expected.state === 'running' && container.health !== 'none' ? `, ${container.health}` : '';
+    return passed(`${name} is ${container.state}${health}${restarts}`);
+}
+/** All replicas of one service: every one must hold. Containers of other services, and one-off ones, are left out. */
+function judgeService(service, project, containers, expected) {
+    const replicas = containers
+        .filter((container) => container.service === service && !container.oneoff)
+        .sort((a, b) => a.number - b.number);
+    if (replicas.length === 0) {
+        const others = [...new Set(containers.filter((c) => !c.oneoff).map((c) => c.service))].sort();
+        return failed(others.length === 0
+            ? `project ${project} has no containers on this server`
+            : `project ${project} has no container of service ${service}, only of: ${excerpt(others.join(', '), 200)}`);
+    }
+    const verdicts = replicas.map((replica) => judgeContainer(replica, expected));
+    const bad = verdicts.filter((verdict) => !verdict.ok);
+    const shown = bad.length > 0 ? bad : verdicts;
+    const reason = shown.map((verdict) => verdict.reason).join('; ');
+    const detail = shown.map((verdict) => verdict.detail).find((text) => text !== '') ?? '';
+    if (bad.length === 0)
+        return passed(reason, detail);
+    return failed(replicas.length === 1 ? reason : `${bad.length} of ${replicas.length} replicas: ${reason}`, detail);
+}
+function describeStop(container) {
+    const error = container.error === '' ? '' : ` (${excerpt(container.error, 200)})`;
+    switch (container.state) {
+        case 'exited':
+        case 'dead':
+            if (container.oomKilled)
+                return `was killed for lack of memory (exit code ${container.exitCode})${error}`;
+            return `has exited with code ${container.exitCode}${error}`;
+        case 'restarting':
+            return `keeps restarting: it ended with exit code ${container.exitCode}${container.oomKilled ? ', killed for lack of memory' : ''}${error}`;
+        case 'created':
+            return `was created but not started${error}`;
+        case '':
+            return 'has no state that can be read';
+        default:
+            return `is ${excerpt(container.state, 40)}${error}`;
+    }
+}
+function lastOutput(container) {
+    const last = container.healthLog.at(-1);
+    if (last === undefined || container.health === 'healthy')
+        return '';
+    return excerpt(`health check exit code ${last.exitCode}: ${last.output}`);
+}
+function times(count) {
+    return count === 1 ? 'once' : `${count} times`;
+}
+/** `, last exit code 3`; nothing while it runs again, since Docker has set the code back to 0 then. */
+function lastExitCode({ state, exitCode }) {
+    return state === 'running' ? '' : `, last exit code ${exitCode}`;
+}
+
+;// CONCATENATED MODULE: ./shared/src/probes/outcome.ts
+/** Joins the results of each check, in order. */
+function groupResults(results) {
+    const byCheck = Map.groupBy(results, (result) => result.check);
+    return [...byCheck].map(([check, own]) => {
+        const server = own.find((result) => result.vantage === 'ssh');
+        const outside = own.find((result) => result.vantage === 'runner');
+        return {
+            check,
+            ok: own.every((result) => result.ok),
+            results: own,
+            explanation: server === undefined || outside === undefined ? '' : explainVantages(server, outside),
+        };
+    });
+}
+/** What it means that a check passed or failed on the server and from outside. */
+function explainVantages(server, outside) {
+    if (server.attempts === 0) {
+        return outside.ok
+            ? 'answers from outside; the server could not be asked'
+            : 'does not answer from outside; the server could not be asked';
+    }
+    if (server.ok && outside.ok)
+        return 'answers on the server and from outside';
+    if (server.ok)
+        return 'answers on the server, not from outside: firewall, DNS or proxy';
+    if (outside.ok)
+        return 'answers from outside, not on the server: another server may be answering, or the server cannot reach its own public address';
+    return server.lastVerdict.reason === outside.lastVerdict.reason
+        ? 'fails on the server and from outside alike: the application itself'
+        : 'fails on the server and from outside: begin with the application, then look at firewall, DNS and proxy';
+}
+/** One line about a check that failed: `api: answers on the server, not from outside: ... (from the runner: ...)`. */
+function describeOutcome(outcome) {
+    const bad = outcome.results.filter((result) => !result.ok);
+    const reasons = bad.map((result) => outcome.results.length === 1 ? describeResult(result) : `${describeVantage(result)}: ${describeResult(result)}`);
+    return [outcome.explanation, ...(outcome.ok ? [] : reasons)].filter((text) => text !== '').join('; ');
+}
+function describeVantage(result) {
+    return result.vantage === 'ssh' ? 'on the server' : 'from the runner';
+}
+function describeResult(result) {
+    const attempts = result.attempts > 1 ? ` (${result.attempts} attempts)` : '';
+    return `${result.lastVerdict.reason}${attempts}`;
+}
+
+;// CONCATENATED MODULE: ./shared/src/probes/readiness.ts
+/** Whether what a deploy started is ready, and whether it stays so: pure, over a series of looks at the containers. */
+
+/** @returns the same with one more result. One that passed stays, unless the container has been started again since. */
+function recordProbe(probes, probe) {
+    const before = probes.get(probe.containerId);
+    if (before?.result === 0 && before.startedAt === probe.startedAt)
+        return probes;
+    return new Map(probes).set(probe.containerId, probe);
+}
+/** A first start that fails because its database is not there yet is common in Compose files; a third one is a crash loop. */
+const MAX_RESTARTS = 2;
+/**
+ * @param nowMs of the same monotonic clock for all looks: the server's clock may be off.
+ * @param probes of the health commands that were run beside Docker's own. One that passed makes a container healthy that Docker still
+ *   calls `starting`; one that failed does nothing. That a container is unhealthy is for Docker to say, after its retries.
+ */
+function judgeReadiness(targets, containers, sightings, nowMs, probes = new Map()) {
+    const next = new Map();
+    const reasons = [];
+    for (const target of targets) {
+        const replicas = containers
+            .filter((container) => isReplica(container, target))
+            .map((container) => foresee(container, probes.get(container.id)));
+        const broken = replicas.find((container) => findFault(container, target) !== undefined);
+        if (target.monitorSeconds !== undefined && target.monitorSeconds > 0) {
+            const wereReady = [...sightings.values()].flatMap(({ ready }) => (ready === undefined ? [] : [ready.container]));
+            // It says more than the fault: that the container had been ready.
+            const decline = findDecline(wereReady, replicas, [target]);
+            if (decline !== undefined)
+                return { kind: 'failed', ...decline };
+        }
+        if (broken !== undefined) {
+            return { kind: 'failed', service: target.service, reason: findFault(broken, target) ?? '', containers: [broken] };
+        }
+        if (replicas.length < target.replicas) {
+            reasons.push(`${target.service}: ${replicas.length} of ${target.replicas} replicas exist`);
+        }
+        for (const container of replicas) {
+            const sighting = sight(container, sightings.get(container.id), nowMs);
+            const wait = describeWait(container, target, (nowMs - sighting.sinceMs) / 1000, probes.get(container.id));
+            const ready = wait === undefined ? (sighting.ready ?? { sinceMs: nowMs, container }) : undefined;
+            next.set(container.id, ready === undefined ? sighting : { ...sighting, ready });
+            const reason = wait ?? describeMonitoring(container, target, sighting.sinceMs, ready?.sinceMs ?? nowMs, nowMs);
+            if (reason !== undefined)
+                reasons.push(reason);
+        }
+    }
+    return reasons.length === 0 ? { kind: 'ready' } : { kind: 'waiting', reasons, sightings: next };
+}
+function isReplica(container, target) {
+    return container.service === target.service && !container.oneoff && target.ignoring?.has(container.id) !== true;
+}
+/** What Docker will say of it at its own next look, as far as its health command has said so already. */
+function foresee(container, probe) {
+    const hasPassed = probe?.result === 0 && probe.startedAt === container.startedAt;
+    return hasPassed && container.health === 'starting' ? { ...container, health: 'healthy' } : container;
+}
+function sight(container, seen, nowMs) {
+    const { restartCount, startedAt } = container;
+    const same = seen?.restartCount === restartCount && seen.startedAt === startedAt;
+    // A one-shot service is ready when it no longer runs.
+    if (same && (container.state === 'running' || seen.ready !== undefined))
+        return seen;
+    return { sinceMs: nowMs, restartCount, startedAt };
+}
+function findFault(container, target) {
+    const { name } = container;
+    if (container.oomKilled)
+        return `${name} was killed for lack of memory (OOM), exit code ${container.exitCode}`;
+    if (container.error !== '')
+        return `${name} could not be started: ${container.error}`;
+    if (container.restartCount > MAX_RESTARTS) {
+        return `${name} is in a crash loop: restarted ${times(container.restartCount)}${lastExitCode(container)}`;
+    }
+    switch (container.state) {
+        case 'exited':
+        case 'dead':
+            if (target.oneShot)
+                return container.exitCode === 0 ? undefined : `${name} ended with exit code ${container.exitCode}`;
+            return `${name} ended with exit code ${container.exitCode}${container.exitCode === 0 ? '; if ending is its job, say `x-slipway: { one-shot: true }` in its service' : ''}`;
+        case 'running':
+            return container.health === 'unhealthy' ? `${name} is unhealthy` : undefined;
+        default:
+            return undefined;
+    }
+}
+function describeWait(container, target, runningSeconds, probe) {
+    const { name } = container;
+    if (target.oneShot)
+        return container.state === 'exited' ? undefined : `${name} has not ended yet`;
+    if (container.state !== 'running')
+        return `${name} is ${container.state}`;
+    switch (container.health) {
+        case 'healthy':
+            return undefined;
+        case 'starting':
+            return `${name} is starting${probe?.startedAt === container.startedAt ? describeProbe(probe) : ''}`;
+        case 'unhealthy':
+            return `${name} is unhealthy`;
+        case 'none':
+            return runningSeconds >= target.stableSeconds
+                ? undefined
+                : `${name} has no health check: watching it for ${target.stableSeconds} s`;
+    }
+}
+function describeProbe({ result }) {
+    return result === 'timeout'
+        ? ' (its health command takes longer than its time limit)'
+        : ` (its health command ends with ${result})`;
+}
+function describeMonitoring(container, target, runningSinceMs, readySinceMs, nowMs) {
+    const { monitorSeconds = 0 } = target;
+    if (target.oneShot)
+        return undefined;
+    const sinceMs = container.health === 'none' ? runningSinceMs : readySinceMs;
+    return nowMs - sinceMs >= monitorSeconds * 1000
+        ? undefined
+        : `${container.name} is ready: watching it for ${monitorSeconds} s`;
+}
+/** What became worse since the containers were ready; empty when nothing did. */
+function findDecline(ready, now, targets) {
+    for (const target of targets) {
+        for (const before of ready.filter((container) => isReplica(container, target))) {
+            const after = now.find((container) => container.id === before.id);
+            const fail = (reason) => ({
+                service: target.service,
+                reason,
+                containers: after === undefined ? [] : [after],
+            });
+            if (after === undefined)
+                return fail(`${before.name} is gone`);
+            if (after.oomKilled)
+                return fail(`${after.name} was killed for lack of memory (OOM) after it had become ready`);
+            if (after.restartCount > before.restartCount ||
+                (after.state === 'running' && after.startedAt !== before.startedAt)) {
+                const restarts = after.restartCount - before.restartCount;
+                return fail(restarts === 0
+                    ? `${after.name} was restarted by hand after it had become ready`
+                    : `${after.name} crashed after it had become ready (restarted ${times(restarts)}${lastExitCode(after)})`);
+            }
+            if (!target.oneShot && after.state !== 'running')
+                return fail(`${after.name} ended after it had become ready: ${after.state}, exit code ${after.exitCode}`);
+            if (after.health === 'unhealthy')
+                return fail(`${after.name} became unhealthy after it had been ready`);
+        }
+    }
+    return undefined;
+}
+
+;// CONCATENATED MODULE: ./shared/src/probes/check-model.ts
+/** What a check looks at, for people. */
+function describeTarget(check) {
+    switch (check.kind) {
+        case 'http':
+            return check.url;
+        case 'tcp':
+        case 'tls':
+            return `${check.kind}://${joinHostPort(check.host, check.port)}`;
+        case 'container':
+            return `container:${check.service}`;
+        case 'command':
+            return `command: ${check.command}`;
+    }
+}
+/** The places from which a check is made. */
+function listVantages(check) {
+    return check.via === 'both' ? ['ssh', 'runner'] : [check.via];
+}
+function needsSession(checks) {
+    return checks.some((check) => check.via !== 'runner');
+}
+function joinHostPort(host, port) {
+    return `${host.includes(':') ? `[${host}]` : host}:${port}`;
+}
+
+;// CONCATENATED MODULE: ./shared/src/probes/http.ts
+/** HTTP checks: which requests to make, and what to think of the answer. */
+
+
+
+
+const http_MAX_BODY_BYTES = 1024 * 1024;
+/** One attempt: the request, the redirects that may be followed, the verdict. @throws RequestError, CancelledError */
+async function attemptHttp(check, timeoutSeconds, { http, clock, ...connection }) {
+    const startedMs = clock.monotonicMs();
+    let url = check.url;
+    for (let hop = 0;; hop++) {
+        const remaining = timeoutSeconds - (clock.monotonicMs() - startedMs) / 1000;
+        if (remaining <= 0)
+            throw new RequestError('timeout', `no final answer within ${timeoutSeconds} s, after ${hop} redirects`, '');
+        const response = await http.request({
+            ...connection,
+            method: check.method,
+            url,
+            headers: isSameHost(url, check.url) ? check.headers : {},
+            timeoutSeconds: remaining,
+            maxBodyBytes: http_MAX_BODY_BYTES,
+            connectTo: chooseConnectTo(check, url),
+            ca: check.ca,
+        });
+        const next = judgeRedirect(check, url, response, hop);
+        if (next === undefined) {
+            // The limit is for what a visitor waits: all hops.
+            const latencyMs = clock.monotonicMs() - startedMs;
+            return judgeHttp(check, hop === 0 ? response : { ...response, latencyMs: Math.max(latencyMs, response.latencyMs) }, clock.now());
+        }
+        if (typeof next !== 'string')
+            return next;
+        url = next;
+    }
+}
+const REDIRECTS = new Set([301, 302, 303, 307, 308]);
+/** Where a redirect leads; a verdict if it must not be followed; undefined if the response is the final one. */
+function judgeRedirect(check, from, response, hop) {
+    const location = response.headers['location'];
+    // Who expects 301 wants to see the 301.
+    if (!REDIRECTS.has(response.status) || location === undefined || includesStatus(check.status, response.status))
+        return undefined;
+    const target = URL.parse(location, from);
+    const shown = excerpt(location, 200);
+    if (target === null || !/^https?:$/.test(target.protocol)) {
+        return failed(`status ${response.status} redirects to something that is not an http or https URL: ${shown}`);
+    }
+    const host = target.hostname.toLowerCase();
+    if (!isSameHost(target.href, check.url) && !check.allowRedirectHosts.includes(host)) {
+        return failed(`status ${response.status} redirects to another host, ${excerpt(host, 100)}; if that is right, say \`allow-redirect-host: ${excerpt(host, 100)}\``, shown);
+    }
+    if (target.protocol === 'http:' && from.startsWith('https:')) {
+        return failed(`status ${response.status} redirects from https to plain http`, shown);
+    }
+    if (hop >= check.maxRedirects) {
+        return failed(`${hop + 1} redirects, more than ${check.maxRedirects}: the last one leads to ${shown}`);
+    }
+    target.hash = '';
+    return target.href;
+}
+/** The answer to the last request. Pure. */
+function judgeHttp(check, response, now) {
+    const detail = response.body === '' ? '' : excerpt(response.body);
+    const took = `${Math.round(response.latencyMs)} ms`;
+    if (!includesStatus(check.status, response.status)) {
+        return failed(`status ${response.status} instead of ${describeStatus(check.status)}`, detail);
+    }
+    const judged = [
+        judgeHeaders(check, response),
+        judgeBody(check, response),
+        judgeReleaseId(check, response),
+        check.maxLatencyMs !== undefined && response.latencyMs > check.maxLatencyMs
+            ? failed(`answered in ${took}, slower than ${check.maxLatencyMs} ms`)
+            : undefined,
+        judgeCertificate(response.certificate, check.minCertificateDays, now),
+    ].filter((verdict) => verdict !== undefined);
+    const faults = judged.filter((verdict) => !verdict.ok).map((verdict) => verdict.reason);
+    if (faults.length > 0)
+        return failed(faults.join('; '), judged.find((verdict) => verdict.detail !== '')?.detail ?? detail);
+    const notes = judged.map((verdict) => verdict.reason).filter((reason) => reason !== '');
+    return passed([`status ${response.status} in ${took}`, ...notes].join(', '), judged.find((verdict) => verdict.detail !== '')?.detail ?? '');
+}
+function includesStatus(ranges, status) {
+    return ranges.some(({ from, to }) => status >= from && status <= to);
+}
+function describeStatus(ranges) {
+    return ranges
+        .map(({ from, to }) => from === to ? `${from}` : from % 100 === 0 && to === from + 99 ? `${from / 100}xx` : `${from}-${to}`)
+        .join(' or ');
+}
+function judgeHeaders(check, response) {
+    const faults = check.header.flatMap(({ name, expected }) => {
+        const found = Object.hasOwn(response.headers, name) ? response.headers[name] : undefined;
+        if (found === undefined)
+            return [`no header ${name}`];
+        return matchesText(expected, found) ? [] : [`header ${name} is ${quote(found)} instead of ${quote(expected)}`];
+    });
+    return faults.length === 0 ? undefined : failed(faults.join('; '));
+}
+function judgeBody(check, response) {
+    if (check.method === 'HEAD')
+        return undefined;
+    if (check.bodyContains.length + check.bodyMatches.length + check.json.length === 0) {
+        return isSuccess(response.status) ? judgeHealthWords(response) : undefined;
+    }
+    const within = response.truncated ? ' within its first MiB' : '';
+    const faults = [
+        ...check.bodyContains
+            .filter((text) => !response.body.includes(text))
+            .map((text) => `the body does not contain ${quote(text)}${within}`),
+        ...check.bodyMatches
+            .filter((source) => !new RegExp(source, 'm').test(response.body))
+            .map((source) => `the body does not match ${quote(source)}${within}`),
+        ...judgeJson(check, response),
+    ];
+    return faults.length === 0 ? undefined : failed(faults.join('; '), excerpt(response.body));
+}
+function judgeJson(check, response) {
+    if (check.json.length === 0)
+        return [];
+    const document = parseJson(response.body);
+    if (document === undefined)
+        return [response.truncated ? 'the body is longer than 1 MiB, so its JSON cannot be read' : 'the body is not JSON'];
+    return check.json.flatMap(({ path, pathText, expected }) => {
+        const found = readPath(document, path);
+        if (found === undefined)
+            return [`JSON has no ${excerpt(pathText, 100)}`];
+        return matchesJson(expected, found)
+            ? []
+            : [
+                `JSON ${excerpt(pathText, 100)} is ${quote(typeof found === 'string' ? found : JSON.stringify(found))} instead of ${quote(expected)}`,
+            ];
+    });
+}
+/** `expected` is text, as it was written: `true` is equal to true and to "true", `1.0` to 1. */
+function matchesJson(expected, found) {
+    if (typeof found === 'string')
+        return matchesText(expected, found);
+    if (expected === '*')
+        return true;
+    if (typeof found === 'number' && /^-?\d+(?:\.\d+)?(?:e[+-]?\d+)?$/i.test(expected))
+        return Number(expected) === found;
+    return JSON.stringify(found) === expected;
+}
+/** Equal, where `*` in the pattern stands for any text. Linear, unlike a regular expression made from the pattern. */
+function matchesText(pattern, text) {
+    const [first = '', ...rest] = pattern.split('*');
+    const last = rest.pop();
+    if (last === undefined)
+        return text === pattern;
+    if (!text.startsWith(first) || text.length < first.length + last.length || !text.endsWith(last))
+        return false;
+    let at = first.length;
+    const end = text.length - last.length;
+    for (const part of rest) {
+        const found = text.indexOf(part, at);
+        if (found < 0 || found + part.length > end)
+            return false;
+        at = found + part.length;
+    }
+    return true;
+}
+// --- health words ------------------------------------------------------------------------------------------------------
+const GOOD = new Set(['healthy', 'ready', 'alive', 'ok', 'okay', 'pass', 'passing', 'passed', 'up', 'true']);
+const WARNING = new Set(['warn', 'warning', 'degraded']);
+const BAD = new Set([
+    'unhealthy',
+    'not ready',
+    'not-ready',
+    'notready',
+    'fail',
+    'failed',
+    'failing',
+    'failure',
+    'down',
+    'error',
+    'critical',
+    'unavailable',
+    'out_of_service',
+    'dead',
+    'ko',
+    'false',
+]);
+/** `pass`, `warn` and `fail` are the draft's (draft-inadarei-api-health-check), with the synonyms that it lists. */
+function judgeHealthWord(word) {
+    const lower = word.trim().toLowerCase();
+    return GOOD.has(lower) ? 'good' : WARNING.has(lower) ? 'warning' : BAD.has(lower) ? 'bad' : 'unknown';
+}
+/** What a body says of itself where nothing was asked of it. Unknown words are no verdict. */
+function judgeHealthWords(response) {
+    const type = (response.headers['content-type'] ?? '').toLowerCase();
+    const json = /^application\/(?:[\w.-]+\+)?json\b/.test(type) ? parseJson(response.body) : undefined;
+    const plain = type === '' || type.startsWith('text/plain');
+    const word = json !== undefined
+        ? readStatus(json)
+        : plain && response.body.length <= 40
+            ? response.body.trim().replace(/[.!]$/, '')
+            : '';
+    const shown = excerpt(word, 40);
+    switch (judgeHealthWord(word)) {
+        case 'good':
+            return passed(shown.toLowerCase());
+        case 'warning':
+            return passed(`with a warning: the body says ${quote(shown)}`, excerpt(response.body));
+        case 'bad':
+            return failed(`status ${response.status}, but the body says ${quote(shown)}${describeBadParts(json)}`, excerpt(response.body));
+        case 'unknown':
+            return undefined;
+    }
+}
+function readStatus(json) {
+    const status = typeof json === 'object' ? readMember(json, 'status') : json;
+    return typeof status === 'string' || typeof status === 'boolean' ? String(status) : '';
+}
+/** The parts that are bad: `checks` of health+json and of many others, `components` of Spring Boot. */
+function describeBadParts(json) {
+    const names = ['checks', 'components', 'details'].flatMap((key) => {
+        const parts = readMember(json, key);
+        if (typeof parts !== 'object' || parts === null)
+            return [];
+        return Object.entries(parts)
+            .filter(([, part]) => (Array.isArray(part) ? part : [part]).some((item) => judgeHealthWord(readStatus(item)) === 'bad'))
+            .map(([position, part]) => (Array.isArray(parts) ? nameOf(part, position) : position));
+    });
+    return names.length === 0 ? '' : ` (${excerpt(names.slice(0, 10).join(', '), 200)})`;
+}
+function nameOf(part, position) {
+    const name = readMember(part, 'name');
+    return typeof name === 'string' ? name : position;
+}
+function isSuccess(status) {
+    return status >= 200 && status < 300;
+}
+// --- release ------------------------------------------------------------------------------------------------------------
+const RELEASE_MEMBERS = ['releaseId', 'release_id', 'release', 'version', 'commit'];
+const RELEASE_HEADERS = ['x-release-id', 'x-release', 'x-version'];
+/** The names under which a response may say which release it comes from: `releaseId` is health+json's. */
+function judgeReleaseId(check, response) {
+    const { releaseId } = check;
+    if (releaseId === undefined)
+        return undefined;
+    const document = parseJson(response.body);
+    const found = [
+        ...RELEASE_HEADERS.flatMap((name) => response.headers[name] ?? []),
+        ...RELEASE_MEMBERS.flatMap((name) => {
+            const value = readMember(document, name);
+            return typeof value === 'string' || typeof value === 'number' ? [String(value)] : [];
+        }),
+    ];
+    if (found.some((id) => isSameRelease(id, releaseId)))
+        return passed(`release ${excerpt(releaseId, 60)}`);
+    return failed(found.length === 0
+        ? `the answer does not say its release: expected ${quote(releaseId)} as \`releaseId\` in JSON or in the header x-release-id`
+        : `release ${[...new Set(found)].map(quote).join(', ')} instead of ${quote(releaseId)}`, excerpt(response.body));
+}
+/** Equal, or one the abbreviation of the other's commit (7 digits at least, as git prints them). */
+function isSameRelease(a, b) {
+    const [short, long] = [a.trim().toLowerCase(), b.trim().toLowerCase()].sort((x, y) => x.length - y.length);
+    return (a.trim() === b.trim() || (/^[0-9a-f]{7,40}$/.test(short) && /^[0-9a-f]{7,40}$/.test(long) && long.startsWith(short)));
+}
+// --- certificates, addresses ---------------------------------------------------------------------------------------------
+const DAY_MS = 86_400_000;
+/** Whether it holds long enough. That it holds now, and for this name, the connection itself has verified. */
+function judgeCertificate(certificate, minDays, now) {
+    if (certificate === undefined)
+        return undefined;
+    const days = Math.floor((certificate.validTo.getTime() - now.getTime()) / DAY_MS);
+    const until = Number.isNaN(days) ? 'an unreadable date' : certificate.validTo.toISOString().slice(0, 10);
+    const left = `the certificate is valid until ${until} (${describeDays(days)})`;
+    if (minDays === undefined)
+        return undefined;
+    return days >= minDays
+        ? passed(left)
+        : failed(`${left}, less than ${minDays} days`, `issued by ${excerpt(certificate.issuer, 100)}`);
+}
+function describeDays(days) {
+    return `${days} ${Math.abs(days) === 1 ? 'day' : 'days'}`;
+}
+function isSameHost(a, b) {
+    return new URL(a).hostname.toLowerCase() === new URL(b).hostname.toLowerCase();
+}
+/** `connect-to` is for the URL's own host. Its port is for the URL's own port: a redirect from http to https keeps the host, not the port. */
+function chooseConnectTo(check, url) {
+    if (check.connectTo === undefined || !isSameHost(url, check.url))
+        return undefined;
+    const port = http_readPort(url);
+    return { host: check.connectTo.host, port: port === http_readPort(check.url) ? (check.connectTo.port ?? port) : port };
+}
+function http_readPort(text) {
+    const url = new URL(text);
+    return Number(url.port) || (url.protocol === 'https:' ? 443 : 80);
+}
+function quote(text) {
+    return `"${excerpt(text, 100)}"`;
+}
+
+;// CONCATENATED MODULE: ./shared/src/probes/endpoint.ts
+
+
+/** @throws RequestError, CancelledError */
+async function attemptEndpoint(check, timeoutSeconds, { http, clock, ...connection }) {
+    const { host, port } = check;
+    const tls = check.kind === 'tls' ? { tls: { serverName: check.serverName }, ca: check.ca } : {};
+    return judgeEndpoint(check, await http.reach({ ...connection, host, port, timeoutSeconds, ...tls }), clock.now());
+}
+/** Pure. That a certificate holds now, and for this name, the connection itself has verified. */
+function judgeEndpoint(check, reached, now) {
+    const connected = `connected in ${Math.round(reached.latencyMs)} ms`;
+    if (check.kind === 'tcp')
+        return passed(connected);
+    const certificate = judgeCertificate(reached.certificate, check.minCertificateDays ?? 0, now);
+    if (certificate === undefined)
+        return passed(connected);
+    return certificate.ok ? passed(`${connected}, ${certificate.reason}`) : certificate;
+}
+
+;// CONCATENATED MODULE: ./shared/src/probes/poll.ts
+/** Attempt after attempt until the verdict stands. */
+
+
+
+/** However long the backoff makes them, pauses end. */
+const MAX_PAUSE_SECONDS = 300;
+/** The pause after an attempt (the first is 1). Pure. */
+function choosePause(pace, attempt) {
+    return Math.min(pace.intervalSeconds * pace.backoff ** (attempt - 1), Math.max(MAX_PAUSE_SECONDS, pace.intervalSeconds));
+}
+/**
+ * Makes attempts until enough in a row have passed, or that has become impossible: too few attempts are left, or too
+ * little time before the deadline.
+ *
+ * @throws CancelledError when the signal is aborted
+ */
+async function pollCheck(check, vantage, attemptOnce, clock, signal) {
+    const startedMs = clock.monotonicMs();
+    const deadlineMs = check.deadlineSeconds === undefined ? Infinity : startedMs + check.deadlineSeconds * 1000;
+    const latenciesMs = [];
+    let inARow = 0;
+    for (let attempt = 1;; attempt++) {
+        const beganMs = clock.monotonicMs();
+        const verdict = await judgeAttempt(attemptOnce, Math.max(0.001, Math.min(check.timeoutSeconds, (deadlineMs - beganMs) / 1000)), signal);
+        const endedMs = clock.monotonicMs();
+        latenciesMs.push(endedMs - beganMs);
+        inARow = verdict.ok ? inARow + 1 : 0;
+        const finish = (ok, lastVerdict) => ({
+            check,
+            vantage,
+            ok,
+            attempts: attempt,
+            lastVerdict,
+            latenciesMs,
+            durationMs: endedMs - startedMs,
+        });
+        if (inARow >= check.successes)
+            return finish(true, verdict);
+        if (check.attempts - attempt < check.successes - inARow) {
+            return finish(false, explainShortfall(verdict, inARow, check, `${attempt} of ${check.attempts} attempts made`));
+        }
+        const pauseSeconds = choosePause(check, attempt);
+        if (endedMs + pauseSeconds * 1000 >= deadlineMs) {
+            return finish(false, explainShortfall(verdict, inARow, check, `the deadline of ${check.deadlineSeconds ?? 0} s has come`));
+        }
+        await clock.sleep(pauseSeconds, signal);
+    }
+}
+async function judgeAttempt(attemptOnce, timeoutSeconds, signal) {
+    try {
+        return await attemptOnce(timeoutSeconds);
+    }
+    catch (error) {
+        // Anything that is not ours is a defect, and no verdict on a server.
+        if (!(error instanceof SlipwayError))
+            throw error;
+        if (signal?.aborted === true)
+            throw new CancelledError('The workflow was cancelled.', '', { cause: error });
+        return failed(excerpt(error.message), excerpt(error.hint));
+    }
+}
+/** A passed attempt that comes too late or too seldom is still a failed check, and has to say why. */
+function explainShortfall(verdict, inARow, check, why) {
+    if (!verdict.ok)
+        return verdict;
+    return failed(`only ${inARow} of ${check.successes} successes in a row (${why}); last: ${verdict.reason}`, verdict.detail);
+}
+
+;// CONCATENATED MODULE: ./shared/src/probes/run-checks.ts
+/** All checks at once, every one to its end. */
+
+
+
+
+
+
+
+
+/** Connections at a time. */
+const MAX_PARALLEL = 16;
+/** sshd's MaxSessions is 10 by default, and a command takes one (a forwarded connection does not): some are left to others. */
+const MAX_PARALLEL_COMMANDS = 6;
+/**
+ * Makes every check from each of its vantages, in parallel, and waits for all of them. Results are in the order of the
+ * checks, the server's vantage before the runner's.
+ *
+ * @throws CancelledError
+ */
+async function runChecks(checks, ports) {
+    const tasks = checks.flatMap((check) => listVantages(check).map((vantage) => ({ check, vantage })));
+    const isCommand = ({ check }) => check.kind === 'container' || check.kind === 'command';
+    const results = new Map();
+    const work = async (queue) => {
+        for (let task = queue.shift(); task !== undefined; task = queue.shift()) {
+            const result = await runCheck(task.check, task.vantage, ports);
+            results.set(task, result);
+            ports.onResult?.(result);
+        }
+    };
+    const start = (queue, limit) => Array.from({ length: Math.min(limit, queue.length) }, () => work(queue));
+    await Promise.all([
+        ...start(tasks.filter(isCommand), MAX_PARALLEL_COMMANDS),
+        ...start(tasks.filter((task) => !isCommand(task)), MAX_PARALLEL),
+    ]);
+    return tasks.flatMap((task) => results.get(task) ?? []);
+}
+/** One check from one vantage. @throws CancelledError */
+async function runCheck(check, vantage, ports) {
+    const { http, clock, signal, session, view } = ports;
+    if (vantage === 'ssh' && (session === undefined || session instanceof SlipwayError)) {
+        const lastVerdict = session === undefined
+            ? failed('there is no SSH connection to make it from')
+            : failed(`not made, no SSH connection: ${session.message}`, session.hint);
+        return { check, vantage, ok: false, attempts: 0, lastVerdict, latenciesMs: [], durationMs: 0 };
+    }
+    const server = vantage === 'ssh' && !(session instanceof SlipwayError) ? session : undefined;
+    const dial = server && ((host, port) => server.dial(host, port));
+    const environment = { http, clock, signal, dial };
+    const attemptOnce = async (timeoutSeconds) => {
+        if (signal?.aborted === true)
+            throw new CancelledError('The workflow was cancelled.', '');
+        switch (check.kind) {
+            case 'http':
+                return attemptHttp(check, timeoutSeconds, environment);
+            case 'tcp':
+            case 'tls':
+                return attemptEndpoint(check, timeoutSeconds, environment);
+            case 'container':
+                return server === undefined ? failed(ONLY_SSH) : attemptContainer(check, timeoutSeconds, server, signal, view);
+            case 'command':
+                return server === undefined ? failed(ONLY_SSH) : attemptCommand(check, timeoutSeconds, server, signal);
+        }
+    };
+    const result = await pollCheck(check, vantage, attemptOnce, clock, signal);
+    return result.ok || vantage !== 'runner'
+        ? result
+        : { ...result, lastVerdict: addLoopbackHint(check, result.lastVerdict) };
+}
+const ONLY_SSH = 'can only be made on the server';
+async function attemptContainer(check, timeoutSeconds, session, signal, view = (containers) => containers) {
+    const { exitCode, stdout, stderr } = await session.run(inspectContainers(check.project), {
+        timeoutSeconds,
+        accept: 'any',
+        purpose: `look at the containers of project ${check.project}`,
+        ...(signal === undefined ? {} : { signal }),
+    });
+    if (exitCode !== 0)
+        return failed(`Docker could not be asked (exit code ${exitCode})`, excerptEnd(stderr));
+    try {
+        return judgeService(check.service, check.project, view(parseContainers(stdout)), check);
+    }
+    catch (error) {
+        if (!(error instanceof SyntaxError))
+            throw error;
+        return failed(error.message);
+    }
+}
+async function attemptCommand(check, timeoutSeconds, session, signal) {
+    const completed = await session.run({ words: ['sh', '-c', check.command] }, {
+        timeoutSeconds,
+        accept: 'any',
+        purpose: `run ${describeTarget(check)}`,
+        ...(signal === undefined ? {} : { signal }),
+    });
+    return judgeCommand(completed);
+}
+/** Exit code 0 passes. The end of the output tells more than its beginning. Pure. */
+function judgeCommand(completed) {
+    const output = [excerptEnd(completed.stdout, 240), excerptEnd(completed.stderr, 240)]
+        .filter((text) => text !== '')
+        .join(' ');
+    return completed.exitCode === 0 ? passed('exit code 0', output) : failed(`exit code ${completed.exitCode}`, output);
+}
+const LOOPBACK = /^(?:localhost|127\.\d+\.\d+\.\d+|::1|\[::1\])$/i;
+function addLoopbackHint(check, verdict) {
+    const host = check.kind === 'http' ? (check.connectTo?.host ?? new URL(check.url).hostname) : 'host' in check ? check.host : '';
+    if (!LOOPBACK.test(host))
+        return verdict;
+    return {
+        ...verdict,
+        reason: `${verdict.reason} (seen from the runner, ${host} is the runner itself: for a port of the server say \`via: ssh\`)`,
+    };
+}
+
+;// CONCATENATED MODULE: ./shared/src/transaction/verify.ts
+/** The gates of a deploy: looks at the new release until it is proven or known to be bad. */
+
+
+
+
+
+
+
+
+
+
+
+/** As often as Docker's own restarts are borne with before it counts as a crash loop. */
+const verify_MAX_RESTARTS = 2;
+/** How long a service without a health check is watched, where `update_config.monitor` does not say. */
+const DEFAULT_STABLE_SECONDS = 5;
+/** A release that is not good: what it was, and everything known about why. */
+class BadReleaseError extends ReleaseError {
+    service;
+    evidence;
+    constructor(service, reason, evidence) {
+        super(reason, '');
+        this.service = service;
+        this.evidence = evidence;
+    }
+}
+function createVerifier(context) {
+    const { remote, session, project, ports } = context;
+    let containers = context.containers;
+    let outcomes = [];
+    /** Of all watches. */
+    let probes = new Map();
+    /** As they were when they had become ready, by id. */
+    const ready = new Map();
+    /** What its own health command has said already, Docker says at its next look, which may be half a minute away. */
+    const foreseen = (one) => foresee(one, probes.get(one.id));
+    /** Beside the new ones until the commit, running or stopped. */
+    const isOld = (one) => one.project === project && context.old[one.service]?.includes(one.id) === true;
+    const targetsOf = (names) => context.services
+        .filter((service) => names.includes(service.name))
+        .map((service) => ({
+        service: service.name,
+        replicas: service.replicas,
+        oneShot: service.oneShot,
+        stableSeconds: service.monitorSeconds ?? DEFAULT_STABLE_SECONDS,
+        monitorSeconds: service.monitorSeconds ?? 0,
+        ignoring: new Set(context.old[service.name] ?? []),
+    }));
+    /** How often each was started again, by id. */
+    const restarts = new Map();
+    /**
+     * A first start that fails, since what it needs is not there yet, is common; its restart policy is for that. Until the switch
+     * it has none, so that a boot does not bring it up: so we start it again, as often as a policy may before it counts as a loop.
+     */
+    const startAgain = (one) => {
+        const service = context.services.find(({ name }) => name === one.service);
+        const isOurs = context.changed.includes(one.service) && !one.oneoff && !isOld(one) && service?.oneShot === false;
+        const policy = service?.restartPolicy ?? 'no';
+        const mayStart = policy === 'always' || policy === 'unless-stopped' || (policy.startsWith('on-failure') && one.exitCode !== 0);
+        const tries = restarts.get(one.id) ?? 0;
+        if (one.state !== 'exited' || !isOurs || !mayStart || one.oomKilled || ready.has(one.id))
+            return one;
+        const key = `${one.id} ${one.startedAt}`;
+        if (!startedAgain.has(key)) {
+            if (tries >= verify_MAX_RESTARTS)
+                return { ...one, restartCount: tries };
+            startedAgain.add(key);
+            restarts.set(one.id, tries + 1);
+            void session
+                .run(compose_startAgain(one.id, stoppedFor(one)), { purpose: `start ${one.name} again`, accept: 'any' })
+                .catch(() => undefined);
+        }
+        return { ...one, state: 'restarting', restartCount: tries };
+    };
+    const startedAgain = new Set();
+    /** Those of other services may well run: their turn to be stopped comes later. */
+    const stoppedFor = ({ service }) => (context.old[service] ?? []).filter((id) => context.stopped.has(id));
+    /** Watches the containers of services until `judge` has seen enough, or the signal. @throws BadReleaseError */
+    const watch = async (services, timeoutSeconds, signal, judge) => {
+        const ending = new AbortController();
+        const verdict = Promise.withResolvers();
+        let seen;
+        const hear = (text) => {
+            const line = parseWatchLine(text);
+            if (line === undefined)
+                return;
+            if (line.kind === 'containers') {
+                seen = line.containers;
+                containers = [...containers.filter((one) => !services.includes(one.service)), ...seen];
+            }
+            if (line.kind === 'probe')
+                probes = recordProbe(probes, line.probe);
+            if (seen === undefined)
+                return;
+            const look = judge(seen.map(startAgain), probes, ports.clock.monotonicMs());
+            if (look !== 'on')
+                verdict.resolve(look === 'enough' ? undefined : look);
+        };
+        const watching = remote.run(watchContainers(project, services), {
+            purpose: 'watch the containers',
+            timeoutSeconds: timeoutSeconds + 60,
+            signal: AbortSignal.any([signal, ending.signal]),
+            onLine: (line, stream) => {
+                if (stream !== 'stdout')
+                    return;
+                try {
+                    hear(line);
+                }
+                catch (error) {
+                    verdict.reject(error);
+                }
+            },
+        });
+        try {
+            const bad = await Promise.race([
+                verdict.promise,
+                watching.then(() => {
+                    throw new WatchError(remote.where);
+                }),
+            ]);
+            if (bad !== undefined) {
+                throw new BadReleaseError(bad.service, bad.reason, await collectEvidence(session, bad.containers));
+            }
+        }
+        finally {
+            ending.abort();
+            watching.catch(() => undefined);
+        }
+    };
+    /** Docker was restarted, and has brought back what was stopped: its successor has no restart policy yet. */
+    const findReturned = (seen, names) => {
+        const back = seen.find((one) => names.includes(one.service) &&
+            context.stopped.has(one.id) &&
+            ['running', 'restarting', 'paused'].includes(one.state));
+        if (back === undefined)
+            return undefined;
+        const reason = `${back.name} is ${back.state}, which was stopped for its successor: was Docker restarted?`;
+        return { service: back.service, reason, containers: [] };
+    };
+    /** Of what was to be left alone, what was not. */
+    const findLost = (seen) => {
+        const lost = context.kept.find((before) => seen.every((now) => now.id !== before.id));
+        if (lost === undefined)
+            return undefined;
+        const reason = `${lost.name} was to be left alone, and is gone or was replaced`;
+        return { service: lost.service, reason, containers: [] };
+    };
+    const waitUntilReady = async (names, started, timeoutSeconds, signal) => {
+        const targets = targetsOf(names).map((target) => ({
+            ...target,
+            replicas: started[target.service] ?? target.replicas,
+        }));
+        const isAwaited = (one) => one.state !== 'created' || started[one.service] === undefined;
+        let startedMs;
+        let sightings = new Map();
+        let lastLineMs = 0;
+        const kept = context.kept.map((one) => one.service);
+        await watch([...new Set([...names, ...kept])], timeoutSeconds, signal, (all, probes, nowMs) => {
+            const seen = all.filter(isAwaited);
+            startedMs ??= nowMs;
+            lastLineMs ||= nowMs;
+            const lost = findReturned(all, names) ?? findLost(seen);
+            if (lost !== undefined)
+                return lost;
+            const readiness = judgeReadiness(targets, seen, sightings, nowMs, probes);
+            switch (readiness.kind) {
+                case 'ready':
+                    for (const container of newOnes(seen, targets))
+                        ready.set(container.id, container);
+                    return 'enough';
+                case 'failed':
+                    return readiness;
+                case 'waiting':
+                    sightings = readiness.sightings;
+                    if (nowMs - startedMs > timeoutSeconds * 1000) {
+                        return {
+                            service: names.join(', '),
+                            reason: `not ready within ${describeSeconds(timeoutSeconds)} (input timeout): ${readiness.reasons.join('; ')}`,
+                            containers: newOnes(seen, targets),
+                        };
+                    }
+                    if (nowMs - lastLineMs > 5000) {
+                        lastLineMs = nowMs;
+                        ports.reporter.line(`  ${describeSeconds((nowMs - startedMs) / 1000)}: ${readiness.reasons.join('; ')}`);
+                    }
+                    return 'on';
+            }
+        });
+    };
+    /** The time in which the new release serves, and can still go back: nothing gets worse while everything asked of it is tried. */
+    const prove = async (timeoutSeconds, signal) => {
+        const names = [...new Set([...context.changed, ...context.kept.map((one) => one.service)])];
+        if (names.length === 0)
+            return;
+        const targets = targetsOf(context.changed);
+        const ending = new AbortController();
+        const both = AbortSignal.any([signal, ending.signal]);
+        const tried = { isDone: false };
+        // The watch is in the guardian's queue behind the steps that were sent before: by its first look these are done. Before,
+        // what the router answers with is the old release.
+        const begun = Promise.withResolvers();
+        const trials = begun.promise.then(async (isWanted) => {
+            if (isWanted)
+                await tryOut(both);
+            tried.isDone = true;
+        });
+        const watching = watch(names, timeoutSeconds + context.bakeSeconds, both, (seen) => {
+            begun.resolve(true);
+            const decline = findDecline([...ready.values()], seen, targets);
+            if (decline !== undefined)
+                return decline;
+            const lost = findReturned(seen, names) ?? findLost(seen);
+            if (lost !== undefined)
+                return lost;
+            return tried.isDone ? 'enough' : 'on';
+        });
+        try {
+            // Whichever fails first ends it; the watch goes on until the trials have passed, and then for one more look.
+            await Promise.all([watching, trials]);
+        }
+        finally {
+            ending.abort();
+            begun.resolve(false);
+            await Promise.allSettled([watching, trials]);
+        }
+    };
+    const tryOut = async (signal) => {
+        await checkRelease(signal);
+        await context.tryOut?.(containers, signal);
+        if (context.bakeSeconds > 0) {
+            ports.reporter.line(`  baking for ${describeSeconds(context.bakeSeconds)}: the release before is warm`);
+            await ports.clock.sleep(context.bakeSeconds, signal);
+            await checkRelease(signal);
+        }
+    };
+    const checkRelease = async (signal) => {
+        if (context.checks.length === 0)
+            return;
+        outcomes = groupResults(await runChecks(context.checks, {
+            http: ports.http,
+            clock: ports.clock,
+            session,
+            signal,
+            view: (found) => found.filter((one) => !isOld(one)).map(foreseen),
+        }));
+        const bad = outcomes.filter((outcome) => !outcome.ok && !context.baseline.has(outcome.check.name));
+        if (bad.length > 0) {
+            throw new ProbeError(bad.map((outcome) => `health check ${outcome.check.name}: ${describeOutcome(outcome)}`).join('; '), '');
+        }
+    };
+    return {
+        hold: async (step, signal) => {
+            switch (step.gate.gate) {
+                case 'ready':
+                    return waitUntilReady(step.gate.services, step.gate.started ?? {}, step.timeoutSeconds, signal);
+                case 'proven':
+                    return prove(step.timeoutSeconds, signal);
+            }
+        },
+        outcomes: () => outcomes,
+        containers: () => containers.map(foreseen),
+    };
+}
+/** Nothing but our own word ends it. */
+class WatchError extends SlipwayError {
+    code = 'watch';
+    constructor(where) {
+        super(`The watch of the containers at ${where} ended by itself.`, 'Does Docker answer there? docker ps');
+    }
+}
+function newOnes(seen, targets) {
+    return targets.flatMap(({ service, ignoring }) => seen.filter((one) => one.service === service && !one.oneoff && ignoring?.has(one.id) !== true));
+}
+/**
+ * Waits until services that were put back are ready again. Not cancellable: also after a cancel it is worth some seconds to
+ * know what serves.
+ *
+ * @param compose the Compose file of the release that was put back
+ * @returns why it is not ready, or nothing
+ * @throws ConnectError
+ */
+async function waitForRestored(names, compose, timeoutSeconds, context) {
+    if (names.length === 0 || compose === '')
+        return undefined;
+    const services = parseProject(compose).services.map((service) => ({ ...service, monitorSeconds: 0 }));
+    const restored = services.map((service) => service.name).filter((name) => names.includes(name));
+    if (restored.length === 0)
+        return undefined;
+    const verifier = createVerifier({
+        ...context,
+        services,
+        changed: [],
+        containers: [],
+        old: {},
+        stopped: new Set(),
+        kept: [],
+        checks: [],
+        baseline: new Set(),
+        bakeSeconds: 0,
+    });
+    try {
+        await verifier.hold({
+            kind: 'hold',
+            id: 'restored',
+            title: 'wait for the old release',
+            gate: { gate: 'ready', services: restored },
+            timeoutSeconds,
+        }, AbortSignal.timeout(timeoutSeconds * 1000 + 10_000));
+        return undefined;
+    }
+    catch (error) {
+        if (error instanceof ConnectError)
+            throw error;
+        return error instanceof Error ? error.message : String(error);
+    }
+}
+const LOG_LINES = 30;
+/** All replicas of a bad release fail alike. */
+const MAX_CONTAINERS = 3;
+async function collectEvidence(session, containers) {
+    const states = [];
+    const log = [];
+    for (const container of containers.slice(0, MAX_CONTAINERS)) {
+        states.push(describeState(container));
+        const lastHealth = container.healthLog.at(-1);
+        if (lastHealth !== undefined && container.health !== 'healthy') {
+            states.push(`its last health check: exit code ${lastHealth.exitCode}: ${excerpt(lastHealth.output)}`);
+        }
+        const lines = await readLog(session, container);
+        if (typeof lines === 'string')
+            states.push(lines);
+        else if (lines.length === 0)
+            states.push(`${container.name} has logged nothing`);
+        else
+            log.push(...lines);
+    }
+    return { states, log };
+}
+function describeState(container) {
+    const oom = container.oomKilled ? ', killed for lack of memory (OOM)' : '';
+    const restarts = container.restartCount === 0 ? '' : `, restarted ${times(container.restartCount)}`;
+    const health = container.health === 'none' ? ', no health check' : `, ${container.health}`;
+    return `${container.name}: ${container.state}${lastExitCode(container)}${oom}${restarts}${health}`;
+}
+/** @returns the lines, or why there are none. */
+async function readLog(session, container) {
+    try {
+        const { stdout } = await session.run(script('docker logs --tail "$2" "$1" 2>&1', container.id, String(LOG_LINES)), {
+            purpose: 'read the last log lines',
+            accept: 'any',
+            timeoutSeconds: 15,
+        });
+        return stdout
+            .split('\n')
+            .filter((line) => line.trim() !== '')
+            .map((line) => excerpt(line, 1000));
+    }
+    catch (error) {
+        return `the log of ${container.name} could not be read: ${error instanceof Error ? error.message : String(error)}`;
+    }
+}
+
+;// CONCATENATED MODULE: external "node:readline"
+const external_node_readline_namespaceObject = require("node:readline");
+;// CONCATENATED MODULE: ./shared/src/guardian/frames.ts
+/** What the guardian writes, taken apart: pure, over chunks as they come. */
+/** A marker begins with the token, which nothing that a step prints can know; so it may stand anywhere. */
+class FrameReader {
+    #token;
+    #emit;
+    #rest = Buffer.alloc(0);
+    #at;
+    constructor(token, emit) {
+        this.#token = Buffer.from(token);
+        this.#emit = emit;
+    }
+    write(chunk) {
+        this.#rest = this.#rest.length === 0 ? Buffer.from(chunk) : Buffer.concat([this.#rest, chunk]);
+        for (;;) {
+            const start = this.#rest.indexOf(this.#token);
+            if (start < 0) {
+                // The end of what came may be the beginning of the token.
+                const kept = this.#overlap();
+                this.#data(this.#rest.subarray(0, this.#rest.length - kept));
+                this.#rest = this.#rest.subarray(this.#rest.length - kept);
+                return;
+            }
+            const end = this.#rest.indexOf(0x0a, start);
+            if (end < 0) {
+                this.#data(this.#rest.subarray(0, start));
+                this.#rest = this.#rest.subarray(start);
+                return;
+            }
+            this.#data(this.#rest.subarray(0, start));
+            const [, word = '', step = '', code = ''] = this.#rest.subarray(start, end).toString().split(' ');
+            this.#rest = this.#rest.subarray(end + 1);
+            this.#mark(word, Number(step), Number(code));
+        }
+    }
+    #mark(word, step, code) {
+        switch (word) {
+            case 'begin':
+                this.#at = { step, exitCode: undefined };
+                this.#emit({ kind: 'begin', step });
+                return;
+            case 'end':
+                this.#at = { step, exitCode: code };
+                return;
+            case 'close':
+                this.#emit({ kind: 'close', step, exitCode: this.#at?.exitCode ?? -1 });
+                this.#at = undefined;
+        }
+    }
+    #data(chunk) {
+        // Outside of a step: what a login's profile prints.
+        if (chunk.length === 0 || this.#at === undefined)
+            return;
+        const { step, exitCode } = this.#at;
+        this.#emit({ kind: exitCode === undefined ? 'output' : 'errors', step, chunk });
+    }
+    #overlap() {
+        for (let length = Math.min(this.#token.length - 1, this.#rest.length); length > 0; length--) {
+            if (this.#rest.subarray(this.#rest.length - length).equals(this.#token.subarray(0, length)))
+                return length;
+        }
+        return 0;
+    }
+}
+
+;// CONCATENATED MODULE: ./shared/src/guardian/program.ts
+/**
+ * The guardian as one sh program, compressed by gzip, in base64: so it fits into the first packets of a connection. Made
+ * from guardian.sh and router.sh by `npm run build`; do not edit.
+ */
+const GUARDIAN = 'H4sIAAAAAAACA719a3fbRpLod/6KEgyLomKQhB5WIpnO5MxkNz43M5tNPGdzx/byQGRTxAoEGAC0rKH43++pR78AUFIyZ69zIpJAP6q7q6rr1dV1cavySRjDOqmXk/AE1mXxP2pWT8JTWBVzNQnPIFNJpSbhOdwlaT0JX8OyyOaqnIQXUKez20m4/foyine9WVIpCLEhSHMYHQ/g6gqOB9L09of/+Ov3l1H403/9ZTfiUldXoKpk1qvqolQTejYaVlm6vkvuIStmt1Wjmn4Z0cteVtyk+XSzSqrbSXhEn4MefcD44qJXl8ka+n344e8/wU/vfvoe3v3tPfzn39+979Uqy44GsIV1meb1AvovK3g5PB2Px9XHvA9BWOO0BBCExwG8PTyBk7ejufo8yjdZBg8PcHkFu15e1IoawdYAf1F5fFXkapqlubwuoY+t4n8PMNvUEM0gjs7HYyy6SMuqtoXxy+QKtlCqZA5RSQ/gTRDG2LALx5UG/uXwfDyuIAixKHWfVtN8s7pWJTXJyxLjmvQRguMPB+Pom0/H8ADjb/Hvt+bf8QBKVW/KHGK9OARjUQI3iI0EISEEzg4iRHAF86IHYDqFIOQvAU6VTE+pFptKzaH/4/ff/fI9JPkc/uu7d+8hKRXUBVwr6aDqX4H6ktbw+gx7nhe50njFiGmG8eHgu+gfSfRPPZZj58F0GH06HjR6zosa6qWCPFkpKBaQaFy3XRqM5C6RALC/2TLJbxQ8wLpUarWu4QGyorjV+N3uJiHa6Wg3raY3BS91D6Cqk3rSA2e18Qm8CUbrspiNwniEv5sLj7MqqzTugSzvFku+eHE8gB1C/A+ckV/tco4NBGBWuLfrqXw+xa5UVQlIHyDCFY4D+NTZz5Hg83g8Zox2gJ2t5hoFXXgHCNCxpilaqiCcp2VwPIDbNMsg+j/vfvyRO9VQeg30qjul1gIg4mKRzRkR42AkHGF4PDwWRARYp/NJuC2y+YsXx6bAznm1TucvXw6P+VG68HB3nc4DODwEWSp5coWok0O5gqhcQBAW2TzwqXGR9gAIX3e9eVpOiGqucdII1O2vf/n36c9//9v7d3/9fvqXdz9fRrsAqHq1XOH793/9iR6P6tV6Z4hqAQe4JnMIwmsiOloWenZnnwl0syKv03yjBBiaNl3Iri1OPTeDYIZHq9tarda2DzNjYTj8Vf4F/oJKXSbPVrPbFkXAgnYMWjzsrCiT8h4WaaaqS8hVWi9VaScjL0rAWYBZkiNnuCvTula5JqeLU+QMq9tFuii435H6rPK6CuRXsanXmzpo0kwTLGlhXqgKuTfcFeUtLFWJdGvWGUfl9au+qBmcvnnrd3ymH+i+z98cjuH128OYK1y88V73sP2FD3wPeQCz7B7A3r0L3n//8197AHfL+wl9pJnClf0nsuPlPS7B4SG8+7dfJkidmq/cqntI4BpmhkaYnPF5mtMDgPWmHkCd3KoprgwEYYIzek3UoGZL5NJJDW8PT+HqSqrQkwe4VjdpjptbsVql+CC5Lkp6cY9ss6qLNT6sbuEB5gU8wGdVXg+kDU2BNA8QIEyB03kQzjT1ERBUAMIEwmsIZ7g9n16ByipFU9JPa6iwnbtlUkOKK8tbKKLeBncXIg3+Z4ZxPHhWZV1BGClhPwhUqlgAL8Dbw9Me7cE0IFlPuwlTC82p8DjQieY/5skpPeE2zpCfEN98gEWap9VS70OLBGdBWKiGFee+q3lBmdPwDFFGCh8P9PMT7w3z5J7BjdagjGTB++/wU3NGE6J2uEvrJc4q7cFmSZoyh6B3wMsgLRg6XaQoBNQFIPVc4jLVWG6xybJvg4YgwmOdz+G6mtCvWbHJ60kM6SJLbiZY5xplSXgr9IubUOdea0mOuEhdFLe0AeG0pLNbQ7hmJ1fZAqbwhndH/EWbucEXrgQhvmGcAdjkdZoh/KskzWn3MeRaZczLsVoAX789jOCbt4cRb2BOBQSYOsCC0qzgaZovVZnWxFw2ilHU1BPo7aaHb2jyzPBxZNOqTspav6Y9JQiv1U2SB3AwkedcKIBPvV3PVnJlnn4fqNKk3/9XxZ9K1RBFngDUA2k93J6Md71dj/qfest0RDP3JJcFIPZ9hvP9xoLgQHOCPB4L8uIdgSzsAJdu37Jd6TUZwCEiVlLPlml+MwkPcFl4nex8lfV0XibEORyBDYIQpy3Nb4LWi/VmtQ5YfMAFQmGU1gelVt4g8PFRpaoqLfJBABOr84gwoUUjszRLRHvZxpBnGabs9UzFAsNlefzj4Qn9QuSYEMbTz06E4lL8eMKoRU/nZbGerlWOA+amVV1nir4uivJG1VMZDgqJ2Lu3hxssoJnUSPAEAlzx6s8QKQ8v4BSXj1Dh4s1hZFeziQ60qrteucnz5+/ngme+mABAuvltms9RN8/SVUqaOW2vqJqrspwI3xqqsiQqn1jBGenzACIlkkaYD5GoSUjDlTDPhJCxH8QFlc+5kKMe8xb/sqkf58i7zoSnwNsgVGUZmK0BG3S2vAEcwWyZZnNSVldpTfs8jiWAammBrJYBYlrKjcOJNIvzqneqeaHFB8FxaWbCW6OLxPjvD/Yra8ltoIzxvAajGfQ134h7MzKjHG1hy53FgcWkKy3TfCuCzI57JWkVUSYICF2uCAkRqIcH/upoHj57PKVmd/gZD3okuQbhFoG4jOLTi13QB21ieebAjcQkc+8Kb0dmRrLiZhIyDvK/WVKW99Nig/0fIcxud4NAyg2ox0O/B5XPEVcEeJlhs/oiIpAqd7APdXleb8pis4YwB1breD9Eq4WodYiptDzfGpxFZjmk9obhjA0ALBsNVT4fkvo6xBkYkn2rx0MvbocNbTbiHt2V0ULWMD69GBDfzNSiLj6rkmqquSOGeW/pjzt0z3CFQ0b7VQdpBjSCgLGHiejKrTrLikp11UQEYkxwmYmrtQjWeIxFyNTZI4y4g/sdrQMBJDIykZAwSOFtseZtuGNUy3RRw4lmn9F+7slGvyB0LIKt/U9vfw5rICKtVF2lc6jTlUJkjW4hHrt0/SeHXuEc/7x+67J/vd88ozGXN1ygyIkijloHvQUJoReEuKRrnvf0xjuFKclFir499R9vp1MrRJ2yEOW2zHhObQ5DrpDm8OEfv35CJJZSpFMEw/As0OqF84LQ0AUQ/8tIf+2SeZsl/8AwuHEei2nvuihq09t9NbpVZa6yUZnk82I1wrfTdN4TfA9eRnH8TfWR8FRgldGH1BCqB/EbWhTcukmwYgw8YyUeUcFlnmS2dji/Fpp9KfgZCLTrFWuVTxEHhBpWt/O0hGitexmVioyuZOPgJ2Q9obGgLZwVxOWqmMPFeGyBOzyUnfmtrkcIB4fMcbeo71W2Fxk3s1C0u7AdG+L4m3ahfh/ZhLREM/SN7QahQon3rQA40gZcFMVsy64VPngZhfEwjGWNTmU5TpoaQE8EParrKA/8FDcyGSk/oEnQtnIaqzxvGdTJ0u1IktRBQ1I+cEXlxiy9PoNW3zRJvbq8d5eXdE70oNi5Qi5CTCDK4RtP7TSF/Xl0K3zN9i35vYFvrE6Nve96d0leuwCg6j1Fqo/hBE7hDM6NpqlBxVmjnueTuGcELTL18WMZ/wfxA+CDgwmMjTXyulTJbUsTiD3GqVXThbY7mKYdLl2geXASHllXCSqdPCsBCyIuEFFWa9eEZ49cKpLXqLXgCtnVZwUX51ewM00YRUkb+qW+3TJ5p2QHWAAG26W8t7u2ivrrN7R1do19tjGemxpnFSGhceDzNL8xQ6EKXHgSHh3xN/gK4sFA1CxBJDYKI9ufIM3cOzu6PwrYCytKT2yNJaRwcP/cch2hfTv2w8N2yQZT8ErziB6nK0OEQoIIElkTGooio5YyDfxPsSnzJPMxjDTRJfKRZjEmCbYbz1AO45nfCj++jDb5bV7c5btA0wjrpZ7+4dZXc1LcjQvtsyrn6azm6ioTiUU/hYnYVHFJRXEnElwm+VzNp9hi0NB22BNJtrO7pAKUItHdha4v6Reu1aIoFWg40CqWzcm4do2FVsVnNb+EcJPzYOZaWPfRxZuj3zVKo0hRnarezG67JxWCNhBCuOOe0U1Y/HIkZsf5sZ2n5cvR8S7w2IxgjD91m1wYMbDrG8VFu/78FgeGM0kzADwR6KeQuZN2xSqpYJ5Wt9Yy2aRFale3Gh7NNmWp8noQWOJHX5KDz7QhdS7CMFd3VjYYSlP0FBkcA+/7+Dwu7ljU2tYUs624P75GoZ33h34fhXnuUvpI6kl4hGSVpfmtgUvKBORBSupJzuzf8kzkmFuy4412gTYfImE61lXiCRUr0r59kgMViAs4Tk5bxzSiC4rW0e8jMDHcLYtM6rNfxXWffE6yDT6parNVGrdLkSl/HmPHx5LUQ9/PEuswhgHTOjYcYsNI7id+O9ZHcTIUuAdmAFzVFjkd0ngGWplqvP4Qn5ySiN9u/Hi4yckbcTzUPgXBEmoj2AcUKcUDmbjYc6g0C4vqKqhxlNRmiyLdkEIcjBKuGZP2LERNDz/59zv8Bq7xX5QuyzT1QqExkHiKIIRwJ8QDw23wh8NkJxQhk6p8pqaLopzOWSY7G7c5z57tpkFl+7ccFjksIMRv5CX4ZR3Og+0Fvthn9F+Hs0xcvqwltWWSLSa87mYuzLYjzjUqQ0iiS+CPXPuafXq5W6azJTpU55VDLLgA6WzJQGB7MivabW3ETzQdYGmsz4qNW8KZGbs5hFvz9fKrK9iFRyY6Jj6n6BhubXAJ4VGdpBkq4qciidw0fD6g43fESsU4iRAPuRnES56vIeJIhCt/PPDwpd9HwEkGdtBTo3prA/1gpmQCNMs0M8g8p7NitUYzDcYd9QzTsdtii/G4bcmqchFtEPdVypFFiCbmsSgA7ZJNRGs0neazYkU6otU6i/Xae7LeZJk4L7rFiiY0fYHGIYd+U89Jq6nuySpv2hhzDtV9VavVrEYnW8Q/IlFnPQywrh4iGd0kEgyGuYld89kev6228oqzz3OiNIX/g5Y/T4Z4cc6s6ho0qzSWy60xvz/SsDQjNsEeK6VY1tEJ18mGuS7qhai6CvFaTwn7RVzbboymWcc55u7JRtighj1Upbc0WDO9/jvtO+OqTIjFaoWhY9FnYAYMvl/Q4xM6NAJbaHFuq1YdHsKBZ6+Dc934Z1WyRWGv589M0OND0YOJdaRFx1YSHh11PIbI6HGiK0uIkbvpyAJaU0he3D1pF2sjiO5+Ep+PSdCZnI/RbcMSHvOVbYxxSwcTtknLclb1JB4b/7WxSvgWJ8JQzwPqylDcrgQ37SEAlvjZdIf8lX2E6EsuChbiyHRMsLqzIcY+tvWRqY/DU940LVpdmrjnpNxyU5cRCq5W5TvwxQ4qE2jbCHYoZqO8uHOMJq7bfEs/Lr9ig+TObs1mtMaQ4phhpCPCYfY9jNHxoJ97ti1HQez2mGmweCX0Ajf8aNIzIYUMhTtGtrCnb1OZUSl2GrOkyfQYj8duo9qTsr9Rzyfn4q/vujJ6td9dIFK38Yg7r7MakAz0Opi2qUrPabvVsmMDczXyflWsVI1ufo5XSQDpApZJxZip5nCDIS5FjvwXN7nrZHaLDqx83u/Uv7Ult9PCqwO0UABxwbUDsfzGYTLGYd9lppPVd2j1aRMxiy3kDTde94brlBabzOQOox0Am45JNjtEPS6pboUpcli1Zdnn8HqseTa1c2LqOi06vGfXWybVFHeLJLU++gVO9SQ8sh3BuoIo+Q2iKC+iutzkM4iiRZrV1FHMeqxwpxM7QdSQjn9ZZ+ks0apnpcrPKU5+rN1bPaKL5/SXJdcqQ7l8yIWHIhgOTci+MaZ9pLV8RlUDj3wJbKW9dYpcFYvF5N8o2gynu4dR7Pl8msznSivqaJlUZALg8Tenyx0+VpuIAJJSZG9I1SmChmTvAMJjCDiOGMJ0DoE5XMC1g5A+8V1gI9dlq3RkHIoWWjhhQ7H0i2K9Hxs5IlF/ZNX2UTQaWA13xCrpaDgcyZdRU0cdTv90OXpFmmpW3IjhmsPDsWnqNyGJ7hKoMytWU8h4R6whxs1NiABlP34h/AZnVk+oiJtCAh3hU+iqdzkp6zcUkyejvVVqHRV5dj+Az1P8McUfTFwCWKk+p58VvudvjZfECCJBq4qL0bOpftaogLJ9ozw+erR4rmqM2nWL60ddxctN7pQsN7lXiCKDolzdYRn6Mc3VnVekukvr2TIqiw1SyIMZpnnAuor9Tc0MIPg8tQopgoZzHcADxtJHMB0EXi9GpURA8AdplI0B1Wkpk4/fukZLDkJnvPS7c1pEvXPnRh55xdkwGKWr5IYLi6WQH3hFPZTHvYz0FkExDuMkCy/FW7fRXuJNdRPi6Gu6VvBszn4kpzM6DvJqJm84FQPsciQt3eDbtsVmC4gxwqg36zm65KMIUQDF0LwA4UGo/9iCFPvc+YY38+izvGUF1sE8ARhdd8ThYghPIDwNTGDE6dPD+WdjONI8hNyqdE39MhVr863dktK8WuO5myiq79cKzKaJO0VRrpIa+tvt8N18t+uzMrgnejZdwE2p1hD9VkHw32H8MeywDuhjFo35o3ZNYyIKk27fCagD1w9FVf+5yBfpzfBnXqmfiiyd3Q//lqyUBlnsYtuTl5fHItkwfbTWO7ALjuECPlzPhekXirz4mWUkDwYS5Bjv3Blg5eN/oytZeZ8xa0opixUF5Ihv8VV48soLynFg1DaqKEryKoVcfSYEEYEkIroPrHxi38zTUs3qorxnEXrpyS6qw1aFUI20KHKfrLIAZqViWsyL6HqDomUUoXVJwGjRBe67MlY+m/OnwHq/23KLFo0GDaVeuAXV6LJktpaQizZaER+BeG1Jwnmlu3xlxRzdsmNLBHLtTV6PG9YOfGrMG46BQg5wPYEy6QIEa35QSVYvdzuDRvyAfmwqfK5yonoe18BKSgDHNOI0vyGZaJMvqer9sSNA0Sah7aNandMjaxpMaKTh0RE5M/eZRFoig2PY+v+w3k/vD7z+XftD1xveH7QovPOgaY5YSz3OiOVRa8QdWo4umlUQ/eaoDSRt/ncorz+G+6ZE6zutKXmkr07cy+fqCwx/RM2jgmC/qhPsdrDdZiqH4Z/1flQxe5P2GVQPmA8W0ollRjB+gnY1wOXKaf3RxbCqrqdl6vkcfUubn5G7vyV7q39U86TTuXUkjr2LEzw77MAoEa1kiXUh65I25NCKI1kaOzZKkuT44gbwREK/D7m6I1dpUtXyZF7cSbCFo7IdNby48Qu0EpCI+wpPig4MBjZmBcN407nraaEZGRPri33W1+30s7CjRYe+gWly/z75mDzzDLkhnQccD5Zkd8l95cqLOE8ECn/XwAi70noaHWXN2zzJk+m2Ra5eUgBDe4qLXLGn3J3mBok6KyRiptkQcGERpe8QvhE3R353d78QAI9HPEpRdjd5pqoqIrlNzfGov0aPIJRvni7e4tZGOpX1CjrEHmSMejk75Fozve26Le7rwwvu0mhwu3twYHuav2tguzi8vGsycnK6EGbhLAsmNaAt8miRpNmmtMfBKK5dW7odPMLVdFaYTPNmYb113eI7QizGPwYiGEjTQSih8w7+daylmSoqvXchXLFZOgLpoMVI94+nYzRdY7HTdYns4lFgbM3ApzWr+vnO20fA+2OMpkNCt2A0lALiu0GIH+7CtGgKCwR79Ah6KbsVYqQw/yJrmOA8jvRsjo3N0OF4Q/3dO5lvUKbD9K0AiSeIDTvpIrT2cxGkimzu7tJkDnHkpWQ+L/EMW3PsIqDbt8fEA504Gie/gzbSO75w6mcUbqWFy293T0gPoup05TtogSVvfidIQwnxG/LMN2U6WRByTDmhI586JKqoS0Wzy+mVXn12nReN4ntAw4V8NuxmJj27lDajGP3ohfiaHOUID6A35FSq3K1UW1vHwA/zFI+EdUZwIyQ5ngStY4Jvmt4sHa7zLDBI+v1ZrYv3yU3lSiQTcWu7Trt/Npo1fgYt6if5jKwAE2mk6fh7dGzxM8Ym7icdDW6MCGbR2LY6ZdOpFknpBxohKHKoeSpoIXmIBKOo8CgU4yudbZpP8GSFxLtONuuqLlWyqobICzQNcbBSmsN1US/hAcgC7MmaHjXplByK1AkEYGTbxSbcHB2dhShU0zuGxNEhkiQjS2a3FfhtAh6V9xvQpk8nrpTUZZphwqSDPf0zfTr9rzf11Lw2NQKnx1mRL8BrwaM84181AV4oVbpdtFYAR6XP8UJkDlHtAyWwNXUnDeiatjEDCs0fsyNGCf7AUzaYzyBj3wVjTcDHtbhEAFVdprOanVxuvI2Mdibnyk6bh6Y/2COPMvshTwDTZ/8FYABBv0Fl2rvbWjAcXyt0eu9M6a4aE9QIl25FA1k7oEeC3TQW9/aMs4FlbtaYvSN/fNyN7clds5iWixcLMpWnmCdCwuTMTNkDAHsIgSOAZpgCp9pbah907cCKfVTH4ZJtzpouHulborr3zAxHtj7GiBp92U14T4XHulpkGzq/rBGtGeIEbmqVxjKdA/FhvUbhEZpCqmma75vwgV7HJ8DeN0F6tp8Bt4F6byePYsDTXUgHz0ANrPgcBPePEYi4g2KRc5RPUyrTNjsmfxdpd8O6SFunZx7FYCn/LPrZywi4kSYH3LteT/T5zBUTJ9PBo7s4bSt/kHw7F9ujE/FD8YkeOsDDsk0YwzzlAzuYkwc2a0jrimwwOlldUkORz9QV5s+5wwAbSqVTQa6+1KwKBm3UkdnomYOQ9EILY7I6cddMuw8pAZb/SCgo7mA4cXu+4jZtWNdoSzRc03lxaxsbn/3aJ4F7ANdsfz7luNbJeBh7ztPNGsVamy6mUrMin1dGW7g0CgL5H5r2tCOGobLSw8B1t1CmIU/qZlcmKsaRKjB/waukvKngQRyjM+jnN2n+5ZJSkaGULmlV0gqq5aYmMxWq732dfYGFkE1eO1EgBKo8Js2RG6vwDJiG0zfhOKcvyXXk7xp7TALuEOkTDQS5mtVpkVcySrQqlXUw8CL+9sCLHxhfuagvv3oFO4HfbRPhb1hAsRMnpWZ8YtJKmMEJ8zVLvXe4QmWEY2oOyYII7ehIkAIixpLBACobsDD2wzI7i0c3dF5VfCReZ9IJvQOMA0RCZbA6uugIiNZ4fW41qdZiCMGsWxru77BP/ZRandc7SEdJLkzsKP1yzwCTZjO+8h33XLsEfbZ/nc5HuapH9WztIx9Jll2FOh6+boaHmo3CGbIc448Dapobkfr+r9fE/zENS88iuutotSkNsmKWZDZHg0MgH2gzTmo+UjyOnRhbqvTixfHlTuwsJ8ZiwiTFNOWc4jUILcoik1EPKGqEsZtPB5rTCIyH5kACl7nSLybhVr5hIkw6+45bIrVR3ecyTV0xNZ7iofOGGYEhHtFYdEZK0g3omZwjIvC1GoAIAW87dg8bwOluzJzf4PXZWdeG42zqXe+0sNC5UUmCPVMftxstoXr2I3PACeP3KKph6lvk+JwRSIAXHl9Dd7IqYdsno4L+2ce8yI14pi1WeskxKO0jQwSU7Diy0k5opTXlVOSen0gILiUfUFk2ndtDlHs4+mPxAY9xCPaIgeEVOj7gFWcMoRw65uX3X9L6z8XccaHZsIHjPgjUr2h+nNOEZgfZOrrM74W0yjACgOCFeLej09F0EP4V5SNOq/YY8CTFE+O4sqIXnQ27NBvTgwOrptuELCOydBwIbsBACG5I2LG1vCjnE2N8y4qbCgeLB9lOpb9uuxtgJh/XVOSmWXKM8buekUXbEpaJGT/RNpTwVIwjk/DMyFT47Ublqkxw45lEHcfvfSNdSyRuHspHWlsl5S2eMGWimzrHNh5tyyZ1wPp49pNYbf+FzuDSZ47rAEy0qyX/JK/u6FiOaciNtf1duPdRJt4LrzEuHxP3IP7mR8IfdGgKBeUw3W23Jcn7w79xaMIviuTESv9GQkSb9U/fsf/BxO2Y8B2Kj2JrcUugNZm00KNGNjNONYGpC02UNwUMMC+yUQEU+kleZ5rHBpeRt1rEpMY7zyWPyAorjaNHVngeJzv3DhwzMBKg0yjgu53EcsUIzAf8yM7nYh+ZtnwObXu3EvtIYgdfeLlGiNsKd/UPSrLtjSYXsybelMlqT+R7Mw5FZBekdE4jRSEs2EDg5CSy2Bx4h1KsTdOMQiQbbdPUS+PmPAP06TnxF/oA+8lreID45GJgFVg8DFilc8UgXumGbaXzgQi9WoeVT5PXlei925Z/r2pq0gfEuLesLfbAEGgr9OeZsZKa87v+FH1EtLthxwpMOVqEY8dNZl2leNQmPq+6+bVBqu+h//HDkSrLonyYlWn9kGSqrB/USpU3g4+f8Dg8H2DO4bTTC6Btum3OrhdJpyFiozxGloiSOC0WEmnqXlswgKDXhYtxAKSwQlRD9JsX0ETwjAlLDK7Y2HAB9NRLaue0z8e/oiq9wUPumPWtFf5KamM8HveeDn0ktcpq72utvjfGPGjFSkqaFDl2spZzJ9xcvDccgg8+pllmWAIrbieuSrfzkyL19gY5ukmm+44JyLP/0LUG6g5xc5HebJgBoFUI8y1jdNkYqr6LKwLIGaaGMrPQjv02sdcNe4UvDK8p4R0lvXFCIegJb7mdVo2+m6dRJ2MUhPUZpFZg+dek33O37D3SSU9beej8OCzreo3NfbmHH96//2n608//8ev/hSTL5OF3P/7Iz3p5cfcv6lE0cDmiVmdqEgTufR707Bm3JmBLsjRaA+FfkyDQcUPaPJSL8vqB7sKwsa3UVRBupeALLrULOtYo6FwjfcpP9xxqW1Jnm7J4SXXr5QfHY5+lZgmzTZkN6C+aTKN3EH1ndq8oWiVfIpxdOIcAl+xyNIpPLobj4dcXw/gy/vri64tWhm7hKnc3qh7QX4h+Qd6xTtGZGv3dbo6Pt3hoxI7rBPOf4F/aZnXGf+qynq2dBkbUgJNf7mPww/ff/QVGLyvCs1E8HH8sP+b0fwAfg49h/JGyX3I+d8wrfBpwV0HnwOQkDM0hrjzdoFAUGV1LgrNII8YG7I0Rzil5zJJVZEH72Dpp59wqFbly0rXROubFHZ4xnzgmra8MqQ1w469qBsm3lf7riMlYw2VQRxXM5A4NZh4bEFrNXHWm3bDhUVxPcFsfkMXxismGh6sTyancBgBK6nYSMPl6AN7/tIAgB3dFeJZ7I86Y21teT9CIDOrKawcTiBwZlIOnidq34KbQpBfEkFQ9GxEE+s6OhhLUPtDeCIJ2u/9kcoSe9xZpT45KFmsyIk6CAChlvuAg6WK4i25poV50LtJOVpxXFKtjlWiGCX3WAzBNh/JNyvBZSGf5qGNWzhg3sbMJ/e05yM5r0YxEeXjgFxPhuAziSH1RvXVZXGdqNQmPgpDKBGBAIZGGWhh4OQCDl5KeUirrVabLQXDOvlpovt0T+UpzzR6LNSzOaCTUc37WQwENpxl3LLyT65iMCvhEW3nHJ11oQ1jDlkU+71XdOknhgJqVhGq67SDwYyGI7H06dqzk6WdlbLwk3XArvrbOal6l9WVolRWtGYLAcSxoQwhiEpekQ7+czHcrbyUk83DfYyN8Gd2UtVPnuK898CtwmmdfLRrHZ17sPzsTu0dcPvz65VP04ZfqE1Pe5cCx2sgqbU84lUKDzlpOeeBFir1HEtp6Hu3cXqVv4qeDxlOAVVpVFIQdtF7tn+1WUW3KfGWm+sXxq92rQJ9O2p6ijdI5nGS6DeWbUTL9oGH3n7No9p9GfWmm9d45PGTUfiaScHsa7SDcnkW7oFms0b8TpQDdR48kPt9G/HLiTBT7AyettNaoJ9pD766spnmjddg9UfQK73i7FqzMIXdzpUJb47jy4HLygQih2ttdLPHZZ1o18WwdJquH3hZFZZHUvmnNmQHT522Uek9tFQqPjjBbeWQECfgKTgYDuWxAuNxJr+Xqsjumy5HMCMy2/IeUI2MlgeqSrRHkJ6fNxK+T5rNsM1fQse8e0377bdCTUDhPC2wA2nDKOnCzA5Cgdj2f4ia0cAa4QT9K0ZIowLDKV8c7KwA5HJ0h0s2wCwKj661Zhhkm1Muy2NwsXWhbYIVbJMbLr+CIzOFS0xviJR+4GOxkUXnvw/yRdMHEvgyVhL4HexLrUcIpm00PU2C5OcTcE8j2GgJT4m1nJs3DQ+0F637pBzN3JuHUPXREurkA8E7k9BXY0CcMBqFtwTgz9yf/7IgD9YU/zujnJtLsTj/IrOKRPHGN47d+Ti8fQC8RKVptcoqU6Ug911nDzPT7Pe+biUX9BCPtSfVnxE2vZzAv8PKW0p2k3nj5zJdO4al79sq0zjJYL0i7PSNZ/bjntYM/t2pdT9qFhryhRAKTH22GdXSqJqqOf4d64nVkfmfXunIr4oyX8fE56GqxMf8Y26PPn6wpfzP8tlEbScEqWXfnBadcPqbEB3WxnmJ+o95eYurIJU4bmpOW2TaN+SvJLS1PJAR27iVYJOl412NrJPXusynv7JPDbNjHoNZTfTkJJcH41HlvErchwHBCpAgNAkFkXrUIGg11dTFV+dxBXupQUnsdNPI/OrdmScKFSSiTiYmr7fgkyx/BaYpKDjK8SEkWwU7DP6VnK+cLZF5aOddYKxuk4pAPc8KLtVy+CpAuLEQLScvszrIxl0rt8YvZrRWJlyop25nBupNedScjG9t4DXdS/Tl1Jw3TlT3SXnT+nAa3zQu1aqVTY+DXCd8n0BJf5SJGOVPHQQMPgJcSYtb4cmXuYuTryQY0P93eMXO2cNfDQp4tz5tyd8LTeUazi59O1IqhA3weSChUI/ssp7ae0NMrQEnauaTRClOJI946d7PiTWd+Q6pYPNKMxlLJ+Gbzkk5cfNTmMcHip1qy8DjLRW2gJsN5+fkbz02zPVacONm/whTQDRVRWhnjsGpDs26U0e/GT/daHnobn17oC5K6Ln1CBBvwMo/1M8KU5j1cHTNpOmXUCq8bwOslOJg8wka6gELwB7rbZm0hF4PPdhY12hcLG0jJphOpyo7K90tXDKfojPSzQtXh0t4/ak7a0lV82I1FQ528ojAhy3oymRRVuRro4kJaUkBTKX7S28QzB2MQb+tcm4SaTSSYxNf5HKSnJ9xr4N0pQHuvy47pwo1JuKUXL19eyYXJvEfL4xfHVzvPwEKVep1GExLxB4gp9M3djK/VzSaX7Y/yH/f5wjk397V3S8H+TPscVWY4I4u9g2YKSxQ4uk4p6oB2qtWy1IiY4gboIPQmWbZvA2rLHEyaJqm2SB36aVvqMNTq5rkEmSG5bde92MGbolUyZ+1X5DM8tdzvOqxh5oqvpaWU7nxbInGGwKQ6okt5ArwY1lTpvs7Xn2QjSTzWpExJsxDaC+KTc5KJui7v9WOYbG1zfaZao5PQyGF0j6I4WsNTZMfnGNJrGCjeqtjmGMR3ad2PQC50dm9womQcuSSF1IPTU8UX6emNge/4lPD6hqssuNI0qO+cC65wScIYzUDumX5TUh5qkuTj7E6tXaMA0+zVzk8QgB8vnM78WoFUu/yKO73a4aKEsV0X3cKVSR7hp3Fz1Ct/L/elUnrM0/zYtad8u+muRxeBSMN+CX2havtmVGGoQa8Znqtv1TEiWvddQH/gwhxzrcjvvLzVv78U9G2IFAfKN6mGfOkiw4I8YZgVNzKLsb2co6Vcma3RUoX+oVMoWxowiNvv9zpubG3f1tokGleD0AKEbHr9vr64aGwvwe33zbbX7zsba0/f4pQVcNJz7zF6/Jq/S7bJWWcPbMHct2Zu3LRHuc07c1uS4EZPuLB7OUzjapjmAQXtJPLvFFikvd9x9ax/sfzbw9fubXJv9G1yjStpvUy6hz3EKeQ8wr3eHJ4/Ud8NROCL6akdvRrhAV+JZ+t35kj3bl7u8Yj5dmpUSd4ennI++d4jpGhuLmv4p56nKj6htThKotHXRYiyQHQITbKhGdge0w8aMsSeTGZaGPYimP6w+tkBjZZ3Dg/50r+Gxt6yVeBWgNcdNMBno/NvG1XVHED+XEbY8DRZK40jiJkj89KDc45AlvTK997cLYvmvXC6qusc+wNM25O0AnmBmYMwjrjX4cRqqiYk3O+7GoCvsIrPTtt4aNQtlH4ftPSq+abekOmT8frKCGMsvVmB7JFKRn+xtRE+T5sfP63YeSoyiW9WsKEqV615ITTu7EcymqxVzpC6bs8Y85vQnHy8ogxUH6/0rwGvEaf097MLPsJWeAXGnf4/V7nUb/FiF0/xbrMOmSAq2nnMm+i74GueWNfULnrZKGWhSLpKUCEX6YpFPQ/32+bFA6FZbdm4NtGwVsPz5XHGbeIdhA5uD81lO3YtRjYThrTbYIwmvkw/n5DGyxOvleE2+TM8upJByqmZdVk044lUX2r2Iv0/Qgudz8aMAAA=';
+
+;// CONCATENATED MODULE: ./shared/src/guardian/client.ts
+/** Our end of the guardian: starts it on the server, sends it steps ahead of time, and hears what became of them. */
+
+
+
+
+
+
+
+/** A program in words of base64 is short enough for the first packets; `gzip` and `base64` are wherever `tar` is. */
+const START = `program=$1
+shift
+eval "$(printf %s "$program" | base64 -d | gzip -dc)"`;
+const HEARTBEAT_SECONDS = 5;
+/** One put is one program's work there; what is sent ahead without an answer must not fill a slow line. */
+const client_BURST_BYTES = { first: 128 * 1024, least: 16 * 1024, most: 1024 * 1024 };
+const client_BURST_MS = { quick: 250, slow: 2000 };
+/**
+ * Starts the guardian of a project and waits for the lock.
+ *
+ * @throws LockHeldError that says who has it; ReleaseError where what an interrupted session left cannot be put right;
+ * CancelledError, ConnectError.
+ */
+async function startGuardian(session, request, { clock, redact, signal, }) {
+    const token = `slipway-${(0,external_node_crypto_.randomBytes)(16).toString('hex')}`;
+    const { path, project, mode, leaseSeconds, waitSeconds, holder } = request;
+    const process = await session.start(script(START, GUARDIAN, token, path, project, mode, String(leaseSeconds), String(waitSeconds), holder.replaceAll(/[\r\n]/g, ' ')));
+    const client = new GuardianClient(session, process, token, request, clock, redact);
+    const onCancel = () => {
+        client.abort();
+    };
+    signal?.addEventListener('abort', onCancel, { once: true });
+    try {
+        if (signal?.aborted === true)
+            throw new CancelledError('The workflow was cancelled.', '');
+        await client.ready;
+        return client;
+    }
+    catch (error) {
+        await client.close();
+        if (signal?.aborted === true && !(error instanceof ReleaseError)) {
+            throw new CancelledError("The workflow was cancelled while it waited for the project's lock.", 'Nothing was changed.', { cause: error });
+        }
+        throw error;
+    }
+    finally {
+        signal?.removeEventListener('abort', onCancel);
+    }
+}
+class GuardianClient {
+    where;
+    isLocked = false;
+    problem = '';
+    current;
+    recovery;
+    ready;
+    committed;
+    verdict;
+    #process;
+    #request;
+    #clock;
+    #redact;
+    #heartbeat;
+    #pending = new Map();
+    #ready = Promise.withResolvers();
+    #committed = Promise.withResolvers();
+    #verdict = Promise.withResolvers();
+    /** What is sent goes in one row: the parts of a long upload are not mixed with anything. */
+    #sending = Promise.resolve();
+    #took = () => undefined;
+    #untaken = 0;
+    #steps = 0;
+    #undoing = '';
+    #loss;
+    #strayErrors = '';
+    constructor(session, process, token, request, clock, redact) {
+        this.where = session.where;
+        this.#process = process;
+        this.#request = request;
+        this.#clock = clock;
+        this.#redact = redact;
+        this.ready = this.#ready.promise;
+        this.committed = this.#committed.promise;
+        this.verdict = this.#verdict.promise;
+        // Who does not wait for one of them must not be ended by its rejection.
+        for (const promise of [this.ready, this.committed, this.verdict])
+            promise.catch(() => undefined);
+        const frames = new FrameReader(token, (frame) => {
+            const pending = this.#pending.get(frame.step);
+            switch (frame.kind) {
+                case 'begin':
+                    pending?.onBegin();
+                    return;
+                case 'output':
+                    if (pending?.output.add('stdout', frame.chunk) === false)
+                        pending.isTooMuch();
+                    return;
+                case 'errors':
+                    if (pending?.output.add('stderr', frame.chunk) === false)
+                        pending.isTooMuch();
+                    return;
+                case 'close':
+                    this.#pending.delete(frame.step);
+                    pending?.resolve(frame.exitCode);
+            }
+        });
+        process.stdout.on('data', (chunk) => {
+            frames.write(chunk);
+        });
+        (0,external_node_readline_namespaceObject.createInterface)({ input: process.stderr }).on('line', (line) => {
+            if (line.startsWith(`${token} `))
+                this.#hear(line.slice(token.length + 1));
+            else
+                this.#strayErrors = `${this.#strayErrors}${line}\n`.slice(-2000);
+        });
+        process.stdin.on('error', () => undefined);
+        process.exit.then((code) => {
+            this.#lose(new ConnectError('lost', `The guardian at ${this.where} ended by itself (exit code ${code})${this.#strayErrors.trim() === '' ? '.' : `: ${redact(this.#strayErrors.trim())}`}`, 'Someone, or the system, ended it on the server; whatever was under way is put back there, or by the next session.'));
+        }, (error) => {
+            this.#lose(error);
+        });
+        this.#heartbeat = setInterval(() => {
+            this.#write('beat\n');
+        }, HEARTBEAT_SECONDS * 1000);
+        this.#heartbeat.unref();
+    }
+    #lose(cause) {
+        const error = cause instanceof Error ? cause : new Error(String(cause));
+        clearInterval(this.#heartbeat);
+        this.#loss = { error };
+        this.#took();
+        this.#ready.reject(error);
+        this.#committed.reject(error);
+        this.#verdict.reject(error);
+        for (const pending of this.#pending.values())
+            pending.reject(error);
+        this.#pending.clear();
+    }
+    /** A control line. What follows the first word may come from the server's files: remote text. */
+    #hear(line) {
+        const [word = ''] = line.split(' ', 1);
+        const rest = line.slice(word.length + 1).trim();
+        const { onWait, onNote, waitSeconds } = this.#request;
+        switch (word) {
+            case 'took':
+                this.#untaken--;
+                this.#took();
+                return;
+            case 'waiting':
+                onWait?.(this.#redact(rest));
+                return;
+            case 'held':
+                this.#ready.reject(new LockHeldError(`Another session is at work on this project at ${this.where}: ${this.#redact(rest) || 'it left no name'}.`, `Nothing was changed. We waited ${waitSeconds} s (input lock-wait). Run this again when that one has ended; a lock never outlives its session by more than the lease.`));
+                return;
+            case 'recovering':
+                onNote?.(`An interrupted session left release ${rest} half-way; the server puts that right first.`);
+                return;
+            case 'recovered': {
+                const [release = '', verdict] = rest.split(' ');
+                this.recovery = { release, verdict: verdict === 'committed' ? 'committed' : 'undone' };
+                return;
+            }
+            case 'stuck': {
+                const [release = ''] = rest.split(' ', 1);
+                const journal = `${this.#request.path}/.slipway/journal`;
+                this.#ready.reject(new ReleaseError(`The deploy of ${release} was interrupted, and could not be brought to an end: ${this.#redact(rest.slice(release.length + 1))}`, `Look at the server. The next session tries again. If all is well there, or you have put it right by hand, make an end of it: mv ${journal} ${journal}.ended`));
+                return;
+            }
+            case 'refused':
+            case 'unlocked':
+                this.problem = this.#redact(rest);
+                this.#ready.resolve(undefined);
+                return;
+            case 'hello':
+                if (this.#request.mode === 'look')
+                    this.#ready.resolve(undefined);
+                return;
+            case 'locked': {
+                const [current = 'none'] = rest.split(' ');
+                this.isLocked = true;
+                this.current = current === 'none' ? undefined : current;
+                this.#ready.resolve(undefined);
+                return;
+            }
+            case 'note':
+                onNote?.(this.#redact(rest));
+                return;
+            case 'committed':
+                this.#committed.resolve(undefined);
+                return;
+            case 'finished':
+            case 'unfinished':
+                this.#verdict.resolve({ kind: 'committed' });
+                return;
+            case 'undoing':
+                this.#undoing = rest;
+                return;
+            case 'undone':
+            case 'unrestored':
+                this.#giveUpAfter(/^step (\d+)/.exec(this.#undoing)?.[1], new ReleaseError(describeReason(this.#undoing), ''));
+                this.#verdict.resolve({
+                    kind: 'undone',
+                    why: this.#redact(this.#undoing),
+                    unrestored: word === 'undone' ? '' : this.#redact(rest) || 'it does not say what',
+                });
+        }
+    }
+    /** The step that failed says why, on the other stream, which may be behind: it is heard first. */
+    #giveUpAfter(step, error) {
+        const failed = this.#pending.get(Number(step));
+        if (failed === undefined) {
+            this.#giveUp(error);
+            return;
+        }
+        const timer = setTimeout(() => {
+            this.#giveUp(error);
+        }, 2000);
+        this.#pending.set(Number(step), {
+            ...failed,
+            resolve: (exitCode) => {
+                clearTimeout(timer);
+                failed.resolve(exitCode);
+                this.#giveUp(error);
+            },
+        });
+    }
+    /** What was sent ahead is not carried out any more. */
+    #giveUp(error) {
+        this.#committed.reject(error);
+        for (const pending of this.#pending.values())
+            pending.reject(error);
+        this.#pending.clear();
+    }
+    #write(text) {
+        if (!this.#process.stdin.destroyed)
+            this.#process.stdin.write(text);
+    }
+    /** Puts lines into the row. */
+    #send(...parts) {
+        const pieces = parts.map((part) => typeof part === 'string' ? part : { file: part.file, rest: Buffer.from(part.content) });
+        const work = async () => {
+            for (const piece of pieces) {
+                if (typeof piece === 'string')
+                    this.#write(`${piece}\n`);
+                else
+                    await this.#upload(piece.file, piece.rest);
+            }
+        };
+        this.#sending = this.#sending.then(work);
+    }
+    /**
+     * In bursts: the first without waiting, the next ones each when the one before has arrived, so that on a slow line the
+     * heartbeat does not wait behind megabytes.
+     */
+    async #upload(file, content) {
+        let rest = content;
+        for (let bytes = client_BURST_BYTES.first; rest.length > 0;) {
+            const burst = rest.subarray(0, bytes);
+            rest = rest.subarray(burst.length);
+            const sentMs = this.#clock.monotonicMs();
+            this.#untaken++;
+            this.#write(`put ${file} ${burst.length}\n`);
+            this.#write(burst);
+            if (rest.length === 0)
+                return;
+            while (this.#untaken > 0) {
+                await new Promise((resolve) => (this.#took = resolve));
+                if (this.#loss !== undefined)
+                    return;
+            }
+            const tookMs = this.#clock.monotonicMs() - sentMs;
+            if (tookMs < client_BURST_MS.quick)
+                bytes = Math.min(bytes * 2, client_BURST_BYTES.most);
+            else if (tookMs > client_BURST_MS.slow)
+                bytes = Math.max(bytes / 2, client_BURST_BYTES.least);
+        }
+    }
+    run(command, options = {}) {
+        return this.#carryOut('ask', renderCommand(command), command, { ...options, onAbort: 'kill' });
+    }
+    begin(journal) {
+        this.#send({ file: 'journal', content: journal }, 'begin');
+    }
+    step(command, options) {
+        return this.#carryOut('do', renderCommand(command), command, options);
+    }
+    verb(words, options) {
+        return this.#carryOut('verb', words, { words: ['slipway', words] }, options);
+    }
+    async #carryOut(kind, text, command, options) {
+        const { timeoutSeconds = 60, signal, onAbort = 'kill' } = options;
+        if (signal?.aborted === true)
+            throw new CancelledError('The workflow was cancelled.', '', { cause: signal.reason });
+        const id = ++this.#steps;
+        const output = new CommandOutput(command, options.onLine, this.#redact);
+        const ended = Promise.withResolvers();
+        let timer;
+        const stop = () => {
+            this.#send(`stop ${id}`);
+        };
+        const onCancel = () => {
+            // A question is given up at once; a step of the transaction ends with the transaction.
+            stop();
+            ended.reject(new CancelledError('The workflow was cancelled.', '', { cause: signal?.reason }));
+        };
+        if (this.#loss !== undefined)
+            throw this.#loss.error;
+        this.#pending.set(id, {
+            output,
+            resolve: ended.resolve,
+            reject: ended.reject,
+            onBegin: () => {
+                timer = setTimeout(() => {
+                    stop();
+                    ended.reject(timedOut(command, options, this.where, timeoutSeconds, 'Is the server overloaded or its disk full?'));
+                }, (timeoutSeconds + 20) * 1000);
+            },
+            isTooMuch: () => {
+                stop();
+                ended.reject(tooMuchOutput(command, options, this.where));
+            },
+        });
+        if (kind === 'ask')
+            signal?.addEventListener('abort', onCancel, { once: true });
+        const input = stdinOf(command);
+        this.#send({ file: `${id}.sh`, content: text }, ...(input.length === 0 ? [] : [{ file: `${id}.in`, content: input }]), `${kind} ${id} ${Math.ceil(timeoutSeconds)} ${onAbort}`);
+        try {
+            const exitCode = await ended.promise;
+            // As `timeout` of coreutils says it.
+            if (exitCode === 124)
+                throw timedOut(command, options, this.where, timeoutSeconds, 'It was told to stop on the server.');
+            return judgeEnding({ kind: 'exit', code: exitCode }, output.end(), command, options, this.where, this.#redact);
+        }
+        finally {
+            clearTimeout(timer);
+            signal?.removeEventListener('abort', onCancel);
+        }
+    }
+    commit() {
+        this.#send('commit');
+    }
+    abort() {
+        this.#send('abort');
+    }
+    async close() {
+        clearInterval(this.#heartbeat);
+        this.#send('bye');
+        await this.#sending.catch(() => undefined);
+        this.#process.stdin.end();
+        this.#process.close();
+    }
+}
+/** Why the guardian has gone back by itself. */
+function describeReason(why) {
+    if (why === 'lease')
+        return 'The server had not heard of this runner for the time of the lease, and went back by itself.';
+    if (why.startsWith('preempted '))
+        return `Another session has taken over: ${why.slice('preempted '.length)}.`;
+    if (why.startsWith('begin ') || why.startsWith('commit '))
+        return `On the server, ${why.slice(why.indexOf(' ') + 1)}.`;
+    return 'The transaction was undone.';
+}
+
+;// CONCATENATED MODULE: ./shared/src/releases/layout.ts
+/** Where everything is in the release store: pure. See infra/docs/ARCHITECTURE.md, "The release store". */
+/** @param projectPath absolute, without a slash at its end. */
+function layoutStore(projectPath) {
+    const store = `${projectPath}/.slipway`;
+    return {
+        project: projectPath,
+        store,
+        journal: `${store}/journal`,
+        releases: `${store}/releases`,
+        files: `${store}/files`,
+        current: `${store}/current`,
+    };
+}
+function releaseComposeFile(layout, releaseId) {
+    return `${layout.releases}/${releaseId}/compose.yaml`;
+}
+/** `20261122T223100Z-ab12cd3`; without a commit, `20261122T223100Z-manual`. */
+function makeReleaseId(now, commit, instead = 'manual') {
+    const time = now.toISOString().replaceAll(/[-:]|\.\d+/g, '');
+    return `${time}-${/^[0-9a-f]{7,}$/i.test(commit) ? commit.slice(0, 7).toLowerCase() : instead}`;
+}
+const RELEASE_ID = /^\d{8}T\d{6}Z-[a-z0-9]{1,40}$/;
+function isReleaseId(text) {
+    return RELEASE_ID.test(text);
+}
+
+;// CONCATENATED MODULE: ./shared/src/server/facts.ts
+/** What is known of a server and a project on it, read from the answers to `readServer`: pure. */
+
+
+
+
+/** There is a folder for a router, but none that runs. */
+const NO_ROUTER = 3;
+/** @throws SyntaxError when the answer is cut off or not what the question gives. */
+function parseServerFacts(output, token) {
+    const sections = parseSections(output, token);
+    const section = (name) => sections.get(name) ?? { exitCode: 127, stdout: '', stderr: '' };
+    const lines = (name) => section(name)
+        .stdout.split('\n')
+        .filter((line) => line !== '');
+    const [user = '', groups = '', home = '', path = ''] = section('account').stdout.split('\n');
+    // The last question: an answer without it was cut off between two others.
+    if (!sections.has('listening'))
+        throw new SyntaxError("the server's answers are cut off");
+    const folder = lines('folder');
+    const prefixed = (prefix) => folder.filter((line) => line.startsWith(`${prefix} `)).map((line) => line.slice(prefix.length + 1));
+    const current = section('current').stdout.trim();
+    const docker = parseDocker(sections.get('docker'));
+    const routers = [...sections].filter(([name, { exitCode }]) => name.startsWith('router-') && exitCode !== NO_ROUTER);
+    return {
+        user,
+        groups: groups.split(' ').filter((group) => group !== ''),
+        home,
+        path: path.length > 1 ? path.replace(/\/+$/, '') : path,
+        folder: folder[0] === 'directory' || folder[0] === 'missing' ? folder[0] : 'other',
+        notWritable: prefixed('not-writable')[0] ?? '',
+        storeProblem: prefixed('store-not-writable')[0] ?? findUnreadable(sections),
+        overrides: prefixed('override'),
+        missingTools: lines('tools'),
+        docker,
+        containers: docker.kind === 'ready' ? readContainers(section('containers')) : [],
+        publishedPorts: lines('published').flatMap(parsePublished),
+        networks: docker.kind === 'ready' ? readNames('networks', section('networks')) : [],
+        volumes: docker.kind === 'ready' ? readNames('volumes', section('volumes')) : [],
+        images: lines('images').map(parseImage),
+        listeningPorts: [...new Set(lines('listening'))].flatMap(parseListener),
+        space: parseSpace(section('space').stdout),
+        dataRootSpace: parseSpace(section('root-space').stdout),
+        releases: lines('releases').flatMap(parseRelease),
+        current: current === '' ? undefined : current.split('/').at(-1),
+        currentCompose: section('rendered').stdout,
+        storedFiles: lines('files'),
+        pulling: lines('pulling'),
+        routers: new Map(routers.map(([name, answer]) => [name.slice('router-'.length), answer])),
+        journal: section('journal').stdout.trim(),
+    };
+}
+/** Where a part of the store cannot be read: "no release" would be a wrong answer, and "no journal" a dangerous one. */
+function findUnreadable(sections) {
+    const failed = ['current', 'releases', 'files', 'rendered', 'journal'].find((name) => sections.get(name)?.exitCode !== 0);
+    return failed === undefined
+        ? ''
+        : sections.get(failed)?.stderr.trim().slice(0, 300) || `its ${failed} cannot be read`;
+}
+/** An answer that failed is not "none": the undo of a deploy that believed it would take the networks away. */
+function readNames(kind, section) {
+    if (section.exitCode !== 0) {
+        throw new SyntaxError(`docker could not list the project's ${kind}: ${section.stderr.trim().slice(0, 300)}`);
+    }
+    return section.stdout.split('\n').filter((line) => line !== '');
+}
+/** An answer that failed is not "no containers": a deploy that believed it would start a second database. */
+function readContainers(section) {
+    if (section.exitCode !== 0)
+        throw new SyntaxError(`docker could not list the project's containers: ${section.stderr.trim().slice(0, 300)}`);
+    return parseContainers(`[${section.stdout
+        .split('\n')
+        .filter((line) => line !== '')
+        .join(',')}]`);
+}
+function parseDocker(section) {
+    if (section === undefined)
+        return { kind: 'missing' };
+    const info = parseJson(section.stdout);
+    const errors = readList(info, 'ServerErrors').filter((text) => typeof text === 'string');
+    const version = readText(info, 'ServerVersion');
+    if (info === undefined || version === '' || errors.length > 0) {
+        // The daemon's answer and the client's words for it are often the same.
+        const words = [...errors, ...section.stderr.split('\n')].map((text) => text.trim().replace(/^ERROR: /, ''));
+        return {
+            kind: 'unreachable',
+            problem: [...new Set(words)].filter((text) => text !== '' && text !== 'errors pretty printing info').join(' '),
+        };
+    }
+    const compose = readList(info, 'ClientInfo', 'Plugins').find((plugin) => readText(plugin, 'Name') === 'compose');
+    return {
+        kind: 'ready',
+        version,
+        composeVersion: readText(compose, 'Version').replace(/^v/, ''),
+        architecture: readText(info, 'Architecture'),
+        dataRoot: readText(info, 'DockerRootDir'),
+        info,
+    };
+}
+/** `0.0.0.0:8080->80/tcp, :::8080->80/tcp` */
+function parsePublished(line) {
+    const container = parseJson(line);
+    const project = /(?:^|,)com\.docker\.compose\.project=([^,]*)/.exec(readText(container, 'Labels'))?.[1] ?? '';
+    return [...readText(container, 'Ports').matchAll(/(\S+?):(\d+)(?:-(\d+))?->[\d-]+\/(tcp|udp|sctp)/g)].flatMap(([, address = '', from = '', to = from, protocol = '']) => Array.from({ length: Number(to) - Number(from) + 1 }, (_, index) => ({
+        port: Number(from) + index,
+        address: address.replace(/^\[(.*)\]$/, '$1'),
+        protocol,
+        container: readText(container, 'Names'),
+        project,
+    })));
+}
+function parseImage(line) {
+    const image = parseJson(line);
+    const texts = (...keys) => readList(image, ...keys).filter((text) => typeof text === 'string');
+    return {
+        id: readText(image, 'Id'),
+        tags: texts('RepoTags'),
+        digests: texts('RepoDigests'),
+        bytes: readNumber(image, 'Size'),
+        layerDiffIds: texts('Layers'),
+    };
+}
+/** `0100007F:1F90`: https://www.kernel.org/doc/Documentation/networking/proc_net_tcp.txt, each 32 bits in the server's (little-endian) order. */
+function parseListener(line) {
+    const [, words = '', port = ''] = /^((?:[0-9A-F]{8}){1,4}):([0-9A-F]{4})$/i.exec(line) ?? [];
+    if (port === '')
+        return [];
+    const bytes = (words.match(/.{8}/g) ?? []).flatMap((word) => (word.match(/../g) ?? []).toReversed());
+    const mapped = bytes.length === 16 && /^0{20}ffff/i.test(bytes.join(''));
+    const address = bytes.length === 4 || mapped
+        ? bytes
+            .slice(-4)
+            .map((byte) => Number.parseInt(byte, 16))
+            .join('.')
+        : new URL(`http://[${bytes.join('').replaceAll(/(.{4})(?=.)/g, '$1:')}]`).hostname.slice(1, -1);
+    return [{ address, port: Number.parseInt(port, 16) }];
+}
+/** The output of `df -Pk` and then `df -Pi` for one path. */
+function parseSpace(text) {
+    const rows = text.split('\n').filter((line) => /\s\d+%?\s|\s-\s/.test(line) && !line.startsWith('Filesystem'));
+    const [kilobytes, inodes] = rows.map((row) => row.trim().split(/\s+/));
+    const free = Number(kilobytes?.[3]);
+    if (kilobytes === undefined || !Number.isFinite(free))
+        return undefined;
+    const freeInodes = Number(inodes?.[3]);
+    // A file system that makes inodes as it goes says 0 of 0.
+    const counted = inodes !== undefined && Number(inodes[1]) > 0 && Number.isFinite(freeInodes);
+    return { mountPoint: kilobytes[5] ?? '', freeBytes: free * 1024, freeInodes: counted ? freeInodes : undefined };
+}
+/** A release.json that cannot be read is left out: its folder is not touched, and it cannot be chosen. */
+function parseRelease(line) {
+    const value = parseJson(line);
+    const text = (key) => readText(value, key);
+    if (!isReleaseId(text('id')))
+        return [];
+    const services = readMember(value, 'services') ?? {};
+    return [
+        {
+            id: text('id'),
+            project: text('project'),
+            created: text('created'),
+            commit: text('commit'),
+            ref: text('ref'),
+            actor: text('actor'),
+            runUrl: text('runUrl'),
+            result: text('result') === 'adopted' ? 'adopted' : 'healthy',
+            checks: readList(value, 'checks').filter((name) => typeof name === 'string'),
+            services: Object.fromEntries(Object.entries(services).map(([name, service]) => [
+                name,
+                {
+                    reference: readText(service, 'reference'),
+                    image: readText(service, 'image'),
+                    configHash: readText(service, 'configHash'),
+                },
+            ])),
+            files: readList(value, 'files').filter((address) => typeof address === 'string'),
+        },
+    ];
+}
+
+;// CONCATENATED MODULE: ./shared/src/server/read.ts
+/** Asking a server for its facts. */
+
+
+
+
+/**
+ * Everything Slipway needs to know of a server and a project on it, in one round trip; changes nothing.
+ *
+ * @throws ServerAnswerError when the answer is cut off or cannot be read: it is never taken for "nothing there".
+ */
+async function readServerFacts(remote, path, project, signal) {
+    const token = `slipway-${(0,external_node_crypto_.randomBytes)(16).toString('hex')}`;
+    const { stdout } = await remote.run(readServer(token, path, project), {
+        purpose: 'look at the server',
+        ...(signal === undefined ? {} : { signal }),
+    });
+    try {
+        return parseServerFacts(stdout, token);
+    }
+    catch (cause) {
+        if (!(cause instanceof SyntaxError))
+            throw cause;
+        throw new ServerAnswerError(`${remote.where} gave no answer that can be trusted: ${cause.message}.`, 'Nothing was changed. Run this again; if it stays so, look at `docker ps -a` and `docker info` on the server.', { cause });
+    }
+}
+
+;// CONCATENATED MODULE: ./shared/src/engine/request.ts
+/** How every session on a project begins. */
+
+
+
+function projectPath({ inputs, project }) {
+    return inputs.path === '' ? `apps/${project}` : inputs.path;
+}
+/** @param signal undefined where a cancel must not stop it */
+function readFacts(guardian, request, signal) {
+    return readServerFacts(guardian, projectPath(request), request.project, signal);
+}
+/**
+ * The guardian of this project, with its lock unless it is only to look. What an interrupted session left is put right
+ * before this returns.
+ */
+function openGuardian(session, request, { mode, waitSeconds }, { runner, reporter, clock, signal }) {
+    const { actor, runUrl } = runner.context;
+    const holder = [request.task, actor === '' ? '' : `by ${actor}`, runUrl, `since ${clock.now().toISOString()}`]
+        .filter((part) => part !== '')
+        .join(' ');
+    return startGuardian(session, {
+        path: projectPath(request),
+        project: request.project,
+        mode,
+        leaseSeconds: request.inputs.leaseSeconds,
+        waitSeconds,
+        holder,
+        onWait: (other) => {
+            reporter.remote(`Waiting for another session on this project: ${other}`);
+        },
+        onNote: (text) => {
+            reporter.remote(`  ${text}`);
+        },
+    }, { clock, redact: (text) => reporter.redact(text), signal });
+}
+const MAY_RETURN = new Set(['refused', 'timeout', 'unreachable', 'lost', 'handshake']);
+/**
+ * Connects again: the connection, or the whole server, may have been what was lost, and gets a while to come back.
+ *
+ * @param signal undefined where a cancel must not stop it
+ */
+async function reconnect({ inputs }, { connect, clock, reporter }, patienceSeconds, signal) {
+    const startedMs = clock.monotonicMs();
+    for (;;) {
+        try {
+            return await connect(inputs.host, signal === undefined ? {} : { signal });
+        }
+        catch (error) {
+            const goneSeconds = (clock.monotonicMs() - startedMs) / 1000;
+            const mayReturn = error instanceof ConnectError && MAY_RETURN.has(error.reason);
+            if (!mayReturn || goneSeconds > patienceSeconds)
+                throw error;
+            reporter.line(`${error.message} Trying again.`);
+            await clock.sleep(3, signal);
+        }
+    }
+}
+
+;// CONCATENATED MODULE: ./shared/src/engine/settle.ts
+/** After a connection was lost: what became of the transaction, from the server's own record. */
+
+
+
+
+/** More than the lease: the session that was lost may still be putting things back. */
+const PATIENCE_SECONDS = 120;
+/**
+ * Connects anew, waits for the session that was lost, and asks what serves. Not cancellable: it is the way back.
+ *
+ * @throws ConnectError when the server cannot be reached; ReleaseError when it could not be put right, or does not serve.
+ */
+async function settle(release, request, ports) {
+    const { runner, reporter, clock } = ports;
+    const { inputs, project, task } = request;
+    const session = await reconnect(request, ports, inputs.leaseSeconds + 60);
+    try {
+        const guardian = await openGuardian(session, request, { mode: 'change', waitSeconds: inputs.leaseSeconds + PATIENCE_SECONDS }, { runner, reporter, clock });
+        try {
+            const facts = await readFacts(guardian, request);
+            if (!guardian.isLocked)
+                throw new PreflightError(session.where, judgeServer(facts));
+            const { current } = facts;
+            if (current === release)
+                return { kind: 'committed', current, isReady: true, text: `Release ${release} is live.` };
+            const serves = current === undefined ? 'no release serves' : `release ${current} serves`;
+            const problem = await waitForRestored(facts.containers.filter((one) => !one.oneoff && one.state === 'running').map((one) => one.service), facts.currentCompose, inputs.readyTimeoutSeconds, { remote: guardian, session, project, ports });
+            return {
+                kind: 'undone',
+                current,
+                isReady: problem === undefined,
+                text: problem === undefined
+                    ? `The interrupted ${task} (release ${release}) was undone: ${serves}.`
+                    : `The interrupted ${task} (release ${release}) was undone, and ${serves}, but is not ready: ${problem}`,
+            };
+        }
+        finally {
+            await guardian.close();
+        }
+    }
+    finally {
+        await session.close();
+    }
+}
+
+;// CONCATENATED MODULE: ./shared/src/engine/clean-up.ts
+/** The post step: when the main step could not see the end itself (killed, or its connection was lost). */
+
+
+
+
+/**
+ * Asks the server what became of a transaction that did not settle. Nothing to do after one that did.
+ *
+ * @param readRequest asked only where there is something to do.
+ */
+async function cleanUp(ports, readRequest) {
+    const { runner, reporter } = ports;
+    const release = runner.state('release');
+    const settled = runner.state('settled');
+    if (release === '' || (settled !== '' && runner.state(RECORD_STATE) !== 'open'))
+        return;
+    const request = await readRequest();
+    const endRecord = (result, current = '') => endDeploymentRecord(result, current, request, ports);
+    if (settled !== '')
+        return endRecord(settled === 'committed' ? 'deployed' : 'reverted');
+    reporter.line(`The ${request.task} (release ${release}) was interrupted; looking at the server.`);
+    try {
+        const { kind, current, text, isReady } = await settle(release, request, ports);
+        reporter.notice('Slipway', text);
+        await reporter.summary(`### After the interruption\n\n${text}\n`);
+        if (!isReady)
+            throw new ReleaseError(text, 'Look at the server now.');
+        await endRecord(kind === 'committed' ? 'deployed' : 'reverted', current);
+    }
+    catch (error) {
+        await endRecord('failed');
+        throw error;
+    }
+}
+
+;// CONCATENATED MODULE: ./shared/src/commands/images.ts
+
+/** Never the name of a registry: nothing is pulled from or pushed to it. */
+const TAG_HOST = 'slipway.local';
+/** `slipway.local/<project>:<first 32 digits of the digest>` */
+function localTag(project, image) {
+    return `${TAG_HOST}/${project}:${image.split('@sha256:').at(-1)?.slice(0, 32) ?? ''}`;
+}
+/** Whether one of an image's tags is ours: a deploy of this project had put it there. */
+function isTagged(project, tags) {
+    return tags.some((tag) => tag.startsWith(`${TAG_HOST}/${project}:`));
+}
+/** Pinned: an image that was never pulled by its digest is not ours to tag or to remove. */
+function isPinned(image) {
+    return image.includes('@sha256:');
+}
+/** @param images as the release names them. */
+function tagImages(project, images) {
+    return script(`set -eu
+while [ "$#" -gt 1 ]; do
+  docker image tag "$1" "$2"
+  shift 2
+done`, ...[...new Set(images)].filter(isPinned).flatMap((image) => [image, localTag(project, image)]));
+}
+/** Lets tags name these images again. */
+function setTags(images) {
+    return script(`while [ "$#" -gt 1 ]; do
+  docker image tag "$1" "$2" || exit
+  shift 2
+done`, ...images.flatMap(({ imageId, tag }) => [imageId, tag]));
+}
+
+;// CONCATENATED MODULE: ./shared/src/commands/store.ts
+
+/**
+ * Unpacks a tar from standard input (`releases/ID/...`, `files/ADDRESS/...`) into the store. What is addressed by content
+ * and already there is left alone; the release appears whole, by one rename.
+ */
+function storeRelease(layout, releaseId, tar) {
+    return {
+        ...script(`set -eu
+umask 077
+cd "$1"
+rm -rf incoming
+mkdir incoming
+trap 'rm -rf "$1/incoming"' EXIT
+trap 'exit 129' HUP INT TERM PIPE
+[ ! -e "releases/$2" ] || { echo "release $2 is in the store already" >&2; exit 73; }
+# A connection that breaks ends standard input early, and tar takes a cut between two files for the end.
+cat >incoming/tar
+[ "$(wc -c <incoming/tar)" -eq "$3" ] || { echo "the release arrived cut off" >&2; exit 74; }
+tar -xpmf incoming/tar -C incoming
+rm incoming/tar
+chmod -R go= incoming/releases
+find incoming -exec sync {} + || :
+for f in incoming/files/*; do
+  [ -e "$f" ] || continue
+  [ -e "files/\${f##*/}" ] || mv "$f" files/
+done
+sync files || :
+mv -T "incoming/releases/$2" "releases/$2"
+sync releases || :`, layout.store, releaseId, String(tar.byteLength)),
+        stdin: tar,
+    };
+}
+/** Makes the record of a project that ran before the current release; its Compose file in the project folder stays as it is. */
+function adoptCurrent(layout, releaseId) {
+    return script(`set -eu
+cd "$1"
+rm -f .current.new
+ln -s "releases/$2" .current.new
+mv -T .current.new current
+sync . || :`, layout.store, releaseId);
+}
+/** Images that are about to be pulled: those of an interrupted deploy are nobody's. */
+function notePulling(layout, images) {
+    return script(`umask 077; store=$1; shift; printf '%s\\n' "$@" >>"$store/pulling"`, layout.store, ...images);
+}
+
+;// CONCATENATED MODULE: ./shared/src/releases/shipped.ts
+/** Shipped files, addressed by their content: pure. A mount points to `files/<address>/<name>`, so it changes exactly when its content does. */
+
+/**
+ * What lies at or below a path of the workspace, or undefined where nothing shipped does.
+ *
+ * @param path relative to the workspace, without a slash at its end; empty for the workspace itself.
+ */
+function findTree(files, path) {
+    const prefix = path === '' ? '' : `${path}/`;
+    const inside = files
+        .filter((file) => file.path === path || file.path.startsWith(prefix))
+        .map((file) => ({ ...file, path: file.path === path ? '' : file.path.slice(prefix.length) }))
+        .sort((a, b) => (a.path < b.path ? -1 : 1));
+    if (inside.length === 0)
+        return undefined;
+    const name = path.split('/').at(-1) || 'workspace';
+    const hash = (0,external_node_crypto_.createHash)('sha256').update(name);
+    // Lengths keep ("ab", "c") and ("a", "bc") apart.
+    for (const file of inside) {
+        hash.update(`\0${file.path}\0${file.executable ? 'x' : '-'}\0${file.content.byteLength}\0`).update(file.content);
+    }
+    return { address: hash.digest('hex'), name, files: inside };
+}
+/** Modes as git has them: containers read these with users of their own; the store around them is 0700. */
+function treeEntries(tree) {
+    return tree.files.map((file) => ({
+        path: ['files', tree.address, tree.name, file.path].filter((part) => part !== '').join('/'),
+        content: file.content,
+        mode: file.executable ? 0o755 : 0o644,
+    }));
+}
+
 ;// CONCATENATED MODULE: external "node:stream/consumers"
 const consumers_namespaceObject = require("node:stream/consumers");
 // EXTERNAL MODULE: ./node_modules/tar-stream/index.js
@@ -83048,85 +86108,599 @@ async function packTar(entries) {
     return (0,consumers_namespaceObject.buffer)(tar);
 }
 
-;// CONCATENATED MODULE: ./shared/src/transaction/adopt.ts
-/** A project that already runs becomes a release of its own, so that the first deploy has a way back too. */
+;// CONCATENATED MODULE: ./shared/src/guardian/verbs.ts
+/** Verbs as the guardian reads them: a name and plain words on one line. Pure. */
+
+/** @throws RangeError for a word that the guardian's shell would not read as one. */
+function renderVerb(verb, project) {
+    const words = [verb.verb, ...listWords(verb, project)];
+    const bad = words.find((word) => !verbs_PLAIN_WORD.test(word));
+    if (bad !== undefined)
+        throw new RangeError(`a verb of the journal has an unusable word: ${JSON.stringify(bad)}`);
+    return words.join(' ');
+}
+/** Names of services, containers, networks, images, releases. */
+const verbs_PLAIN_WORD = /^[A-Za-z0-9._@:/,-]+$/;
+const verbs_listIds = (ids) => (ids.length === 0 ? '-' : ids.join(','));
+function listWords(verb, project) {
+    switch (verb.verb) {
+        case 'keep-only':
+            return [verb.service, ...verb.ids];
+        case 'revive':
+            return [verb.id, verb.restart];
+        case 'restore-services':
+            return [verb.release, verb.awaited.length === 0 ? '-' : verb.awaited.join(','), ...verb.services];
+        case 'remove-networks':
+            return [...verb.networks];
+        case 'remove-run':
+            return [verb.name];
+        case 'restore-router':
+        case 'settle-router':
+            return [verb.router];
+        case 'hand-over':
+            return [
+                verbs_listIds(verb.retired),
+                ...verb.services.map(({ service, restart, before }) => `${service}/${restart}/${verbs_listIds(before)}`),
+            ];
+        case 'drain-new':
+            return [verb.router, String(verb.port), String(verb.boundSeconds), verb.service, ...verb.ids];
+        case 'drain':
+            return [verb.router, String(verb.port), String(verb.boundSeconds), ...verb.ids];
+        case 'retire':
+            return [...verb.ids];
+        case 'remove-services':
+            return [...verb.services];
+        case 'remove-releases':
+            return [...verb.releases];
+        case 'remove-files':
+            return [...verb.addresses];
+        case 'forget-images':
+            // An image that was never pulled by its digest is not ours to tag or to remove.
+            return [...new Set(verb.images)]
+                .filter((image) => image.includes('@sha256:'))
+                .flatMap((image) => [image, localTag(project, image)]);
+    }
+}
+
+;// CONCATENATED MODULE: ./shared/src/guardian/journal.ts
+
+
+/** A service may ask for a long farewell (`stop_grace_period`); an hour is more than that. */
+const journal_LIMITS = { least: 120, most: 3600 };
+/** @throws RangeError for what is not an id of ours, or not a plain word. */
+function renderJournal(journal) {
+    if (!isReleaseId(journal.release))
+        throw new RangeError('not the id of a release');
+    const limit = Math.ceil(Math.min(Math.max(journal.limitSeconds, journal_LIMITS.least), journal_LIMITS.most));
+    return [
+        'slipway 2',
+        `release ${journal.release}`,
+        `limit ${limit}`,
+        ...journal.undo.map((verb) => `undo ${renderVerb(verb, journal.project)}`),
+        ...journal.finish.map((verb) => `finish ${renderVerb(verb, journal.project)}`),
+        'end\n',
+    ].join('\n');
+}
+const UNDO_ORDER = [
+    // A migration must have ended before anything else is touched.
+    'remove-run',
+    // Traffic first goes back to what is still warm.
+    'restore-router',
+    // What is new may still be answering.
+    'drain-new',
+    // Then what is new goes, so that its ports and volumes are free for what comes back.
+    'keep-only',
+    'revive',
+    'restore-services',
+    'remove-networks',
+    'remove-files',
+    'forget-images',
+];
+/** The way back of some steps, each verb in its place; services that come back in the order in which they depend on each other. */
+function orderUndo(verbs, serviceOrder) {
+    return UNDO_ORDER.flatMap((name) => {
+        const own = verbs.filter((verb) => verb.verb === name);
+        return name === 'restore-services' ? mergeRestores(own, serviceOrder) : own;
+    });
+}
+/** By one verb: what is made again in one go finds its dependencies. */
+function mergeRestores(verbs, serviceOrder) {
+    const restores = verbs.filter((verb) => verb.verb === 'restore-services');
+    const [first] = restores;
+    if (first === undefined)
+        return [];
+    const services = new Set(restores.flatMap((verb) => verb.services));
+    return [
+        {
+            ...first,
+            services: [
+                ...serviceOrder.filter((name) => services.has(name)),
+                ...[...services].filter((name) => !serviceOrder.includes(name)),
+            ],
+            awaited: [...new Set(restores.flatMap((verb) => verb.awaited))],
+        },
+    ];
+}
+
+;// CONCATENATED MODULE: ./shared/src/routers/nginx.ts
+/** Moving traffic by an nginx of the project: what it reads, and what to know about it. Pure. The moves are guardian/router.sh. */
 
 
 
 
-
-
-
-/** Runs, and is not in the store. */
-function isAdoptable(facts) {
-    return facts.current === undefined && facts.containers.some((container) => !container.oneoff);
+/** Where the router has the folder, read-only. */
+const ROUTER_MOUNT = '/etc/nginx/slipway';
+/** Only what is in force ends in `.conf`, which is what the router's own configuration includes. */
+const FILES = {
+    live: 'upstreams.conf',
+    both: 'upstreams.both',
+    next: 'upstreams.new',
+    final: 'upstreams.final',
+};
+/** A loopback address and a port that nobody has by chance: a router is not in the host's network. Known to router.sh too. */
+const INSIDE = '127.0.87.1:18787';
+/** The folder of the router on the server: the source of its mount at {@link ROUTER_MOUNT}. Not secret: 0755, its files 0644. */
+function routerFolder(layout, service) {
+    return `${layout.store}/router/${checkName(service)}`;
+}
+/** @returns absolute paths: `both` and `next` are put there before the verb `switch-router`, `final` before `settle-router`. */
+function routerFiles(layout, service) {
+    const folder = routerFolder(layout, service);
+    return {
+        live: `${folder}/${FILES.live}`,
+        both: `${folder}/${FILES.both}`,
+        next: `${folder}/${FILES.next}`,
+        final: `${folder}/${FILES.final}`,
+    };
+}
+/** Puts the files of a switch beside what is in force. Changes nothing that nginx reads. Each file as a whole, or not at all. */
+function stageUpstreams(layout, service, { both, next, final }) {
+    const files = routerFiles(layout, service);
+    return script(`umask 022
+mkdir -p "$1" && chmod 755 "$1" || exit
+put() { printf '%s' "$2" >"$1.put" && sync "$1.put" && mv -f "$1.put" "$1" || { rm -f "$1.put"; exit 1; }; }
+put "$2" "$3"
+put "$4" "$5"
+put "$6" "$7"`, routerFolder(layout, service), files.next, next, files.both, both, files.final, final);
 }
 /**
- * Records what runs, from the Compose files that its containers name. Nothing that runs is touched.
+ * What nginx reads: an `upstream` for each service, and a server, reachable inside the router's container alone, that tells
+ * which generation of this file is in force and whom its upstreams reach.
  *
- * @returns the facts as they are then.
- * @throws PreflightError when those files cannot be read: a failed deploy could not be put back.
+ * @throws RangeError for a name or a port that is none, or a service without replicas.
  */
-async function adoptProject(project, facts, layout, remote, clock, signal) {
-    const running = await renderWhatRuns(project, layout, remote, signal);
-    const release = {
-        id: makeReleaseId(clock.now(), '', 'adopted'),
-        project,
-        created: clock.now().toISOString(),
-        commit: '',
-        ref: '',
-        actor: '',
-        runUrl: '',
-        result: 'adopted',
-        checks: [],
-        services: Object.fromEntries(running.services.map((service) => [
-            service.name,
-            {
-                reference: service.image,
-                image: service.image,
-                configHash: facts.containers.find((container) => container.service === service.name)?.configHash ?? '',
-            },
-        ])),
-        files: [],
-    };
-    const compose = renderYaml(running.raw);
-    const tar = await packTar([
-        { path: `releases/${release.id}/compose.yaml`, content: compose },
-        { path: `releases/${release.id}/env`, content: '' },
-        { path: `releases/${release.id}/release.json`, content: JSON.stringify(release) },
-    ]);
-    await remote.run(storeRelease(layout, release.id, tar), {
-        purpose: 'record the running project as a release',
-        signal,
-    });
-    await remote.run(adoptCurrent(layout, release.id), { purpose: 'make that record the current release', signal });
-    return { ...facts, current: release.id, currentCompose: compose, releases: [...facts.releases, release] };
+function renderUpstreams(upstreams, options) {
+    const text = [
+        '# Written by Slipway at each deploy: what you change here is lost.',
+        ...upstreams.map((upstream) => renderUpstream(upstream.service, upstream, options)),
+        ...(options.moving === true ? upstreams.map((upstream) => renderTrial(upstream, options)) : []),
+        renderInside(upstreams.map(({ service }) => ({ service, upstream: options.moving === true ? trialOf(service) : service }))),
+        '',
+    ].join('\n');
+    const generation = (0,external_node_crypto_.createHash)('sha256').update(text).digest('hex').slice(0, 16);
+    return `# slipway ${generation}\n${text.replace(GENERATION, generation)}`;
 }
-async function renderWhatRuns(project, layout, remote, signal) {
-    const refuse = (message, hint) => new PreflightError(remote.where, [{ message, hint }]);
-    let answer;
-    try {
-        const { stdout } = await remote.run(renderRunning(project), {
-            purpose: 'read the Compose files of the running project',
-            signal,
+const GENERATION = '@generation@';
+const trialOf = (service) => `slipway.try.${service}`;
+function renderTrial({ service, port, replicas, waiting = [] }, options) {
+    return renderUpstream(trialOf(service), { service, port, replicas: [...replicas, ...waiting] }, options);
+}
+function renderUpstream(name, { service, port, replicas, waiting = [], backups = [] }, options) {
+    checkName(service);
+    if (!Number.isInteger(port) || port < 1 || port > 65535)
+        throw new RangeError(`${port} is not a port`);
+    if (replicas.length === 0)
+        throw new RangeError(`service ${service} has no replicas to route to`);
+    const limits = options.moving === true ? 'max_fails=0' : 'max_fails=1 fail_timeout=2s';
+    const parameters = `${options.resolve ? 'resolve ' : ''}${limits}`;
+    return [
+        `upstream ${name} {`,
+        // nginx knows its shared zones by name, over all modules.
+        `    zone slipway_${name} 256k;`,
+        ...(options.resolve
+            ? [
+                '    # Docker answers for containers by name: a replica that was restarted has another address.',
+                '    resolver 127.0.0.11 valid=1s ipv6=off;',
+                '    resolver_timeout 1s;',
+            ]
+            : []),
+        ...replicas.map((replica) => `    server ${checkName(replica)}:${port} ${parameters};`),
+        ...waiting.map((replica) => `    server ${checkName(replica)}:${port} ${parameters} down;`),
+        ...backups.map((replica) => `    server ${checkName(replica)}:${port} ${parameters} backup;`),
+        '    keepalive 32;',
+        '    # Less than the 5 s after which many servers close an idle connection: nginx must be the first.',
+        '    keepalive_timeout 4s;',
+        '}',
+    ].join('\n');
+}
+/** Every answer ends as a 200: busybox's wget shows the headers of no other. */
+const ANSWERS = '300 301 302 303 304 307 308 400 401 402 403 404 405 406 407 408 409 410 411 412 413 414 415 416 417 418 421 422 423 424 ' +
+    '425 426 428 429 431 451 500 501 502 503 504 505 506 507 508 510 511';
+function renderInside(services) {
+    return [
+        '# For Slipway, inside this container alone.',
+        'server {',
+        `    listen ${INSIDE};`,
+        '    access_log off;',
+        '    auth_basic off;',
+        '    allow all;',
+        `    add_header X-Slipway "${GENERATION} $upstream_addr $upstream_status $upstream_connect_time" always;`,
+        '    location / { return 200; }',
+        '    location @answered { return 200; }',
+        ...services.flatMap(({ service, upstream }) => [
+            `    location = /${service} {`,
+            `        proxy_pass http://${upstream}/;`,
+            '        proxy_method HEAD;',
+            '        proxy_http_version 1.1;',
+            '        proxy_set_header Host localhost;',
+            '        proxy_set_header Connection "";',
+            '        proxy_next_upstream off;',
+            '        proxy_connect_timeout 1s;',
+            '        proxy_send_timeout 2s;',
+            '        proxy_read_timeout 2s;',
+            '        proxy_hide_header Location;',
+            '        proxy_ignore_headers X-Accel-Redirect;',
+            '        proxy_intercept_errors on;',
+            `        error_page ${ANSWERS} =200 @answered;`,
+            '    }',
+        ]),
+        '}',
+    ].join('\n');
+}
+/** @throws RangeError: in a configuration, a name must not be able to say anything else. */
+function checkName(name) {
+    if (!/^[A-Za-z0-9][A-Za-z0-9_.-]*$/.test(name))
+        throw new RangeError(`not a name: ${JSON.stringify(name)}`);
+    return name;
+}
+const nginx_QUESTIONS = `${SECTION_FUNCTION}
+project=$2 service=$3 image=$4
+routers() {
+  docker ps -q --no-trunc --filter status=running --filter "label=com.docker.compose.project=$project" \\
+    --filter "label=com.docker.compose.service=$service" --filter label=com.docker.compose.oneoff=False
+}
+id=$(routers </dev/null 2>/dev/null | head -n 1)
+[ -z "$id" ] || section running timeout 20 docker exec "$id" nginx -v -T
+[ -n "$image" ] || exit 0
+section environment docker image inspect --format '{{json .Config.Env}}' "$image"
+case $(docker image inspect --format '{{.Config.Env}}' "$image" </dev/null 2>/dev/null) in
+*NGINX_VERSION=*) ;;
+*) section image timeout 20 docker run --rm --pull never --network none --entrypoint nginx "$image" -v ;;
+esac
+`;
+/**
+ * Asks the router that runs, and the image that the next one is made of.
+ *
+ * @param token random, not guessable by what the server prints.
+ * @param image that is on the server already; empty where only the running one matters.
+ */
+function nginx_readRouter(token, project, service, image = '') {
+    return { ...script(nginx_QUESTIONS, token, project, service, image), secretOutput: true };
+}
+/**
+ * @returns `running` and `image` apart: a router that is replaced in this deploy is judged by its image.
+ * @throws SyntaxError when the answer is cut off.
+ */
+function parseRouter(output, token) {
+    const sections = parseSections(output, token);
+    const environment = readList(parseJson(sections.get('environment')?.stdout ?? ''))
+        .filter((entry) => typeof entry === 'string')
+        .find((entry) => entry.startsWith('NGINX_VERSION='));
+    return {
+        running: parseRunning(sections.get('running')),
+        image: {
+            version: environment === undefined
+                ? parseVersion(sections.get('image')?.exitCode === 0 ? sections.get('image') : undefined)
+                : /^\d+\.\d+\.\d+/.exec(environment.slice('NGINX_VERSION='.length))?.[0],
+            configuration: undefined,
+        },
+    };
+}
+/** @param answer of `nginx -v -T`: where the configuration is broken, the version is told nevertheless. */
+function parseRunning(answer) {
+    return { version: parseVersion(answer), configuration: answer?.exitCode === 0 ? answer.stdout : undefined };
+}
+/** nginx tells its version on standard error; OpenResty has a fourth number of its own. */
+function parseVersion(section) {
+    if (section === undefined)
+        return undefined;
+    return /^nginx version: \S+?\/(\d+\.\d+\.\d+)/m.exec(`${section.stderr}\n${section.stdout}`)?.[1];
+}
+/** Whether names can be resolved while nginx runs. Unknown counts as no: an older nginx would not start with the word. */
+function canResolve(version) {
+    return version !== undefined && isAtLeast(version, [1, 27, 3]);
+}
+function isAtLeast(version, [major, minor, patch]) {
+    const [a = 0, b = 0, c = 0] = version.split('.').map(Number);
+    return a !== major ? a > major : b !== minor ? b > minor : c >= patch;
+}
+/**
+ * @param service the router's.
+ * @param routed the services behind it.
+ */
+function judgeRouter(service, facts, routed) {
+    const { version, configuration } = facts;
+    const statements = configuration === undefined ? undefined : listStatements(configuration);
+    return {
+        findings: statements === undefined ? [] : judgeConfiguration(service, statements, routed),
+        warnings: [...judgeVersion(service, version), ...judgeKeepAlive(service, version, statements)],
+    };
+}
+function judgeVersion(service, version) {
+    if (canResolve(version))
+        return [];
+    const what = version === undefined ? 'The version of nginx is not known' : `nginx is ${version}`;
+    return [
+        `Router ${service}: ${what}; before 1.27.3 it resolves the names of containers only when it is reloaded. A replica that is restarted outside of a deploy may get another address, and is not found until then; and nginx does not start while one of the replicas is down.`,
+    ];
+}
+const KEEP_ALIVE = 'keepalive_min_timeout 10s;';
+function judgeKeepAlive(service, version, statements) {
+    const lost = 'requests may be lost when it is reloaded: those of clients that send on an idle keep-alive connection in that moment';
+    if (version === undefined || !isAtLeast(version, [1, 27, 4])) {
+        const since = version === undefined ? 'an nginx before 1.27.4' : `nginx ${version}`;
+        return [`Router ${service}: with ${since}, ${lost}. Newer ones can wait for them (\`${KEEP_ALIVE}\`).`];
+    }
+    if (statements === undefined || statements.some(({ text }) => /^keepalive_min_timeout [^0]/.test(text)))
+        return [];
+    return [`Router ${service}: ${lost}. Add to the http block of its configuration: ${KEEP_ALIVE}`];
+}
+function judgeConfiguration(service, statements, routed) {
+    const own = statements.filter(({ file }) => !file.startsWith(`${ROUTER_MOUNT}/`));
+    const includes = own.filter(({ text }) => new RegExp(`^include ["']?${ROUTER_MOUNT}/(\\*|upstreams|\\*\\.conf|upstreams\\.conf)["']?$`).test(text));
+    const findings = [];
+    if (includes.length === 0) {
+        findings.push({
+            message: `Router ${service} does not read what Slipway writes: its configuration does not include ${ROUTER_MOUNT}.`,
+            hint: `Add to the http block (a file in /etc/nginx/conf.d is in it): include ${ROUTER_MOUNT}/*.conf; and send to the services by their names: ${routed.map((name) => `proxy_pass http://${name};`).join(' ')}`,
         });
-        answer = stdout;
     }
-    catch (error) {
-        if (!(error instanceof CommandError))
+    else if (includes.every(({ text }) => /\/\*["']?$/.test(text))) {
+        findings.push({
+            message: `Router ${service} includes every file of ${ROUTER_MOUNT}, also those of a switch that is only prepared.`,
+            hint: `Write: include ${ROUTER_MOUNT}/*.conf;`,
+        });
+    }
+    for (const name of routed) {
+        const twice = own.find(({ text }) => text === `upstream ${name}`);
+        if (twice === undefined)
+            continue;
+        findings.push({
+            message: `Router ${service} has an upstream ${name} of its own, in ${twice.file}: nginx takes only one of a name.`,
+            hint: `Remove it: Slipway writes one into ${ROUTER_MOUNT}/${FILES.live}.`,
+        });
+    }
+    return findings;
+}
+/** The statements of `nginx -T`: no comments, and nothing that only stands in a quoted text. */
+function listStatements(configuration) {
+    const statements = [];
+    let [file, words] = ['', []];
+    // A comment, a quoted text, a word (`${name}` has braces of its own), or an end.
+    const tokens = /#[^\n]*|"(?:\\[^]|[^"\\])*"|'(?:\\[^]|[^'\\])*'|[;{}]|(?:\\[^]|\$\{[^}]*\}|[^\s;{}])+/g;
+    for (const [token] of configuration.matchAll(tokens)) {
+        if (token.startsWith('#'))
+            file = /^# configuration file (.*):$/.exec(token)?.[1] ?? file;
+        else if (/^[;{}]$/.test(token)) {
+            if (words.length > 0)
+                statements.push({ file, text: words.join(' ') });
+            words = [];
+        }
+        else
+            words.push(token);
+    }
+    return statements;
+}
+
+;// CONCATENATED MODULE: ./shared/src/transaction/execute.ts
+
+
+
+async function executeTransaction(transaction, context) {
+    const { guardian, target, signal } = context;
+    const run = new Run(transaction, context);
+    guardian.begin(renderJournal({
+        project: target.project,
+        release: transaction.release,
+        limitSeconds: Math.max(...transaction.steps.map((step) => step.kind === 'run' && step.onAbort === 'finish' ? 0 : step.timeoutSeconds)),
+        undo: transaction.undo,
+        finish: transaction.finish,
+    }));
+    const abort = new AbortController();
+    const onCancel = () => {
+        const { reason } = signal;
+        abort.abort(reason instanceof SlipwayError ? reason : new CancelledError('The workflow was cancelled.', ''));
+    };
+    signal.addEventListener('abort', onCancel, { once: true });
+    if (signal.aborted)
+        onCancel();
+    // What the guardian decides by itself (a lease that has run out) ends a hold too.
+    guardian.committed.catch((error) => {
+        abort.abort(error);
+    });
+    try {
+        await run.all(abort.signal);
+        guardian.commit();
+    }
+    catch (cause) {
+        guardian.abort();
+        return await run.hearUndone(cause);
+    }
+    finally {
+        signal.removeEventListener('abort', onCancel);
+    }
+    try {
+        await guardian.committed;
+        transaction.onCommitted?.();
+        guardian.verdict.catch(() => undefined);
+        return { kind: 'committed', timeline: run.timeline };
+    }
+    catch (cause) {
+        return await run.hearUndone(cause);
+    }
+}
+class Run {
+    timeline = [];
+    #transaction;
+    #context;
+    /** When the step before had ended: they are carried out one after the other. */
+    #lastEndMs;
+    #failure;
+    constructor(transaction, context) {
+        this.#transaction = transaction;
+        this.#context = context;
+        this.#lastEndMs = context.clock.monotonicMs();
+    }
+    /** Sends all steps up to a gate at once, so that none waits for the network. */
+    async all(signal) {
+        let sent = [];
+        const settle = async () => {
+            const whole = Promise.all(sent);
+            sent = [];
+            await raceAbort(whole, signal);
+        };
+        for (const step of this.#transaction.steps) {
+            switch (step.kind) {
+                case 'run':
+                    sent.push(this.#record(step, this.#run(step)));
+                    break;
+                case 'route':
+                    // Which names it writes is known once the new replicas are.
+                    await settle();
+                    sent.push(this.#record(step, this.#route(step)));
+                    break;
+                case 'hold':
+                    await this.#hold(step, settle, signal);
+            }
+        }
+        await settle();
+    }
+    async #hold(step, settle, signal) {
+        const ending = new AbortController();
+        const holding = this.#record(step, this.#transaction.hold(step, AbortSignal.any([signal, ending.signal])));
+        // A step before it may fail first.
+        holding.catch(() => undefined);
+        try {
+            await settle();
+            await raceAbort(holding, signal);
+        }
+        catch (error) {
+            ending.abort(error);
             throw error;
-        const words = error.stderr.trim().slice(0, 300);
-        const why = error.exitCode === FILES_GONE
-            ? `its Compose file ${words} cannot be read`
-            : `its Compose files cannot be rendered: ${words}`;
-        throw refuse(`A project ${project} runs there that Slipway did not deploy, and ${why}: a failed deploy could not be put back.`, `Put those files back, or take the running project down first (\`docker compose -p ${project} down\`), or choose another name with the input project.`);
+        }
     }
-    const { directory, rendered } = splitRunning(answer);
-    if (directory !== layout.project) {
-        // Its relative mounts are there: elsewhere Docker would make empty folders, and a database would start anew.
-        throw refuse(`A project ${project} runs there already, in ${directory}, and this deploy is for ${layout.project}.`, `Set the input path to ${directory}: the project's own folders, and what is in them, are there.`);
+    async #run(step) {
+        const { guardian } = this.#context;
+        await guardian.step(step.do, {
+            purpose: step.title,
+            timeoutSeconds: step.timeoutSeconds,
+            onAbort: step.onAbort ?? 'kill',
+            onLine: (line) => {
+                this.#show(line);
+            },
+        });
     }
-    return parseProject(rendered);
+    async #route(step) {
+        const { guardian, layout } = this.#context;
+        const containers = this.#transaction.containers();
+        const nameOf = (id) => containers.filter((one) => one.id === id).map((one) => one.name);
+        const routes = step.upstreams.map(({ service, port, before, staying, retiring }) => {
+            const added = containers.filter((one) => one.service === service && !one.oneoff && !this.#before(service).includes(one.id));
+            const fresh = added.map(({ name }) => name);
+            const old = before.flatMap(nameOf);
+            const after = [...staying.flatMap(nameOf), ...fresh];
+            // An nginx that resolves names at a reload only does not take one that is stopped.
+            const resort = retiring.filter((id) => step.resolve || before.includes(id)).flatMap(nameOf);
+            const common = { service, port };
+            return {
+                ids: added.map(({ id }) => id),
+                // No visitor is to meet the new ones yet; but where nobody else is, they are all there is.
+                both: { ...common, ...(old.length === 0 ? { replicas: after } : { replicas: old, waiting: fresh }) },
+                next: { ...common, replicas: after, waiting: resort, backups: resort },
+                final: { ...common, replicas: after },
+            };
+        });
+        const render = (which) => renderUpstreams(routes.map((route) => route[which]), { resolve: step.resolve, moving: which === 'both' });
+        const files = { both: render('both'), next: render('next'), final: render('final') };
+        const ids = routes.flatMap((route) => route.ids);
+        const options = { purpose: step.title, timeoutSeconds: step.timeoutSeconds, onAbort: 'finish' };
+        await Promise.all([
+            guardian.step(stageUpstreams(layout, step.router, files), options),
+            ...['both', 'new'].map((move) => guardian.verb(['switch-router', step.router, move, ...ids].join(' '), options)),
+        ]);
+    }
+    #before(service) {
+        return this.#transaction.before[service] ?? [];
+    }
+    async #record(step, work) {
+        const { reporter, clock } = this.#context;
+        const note = (ok) => {
+            const nowMs = clock.monotonicMs();
+            const seconds = (nowMs - this.#lastEndMs) / 1000;
+            this.#lastEndMs = nowMs;
+            this.timeline.push({ id: step.id, title: step.title, seconds, ok });
+            reporter.line(`- ${step.title}${reporter.palette.quiet(`  ${seconds.toFixed(1)} s${ok ? '' : ', failed'}`)}`);
+        };
+        try {
+            await work;
+            note(true);
+        }
+        catch (error) {
+            // What was sent ahead of it fails with it: only the first one says why.
+            if (this.#failure === undefined) {
+                this.#failure = { error };
+                note(false);
+            }
+            throw error;
+        }
+    }
+    /** Compose's advice on orphans is not for here: Slipway removes what leaves the project itself, after the commit. */
+    #show(line) {
+        if (line.trim() !== '' && !line.includes('Found orphan containers'))
+            this.#context.reporter.remote(`  ${line}`);
+    }
+    /** @param cause why; the first failure counts. */
+    async hearUndone(cause) {
+        const { guardian } = this.#context;
+        const { timeline } = this;
+        const why = cause instanceof CancelledError ? cause : (this.#failure?.error ?? cause);
+        try {
+            const verdict = await guardian.verdict;
+            if (verdict.kind === 'committed') {
+                return { kind: 'committed', timeline };
+            }
+            return {
+                kind: 'undone',
+                cause: why,
+                timeline,
+                unrestored: verdict.unrestored,
+            };
+        }
+        catch (error) {
+            if (error instanceof ConnectError)
+                return { kind: 'unknown', cause: error, timeline };
+            throw error;
+        }
+    }
+}
+/** @throws the signal's reason, as soon as it is given. */
+async function raceAbort(work, signal) {
+    let onAbort = () => undefined;
+    const aborted = new Promise((_, reject) => {
+        onAbort = () => {
+            reject(signal.reason);
+        };
+        signal.addEventListener('abort', onAbort, { once: true });
+        if (signal.aborted)
+            onAbort();
+    });
+    work.catch(() => undefined);
+    try {
+        return await Promise.race([work, aborted]);
+    }
+    finally {
+        signal.removeEventListener('abort', onAbort);
+    }
 }
 
 ;// CONCATENATED MODULE: ./shared/src/compose/rewrite.ts
@@ -83318,673 +86892,6 @@ function canonical(value) {
     return JSON.stringify(value, (_key, member) => isObject(member) ? Object.fromEntries(Object.entries(member).sort(([a], [b]) => (a < b ? -1 : 1))) : member);
 }
 
-;// CONCATENATED MODULE: ./shared/src/commands/sections.ts
-/** Many questions in one round trip: each answer framed by a token that no answer can know. Pure. */
-/**
- * Defines the sh function `section NAME PROGRAM ARGUMENT...`, for scripts that are given the token as `$1`. Standard output
- * goes straight through; standard error follows it, so that a warning cannot end up inside JSON.
- */
-/**
- * Defines `beside NAME PROGRAM ARGUMENT...`, a `section` that runs beside the others, and `tell_all`, which prints them when
- * all have ended: `docker` takes longer to start than to answer. Where there is no folder in memory they run one by one.
- */
-const SECTIONS_BESIDE = `answers=
-for base in "\${XDG_RUNTIME_DIR:-}" /dev/shm; do
-  [ -d "$base" ] && [ -w "$base" ] && answers=$(mktemp -d "$base/slipway.XXXXXXXX" 2>/dev/null) && break
-done
-trap '[ -z "$answers" ] || rm -rf "$answers"' EXIT
-trap 'exit 129' HUP INT TERM PIPE
-beside() {
-  if [ -z "$answers" ]; then section "$@"; return; fi
-  { exec 3>&1; section "$@"; } >"$answers/$1" &
-}
-tell_all() {
-  wait
-  [ -n "$answers" ] || return 0
-  for answer in "$answers"/*; do [ ! -e "$answer" ] || cat "$answer" || exit; done
-}
-`;
-const SECTION_FUNCTION = `token=$1
-exec 3>&1
-section() {
-  name=$1
-  shift
-  printf '%s begin %s\\n' "$token" "$name"
-  problem=$({ "$@" 2>&1 >&3 3>&- </dev/null; })
-  printf '\\n%s end %s %s\\n%s\\n%s close %s\\n' "$token" "$name" "$?" "$problem" "$token" "$name"
-}
-`;
-/** @throws SyntaxError when an answer is cut off. */
-function parseSections(output, token) {
-    const sections = new Map();
-    let rest = output;
-    for (;;) {
-        const begin = rest.indexOf(`${token} begin `);
-        if (begin < 0)
-            return sections;
-        const nameEnd = rest.indexOf('\n', begin);
-        const name = rest.slice(begin + token.length + 7, nameEnd);
-        const end = rest.indexOf(`\n${token} end ${name} `, nameEnd);
-        const close = rest.indexOf(`\n${token} close ${name}\n`, Math.max(end, 0));
-        if (nameEnd < 0 || end < 0 || close < 0)
-            throw new SyntaxError(`the server's answer to "${name}" is cut off`);
-        const codeEnd = rest.indexOf('\n', end + 1);
-        sections.set(name, {
-            stdout: rest.slice(nameEnd + 1, end),
-            exitCode: Number.parseInt(rest.slice(end + token.length + 7 + name.length, codeEnd), 10),
-            stderr: rest.slice(codeEnd + 1, close),
-        });
-        rest = rest.slice(close + token.length + name.length + 9);
-    }
-}
-
-;// CONCATENATED MODULE: ./shared/src/routers/nginx.ts
-/** Moving traffic by an nginx of the project: what it reads, and what to know about it. Pure. The moves are guardian/router.sh. */
-
-
-
-
-/** Where the router has the folder, read-only. */
-const ROUTER_MOUNT = '/etc/nginx/slipway';
-/** Only what is in force ends in `.conf`, which is what the router's own configuration includes. */
-const FILES = {
-    live: 'upstreams.conf',
-    both: 'upstreams.both',
-    next: 'upstreams.new',
-    final: 'upstreams.final',
-};
-/** A loopback address and a port that nobody has by chance: a router is not in the host's network. Known to router.sh too. */
-const INSIDE = '127.0.87.1:18787';
-/** The folder of the router on the server: the source of its mount at {@link ROUTER_MOUNT}. Not secret: 0755, its files 0644. */
-function routerFolder(layout, service) {
-    return `${layout.store}/router/${checkName(service)}`;
-}
-/** @returns absolute paths: `both` and `next` are put there before the verb `switch-router`, `final` before `settle-router`. */
-function routerFiles(layout, service) {
-    const folder = routerFolder(layout, service);
-    return {
-        live: `${folder}/${FILES.live}`,
-        both: `${folder}/${FILES.both}`,
-        next: `${folder}/${FILES.next}`,
-        final: `${folder}/${FILES.final}`,
-    };
-}
-/** Puts the files of a switch beside what is in force. Changes nothing that nginx reads. Each file as a whole, or not at all. */
-function stageUpstreams(layout, service, { both, next, final }) {
-    const files = routerFiles(layout, service);
-    return script(`umask 022
-mkdir -p "$1" && chmod 755 "$1" || exit
-put() { printf '%s' "$2" >"$1.put" && sync "$1.put" && mv -f "$1.put" "$1" || { rm -f "$1.put"; exit 1; }; }
-put "$2" "$3"
-put "$4" "$5"
-put "$6" "$7"`, routerFolder(layout, service), files.next, next, files.both, both, files.final, final);
-}
-/**
- * What nginx reads: an `upstream` for each service, and a server, reachable inside the router's container alone, that tells
- * which generation of this file is in force and whom its upstreams reach.
- *
- * @throws RangeError for a name or a port that is none, or a service without replicas.
- */
-function renderUpstreams(upstreams, options) {
-    const text = [
-        '# Written by Slipway at each deploy: what you change here is lost.',
-        ...upstreams.map((upstream) => renderUpstream(upstream.service, upstream, options)),
-        ...(options.moving === true ? upstreams.map((upstream) => renderTrial(upstream, options)) : []),
-        renderInside(upstreams.map(({ service }) => ({ service, upstream: options.moving === true ? trialOf(service) : service }))),
-        '',
-    ].join('\n');
-    const generation = (0,external_node_crypto_.createHash)('sha256').update(text).digest('hex').slice(0, 16);
-    return `# slipway ${generation}\n${text.replace(GENERATION, generation)}`;
-}
-const GENERATION = '@generation@';
-const trialOf = (service) => `slipway.try.${service}`;
-function renderTrial({ service, port, replicas, waiting = [] }, options) {
-    return renderUpstream(trialOf(service), { service, port, replicas: [...replicas, ...waiting] }, options);
-}
-function renderUpstream(name, { service, port, replicas, waiting = [], backups = [] }, options) {
-    checkName(service);
-    if (!Number.isInteger(port) || port < 1 || port > 65535)
-        throw new RangeError(`${port} is not a port`);
-    if (replicas.length === 0)
-        throw new RangeError(`service ${service} has no replicas to route to`);
-    const limits = options.moving === true ? 'max_fails=0' : 'max_fails=1 fail_timeout=2s';
-    const parameters = `${options.resolve ? 'resolve ' : ''}${limits}`;
-    return [
-        `upstream ${name} {`,
-        // nginx knows its shared zones by name, over all modules.
-        `    zone slipway_${name} 256k;`,
-        ...(options.resolve
-            ? [
-                '    # Docker answers for containers by name: a replica that was restarted has another address.',
-                '    resolver 127.0.0.11 valid=1s ipv6=off;',
-                '    resolver_timeout 1s;',
-            ]
-            : []),
-        ...replicas.map((replica) => `    server ${checkName(replica)}:${port} ${parameters};`),
-        ...waiting.map((replica) => `    server ${checkName(replica)}:${port} ${parameters} down;`),
-        ...backups.map((replica) => `    server ${checkName(replica)}:${port} ${parameters} backup;`),
-        '    keepalive 32;',
-        '    # Less than the 5 s after which many servers close an idle connection: nginx must be the first.',
-        '    keepalive_timeout 4s;',
-        '}',
-    ].join('\n');
-}
-/** Every answer ends as a 200: busybox's wget shows the headers of no other. */
-const ANSWERS = '300 301 302 303 304 307 308 400 401 402 403 404 405 406 407 408 409 410 411 412 413 414 415 416 417 418 421 422 423 424 ' +
-    '425 426 428 429 431 451 500 501 502 503 504 505 506 507 508 510 511';
-function renderInside(services) {
-    return [
-        '# For Slipway, inside this container alone.',
-        'server {',
-        `    listen ${INSIDE};`,
-        '    access_log off;',
-        '    auth_basic off;',
-        '    allow all;',
-        `    add_header X-Slipway "${GENERATION} $upstream_addr $upstream_status $upstream_connect_time" always;`,
-        '    location / { return 200; }',
-        '    location @answered { return 200; }',
-        ...services.flatMap(({ service, upstream }) => [
-            `    location = /${service} {`,
-            `        proxy_pass http://${upstream}/;`,
-            '        proxy_method HEAD;',
-            '        proxy_http_version 1.1;',
-            '        proxy_set_header Host localhost;',
-            '        proxy_set_header Connection "";',
-            '        proxy_next_upstream off;',
-            '        proxy_connect_timeout 1s;',
-            '        proxy_send_timeout 2s;',
-            '        proxy_read_timeout 2s;',
-            '        proxy_hide_header Location;',
-            '        proxy_ignore_headers X-Accel-Redirect;',
-            '        proxy_intercept_errors on;',
-            `        error_page ${ANSWERS} =200 @answered;`,
-            '    }',
-        ]),
-        '}',
-    ].join('\n');
-}
-/** @throws RangeError: in a configuration, a name must not be able to say anything else. */
-function checkName(name) {
-    if (!/^[A-Za-z0-9][A-Za-z0-9_.-]*$/.test(name))
-        throw new RangeError(`not a name: ${JSON.stringify(name)}`);
-    return name;
-}
-const QUESTIONS = `${SECTION_FUNCTION}
-project=$2 service=$3 image=$4
-routers() {
-  docker ps -q --no-trunc --filter status=running --filter "label=com.docker.compose.project=$project" \\
-    --filter "label=com.docker.compose.service=$service" --filter label=com.docker.compose.oneoff=False
-}
-id=$(routers </dev/null 2>/dev/null | head -n 1)
-[ -z "$id" ] || section running timeout 20 docker exec "$id" nginx -v -T
-[ -n "$image" ] || exit 0
-section environment docker image inspect --format '{{json .Config.Env}}' "$image"
-case $(docker image inspect --format '{{.Config.Env}}' "$image" </dev/null 2>/dev/null) in
-*NGINX_VERSION=*) ;;
-*) section image timeout 20 docker run --rm --pull never --network none --entrypoint nginx "$image" -v ;;
-esac
-`;
-/**
- * Asks the router that runs, and the image that the next one is made of.
- *
- * @param token random, not guessable by what the server prints.
- * @param image that is on the server already; empty where only the running one matters.
- */
-function nginx_readRouter(token, project, service, image = '') {
-    return { ...script(QUESTIONS, token, project, service, image), secretOutput: true };
-}
-/**
- * @returns `running` and `image` apart: a router that is replaced in this deploy is judged by its image.
- * @throws SyntaxError when the answer is cut off.
- */
-function parseRouter(output, token) {
-    const sections = parseSections(output, token);
-    const environment = readList(parseJson(sections.get('environment')?.stdout ?? ''))
-        .filter((entry) => typeof entry === 'string')
-        .find((entry) => entry.startsWith('NGINX_VERSION='));
-    return {
-        running: parseRunning(sections.get('running')),
-        image: {
-            version: environment === undefined
-                ? parseVersion(sections.get('image')?.exitCode === 0 ? sections.get('image') : undefined)
-                : /^\d+\.\d+\.\d+/.exec(environment.slice('NGINX_VERSION='.length))?.[0],
-            configuration: undefined,
-        },
-    };
-}
-/** @param answer of `nginx -v -T`: where the configuration is broken, the version is told nevertheless. */
-function parseRunning(answer) {
-    return { version: parseVersion(answer), configuration: answer?.exitCode === 0 ? answer.stdout : undefined };
-}
-/** nginx tells its version on standard error; OpenResty has a fourth number of its own. */
-function parseVersion(section) {
-    if (section === undefined)
-        return undefined;
-    return /^nginx version: \S+?\/(\d+\.\d+\.\d+)/m.exec(`${section.stderr}\n${section.stdout}`)?.[1];
-}
-/** Whether names can be resolved while nginx runs. Unknown counts as no: an older nginx would not start with the word. */
-function canResolve(version) {
-    return version !== undefined && isAtLeast(version, [1, 27, 3]);
-}
-function isAtLeast(version, [major, minor, patch]) {
-    const [a = 0, b = 0, c = 0] = version.split('.').map(Number);
-    return a !== major ? a > major : b !== minor ? b > minor : c >= patch;
-}
-/**
- * @param service the router's.
- * @param routed the services behind it.
- */
-function judgeRouter(service, facts, routed) {
-    const { version, configuration } = facts;
-    const statements = configuration === undefined ? undefined : listStatements(configuration);
-    return {
-        findings: statements === undefined ? [] : judgeConfiguration(service, statements, routed),
-        warnings: [...judgeVersion(service, version), ...judgeKeepAlive(service, version, statements)],
-    };
-}
-function judgeVersion(service, version) {
-    if (canResolve(version))
-        return [];
-    const what = version === undefined ? 'The version of nginx is not known' : `nginx is ${version}`;
-    return [
-        `Router ${service}: ${what}; before 1.27.3 it resolves the names of containers only when it is reloaded. A replica that is restarted outside of a deploy may get another address, and is not found until then; and nginx does not start while one of the replicas is down.`,
-    ];
-}
-const KEEP_ALIVE = 'keepalive_min_timeout 10s;';
-function judgeKeepAlive(service, version, statements) {
-    const lost = 'requests may be lost when it is reloaded: those of clients that send on an idle keep-alive connection in that moment';
-    if (version === undefined || !isAtLeast(version, [1, 27, 4])) {
-        const since = version === undefined ? 'an nginx before 1.27.4' : `nginx ${version}`;
-        return [`Router ${service}: with ${since}, ${lost}. Newer ones can wait for them (\`${KEEP_ALIVE}\`).`];
-    }
-    if (statements === undefined || statements.some(({ text }) => /^keepalive_min_timeout [^0]/.test(text)))
-        return [];
-    return [`Router ${service}: ${lost}. Add to the http block of its configuration: ${KEEP_ALIVE}`];
-}
-function judgeConfiguration(service, statements, routed) {
-    const own = statements.filter(({ file }) => !file.startsWith(`${ROUTER_MOUNT}/`));
-    const includes = own.filter(({ text }) => new RegExp(`^include ["']?${ROUTER_MOUNT}/(\\*|upstreams|\\*\\.conf|upstreams\\.conf)["']?$`).test(text));
-    const findings = [];
-    if (includes.length === 0) {
-        findings.push({
-            message: `Router ${service} does not read what Slipway writes: its configuration does not include ${ROUTER_MOUNT}.`,
-            hint: `Add to the http block (a file in /etc/nginx/conf.d is in it): include ${ROUTER_MOUNT}/*.conf; and send to the services by their names: ${routed.map((name) => `proxy_pass http://${name};`).join(' ')}`,
-        });
-    }
-    else if (includes.every(({ text }) => /\/\*["']?$/.test(text))) {
-        findings.push({
-            message: `Router ${service} includes every file of ${ROUTER_MOUNT}, also those of a switch that is only prepared.`,
-            hint: `Write: include ${ROUTER_MOUNT}/*.conf;`,
-        });
-    }
-    for (const name of routed) {
-        const twice = own.find(({ text }) => text === `upstream ${name}`);
-        if (twice === undefined)
-            continue;
-        findings.push({
-            message: `Router ${service} has an upstream ${name} of its own, in ${twice.file}: nginx takes only one of a name.`,
-            hint: `Remove it: Slipway writes one into ${ROUTER_MOUNT}/${FILES.live}.`,
-        });
-    }
-    return findings;
-}
-/** The statements of `nginx -T`: no comments, and nothing that only stands in a quoted text. */
-function listStatements(configuration) {
-    const statements = [];
-    let [file, words] = ['', []];
-    // A comment, a quoted text, a word (`${name}` has braces of its own), or an end.
-    const tokens = /#[^\n]*|"(?:\\[^]|[^"\\])*"|'(?:\\[^]|[^'\\])*'|[;{}]|(?:\\[^]|\$\{[^}]*\}|[^\s;{}])+/g;
-    for (const [token] of configuration.matchAll(tokens)) {
-        if (token.startsWith('#'))
-            file = /^# configuration file (.*):$/.exec(token)?.[1] ?? file;
-        else if (/^[;{}]$/.test(token)) {
-            if (words.length > 0)
-                statements.push({ file, text: words.join(' ') });
-            words = [];
-        }
-        else
-            words.push(token);
-    }
-    return statements;
-}
-
-;// CONCATENATED MODULE: ./shared/src/inputs/values.ts
-
-/**
- * One input. Where it cannot be used the problem is collected and `instead` returned, so that all inputs are read before
- * anyone gives up: throw an InputError when `problems` is not empty in the end.
- */
-function readValue(input, problems, name, parse, instead) {
-    const parsed = parse(input(name));
-    if ('value' in parsed)
-        return parsed.value;
-    problems.push({ input: name, message: parsed.problem });
-    return instead;
-}
-const EMPTY = 'is empty; leave the input out to get its default, or give';
-/** An empty text means "not given"; everything else is up to `parse`. */
-function optional(parse) {
-    return (text) => (text.trim() === '' ? { value: undefined } : parse(text));
-}
-/** Any text but an empty one. `what` completes "is empty: give ...". */
-function required(what) {
-    return (text) => (text.trim() === '' ? { problem: `is empty: give ${what}.` } : { value: text.trim() });
-}
-/** A whole number, bounds included. */
-function integer(least, most) {
-    const accepted = `a whole number from ${least} to ${most}`;
-    return (text) => {
-        const trimmed = text.trim();
-        if (trimmed === '')
-            return { problem: `${EMPTY} ${accepted}.` };
-        const value = /^\d{1,15}$/.test(trimmed) ? Number(trimmed) : Number.NaN;
-        return value >= least && value <= most ? { value } : { problem: `${quoteValue(trimmed)} is not ${accepted}.` };
-    };
-}
-const UNIT_SECONDS = { ms: 0.001, s: 1, m: 60, min: 60, h: 3600, d: 86_400 };
-/** `10`, `10s`, `500ms`, `1.5s`, `2m`, `1h` as seconds, bounds (in seconds) included. */
-function duration(leastSeconds, mostSeconds) {
-    const accepted = `a duration such as 10, 10s, 500ms or 2m, from ${describeSeconds(leastSeconds)} to ${describeSeconds(mostSeconds)}`;
-    return (text) => {
-        const trimmed = text.trim();
-        if (trimmed === '')
-            return { problem: `${EMPTY} ${accepted}.` };
-        const [, digits, unit] = /^(\d{1,9}(?:\.\d{1,6})?) ?(ms|s|m|min|h|d)?$/.exec(trimmed) ?? [];
-        // In milliseconds first, so that 0.3 s is not 0.30000000000000004 s.
-        const value = digits === undefined ? Number.NaN : Math.round(Number(digits) * (UNIT_SECONDS[unit ?? 's'] ?? 1) * 1000) / 1000;
-        return value >= leastSeconds && value <= mostSeconds
-            ? { value }
-            : { problem: `${quoteValue(trimmed)} is not ${accepted}.` };
-    };
-}
-/** `true` or `false`, in any case (the YAML 1.2 core schema, as actions know it). */
-function values_boolean(text) {
-    switch (text.trim().toLowerCase()) {
-        case 'true':
-            return { value: true };
-        case 'false':
-            return { value: false };
-        case '':
-            return { problem: `${EMPTY} true or false.` };
-        default:
-            return { problem: `${quoteValue(text)} is neither true nor false.` };
-    }
-}
-/** One of a few words. */
-function oneOf(...words) {
-    return (text) => {
-        const found = words.find((word) => word === text.trim());
-        if (found !== undefined)
-            return { value: found };
-        if (text.trim() === '')
-            return { problem: `${EMPTY} ${joinOr(words)}.` };
-        return { problem: `${quoteValue(text)} is not ${joinOr(words)}${suggest(text.trim(), words) || '.'}` };
-    };
-}
-/** The lines of a list, trimmed, without empty ones and without comment lines (`# ...`). */
-function parseLines(text) {
-    return text
-        .split(/\r\n|\r|\n/)
-        .map((line) => line.trim())
-        .filter((line) => line !== '' && !line.startsWith('#'));
-}
-/** Seconds as people write them: `500ms`, `10s`, `2m`, `1m 30s`. */
-function describeSeconds(seconds) {
-    if (seconds > 0 && seconds < 1)
-        return `${Math.round(seconds * 1000)}ms`;
-    if (seconds < 60)
-        return `${Math.round(seconds * 10) / 10}s`;
-    const whole = Math.round(seconds);
-    const parts = [
-        [Math.floor(whole / 3600), 'h'],
-        [Math.floor(whole / 60) % 60, 'm'],
-        [whole % 60, 's'],
-    ];
-    return parts
-        .filter(([count]) => count > 0)
-        .map(([count, unit]) => `${count}${unit}`)
-        .join(' ');
-}
-/** A value for a message, in backticks. Never for secret inputs. */
-function quoteValue(text) {
-    return `\`${excerpt(text, 80).replaceAll('`', "'")}\``;
-}
-function joinOr(words) {
-    const last = words.at(-1) ?? '';
-    return words.length < 2 ? last : `${words.slice(0, -1).join(', ')} or ${last}`;
-}
-/** `; did you mean X?` (which ends the sentence) for a word that is nearly one of those known, or nothing. */
-function suggest(word, known) {
-    const lower = word.slice(0, 60).toLowerCase().replaceAll('_', '-');
-    let best;
-    for (const name of known) {
-        const distance = editDistance(lower, name.toLowerCase());
-        if (distance <= Math.max(1, Math.floor(name.length / 3)) && (best === undefined || distance < best.distance)) {
-            best = { name, distance };
-        }
-    }
-    return best === undefined ? '' : `; did you mean ${best.name}?`;
-}
-/** Insertions, deletions and substitutions from one word to the other (Levenshtein). */
-function editDistance(a, b) {
-    let row = Array.from({ length: b.length + 1 }, (_, index) => index);
-    for (const [i, fromA] of Array.from(a).entries()) {
-        const next = [i + 1];
-        for (const [j, fromB] of Array.from(b).entries()) {
-            next.push(Math.min((row[j + 1] ?? 0) + 1, (next[j] ?? 0) + 1, (row[j] ?? 0) + (fromA === fromB ? 0 : 1)));
-        }
-        row = next;
-    }
-    return row.at(-1) ?? 0;
-}
-
-;// CONCATENATED MODULE: ./shared/src/strategies/keys.ts
-
-
-
-const refuseDuration = (value) => typeof value === 'string' && parseGoDuration(value) !== undefined
-    ? undefined
-    : { why: 'which is no duration', hint: 'Write it as `10s` or `1m30s`.' };
-const refuseCount = (value) => typeof value === 'number' && Number.isInteger(value) && value >= 0
-    ? undefined
-    : { why: 'which is no number of replicas', hint: 'Write a whole number; 0 is all at once.' };
-const refuseOrder = (value) => value === 'start-first' || value === 'stop-first'
-    ? undefined
-    : { why: 'which is no order', hint: 'Known are `start-first` and `stop-first`.' };
-const refuseRatio = (value) => value === 0
-    ? undefined
-    : {
-        why: 'and a transaction has no failures that it tolerates: one replica that fails undoes the release',
-        hint: 'Remove it, or say 0.',
-    };
-/** Compose's recreate takes all replicas in one go. */
-const refusePaceInPlace = (service, order) => order === 'in-place' && isPaced(service)
-    ? {
-        why: 'and its replicas are replaced in place, by Compose, which takes them all at once',
-        hint: 'Remove it, or say `parallelism: 0`.',
-    }
-    : undefined;
-/** Whether `parallelism` makes more than one group of its replicas. */
-function isPaced(service) {
-    return splitReplicas(service.replicas, service.updateConfig?.parallelism).length > 1;
-}
-/** The way back of what was stopped is one verb, which the server carries out alone, perhaps without a runner that counts and waits. */
-const refusePaceBack = (service, order, why) => order === 'start-first' || splitReplicas(service.replicas, service.rollbackConfig?.parallelism).length < 2
-    ? undefined
-    : { why, hint: 'Remove it, or say `parallelism: 0`.' };
-const UPDATE_CONFIG = {
-    parallelism: {
-        honoured: 'So many new replicas are started at a time; each group is ready before the next one starts. 0, and absent: all at once. With stop-first all old ones are stopped before the first group.',
-        refuse: (value, service, order) => refuseCount(value) ?? refusePaceInPlace(service, order),
-    },
-    delay: {
-        honoured: 'The time between a group that is ready and the start of the next one.',
-        refuse: (value, service, order) => refuseDuration(value) ?? (value === '0s' ? undefined : refusePaceInPlace(service, order)),
-    },
-    order: {
-        honoured: 'start-first: new replicas beside the old, which stay until the commit. stop-first: the old are stopped first. Refused where it cannot hold. Absent: start-first behind a router, else stop-first.',
-        refuse: refuseOrder,
-    },
-    monitor: {
-        honoured: 'What was ready must stay so for so long before the release is committed; for a container without a health check, also how long it must run until it counts as ready.',
-        refuse: refuseDuration,
-    },
-    failure_action: {
-        honoured: '`rollback`, and absent: the whole release is undone.',
-        refuse: (value) => value === 'rollback'
-            ? undefined
-            : { why: 'which a transaction cannot honour', hint: 'Remove it, or say `rollback`.' },
-    },
-    max_failure_ratio: { honoured: '0, and absent.', refuse: refuseRatio },
-};
-const ROLLBACK_CONFIG = {
-    parallelism: {
-        honoured: 'start-first: the old replicas have never stopped, so none is replaced on the way back, and any bound holds. Otherwise all are started at once: 0, or the number of replicas.',
-        refuse: (value, service, order) => refuseCount(value) ?? refusePaceBack(service, order, 'and the way back starts all old replicas at once'),
-    },
-    delay: {
-        honoured: 'Between groups, of which the way back has one.',
-        refuse: (value, service, order) => refuseDuration(value) ??
-            (value === '0s' ? undefined : refusePaceBack(service, order, 'and the way back does not wait between replicas')),
-    },
-    monitor: {
-        honoured: 'start-first: the old replicas were never replaced, so there is nothing to watch. Otherwise 0: the server goes back alone, also where nobody is left to watch; that the old release is ready again is reported.',
-        refuse: (value, _service, order) => refuseDuration(value) ??
-            (order === 'start-first' || (typeof value === 'string' && parseGoDuration(value) === 0)
-                ? undefined
-                : { why: 'and the server, which goes back alone, does not watch it', hint: 'Remove it.' }),
-    },
-    order: {
-        honoured: 'stop-first: the new replicas go before an old one is started. start-first: where the old ones have never stopped.',
-        refuse: (value, _service, order) => refuseOrder(value) ??
-            (value === 'stop-first' || order === 'start-first'
-                ? undefined
-                : {
-                    why: `and the way forth is ${order}: on the way back, too, the new replicas must be gone before the old ones start`,
-                    hint: 'Remove it, or say `stop-first`.',
-                }),
-    },
-    failure_action: {
-        // What a failing verb does is in guardian.sh, `settle`: the others are carried out, and the journal stays open.
-        honoured: '`continue`, and absent: what cannot be put back does not keep the rest from it; it is tried three times, and again by the next session.',
-        refuse: (value) => value === 'continue'
-            ? undefined
-            : {
-                why: 'and to stop half-way back would leave half of each release',
-                hint: 'Remove it, or say `continue`: what cannot be put back is reported, and the rest is put back.',
-            },
-    },
-    max_failure_ratio: { honoured: '0, and absent.', refuse: refuseRatio },
-};
-const HEALTHCHECK = {
-    test: {
-        honoured: 'Docker runs it. A replica is ready when it is `healthy`, and an `unhealthy` one fails the release at once. `NONE` is no health check.',
-    },
-    interval: { honoured: 'By Docker.' },
-    timeout: { honoured: 'By Docker: a test that takes longer has failed.' },
-    retries: { honoured: 'By Docker: so many failures in a row are `unhealthy`.' },
-    start_period: { honoured: 'By Docker: failures in it leave a replica `starting`, for which the gate waits.' },
-    start_interval: {
-        honoured: 'By Docker from Engine 25 on: how often it is tested in the start period, and so how soon the gate knows.',
-    },
-    disable: {
-        honoured: 'There is none, also where the image brings one: ready is what has run for `monitor`, else 5 s.',
-    },
-};
-const DEPENDENCY = {
-    condition: {
-        honoured: 'Services are replaced in waves, and the next one begins when all of this one are ready: service_started and service_healthy hold, the first is more than was asked. service_completed_successfully makes the other one a one-shot service, which has ended with 0.',
-        refuse: (value) => typeof value === 'string' &&
-            ['service_started', 'service_healthy', 'service_completed_successfully'].includes(value)
-            ? undefined
-            : {
-                why: 'which is no condition',
-                hint: 'Known are `service_started`, `service_healthy` and `service_completed_successfully`.',
-            },
-    },
-    restart: { honoured: 'This service is replaced, too, when the other one is.' },
-    required: {
-        honoured: 'false: the other one may be missing from the project (a profile). Where it is there, it is a part of the release, and must become ready.',
-    },
-};
-const RESTART_POLICY = {
-    condition: { honoured: 'By Compose: `any` is `always`, `none` is `no`. It wins over `restart`.' },
-    max_attempts: {
-        honoured: 'By Docker, with `on-failure`.',
-        refuse: (value, service) => value === 0 || service.restartPolicy.startsWith('on-failure')
-            ? undefined
-            : { why: 'which Docker takes with `condition: on-failure` only', hint: 'Remove it, or say `on-failure`.' },
-    },
-    delay: {
-        honoured: 'Docker Compose ignores it: Docker waits 100 ms, and doubles that each time. There is a warning.',
-    },
-    window: { honoured: 'Docker Compose ignores it: Docker counts anew after 10 s of running. There is a warning.' },
-};
-const SERVICE = {
-    stop_grace_period: { honoured: '`docker stop` waits so long, as Compose wrote it into the container. Absent: 10 s.' },
-    stop_signal: { honoured: 'By Docker, as Compose wrote it into the container.' },
-};
-/** All tables, by the key that they are under. */
-const KEY_RULES = {
-    'deploy.update_config': UPDATE_CONFIG,
-    'deploy.rollback_config': ROLLBACK_CONFIG,
-    'deploy.restart_policy': RESTART_POLICY,
-    healthcheck: HEALTHCHECK,
-    depends_on: DEPENDENCY,
-    service: SERVICE,
-};
-/** What in these keys cannot be honoured in the order that was chosen. */
-function judgeKeys(service, order) {
-    const deploy = readMember(service.raw, 'deploy');
-    const dependsOn = readMember(service.raw, 'depends_on');
-    const judge = (table, place, values) => isObject(values)
-        ? Object.entries(values).flatMap(([key, value]) => judgeKey(table, `${place}.${key}`, key, value, service, order))
-        : [];
-    return [
-        ...judge(UPDATE_CONFIG, 'update_config', readMember(deploy, 'update_config')),
-        ...judge(ROLLBACK_CONFIG, 'rollback_config', readMember(deploy, 'rollback_config')),
-        ...judge(RESTART_POLICY, 'restart_policy', readMember(deploy, 'restart_policy')),
-        ...judge(HEALTHCHECK, 'healthcheck', readMember(service.raw, 'healthcheck')),
-        ...(isObject(dependsOn)
-            ? Object.entries(dependsOn).flatMap(([name, how]) => judge(DEPENDENCY, `depends_on.${name}`, how))
-            : []),
-    ];
-}
-function judgeKey(table, place, key, value, service, order) {
-    // Extensions say nothing to Compose, and null is as good as absent.
-    if (key.startsWith('x-') || value === null)
-        return [];
-    const rule = Object.hasOwn(table, key) ? table[key] : undefined;
-    const refusal = rule === undefined
-        ? {
-            why: 'which Slipway does not know, and ignores nothing',
-            hint: `Known are: ${Object.keys(table).join(', ')}.`,
-        }
-        : rule.refuse?.(value, service, order);
-    if (refusal === undefined)
-        return [];
-    const shown = typeof value === 'object' ? '' : `: ${typeof value === 'string' ? value : JSON.stringify(value)}`;
-    return [
-        {
-            message: `Service ${service.name} asks for ${quoteValue(`${place}${shown}`)}, ${refusal.why}.`,
-            hint: refusal.hint,
-        },
-    ];
-}
-/** A Docker network has no room for more than about a thousand containers unless told so. */
-const MAX_REPLICAS = 10_000;
-/** What a service can have, and what lists of them can be made for. */
-function isReplicaCount(replicas) {
-    return Number.isInteger(replicas) && replicas >= 0 && replicas <= MAX_REPLICAS;
-}
-/** Replicas in groups of `parallelism`: 5 by 2 is `[2, 2, 1]`; 0 and undefined are one group. Empty for what is no count. */
-function splitReplicas(replicas, parallelism = 0) {
-    if (replicas === 0 || !isReplicaCount(replicas))
-        return [];
-    const size = parallelism === 0 ? replicas : Math.min(parallelism, replicas);
-    return Array.from({ length: Math.ceil(replicas / size) }, (_, index) => Math.min(size, replicas - index * size));
-}
-
 ;// CONCATENATED MODULE: ./shared/src/strategies/stateful.ts
 /**
  * A service that keeps something: a named or anonymous volume, or a writable folder of the server. Two of it at once on the
@@ -83997,1199 +86904,6 @@ function isStatefulMount(mount) {
     return (!mount.readOnly &&
         (mount.type === 'volume' ||
             (mount.type === 'bind' && !mount.source.includes('/.slipway/files/') && mount.source !== '/var/run/docker.sock')));
-}
-
-;// CONCATENATED MODULE: ./shared/src/strategies/choose.ts
-
-
-
-
-
-/** @param containers that the server has of this project, running or not. */
-function chooseStrategies(project, containers) {
-    const chosen = project.services.map((service) => chooseStrategy(service, project, containers));
-    return {
-        strategies: Object.fromEntries(chosen.map(({ strategy }, index) => [project.services[index]?.name ?? '', strategy])),
-        findings: [...chosen.flatMap(({ findings }) => findings), ...judgeRouters(project)],
-        warnings: project.services.flatMap((service, index) => warnOf(service, chosen[index]?.strategy)),
-    };
-}
-function chooseStrategy(service, project, containers) {
-    const asked = service.updateConfig?.order ?? '';
-    const routed = service.router === undefined ? [] : [`behind router ${service.router.service}`];
-    const obstacles = findObstacles(service, project, containers);
-    const wantsBeside = asked === 'start-first' || (asked === '' && service.router !== undefined);
-    const order = obstacles.some(({ inPlace }) => inPlace)
-        ? 'in-place'
-        : wantsBeside && obstacles.length === 0
-            ? 'start-first'
-            : 'stop-first';
-    const said = asked === '' ? [] : [`its \`update_config\` says ${asked}`];
-    const reasons = [
-        ...(order === 'start-first' ? [...routed, ...said] : [...said, ...obstacles.map(({ text }) => text)]),
-    ];
-    // A router for a one-shot service is refused in any order; see judgeRouter.
-    const against = obstacles.filter(({ kind }) => kind !== 'one-shot' || service.router === undefined);
-    const refused = wantsBeside && against.length > 0
-        ? [
-            {
-                message: `Service ${service.name} is ${asked === '' ? `behind router ${service.router?.service ?? ''}` : 'to be replaced with `order: start-first`'}, so that old and new replicas run side by side, but it ${joinWords(against.map(({ text }) => text))}.`,
-                hint: `${[...new Set(against.map(({ hint }) => hint))].join(' ')} Or say \`deploy: { update_config: { order: stop-first } }\`: it is away for a moment then.`,
-            },
-        ]
-        : [];
-    const { router } = service;
-    return {
-        strategy: {
-            order,
-            reasons: reasons.length > 0 ? reasons : ['no router moves its traffic'],
-            router: router?.port === undefined ? undefined : { service: router.service, port: router.port },
-            groups: order === 'in-place'
-                ? splitReplicas(service.replicas)
-                : splitReplicas(service.replicas, service.updateConfig?.parallelism),
-            groupDelaySeconds: service.updateConfig?.delaySeconds ?? 0,
-            monitorSeconds: service.updateConfig?.monitorSeconds,
-            replacedWith: listReplacers(service, project),
-        },
-        findings: [
-            ...judgeExtension(service),
-            ...refused,
-            ...judgeKeys(service, order),
-            ...judgeContradictions(service, project),
-        ],
-    };
-}
-function findObstacles(service, project, containers) {
-    const others = project.services.filter((other) => other.joins.includes(service.name));
-    const own = containers.filter((container) => container.service === service.name && !container.oneoff);
-    const inherited = findAnonymous(service, own);
-    return [
-        ...(service.oneShot
-            ? [
-                {
-                    kind: 'one-shot',
-                    text: 'is a one-shot service, which runs to its end',
-                    hint: 'Remove the router or the order.',
-                },
-            ]
-            : []),
-        ...(service.containerName === ''
-            ? []
-            : [
-                {
-                    kind: 'container-name',
-                    text: `has the container_name ${service.containerName}`,
-                    hint: 'Remove `container_name`: the name of the service is its name in the network.',
-                    inPlace: true,
-                },
-            ]),
-        ...[...service.joins, ...others.map(({ name }) => name)].map((name) => ({
-            kind: 'joined',
-            text: service.joins.includes(name)
-                ? `lives in the container of ${name}`
-                : `has ${name} living in its container`,
-            hint: 'Connect them by a network instead.',
-            // Compose looks for one container of the other service, takes any, and removes those that it finds too many
-            // (measured with 2.26): with two of them, the wrong one.
-            inPlace: true,
-        })),
-        ...project.services
-            .filter((other) => other.name !== service.name && listLinks(other).includes(service.name))
-            .map(({ name }) => ({
-            kind: 'joined',
-            text: `is linked to by ${name}`,
-            hint: 'Remove `links`: the name of the service is its name in the network.',
-            // A link names one container. With two of them the alias leads to the old one, and to nothing when that is gone
-            // (measured with Compose 2.26).
-            inPlace: true,
-        })),
-        ...service.mounts
-            .filter((mount) => isStatefulMount(mount) && !inherited.some(({ destination }) => destination === mount.target))
-            .map((mount) => ({ kind: 'data', ...describeData(mount) })),
-        ...listForeignVolumes(service).map((from) => ({
-            kind: 'data',
-            text: `writes to the volumes of ${from}`,
-            hint: 'Take them to read only (`:ro`).',
-        })),
-        ...inherited.map((mount) => ({
-            kind: 'data',
-            text: `has an anonymous volume at ${mount.destination}, which is handed on from container to container`,
-            hint: `Give ${mount.destination} a \`tmpfs\`, if nothing in it is worth keeping.`,
-            inPlace: true,
-        })),
-        ...service.ports.map(({ port, protocol }) => ({
-            kind: 'host-port',
-            text: `publishes port ${port}${protocol === 'udp' ? '/udp' : ''} of the server`,
-            hint: 'Let the router alone publish ports, and name them with `expose` here.',
-        })),
-        ...describeNetwork(service),
-    ];
-}
-function describeData(mount) {
-    if (mount.type !== 'volume') {
-        return {
-            text: `may write to the folder ${mount.source}`,
-            hint: 'Mount it to read only (`:ro`), if it is only read.',
-        };
-    }
-    return mount.source === ''
-        ? {
-            text: `has an anonymous volume at ${mount.target}`,
-            hint: `Give ${mount.target} a \`tmpfs\`, if nothing in it is worth keeping.`,
-        }
-        : { text: `has the volume ${mount.source}`, hint: 'Mount it to read only (`:ro`), if it is only read.' };
-}
-/** `volumes_from` of containers and services that may be written to. */
-function listForeignVolumes(service) {
-    return readList(service.raw, 'volumes_from').flatMap((from) => typeof from !== 'string' || from.endsWith(':ro') ? [] : [from.replace(/:rw$/, '')]);
-}
-/**
- * Volumes that nobody named, at places where the new container would inherit them: those of the image's VOLUME. Where the
- * file mounts something of its own, nothing is inherited.
- */
-function findAnonymous(service, containers) {
-    const covered = new Set([
-        ...service.mounts.map(({ target }) => target),
-        ...[readText(service.raw, 'tmpfs'), ...readList(service.raw, 'tmpfs')].map((entry) => typeof entry === 'string' ? (entry.split(':')[0] ?? '') : ''),
-    ]);
-    // What the file itself mounts without a name is in its mounts, and handed on as well.
-    for (const mount of service.mounts)
-        if (mount.type === 'volume' && mount.source === '')
-            covered.delete(mount.target);
-    const found = containers
-        .flatMap(({ mounts }) => mounts)
-        .filter(({ type, name, destination }) => type === 'volume' && /^[0-9a-f]{64}$/.test(name) && !covered.has(destination));
-    return found.filter(({ destination }, index) => found.findIndex((one) => one.destination === destination) === index);
-}
-function describeNetwork(service) {
-    const { networkMode } = service;
-    if (networkMode === 'host') {
-        return [
-            {
-                kind: 'network',
-                text: 'uses the network of the server (`network_mode: host`)',
-                hint: 'Let it use a network of the project.',
-            },
-        ];
-    }
-    if (networkMode.startsWith('container:')) {
-        return [
-            {
-                kind: 'network',
-                text: `uses the network of another container (\`network_mode: ${networkMode}\`)`,
-                hint: 'Let it use a network of the project.',
-            },
-        ];
-    }
-    const networks = readMember(service.raw, 'networks');
-    const fixed = isObject(networks)
-        ? Object.entries(networks).filter(([, how]) => ['ipv4_address', 'ipv6_address', 'mac_address'].some((key) => readText(how, key) !== ''))
-        : [];
-    const places = [
-        ...fixed.map(([name]) => `in network ${name}`),
-        ...(readText(service.raw, 'mac_address') === '' ? [] : ['(`mac_address`)']),
-    ];
-    return places.map((place) => ({
-        kind: 'address',
-        text: `has a fixed address ${place}`,
-        hint: 'Remove the address: the name of the service is enough.',
-    }));
-}
-function listReplacers(service, project) {
-    const restarted = Object.entries(service.dependencies).flatMap(([name, how]) => (how.restart ? [name] : []));
-    const names = new Set([...service.joins, ...restarted, ...listLinks(service)]);
-    return project.services.map(({ name }) => name).filter((name) => names.has(name) && name !== service.name);
-}
-/** Services of `links`, which are written into a container with the other one's name. */
-function listLinks(service) {
-    return readList(service.raw, 'links').map((link) => (typeof link === 'string' ? (link.split(':')[0] ?? '') : ''));
-}
-const EXTENSION_KEYS = ['one-shot', 'router', 'port'];
-/** `x-slipway`: a key that is not known would be ignored in silence, which is worse than an error. */
-function judgeExtension(service) {
-    const extension = readMember(service.raw, 'x-slipway');
-    if (extension === undefined)
-        return [];
-    const known = 'Known are: `x-slipway: { router: web, port: 3000 }` and `x-slipway: { one-shot: true }`.';
-    if (!isObject(extension)) {
-        return [{ message: `Service ${service.name} has an \`x-slipway\` that is no mapping.`, hint: known }];
-    }
-    const refuse = (what, hint = known) => ({
-        message: `Service ${service.name} has an \`x-slipway\` with ${what}.`,
-        hint,
-    });
-    const findings = Object.keys(extension)
-        .filter((key) => !EXTENSION_KEYS.includes(key))
-        .map((key) => refuse(`the unknown key ${quoteValue(key)}`, endHint(known, suggest(key, EXTENSION_KEYS))));
-    const { 'one-shot': oneShot, router, port } = extension;
-    if (oneShot !== undefined && typeof oneShot !== 'boolean') {
-        findings.push(refuse(`a \`one-shot\` that is neither true nor false`));
-    }
-    if (router !== undefined && (typeof router !== 'string' || router === '')) {
-        findings.push(refuse('a `router` that is no name of a service'));
-    }
-    if (port !== undefined && !isPort(port)) {
-        findings.push(refuse('a `port` that is no number from 1 to 65535', 'It is the port inside the container, without quotes.'));
-    }
-    if (port !== undefined && router === undefined)
-        findings.push(refuse('a `port` and no `router`'));
-    if (service.router !== undefined && port === undefined && service.router.port === undefined) {
-        findings.push(refuse(`a \`router\` and no \`port\`, and ${readList(service.raw, 'expose').length === 0 ? 'no `expose`' : 'an `expose` that names not exactly one TCP port'}`, `Say on which port the container listens: \`x-slipway: { router: ${service.router.service}, port: 3000 }\`.`));
-    }
-    return findings;
-}
-function isPort(value) {
-    return typeof value === 'number' && Number.isInteger(value) && value >= 1 && value <= 65_535;
-}
-function judgeRouters(project) {
-    return project.services.flatMap((service) => service.router === undefined ? [] : choose_judgeRouter(service, service.router.service, project));
-}
-function choose_judgeRouter(service, name, project) {
-    const refuse = (what, hint) => ({
-        message: `Service ${service.name} names the router ${quoteValue(name)}, ${what}.`,
-        hint,
-    });
-    const router = project.services.find((one) => one.name === name);
-    if (name === service.name)
-        return [refuse('which is itself', 'Name the service of the nginx in front of it.')];
-    if (router === undefined) {
-        const names = project.services.map((one) => one.name);
-        const hint = endHint(`The services are: ${names.join(', ')}.`, suggest(name, names));
-        return [refuse('which is no service of the project', hint)];
-    }
-    const findings = [];
-    if (router.router !== undefined) {
-        findings.push(refuse('which is behind a router itself', 'Name the nginx that publishes the ports for both.'));
-    }
-    if (router.oneShot)
-        findings.push(refuse('which is a one-shot service', 'A router is an nginx that stays up.'));
-    if (router.replicas !== 1) {
-        findings.push(refuse(`which has ${router.replicas} replicas`, 'Give it one: they would not learn of a new release at the same moment.'));
-    }
-    if (service.oneShot) {
-        findings.push(refuse('and is a one-shot service, which runs to its end', 'Remove its `router`, or its `one-shot`.'));
-    }
-    if (service.replicas === 0) {
-        findings.push(refuse('and has no replicas that it could send requests to', 'Give it one, or remove its `router`.'));
-    }
-    if (router.dependencies[service.name]?.restart === true) {
-        findings.push(refuse(`which depends on it with \`restart: true\`, and would go away with each release of it`, 'Remove `restart`: the router follows the release without it.'));
-    }
-    if (router.networkMode !== '' || service.networkMode !== '') {
-        const [who, mode] = router.networkMode === '' ? [service.name, service.networkMode] : [name, router.networkMode];
-        findings.push(refuse(`and ${who} has \`network_mode: ${mode}\`, where the names of the project's containers are not known`, 'Let both use a network of the project.'));
-    }
-    else if (!service.networks.some((network) => router.networks.includes(network))) {
-        findings.push(refuse(`and they share no network: ${service.name} is in ${service.networks.join(', ')}, ${name} in ${router.networks.join(', ')}`, `Add one of ${service.name}'s networks to ${name}.`));
-    }
-    return findings;
-}
-/** Words of the file that cannot all hold. */
-function judgeContradictions(service, project) {
-    const findings = [];
-    const { name } = service;
-    if (!isReplicaCount(service.replicas)) {
-        findings.push({
-            message: `Service ${name} asks for ${service.replicas} replicas.`,
-            hint: 'Write a whole number, up to 10000.',
-        });
-    }
-    if (service.containerName !== '' && service.replicas > 1) {
-        findings.push({
-            message: `Service ${name} has ${service.replicas} replicas and the container_name ${service.containerName}, which only one of them can have.`,
-            hint: 'Remove `container_name`.',
-        });
-    }
-    if (service.oneShot && /^(always|unless-stopped)$/.test(service.restartPolicy)) {
-        findings.push({
-            message: `Service ${name} is a one-shot service and has the restart policy ${service.restartPolicy}: it would run again and again.`,
-            hint: "Say `restart: 'no'` or `restart: on-failure`.",
-        });
-    }
-    const mode = readText(service.raw, 'deploy', 'mode');
-    if (mode.endsWith('-job')) {
-        findings.push({
-            message: `Service ${name} has \`deploy.mode: ${mode}\`, which Docker Compose ignores.`,
-            hint: 'Say `x-slipway: { one-shot: true }`.',
-        });
-    }
-    const check = readMember(service.raw, 'healthcheck');
-    if (check !== undefined &&
-        (readMember(check, 'disable') === true || readMember(readMember(check, 'test'), 0) === 'NONE')) {
-        const waiting = project.services.filter((other) => other.dependsOn[name] === 'service_healthy');
-        findings.push(...waiting.map((other) => ({
-            message: `Service ${other.name} waits for ${name} to be healthy (\`service_healthy\`), and ${name} has its health check switched off.`,
-            hint: `Give ${name} a \`healthcheck\`, or wait for \`service_started\`.`,
-        })));
-    }
-    return findings;
-}
-function warnOf(service, strategy) {
-    const warnings = [];
-    if (strategy?.order === 'stop-first' && strategy.groups.length > 1) {
-        warnings.push(`Service ${service.name} is replaced stop-first: \`parallelism\` and \`delay\` pace the start of its new replicas, but all old ones are stopped before.`);
-    }
-    const policy = readMember(readMember(service.raw, 'deploy'), 'restart_policy');
-    const ignored = ['delay', 'window'].filter((key) => (readMember(policy, key) ?? null) !== null);
-    if (ignored.length > 0) {
-        warnings.push(`Service ${service.name} has \`deploy.restart_policy.${ignored.join('` and `')}\`, which Docker Compose ignores: Docker waits 100 ms before the first restart, and twice as long before each further one.`);
-    }
-    return warnings;
-}
-/** A suggestion ends the sentence itself. */
-function endHint(hint, suggestion) {
-    return suggestion === '' ? hint : hint.replace(/\.$/, suggestion);
-}
-function joinWords(words) {
-    return words.length < 2 ? words.join('') : `${words.slice(0, -1).join(', ')} and ${words.at(-1) ?? ''}`;
-}
-
-;// CONCATENATED MODULE: ./shared/src/strategies/unified-diff.ts
-/** A change as `git apply` and `patch -p1` take it: pure. */
-/** Unchanged lines around a change. */
-const CONTEXT = 3;
-/** Larger texts are compared between their equal beginnings and ends as one change: still right, only longer. */
-const MAX_CELLS = 4_000_000;
-/** @param before undefined for a new file. Empty when nothing differs. */
-function renderDiff(path, before, after) {
-    if (before === after)
-        return '';
-    const changes = compareLines(splitLines(before ?? ''), splitLines(after));
-    // A tab ends a name with a blank in it, as git writes it.
-    const name = /\s/.test(path) ? `${path}\t` : path;
-    const lines = changes.flatMap((change, index) => change.sign === ' ' &&
-        !changes.slice(Math.max(0, index - CONTEXT), index + CONTEXT + 1).some(({ sign }) => sign !== ' ')
-        ? []
-        : [index]);
-    const hunks = lines.reduce((found, index) => {
-        const last = found.at(-1);
-        if (last?.at(-1) === index - 1)
-            last.push(index);
-        else
-            found.push([index]);
-        return found;
-    }, []);
-    return [
-        before === undefined ? '--- /dev/null\n' : `--- a/${name}\n`,
-        `+++ b/${name}\n`,
-        ...hunks.map((hunk) => renderHunk(changes, hunk[0] ?? 0, hunk.length)),
-    ].join('');
-}
-function renderHunk(changes, start, length) {
-    const lines = changes.slice(start, start + length);
-    const range = (other) => {
-        const before = changes.slice(0, start).filter(({ sign }) => sign !== other).length;
-        const count = lines.filter(({ sign }) => sign !== other).length;
-        // An empty range is named by the line before it.
-        return `${count === 0 ? before : before + 1},${count}`;
-    };
-    const text = lines
-        .map(({ sign, line }) => `${sign}${line}${line.endsWith('\n') ? '' : '\n\\ No newline at end of file\n'}`)
-        .join('');
-    return `@@ -${range('+')} +${range('-')} @@\n${text}`;
-}
-function splitLines(text) {
-    return text.match(/[^\n]*\n|[^\n]+$/g) ?? [];
-}
-/** The longest common subsequence of lines, between what is equal at the beginning and at the end. */
-function compareLines(before, after) {
-    const shorter = Math.min(before.length, after.length);
-    let head = 0;
-    while (head < shorter && before[head] === after[head])
-        head++;
-    let tail = 0;
-    while (tail < shorter - head && before.at(-1 - tail) === after.at(-1 - tail))
-        tail++;
-    const same = (line) => ({ sign: ' ', line });
-    return [
-        ...before.slice(0, head).map(same),
-        ...compareMiddle(before.slice(head, before.length - tail), after.slice(head, after.length - tail)),
-        ...before.slice(before.length - tail).map(same),
-    ];
-}
-function compareMiddle(before, after) {
-    const removed = before.map((line) => ({ sign: '-', line }));
-    const added = after.map((line) => ({ sign: '+', line }));
-    const width = after.length + 1;
-    if ((before.length + 1) * width > MAX_CELLS)
-        return [...removed, ...added];
-    // lengths[i * width + j]: of the longest common subsequence of before[i..] and after[j..].
-    const lengths = new Uint32Array((before.length + 1) * width);
-    const at = (i, j) => lengths[i * width + j] ?? 0;
-    for (let i = before.length - 1; i >= 0; i--) {
-        for (let j = after.length - 1; j >= 0; j--) {
-            lengths[i * width + j] = before[i] === after[j] ? at(i + 1, j + 1) + 1 : Math.max(at(i + 1, j), at(i, j + 1));
-        }
-    }
-    const changes = [];
-    let [i, j] = [0, 0];
-    while (i < before.length || j < after.length) {
-        const [old, now] = [removed[i], added[j]];
-        if (old !== undefined && now !== undefined && old.line === now.line) {
-            changes.push({ sign: ' ', line: old.line });
-            i++;
-            j++;
-        }
-        else if (old !== undefined && (now === undefined || at(i + 1, j) >= at(i, j + 1))) {
-            changes.push(old);
-            i++;
-        }
-        else if (now !== undefined) {
-            changes.push(now);
-            j++;
-        }
-    }
-    return changes;
-}
-
-;// CONCATENATED MODULE: ./shared/src/strategies/rollable.ts
-/**
- * The change to a Compose file after which old and new replicas can run side by side: a router in front of every HTTP service
- * that publishes a port itself. Pure.
- */
-
-
-
-
-
-
-
-
-/** `keepalive_min_timeout` and `resolve` need 1.27.4. */
-const ROUTER_IMAGE = 'nginx:1.30';
-/** They speak no HTTP, or speak TLS themselves: what publishes such a port of a container is left as it is. */
-const OTHER_PORTS = new Set([
-    21, 22, 25, 53, 110, 143, 389, 443, 465, 587, 636, 993, 995, 1433, 1521, 1883, 2181, 2379, 3306, 4222, 5432, 5671,
-    5672, 6379, 6432, 8443, 8883, 9042, 9092, 11211, 26257, 27017,
-]);
-/** They are routers, or keep data; by the last part of the image's name. */
-const OTHER_IMAGES = /^(nginx(-.*)?|angie|openresty|traefik|caddy|haproxy|envoy|httpd|nginx-proxy|postgres(ql)?|postgis|timescaledb|mysql|mariadb|percona|mongo(db)?|redis(-stack)?|valkey|keydb|memcached|rabbitmq|nats|kafka|zookeeper|etcd|eclipse-mosquitto|mosquitto|clickhouse-server|cassandra|elasticsearch|opensearch|minio)$/;
-/**
- * @param composeFile `path` relative to the repository's root; `text` as the user wrote it.
- * @param services as Compose rendered them.
- * @returns a unified diff for `git apply` or `patch -p1`, to be run at the repository's root. Empty where nothing is to be made
- * rollable, or where it cannot be done without a doubt: then nothing is suggested.
- */
-function suggestPatch(composeFile, services, strategies) {
-    const { path, text } = composeFile;
-    const root = locateYaml(text);
-    const located = root?.entries.find(({ key }) => key === 'services')?.value;
-    if (root === undefined || located?.kind !== 'map' || located.isFlow || located.entries.length === 0)
-        return '';
-    const taken = new Set([...services.map(({ name }) => name), ...located.entries.map(({ key }) => key)]);
-    const routerName = ['router', 'slipway-router', 'slipway-router-2'].find((name) => !taken.has(name));
-    const folder = ['nginx', 'router', 'slipway-router'].find((name) => !new RegExp(`(^|[^\\w.-])\\.?/?${name}/`, 'm').test(text) && !text.includes(`./${name}`));
-    if (routerName === undefined || folder === undefined)
-        return '';
-    const routed = giveListens(located.entries.flatMap((entry) => {
-        const service = services.find(({ name }) => name === entry.key);
-        const candidate = service === undefined ? undefined : findCandidate(service, services, entry, root, text);
-        return candidate !== undefined && isWanted(candidate.service, strategies[entry.key]) ? [candidate] : [];
-    }));
-    if (routed.length === 0)
-        return '';
-    const router = { name: routerName, folder, routed, networks: joinNetworks(routed) };
-    const edits = [
-        ...routed.flatMap((one) => editService(one, located, root, routerName, text)),
-        insertRouter(router, located, text),
-    ];
-    const changed = applyEdits(text, edits);
-    if (changed === undefined || !isAsMeant(text, changed, router))
-        return '';
-    const beside = (file) => external_node_path_namespaceObject.posix.join(external_node_path_namespaceObject.posix.dirname(path), folder, file);
-    return [
-        renderDiff(external_node_path_namespaceObject.posix.normalize(path), text, changed),
-        renderDiff(beside('router.conf'), undefined, renderRouterConf(routed)),
-        renderDiff(beside('slipway/upstreams.conf'), undefined, renderLocalUpstreams(routed)),
-    ].join('');
-}
-/** Who said stop-first means it. */
-function isWanted(service, strategy) {
-    return strategy?.order !== 'start-first' && service.updateConfig?.order !== 'stop-first';
-}
-function findCandidate(service, services, entry, root, text) {
-    const obstacles = findObstacles(service, { services }, []);
-    const others = services.some((other) => other.router?.service === service.name);
-    const image = service.image.split('@')[0]?.split('/').at(-1)?.split(':')[0] ?? '';
-    if (entry.value.kind !== 'map' ||
-        !service.hasHostPort ||
-        !obstacles.every(({ kind }) => kind === 'host-port' || kind === 'container-name') ||
-        service.router !== undefined ||
-        readMember(service.raw, 'x-slipway') !== undefined ||
-        others ||
-        service.networkMode !== '' ||
-        OTHER_IMAGES.test(image)) {
-        return undefined;
-    }
-    const ports = findEntry(entry.value, 'ports', root);
-    const containerName = findEntry(entry.value, 'container_name', root);
-    const list = ports === undefined ? undefined : follow(ports.entry.value, root);
-    if (ports === undefined || list?.kind !== 'list')
-        return undefined;
-    const parsed = list.items.map(parsePort);
-    const targets = new Set(parsed.map((port) => port?.target));
-    const [target] = targets;
-    // One upstream has one port.
-    if (targets.size !== 1 || target === undefined || OTHER_PORTS.has(target))
-        return undefined;
-    // The name that goes away is known to others.
-    const { containerName: name } = service;
-    if (name !== '' && name !== service.name && countWords(text, name) > 1)
-        return undefined;
-    return { service, entry, ports, containerName, target, hostPorts: parsed.map((port) => port?.host ?? '') };
-}
-function countWords(text, word) {
-    const own = (character) => character !== undefined && /[\w.-]/.test(character);
-    let count = 0;
-    for (let at = text.indexOf(word); at >= 0; at = text.indexOf(word, at + 1)) {
-        if (!own(text[at - 1]) && !own(text[at + word.length]))
-            count++;
-    }
-    return count;
-}
-function follow(node, root) {
-    return node.alias === '' ? node : findAnchor(root, node.alias);
-}
-function findAnchor(node, name) {
-    if (node.anchor === name)
-        return node;
-    for (const child of [...node.entries.map(({ value }) => value), ...node.items]) {
-        const found = findAnchor(child, name);
-        if (found !== undefined)
-            return found;
-    }
-    return undefined;
-}
-/** Its own entry goes before what it merges, and the first that is merged before the next. */
-function findEntry(map, key, root, depth = 0) {
-    const own = map.entries.find((entry) => entry.key === key);
-    if (own !== undefined)
-        return { entry: own, map };
-    const merge = map.entries.find((entry) => entry.key === '<<')?.value;
-    if (merge === undefined || depth > 10)
-        return undefined;
-    for (const source of merge.kind === 'list' ? merge.items : [merge]) {
-        const target = follow(source, root);
-        const found = target === undefined ? undefined : findEntry(target, key, root, depth + 1);
-        if (found !== undefined)
-            return found;
-    }
-    return undefined;
-}
-/** A fixed TCP port of the server. Anything else (ranges, UDP, chosen by Docker) gives undefined. */
-function parsePort(node) {
-    if (node.kind === 'text') {
-        const match = /^(.+):(\d{1,5})(?:\/tcp)?$/s.exec(node.text);
-        const [, host = '', target = ''] = match ?? [];
-        return asPortText(host, Number(target));
-    }
-    if (node.kind !== 'map')
-        return undefined;
-    const read = (key) => node.entries.find((entry) => entry.key === key)?.value.text ?? '';
-    if (!['', 'tcp'].includes(read('protocol')) || !/^\d{1,5}$/.test(read('target')))
-        return undefined;
-    const address = read('host_ip');
-    const prefix = address === '' ? '' : address.includes(':') ? `[${address}]:` : `${address}:`;
-    return asPortText(`${prefix}${read('published')}`, Number(read('target')));
-}
-const HOST_PORT = /^((\d{1,3}(\.\d{1,3}){3}|\[[0-9a-fA-F:.]+\]|\$\{[A-Za-z_][^{}\n]*\}|\$[A-Za-z_]\w*):)?(\d{1,5}|\$\{[A-Za-z_][^{}\n]*\}|\$[A-Za-z_]\w*)$/;
-function asPortText(host, target) {
-    return HOST_PORT.test(host) && target >= 1 && target <= 65_535 ? { host, target } : undefined;
-}
-/** The router listens on the number that the server publishes, where the file has one, so that both are easily told to belong together. */
-function giveListens(candidates) {
-    const used = new Set();
-    return candidates.map((candidate) => {
-        const literal = candidate.hostPorts
-            .map((host) => /(?:^|:)(\d+)$/.exec(host)?.[1])
-            .find((port) => port !== undefined);
-        let listen = literal === undefined ? candidate.target : Number(literal);
-        while (used.has(listen))
-            listen = listen >= 65_535 ? 1024 : listen + 1;
-        used.add(listen);
-        return { ...candidate, listen };
-    });
-}
-/** All of them: one that is `internal` publishes no ports. */
-function joinNetworks(routed) {
-    const networks = [...new Set(routed.flatMap(({ service }) => service.networks))];
-    return networks.every((name) => name === 'default') ? [] : networks;
-}
-function editService(one, services, root, router, text) {
-    const additions = [
-        // Anything but its own `expose` would be lost.
-        ...(findEntry(one.entry.value, 'expose', root) === undefined ? [`expose: ['${one.target}']`] : []),
-        `x-slipway: { router: ${router}, port: ${one.target} }`,
-    ];
-    const isOwn = one.ports.map === one.entry.value;
-    const isService = (map) => services.entries.some(({ value }) => value === map);
-    const edits = [];
-    if (isOwn)
-        edits.push(replaceEntry(one.ports, additions, text));
-    else {
-        // What another service has is that one's; it is changed there, if at all.
-        if (!isService(one.ports.map))
-            edits.push(removeEntry(one.ports, text));
-        const first = one.entry.value.entries[0];
-        if (first !== undefined)
-            edits.push(insertAfter({ entry: first, map: one.entry.value }, additions, text));
-    }
-    const { containerName } = one;
-    if (containerName !== undefined && !(containerName.map !== one.entry.value && isService(containerName.map))) {
-        edits.push(removeEntry(containerName, text));
-    }
-    return edits;
-}
-function replaceEntry({ entry, map }, lines, text) {
-    if (map.isFlow)
-        return { start: entry.start, end: entry.value.end, text: lines.join(', ') };
-    const { start, end } = wholeLines(entry, text);
-    return { start, end, text: layLines(lines, indentOf(entry.start, text), text) };
-}
-function insertAfter({ entry, map }, lines, text) {
-    if (map.isFlow)
-        return { start: entry.value.end, end: entry.value.end, text: `, ${lines.join(', ')}` };
-    const { end } = wholeLines(entry, text);
-    const line = layLines(lines, indentOf(entry.start, text), text);
-    return { start: end, end, text: line };
-}
-function removeEntry({ entry, map }, text) {
-    if (!map.isFlow)
-        return { ...wholeLines(entry, text), text: '' };
-    const index = map.entries.indexOf(entry);
-    const [before, after] = [map.entries[index - 1], map.entries[index + 1]];
-    if (after !== undefined)
-        return { start: entry.start, end: after.start, text: '' };
-    return { start: before?.value.end ?? entry.start, end: entry.value.end, text: '' };
-}
-function lineStart(offset, text) {
-    return text.lastIndexOf('\n', offset - 1) + 1;
-}
-/** Behind the end of the line that has the last character before `offset`. */
-function lineEnd(offset, text) {
-    const end = text.indexOf('\n', Math.max(0, offset - 1));
-    return end < 0 ? text.length : end + 1;
-}
-function wholeLines(entry, text) {
-    return { start: lineStart(entry.start, text), end: lineEnd(entry.value.end, text) };
-}
-function indentOf(offset, text) {
-    return text.slice(lineStart(offset, text), offset);
-}
-function layLines(lines, indent, text) {
-    const end = text.includes('\r\n') ? '\r\n' : '\n';
-    return lines.map((line) => (line === '' ? end : `${indent}${line}${end}`)).join('');
-}
-function insertRouter(router, services, text) {
-    const { entries } = services;
-    const indent = indentOf(entries[0]?.start ?? 0, text);
-    const at = passComments(lineEnd(services.end, text), indent, text);
-    const inner = entries.map(({ value }) => value).find((value) => value.kind === 'map' && !value.isFlow)?.entries[0];
-    const step = inner === undefined ? '' : indentOf(inner.start, text).slice(indent.length);
-    const tab = [step, indent].find((blanks) => /^ +$/.test(blanks)) ?? '  ';
-    const [last, beforeLast] = [entries.at(-1), entries.at(-2)];
-    const between = last === undefined || beforeLast === undefined || /\n[ \t\r]*\n/.test(text.slice(beforeLast.value.end, last.start));
-    const lines = layLines([...(between ? [''] : []), ...renderRouterService(router, tab)], indent, text);
-    const open = at > 0 && text[at - 1] !== '\n';
-    return { start: at, end: at, text: open ? `${text.includes('\r\n') ? '\r\n' : '\n'}${lines}` : lines };
-}
-/** Comments that are further in than the services belong to the last one. */
-function passComments(start, indent, text) {
-    let [passed, at] = [start, start];
-    while (at < text.length) {
-        const end = lineEnd(at + 1, text);
-        const [, blanks = '', rest = ''] = /^([ \t]*)(.*)/.exec(text.slice(at, end)) ?? [];
-        if (rest.startsWith('#') && blanks.length > indent.length)
-            passed = end;
-        else if (rest.trim() !== '')
-            break;
-        at = end;
-    }
-    return passed;
-}
-function renderRouterService({ name, folder, routed, networks }, tab) {
-    const key = (words) => `${tab}${words}`;
-    const item = (words) => `${tab}${tab}- ${words}`;
-    return [
-        '# Moves traffic from the old replicas to the new ones. It has no depends_on: it stays up while they come and go.',
-        `${name}:`,
-        key(`image: ${ROUTER_IMAGE}`),
-        key('restart: unless-stopped'),
-        key('ports:'),
-        ...listPublished(routed).map((port) => item(quoteYaml(port))),
-        key('volumes:'),
-        item(`./${folder}:/etc/nginx/conf.d:ro`),
-        item(`./${folder}/slipway:${ROUTER_MOUNT}:ro # on the server, Slipway's own`),
-        ...(networks.length === 0 ? [] : [key('networks:'), ...networks.map((network) => item(network))]),
-        key('stop_signal: SIGQUIT # nginx finishes the requests under way'),
-        key('stop_grace_period: 30s'),
-    ];
-}
-function listPublished(routed) {
-    return routed.flatMap(({ hostPorts, listen }) => hostPorts.map((host) => `${host}:${listen}`));
-}
-function quoteYaml(text) {
-    return `'${text.replaceAll("'", "''")}'`;
-}
-/** @returns undefined where two of them touch the same characters. */
-function applyEdits(text, edits) {
-    const sorted = [...edits].sort((a, b) => a.start - b.start || a.end - b.end);
-    let result = '';
-    let at = 0;
-    for (const edit of sorted) {
-        if (edit.start < at)
-            return undefined;
-        result += text.slice(at, edit.start) + edit.text;
-        at = edit.end;
-    }
-    return result + text.slice(at);
-}
-/** Reads both texts and compares: whatever the layout was, nothing but what was meant has changed. */
-function isAsMeant(before, after, router) {
-    const [was, is] = [readYaml(before), readYaml(after)];
-    const services = readMember(was, 'services');
-    if (!isObject(was) || !isObject(is) || !isObject(services))
-        return false;
-    const wanted = { ...services };
-    for (const { service, target } of router.routed) {
-        const rest = Object.fromEntries(Object.entries(asObject(services[service.name])).filter(([key]) => !['ports', 'container_name'].includes(key)));
-        wanted[service.name] = {
-            expose: [String(target)],
-            ...rest,
-            'x-slipway': { router: router.name, port: target },
-        };
-    }
-    wanted[router.name] = {
-        image: ROUTER_IMAGE,
-        restart: 'unless-stopped',
-        ports: listPublished(router.routed),
-        volumes: [`./${router.folder}:/etc/nginx/conf.d:ro`, `./${router.folder}/slipway:${ROUTER_MOUNT}:ro`],
-        ...(router.networks.length === 0 ? {} : { networks: [...router.networks] }),
-        stop_signal: 'SIGQUIT',
-        stop_grace_period: '30s',
-    };
-    // What is under `x-` is there to be merged, and says nothing by itself.
-    const spoken = (file) => Object.fromEntries(Object.entries(file).filter(([key]) => key !== 'services' && !key.startsWith('x-')));
-    return (canonical(readMember(is, 'services')) === canonical(wanted) && canonical(spoken(is)) === canonical(spoken(was)));
-}
-function readYaml(text) {
-    try {
-        return parseYaml(text);
-    }
-    catch {
-        return null;
-    }
-}
-function asObject(value) {
-    return isObject(value) ? value : {};
-}
-function renderRouterConf(routed) {
-    return `# The router. One "upstream" for each service is in ${ROUTER_MOUNT}: on the server Slipway writes it, and moves
-# traffic by it; for \`docker compose up\` it is slipway/upstreams.conf beside this file.
-include ${ROUTER_MOUNT}/*.conf;
-
-# A reload lets idle keep-alive connections live this long (nginx >= 1.27.4): without it, clients that are just sending
-# their next request lose it.
-keepalive_min_timeout 10s;
-
-# A proxy in front may have ended TLS.
-map $http_x_forwarded_proto $forwarded_proto {
-    default $scheme;
-    https   https;
-}
-# WebSockets are passed on; everything else keeps its connection to the service.
-map $http_upgrade $connection_upgrade {
-    default upgrade;
-    ""      "";
-}
-
-proxy_http_version 1.1;
-proxy_set_header Connection $connection_upgrade;
-proxy_set_header Upgrade $http_upgrade;
-proxy_set_header Host $http_host;
-proxy_set_header X-Real-IP $remote_addr;
-proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-proxy_set_header X-Forwarded-Proto $forwarded_proto;
-proxy_connect_timeout 2s;
-# The service limits what it takes, as it did before.
-client_max_body_size 0;
-${routed
-        .map(({ service, listen }) => `
-server {
-    listen ${listen};
-    location / { proxy_pass http://${service.name}; }
-}
-`)
-        .join('')}`;
-}
-function renderLocalUpstreams(routed) {
-    return `# For \`docker compose up\`, where a service is reached by its name. On the server Slipway mounts a folder of its own here.
-${routed
-        .map(({ service, target }) => `upstream ${service.name} {
-    zone ${service.name} 64k;
-    resolver 127.0.0.11 valid=1s ipv6=off;
-    server ${service.name}:${target} resolve;
-    keepalive 32;
-    keepalive_timeout 4s;
-}
-`)
-        .join('')}`;
-}
-
-;// CONCATENATED MODULE: ./shared/src/commands/compose.ts
-
-function composeWords(target, file, ...words) {
-    const { project, projectDirectory } = target;
-    return [
-        'docker',
-        'compose',
-        '--ansi',
-        'never',
-        '--project-name',
-        project,
-        '--project-directory',
-        projectDirectory,
-        '--file',
-        file,
-        ...words,
-    ];
-}
-/**
- * `$1` is the project. `replicas SERVICE OPTION...` prints the ids of a service's containers, `added SERVICE IDS OPTION...` those
- * that are not in a list with commas.
- */
-const REPLICAS = `project=$1
-shift
-replicas() {
-  of=$1
-  shift
-  docker ps -aq --no-trunc --filter "label=com.docker.compose.project=$project" --filter "label=com.docker.compose.service=$of" --filter label=com.docker.compose.oneoff=False "$@"
-}
-added() {
-  from=$1 but=$2
-  shift 2
-  all=$(replicas "$from" "$@") || return
-  for id in $all; do case ",$but," in *",$id,"*) ;; *) printf '%s\n' "$id" ;; esac; done
-}
-`;
-/**
- * Sets `kept` to a `--scale` for each of some services that has containers. Measured with Compose 2.26: `create` scales what a
- * service depends on back to what the file says, and while old and new are side by side there, that would remove one of them.
- */
-const KEPT_SCALES = `kept=
-keep_scales() {
-  [ -n "$1" ] || return 0
-  counts=$(docker ps -a --filter "label=com.docker.compose.project=$project" --filter label=com.docker.compose.oneoff=False --format '{{.Label "com.docker.compose.service"}}' | sort | uniq -c) || return
-  while read -r number name; do
-    case ",$1," in *",$name,"*) [ -z "$name" ] || kept="$kept --scale $name=$number" ;; esac
-  done <<END
-$counts
-END
-}
-`;
-/** What both ways of creating begin with. After the project: the others that keep their scale, and how many are asked for. */
-const CREATE = `set -f
-${REPLICAS}${KEPT_SCALES}keep_scales "$1" || exit
-count=$2
-shift 2
-`;
-/**
- * Recreates these services in their place, then starts them in this order. Images are there already and pinned, so nothing
- * is pulled or built.
- *
- * Not by `up`, for two reasons that were measured with Compose 2.26 and 2.40. `up` starts every ended one-shot service
- * again that one of these depends on: a migration of the old release would run on the way back. And `up --no-deps` strips
- * `depends_on` before it hashes the configuration, so that the next plain `docker compose up -d` would recreate what runs.
- *
- * @param others names of all services that these depend on, and so on (Compose takes no others): those with containers keep them, whatever
- *   their number. None that these
- *   depend on may have old and new replicas side by side: Compose would recreate the old ones.
- */
-function replaceServices(target, file, services, others) {
-    return script(`${CREATE}services=
-while [ "$count" -gt 0 ]; do services="$services $1"; shift; count=$((count - 1)); done
-"$@" $kept $services || exit
-for service in $services; do
-  ids=$(replicas "$service") || exit
-  [ -z "$ids" ] || docker start $ids >/dev/null || exit
-done`, target.project, others.filter((name) => !services.includes(name)).join(','), String(services.length), ...services, ...composeWords(target, file, 'create', '--no-build', '--pull', 'never'));
-}
-const listIds = (ids) => (ids.length === 0 ? '-' : ids.join(','));
-/**
- * Creates replicas beside those that are there, as `up --no-recreate --scale` does, and starts none. They get no restart
- * policy yet: a server that boots half-way must not start them. (One that was only created is not started by the daemon's
- * start either, whatever its policy says: measured with Docker 26.1, so there is no moment in between.)
- *
- * @param others names of all services that these depend on, and so on (Compose takes no others): those with containers keep them, whatever
- *   their number.
- */
-function createReplicas(target, file, additions, others) {
-    return script(`${CREATE}plan= scales= names=
-while [ "$count" -gt 0 ]; do
-  plan="$plan $1:$2:$3" names="$names $1"
-  ids=$(replicas "$1") || exit
-  there=$(printf '%s' "$ids" | grep -c .)
-  scales="$scales --scale $1=$((there + $2))"
-  shift 3
-  count=$((count - 1))
-done
-"$@" $kept $scales $names || exit
-for one in $plan; do
-  service=\${one%%:*} one=\${one#*:}
-  new=$(added "$service" "\${one#*:}") || exit
-  [ "$(printf '%s' "$new" | grep -c .)" = "\${one%%:*}" ] || { echo "docker compose made other replicas of $service than it was asked for" >&2; exit 70; }
-  docker update --restart=no $new >/dev/null || exit
-done`, target.project, others.filter((name) => additions.every(({ service }) => service !== name)).join(','), String(additions.length), ...additions.flatMap(({ service, adding, before }) => [service, String(adding), listIds(before)]), ...composeWords(target, file, 'create', '--no-build', '--pull', 'never', '--no-recreate'));
-}
-/**
- * `start_alone ID...`: starts containers while none of `$stopped` runs. Two must never work on one volume, and a daemon that is restarted
- * brings back what was stopped for its successor, before it answers anybody (measured with Docker 26.1). So the start is asked for on a
- * connection that was open before the look: a daemon that was restarted since then never hears of it. A second look, just after the
- * start, is for those who start the old ones by hand.
- */
-const START_ALONE = `no_other_runs() {
-  running=$(docker ps -q --no-trunc) || return
-  for id in $running; do
-    case " $stopped " in *" $id "*)
-      docker inspect --type container --format '{{slice .Name 1}} runs again, which was stopped for its successor: was Docker restarted? Both would work on the same data.' "$id" >&2
-      return 70
-      ;;
-    esac
-  done
-}
-ask_daemon() {
-  printf '%s %s HTTP/1.1\\r\\nHost: docker\\r\\nContent-Length: 0\\r\\n\\r\\n' "$1" "$2" 2>/dev/null >&3
-  status=
-  read -r version status reason <&4
-  while IFS= read -r header <&4 && [ "\${#header}" -gt 1 ]; do :; done
-  case $status in 2?? | 304) return 0 ;; esac
-  [ -n "$status" ] || { echo 'Docker went away: was it restarted?' >&2; return 69; }
-  exec 3>&-
-  sed 's/^{"message":"\\(.*\\)"}$/\\1/; s/\\\\"/"/g' <&4 >&2
-  return 1
-}
-start_alone() {
-  [ -n "$stopped" ] || { docker start "$@" >/dev/null; return; }
-  pipes=$(mktemp -d) && mkfifo "$pipes/in" "$pipes/out" || return
-  docker system dial-stdio <"$pipes/in" >"$pipes/out" &
-  exec 3>"$pipes/in" 4<"$pipes/out"
-  rm -rf "$pipes"
-  trap '' PIPE
-  ask_daemon HEAD /_ping && no_other_runs || return
-  for id; do ask_daemon POST "/containers/$id/start" || return; done
-  exec 3>&- 4<&-
-  no_other_runs && return
-  code=$?
-  docker kill "$@" >/dev/null
-  return "$code"
-}
-`;
-/**
- * Starts a new container again that has ended.
- *
- * @param stopped ids of those that it replaces, and that must not run.
- */
-function compose_startAgain(id, stopped) {
-    return script(`set -f
-${START_ALONE}stopped=$2
-start_alone "$1"`, id, stopped.join(' '));
-}
-/**
- * Starts some of what {@link createReplicas} has created and that has not been started yet.
- *
- * @param delaySeconds to wait before.
- * @param stopped ids of those that these replace, and that must not run.
- */
-function startReplicas(target, starts, delaySeconds, stopped = []) {
-    return script(`set -f
-${REPLICAS}${START_ALONE}[ "$1" = 0 ] || sleep "$1"
-stopped=$2
-shift 2
-group=
-while [ "$#" -gt 0 ]; do
-  new=$(added "$1" "$2" --filter status=created) || exit
-  left=$3
-  shift 3
-  for id in $new; do
-    [ "$left" -gt 0 ] || break
-    group="$group $id" left=$((left - 1))
-  done
-done
-[ -z "$group" ] || start_alone $group`, target.project, String(delaySeconds), stopped.join(' '), ...starts.flatMap(({ service, before, count }) => [service, listIds(before), String(count)]));
-}
-/**
- * Stops containers by the time each has asked for. Until the commit they are what a boot brings back: one that was stopped
- * by hand comes back only with the policy `always` (measured).
- *
- * @param liveRestore of the daemon: its restart would bring them back beside their successors, which go on running. So no boot brings
- *   them back there; the next session does.
- */
-function stopContainers(layout, containers, liveRestore = false) {
-    const lasting = containers.filter(({ restart }) => restart === 'always' || restart === 'unless-stopped');
-    return script(`store=$1 lasting=$2 policy=$3
-shift 3
-printf '%s\n' "$@" >"$store/stopping" && { sync "$store/stopping" || :; } || exit
-[ -z "$lasting" ] || docker update --restart=$policy $lasting >/dev/null || exit
-docker stop "$@" >/dev/null`, layout.store, lasting.map(({ id }) => id).join(' '), liveRestore ? 'unless-stopped' : 'always', ...containers.map(({ id }) => id));
-}
-function startContainers(ids) {
-    return { words: ['docker', 'start', ...ids] };
-}
-/** Runs a command in a new container of a service, as \`docker compose run\` does, to its end. */
-function runOnce(target, file, run) {
-    return {
-        words: composeWords(target, file, 'run', '--rm', '--no-deps', '--no-TTY', '--quiet-pull', '--name', run.name, run.service, ...run.command),
-    };
-}
-/** The configuration hash of each service of a rendered file given on standard input: lines `service hash`. */
-function hashServices(target, rendered) {
-    return { words: composeWords(target, '-', 'config', '--hash', '*'), stdin: rendered };
-}
-
-;// CONCATENATED MODULE: ./shared/src/commands/images.ts
-
-/** Never the name of a registry: nothing is pulled from or pushed to it. */
-const TAG_HOST = 'slipway.local';
-/** `slipway.local/<project>:<first 32 digits of the digest>` */
-function localTag(project, image) {
-    return `${TAG_HOST}/${project}:${image.split('@sha256:').at(-1)?.slice(0, 32) ?? ''}`;
-}
-/** Whether one of an image's tags is ours: a deploy of this project had put it there. */
-function isTagged(project, tags) {
-    return tags.some((tag) => tag.startsWith(`${TAG_HOST}/${project}:`));
-}
-/** Pinned: an image that was never pulled by its digest is not ours to tag or to remove. */
-function isPinned(image) {
-    return image.includes('@sha256:');
-}
-/** @param images as the release names them. */
-function tagImages(project, images) {
-    return script(`set -eu
-while [ "$#" -gt 1 ]; do
-  docker image tag "$1" "$2"
-  shift 2
-done`, ...[...new Set(images)].filter(isPinned).flatMap((image) => [image, localTag(project, image)]));
-}
-/** Lets tags name these images again. */
-function setTags(images) {
-    return script(`while [ "$#" -gt 1 ]; do
-  docker image tag "$1" "$2" || exit
-  shift 2
-done`, ...images.flatMap(({ imageId, tag }) => [imageId, tag]));
-}
-
-;// CONCATENATED MODULE: ./shared/src/guardian/verbs.ts
-/** Verbs as the guardian reads them: a name and plain words on one line. Pure. */
-
-/** @throws RangeError for a word that the guardian's shell would not read as one. */
-function renderVerb(verb, project) {
-    const words = [verb.verb, ...listWords(verb, project)];
-    const bad = words.find((word) => !verbs_PLAIN_WORD.test(word));
-    if (bad !== undefined)
-        throw new RangeError(`a verb of the journal has an unusable word: ${JSON.stringify(bad)}`);
-    return words.join(' ');
-}
-/** Names of services, containers, networks, images, releases. */
-const verbs_PLAIN_WORD = /^[A-Za-z0-9._@:/,-]+$/;
-const verbs_listIds = (ids) => (ids.length === 0 ? '-' : ids.join(','));
-function listWords(verb, project) {
-    switch (verb.verb) {
-        case 'keep-only':
-            return [verb.service, ...verb.ids];
-        case 'revive':
-            return [verb.id, verb.restart];
-        case 'restore-services':
-            return [verb.release, verb.awaited.length === 0 ? '-' : verb.awaited.join(','), ...verb.services];
-        case 'remove-networks':
-            return [...verb.networks];
-        case 'remove-run':
-            return [verb.name];
-        case 'restore-router':
-        case 'settle-router':
-            return [verb.router];
-        case 'hand-over':
-            return [
-                verbs_listIds(verb.retired),
-                ...verb.services.map(({ service, restart, before }) => `${service}/${restart}/${verbs_listIds(before)}`),
-            ];
-        case 'drain-new':
-            return [verb.router, String(verb.port), String(verb.boundSeconds), verb.service, ...verb.ids];
-        case 'drain':
-            return [verb.router, String(verb.port), String(verb.boundSeconds), ...verb.ids];
-        case 'retire':
-            return [...verb.ids];
-        case 'remove-services':
-            return [...verb.services];
-        case 'remove-releases':
-            return [...verb.releases];
-        case 'remove-files':
-            return [...verb.addresses];
-        case 'forget-images':
-            // An image that was never pulled by its digest is not ours to tag or to remove.
-            return [...new Set(verb.images)]
-                .filter((image) => image.includes('@sha256:'))
-                .flatMap((image) => [image, localTag(project, image)]);
-    }
-}
-
-;// CONCATENATED MODULE: ./shared/src/guardian/journal.ts
-
-
-/** A service may ask for a long farewell (`stop_grace_period`); an hour is more than that. */
-const journal_LIMITS = { least: 120, most: 3600 };
-/** @throws RangeError for what is not an id of ours, or not a plain word. */
-function renderJournal(journal) {
-    if (!isReleaseId(journal.release))
-        throw new RangeError('not the id of a release');
-    const limit = Math.ceil(Math.min(Math.max(journal.limitSeconds, journal_LIMITS.least), journal_LIMITS.most));
-    return [
-        'slipway 2',
-        `release ${journal.release}`,
-        `limit ${limit}`,
-        ...journal.undo.map((verb) => `undo ${renderVerb(verb, journal.project)}`),
-        ...journal.finish.map((verb) => `finish ${renderVerb(verb, journal.project)}`),
-        'end\n',
-    ].join('\n');
-}
-const UNDO_ORDER = [
-    // A migration must have ended before anything else is touched.
-    'remove-run',
-    // Traffic first goes back to what is still warm.
-    'restore-router',
-    // What is new may still be answering.
-    'drain-new',
-    // Then what is new goes, so that its ports and volumes are free for what comes back.
-    'keep-only',
-    'revive',
-    'restore-services',
-    'remove-networks',
-    'remove-files',
-    'forget-images',
-];
-/** The way back of some steps, each verb in its place; services that come back in the order in which they depend on each other. */
-function orderUndo(verbs, serviceOrder) {
-    return UNDO_ORDER.flatMap((name) => {
-        const own = verbs.filter((verb) => verb.verb === name);
-        return name === 'restore-services' ? mergeRestores(own, serviceOrder) : own;
-    });
-}
-/** By one verb: what is made again in one go finds its dependencies. */
-function mergeRestores(verbs, serviceOrder) {
-    const restores = verbs.filter((verb) => verb.verb === 'restore-services');
-    const [first] = restores;
-    if (first === undefined)
-        return [];
-    const services = new Set(restores.flatMap((verb) => verb.services));
-    return [
-        {
-            ...first,
-            services: [
-                ...serviceOrder.filter((name) => services.has(name)),
-                ...[...services].filter((name) => !serviceOrder.includes(name)),
-            ],
-            awaited: [...new Set(restores.flatMap((verb) => verb.awaited))],
-        },
-    ];
 }
 
 ;// CONCATENATED MODULE: ./shared/src/transaction/plan.ts
@@ -85780,1452 +87494,61 @@ function replicasOf(containers, service) {
         .sort((a, b) => a.number - b.number);
 }
 
-;// CONCATENATED MODULE: ./shared/src/reporters/deployment-record.ts
-
-/** "The maximum description length is 140 characters": https://docs.github.com/rest/deployments/statuses#create-a-deployment-status */
-const MAX_DESCRIPTION_LENGTH = 140;
-function planDeployment(intent, redact) {
-    const { task, commit, environment, project, release } = intent;
-    return {
-        commit,
-        environment,
-        task,
-        description: describe(task === 'deploy'
-            ? `Slipway deploys release ${release} of ${project}`
-            : `Slipway brings back release ${release} of ${project}`, redact),
-        // What the post step knows too: by this it finds the record again.
-        payload: { project: redact(project), release: redact(release) },
-    };
-}
-/** While the transaction is under way. */
-function planProgress(intent, redact) {
-    return planStatus('in_progress', `Release ${intent.release} is on its way.`, intent, redact);
-}
-/** What became of it, in GitHub's words: `failure` did not go live, `error` left the server in an unknown state. */
-function planEnd(intent, end, redact) {
-    const { state, description } = describeEnd(intent, end);
-    return planStatus(state, description, intent, redact);
-}
-function describeEnd({ release, previous }, { result, cancelled = false }) {
-    const why = cancelled ? 'was cancelled' : 'failed';
-    switch (result) {
-        case 'deployed':
-            return {
-                state: 'success',
-                description: `Release ${release} serves${previous === '' ? '' : `; before it ${previous}`}.`,
-            };
-        case 'reverted':
-            return {
-                state: 'failure',
-                description: previous === ''
-                    ? `Release ${release} ${why}, and was removed again; none served before.`
-                    : `Release ${release} ${why}; ${previous} was put back and serves.`,
-            };
-        case 'refused':
-            return { state: 'failure', description: `Release ${release} ${why} before anything was changed.` };
-        case 'failed':
-        case 'unknown':
-            return { state: 'error', description: `Release ${release} ${why}; what serves is not known. See the log.` };
-        // Neither gets a record; should one have been begun, it is none of a release that was ever live.
-        case 'unchanged':
-        case 'planned':
-            return { state: 'inactive', description: 'Nothing was changed.' };
-    }
-}
-function planStatus(state, description, { runUrl, environmentUrl }, redact) {
-    return {
-        state,
-        description: describe(description, redact),
-        logUrl: withoutSecrets(runUrl, redact),
-        // Shown as a button that leads to the application: not before it is this release that answers there.
-        environmentUrl: state === 'success' ? withoutSecrets(environmentUrl, redact) : '',
-    };
-}
-/** Redacted first: what is cut in two is not recognised any more. */
-function describe(text, redact) {
-    return excerpt(redact(text), MAX_DESCRIPTION_LENGTH - 1);
-}
-/** A blanked URL leads nowhere. */
-function withoutSecrets(url, redact) {
-    return redact(url) === url ? url : '';
-}
-/** Parses the input `environment`: https://docs.github.com/actions/how-tos/deploy/configure-and-manage-deployments/manage-environments */
-function parseEnvironment(text) {
-    if (text === '')
-        return { problem: 'is empty: give the name of an environment, such as `production`.' };
-    if (text.length > 255)
-        return { problem: `has ${text.length} characters: an environment's name has at most 255.` };
-    return excerpt(text) === text
-        ? { value: text }
-        : { problem: 'is not the name of an environment: no line breaks, control characters or repeated spaces.' };
-}
-/** Parses the input `environment-url`. The value may be a secret by mistake, so no message shows it. */
-function parseEnvironmentUrl(text) {
-    if (text === '')
-        return { value: '' };
-    const url = URL.canParse(text) ? new URL(text) : undefined;
-    if (url === undefined || !['http:', 'https:'].includes(url.protocol) || /\s/.test(text)) {
-        return { problem: 'is not an address: give an `https://` or `http://` URL.' };
-    }
-    return url.username === '' && url.password === ''
-        ? { value: url.href }
-        : { problem: 'has a login in it: everyone who can read the repository would see it.' };
-}
-/** Of the step's state: `open` while GitHub has not been told how it ended. */
-const RECORD_STATE = 'deployment-record';
-const LIMIT_SECONDS = 10;
-/** Even where creating it took all the time there was. */
-const LEAST_SECONDS = 1;
-/** Begins a record, and returns at once: GitHub is told while the deploy goes on. */
-function beginRecord(intent, ports) {
-    const { github, redact, runner } = ports;
-    const complain = createComplaint(ports);
-    runner.saveState(RECORD_STATE, 'open');
-    const begin = async () => {
-        const created = await github.create(planDeployment(intent, redact));
-        if (!created.ok) {
-            complain(created.problem);
-            if (!created.problem.transient)
-                runner.saveState(RECORD_STATE, 'closed');
-            return undefined;
-        }
-        const shown = await github.setStatus(created.value, planProgress(intent, redact));
-        if (!shown.ok)
-            complain(shown.problem);
-        return created.value;
-    };
-    return createRecord(intent, ports, begin(), complain);
-}
-/** The record that an interrupted step has begun, if it came so far. */
-function resumeRecord(intent, ports) {
-    const complain = createComplaint(ports);
-    const find = async () => {
-        const found = await ports.github.find(planDeployment(intent, ports.redact));
-        if (found.ok)
-            return found.value;
-        complain(found.problem);
-        return undefined;
-    };
-    return createRecord(intent, ports, find(), complain);
-}
-/** Once is enough: what follows has most often the same cause. */
-function createComplaint({ redact, warn }) {
-    let told = false;
-    return ({ message, hint }) => {
-        if (told)
-            return;
-        told = true;
-        warn(redact(`The deploy is not (fully) shown among GitHub's Deployments, and is not affected: ${message} ${hint}`.trim()));
-    };
-}
-function createRecord(intent, { github, clock, runner, redact }, beginning, complain) {
-    // Nobody awaits it until the deploy is over; a rejection, which can only be a defect, must not end the process before.
-    const begun = beginning.catch((error) => {
-        complain({ message: `unexpected: ${error instanceof Error ? error.message : String(error)}`, hint: '' });
-        return undefined;
-    });
-    const settle = async (end, limitSeconds) => {
-        const startedMs = clock.monotonicMs();
-        const deployment = await waitFor(begun, limitSeconds, clock);
-        if (deployment === 'late') {
-            complain({ message: `GitHub did not answer within ${limitSeconds} s.`, hint: '' });
-            return;
-        }
-        if (deployment === undefined)
-            return;
-        const leftSeconds = limitSeconds - (clock.monotonicMs() - startedMs) / 1000;
-        const answer = await github.setStatus(deployment, planEnd(intent, end, redact), Math.max(Math.min(LEAST_SECONDS, limitSeconds), leftSeconds));
-        if (!answer.ok)
-            complain(answer.problem);
-        // Who does not know yet what became of it leaves it to the post step to say.
-        const isFinal = answer.ok ? end.result !== 'unknown' : !answer.problem.transient;
-        if (isFinal)
-            runner.saveState(RECORD_STATE, 'closed');
-    };
-    return {
-        settle: async (end, limitSeconds = LIMIT_SECONDS) => {
-            try {
-                await settle(end, limitSeconds);
-            }
-            catch (error) {
-                complain({ message: `unexpected: ${error instanceof Error ? error.message : String(error)}`, hint: '' });
-            }
-        },
-    };
-}
-async function waitFor(work, seconds, clock) {
-    const done = new AbortController();
-    const late = clock.sleep(seconds, done.signal).then(() => 'late', () => 'late');
-    try {
-        return await Promise.race([work, late]);
-    }
-    finally {
-        done.abort();
-    }
-}
-
-;// CONCATENATED MODULE: ./action-deploy/src/deployment.ts
-/** Runs a phase and notes how long it took, also when it fails. */
-async function timed({ report, ports }, phase, work) {
-    const startedMs = ports.clock.monotonicMs();
-    try {
-        return await work();
-    }
-    finally {
-        report.durations[phase] = (report.durations[phase] ?? 0) + (ports.clock.monotonicMs() - startedMs) / 1000;
-    }
-}
-/** Something people should know: an annotation now, and a line of the summary. Once each. */
-function warn({ report, ports }, message) {
-    if (report.warnings.includes(message))
-        return;
-    report.warnings.push(message);
-    ports.reporter.warning('Slipway', message);
-}
-
-;// CONCATENATED MODULE: ./action-deploy/src/record.ts
-/** The GitHub Deployment record of this deploy, where a token is given. It runs beside the deploy, and cannot fail it. */
-
-
-function beginDeploymentRecord(release, deployment) {
-    const { inputs, source, facts, ports, report } = deployment;
-    if (inputs.githubToken.isEmpty)
-        return;
-    report.record = beginRecord(record_describe(release, inputs, source.project, facts.current ?? '', ports), {
-        ...recordPorts(inputs, ports),
-        warn: (message) => {
-            warn(deployment, message);
-        },
-    });
-}
-/** In the post step: the end of a record that the main step has left open. */
-async function endDeploymentRecord(result, current, inputs, project, ports) {
-    if (inputs.githubToken.isEmpty || ports.runner.state(RECORD_STATE) !== 'open')
-        return;
-    const record = resumeRecord(record_describe(ports.runner.state('release'), inputs, project, current, ports), {
-        ...recordPorts(inputs, ports),
-        warn: (message) => {
-            ports.reporter.warning('Slipway', message);
-        },
-    });
-    await record.settle({ result });
-}
-function record_describe(release, { environment, environmentUrl }, project, previous, { runner }) {
-    const { commit, runUrl } = runner.context;
-    return { task: 'deploy', commit, environment, environmentUrl, project, release, previous, runUrl };
-}
-function recordPorts({ githubToken }, { github, clock, runner, reporter }) {
-    return { github: github(githubToken), clock, runner, redact: (text) => reporter.redact(text) };
-}
-
-;// CONCATENATED MODULE: external "node:readline"
-const external_node_readline_namespaceObject = require("node:readline");
-;// CONCATENATED MODULE: ./shared/src/guardian/frames.ts
-/** What the guardian writes, taken apart: pure, over chunks as they come. */
-/** A marker begins with the token, which nothing that a step prints can know; so it may stand anywhere. */
-class FrameReader {
-    #token;
-    #emit;
-    #rest = Buffer.alloc(0);
-    #at;
-    constructor(token, emit) {
-        this.#token = Buffer.from(token);
-        this.#emit = emit;
-    }
-    write(chunk) {
-        this.#rest = this.#rest.length === 0 ? Buffer.from(chunk) : Buffer.concat([this.#rest, chunk]);
-        for (;;) {
-            const start = this.#rest.indexOf(this.#token);
-            if (start < 0) {
-                // The end of what came may be the beginning of the token.
-                const kept = this.#overlap();
-                this.#data(this.#rest.subarray(0, this.#rest.length - kept));
-                this.#rest = this.#rest.subarray(this.#rest.length - kept);
-                return;
-            }
-            const end = this.#rest.indexOf(0x0a, start);
-            if (end < 0) {
-                this.#data(this.#rest.subarray(0, start));
-                this.#rest = this.#rest.subarray(start);
-                return;
-            }
-            this.#data(this.#rest.subarray(0, start));
-            const [, word = '', step = '', code = ''] = this.#rest.subarray(start, end).toString().split(' ');
-            this.#rest = this.#rest.subarray(end + 1);
-            this.#mark(word, Number(step), Number(code));
-        }
-    }
-    #mark(word, step, code) {
-        switch (word) {
-            case 'begin':
-                this.#at = { step, exitCode: undefined };
-                this.#emit({ kind: 'begin', step });
-                return;
-            case 'end':
-                this.#at = { step, exitCode: code };
-                return;
-            case 'close':
-                this.#emit({ kind: 'close', step, exitCode: this.#at?.exitCode ?? -1 });
-                this.#at = undefined;
-        }
-    }
-    #data(chunk) {
-        // Outside of a step: what a login's profile prints.
-        if (chunk.length === 0 || this.#at === undefined)
-            return;
-        const { step, exitCode } = this.#at;
-        this.#emit({ kind: exitCode === undefined ? 'output' : 'errors', step, chunk });
-    }
-    #overlap() {
-        for (let length = Math.min(this.#token.length - 1, this.#rest.length); length > 0; length--) {
-            if (this.#rest.subarray(this.#rest.length - length).equals(this.#token.subarray(0, length)))
-                return length;
-        }
-        return 0;
-    }
-}
-
-;// CONCATENATED MODULE: ./shared/src/guardian/program.ts
+;// CONCATENATED MODULE: ./shared/src/releases/retention.ts
 /**
- * The guardian as one sh program, compressed by gzip, in base64: so it fits into the first packets of a connection. Made
- * from guardian.sh and router.sh by `npm run build`; do not edit.
- */
-const GUARDIAN = 'H4sIAAAAAAACA719a3fbRpLod/6KEgyLomKQhB5WIpnO5MxkNz43M5tNPGdzx/byQGRTxAoEGAC0rKH43++pR78AUFIyZ69zIpJAP6q7q6rr1dV1cavySRjDOqmXk/AE1mXxP2pWT8JTWBVzNQnPIFNJpSbhOdwlaT0JX8OyyOaqnIQXUKez20m4/foyine9WVIpCLEhSHMYHQ/g6gqOB9L09of/+Ov3l1H403/9ZTfiUldXoKpk1qvqolQTejYaVlm6vkvuIStmt1Wjmn4Z0cteVtyk+XSzSqrbSXhEn4MefcD44qJXl8ka+n344e8/wU/vfvoe3v3tPfzn39+979Uqy44GsIV1meb1AvovK3g5PB2Px9XHvA9BWOO0BBCExwG8PTyBk7ejufo8yjdZBg8PcHkFu15e1IoawdYAf1F5fFXkapqlubwuoY+t4n8PMNvUEM0gjs7HYyy6SMuqtoXxy+QKtlCqZA5RSQ/gTRDG2LALx5UG/uXwfDyuIAixKHWfVtN8s7pWJTXJyxLjmvQRguMPB+Pom0/H8ADjb/Hvt+bf8QBKVW/KHGK9OARjUQI3iI0EISEEzg4iRHAF86IHYDqFIOQvAU6VTE+pFptKzaH/4/ff/fI9JPkc/uu7d+8hKRXUBVwr6aDqX4H6ktbw+gx7nhe50njFiGmG8eHgu+gfSfRPPZZj58F0GH06HjR6zosa6qWCPFkpKBaQaFy3XRqM5C6RALC/2TLJbxQ8wLpUarWu4QGyorjV+N3uJiHa6Wg3raY3BS91D6Cqk3rSA2e18Qm8CUbrspiNwniEv5sLj7MqqzTugSzvFku+eHE8gB1C/A+ckV/tco4NBGBWuLfrqXw+xa5UVQlIHyDCFY4D+NTZz5Hg83g8Zox2gJ2t5hoFXXgHCNCxpilaqiCcp2VwPIDbNMsg+j/vfvyRO9VQeg30qjul1gIg4mKRzRkR42AkHGF4PDwWRARYp/NJuC2y+YsXx6bAznm1TucvXw6P+VG68HB3nc4DODwEWSp5coWok0O5gqhcQBAW2TzwqXGR9gAIX3e9eVpOiGqucdII1O2vf/n36c9//9v7d3/9fvqXdz9fRrsAqHq1XOH793/9iR6P6tV6Z4hqAQe4JnMIwmsiOloWenZnnwl0syKv03yjBBiaNl3Iri1OPTeDYIZHq9tarda2DzNjYTj8Vf4F/oJKXSbPVrPbFkXAgnYMWjzsrCiT8h4WaaaqS8hVWi9VaScjL0rAWYBZkiNnuCvTula5JqeLU+QMq9tFuii435H6rPK6CuRXsanXmzpo0kwTLGlhXqgKuTfcFeUtLFWJdGvWGUfl9au+qBmcvnnrd3ymH+i+z98cjuH128OYK1y88V73sP2FD3wPeQCz7B7A3r0L3n//8197AHfL+wl9pJnClf0nsuPlPS7B4SG8+7dfJkidmq/cqntI4BpmhkaYnPF5mtMDgPWmHkCd3KoprgwEYYIzek3UoGZL5NJJDW8PT+HqSqrQkwe4VjdpjptbsVql+CC5Lkp6cY9ss6qLNT6sbuEB5gU8wGdVXg+kDU2BNA8QIEyB03kQzjT1ERBUAMIEwmsIZ7g9n16ByipFU9JPa6iwnbtlUkOKK8tbKKLeBncXIg3+Z4ZxPHhWZV1BGClhPwhUqlgAL8Dbw9Me7cE0IFlPuwlTC82p8DjQieY/5skpPeE2zpCfEN98gEWap9VS70OLBGdBWKiGFee+q3lBmdPwDFFGCh8P9PMT7w3z5J7BjdagjGTB++/wU3NGE6J2uEvrJc4q7cFmSZoyh6B3wMsgLRg6XaQoBNQFIPVc4jLVWG6xybJvg4YgwmOdz+G6mtCvWbHJ60kM6SJLbiZY5xplSXgr9IubUOdea0mOuEhdFLe0AeG0pLNbQ7hmJ1fZAqbwhndH/EWbucEXrgQhvmGcAdjkdZoh/KskzWn3MeRaZczLsVoAX789jOCbt4cRb2BOBQSYOsCC0qzgaZovVZnWxFw2ilHU1BPo7aaHb2jyzPBxZNOqTspav6Y9JQiv1U2SB3AwkedcKIBPvV3PVnJlnn4fqNKk3/9XxZ9K1RBFngDUA2k93J6Md71dj/qfest0RDP3JJcFIPZ9hvP9xoLgQHOCPB4L8uIdgSzsAJdu37Jd6TUZwCEiVlLPlml+MwkPcFl4nex8lfV0XibEORyBDYIQpy3Nb4LWi/VmtQ5YfMAFQmGU1gelVt4g8PFRpaoqLfJBABOr84gwoUUjszRLRHvZxpBnGabs9UzFAsNlefzj4Qn9QuSYEMbTz06E4lL8eMKoRU/nZbGerlWOA+amVV1nir4uivJG1VMZDgqJ2Lu3hxssoJnUSPAEAlzx6s8QKQ8v4BSXj1Dh4s1hZFeziQ60qrteucnz5+/ngme+mABAuvltms9RN8/SVUqaOW2vqJqrspwI3xqqsiQqn1jBGenzACIlkkaYD5GoSUjDlTDPhJCxH8QFlc+5kKMe8xb/sqkf58i7zoSnwNsgVGUZmK0BG3S2vAEcwWyZZnNSVldpTfs8jiWAammBrJYBYlrKjcOJNIvzqneqeaHFB8FxaWbCW6OLxPjvD/Yra8ltoIzxvAajGfQ134h7MzKjHG1hy53FgcWkKy3TfCuCzI57JWkVUSYICF2uCAkRqIcH/upoHj57PKVmd/gZD3okuQbhFoG4jOLTi13QB21ieebAjcQkc+8Kb0dmRrLiZhIyDvK/WVKW99Nig/0fIcxud4NAyg2ox0O/B5XPEVcEeJlhs/oiIpAqd7APdXleb8pis4YwB1breD9Eq4WodYiptDzfGpxFZjmk9obhjA0ALBsNVT4fkvo6xBkYkn2rx0MvbocNbTbiHt2V0ULWMD69GBDfzNSiLj6rkmqquSOGeW/pjzt0z3CFQ0b7VQdpBjSCgLGHiejKrTrLikp11UQEYkxwmYmrtQjWeIxFyNTZI4y4g/sdrQMBJDIykZAwSOFtseZtuGNUy3RRw4lmn9F+7slGvyB0LIKt/U9vfw5rICKtVF2lc6jTlUJkjW4hHrt0/SeHXuEc/7x+67J/vd88ozGXN1ygyIkijloHvQUJoReEuKRrnvf0xjuFKclFir499R9vp1MrRJ2yEOW2zHhObQ5DrpDm8OEfv35CJJZSpFMEw/As0OqF84LQ0AUQ/8tIf+2SeZsl/8AwuHEei2nvuihq09t9NbpVZa6yUZnk82I1wrfTdN4TfA9eRnH8TfWR8FRgldGH1BCqB/EbWhTcukmwYgw8YyUeUcFlnmS2dji/Fpp9KfgZCLTrFWuVTxEHhBpWt/O0hGitexmVioyuZOPgJ2Q9obGgLZwVxOWqmMPFeGyBOzyUnfmtrkcIB4fMcbeo71W2Fxk3s1C0u7AdG+L4m3ahfh/ZhLREM/SN7QahQon3rQA40gZcFMVsy64VPngZhfEwjGWNTmU5TpoaQE8EParrKA/8FDcyGSk/oEnQtnIaqzxvGdTJ0u1IktRBQ1I+cEXlxiy9PoNW3zRJvbq8d5eXdE70oNi5Qi5CTCDK4RtP7TSF/Xl0K3zN9i35vYFvrE6Nve96d0leuwCg6j1Fqo/hBE7hDM6NpqlBxVmjnueTuGcELTL18WMZ/wfxA+CDgwmMjTXyulTJbUsTiD3GqVXThbY7mKYdLl2geXASHllXCSqdPCsBCyIuEFFWa9eEZ49cKpLXqLXgCtnVZwUX51ewM00YRUkb+qW+3TJ5p2QHWAAG26W8t7u2ivrrN7R1do19tjGemxpnFSGhceDzNL8xQ6EKXHgSHh3xN/gK4sFA1CxBJDYKI9ufIM3cOzu6PwrYCytKT2yNJaRwcP/cch2hfTv2w8N2yQZT8ErziB6nK0OEQoIIElkTGooio5YyDfxPsSnzJPMxjDTRJfKRZjEmCbYbz1AO45nfCj++jDb5bV7c5btA0wjrpZ7+4dZXc1LcjQvtsyrn6azm6ioTiUU/hYnYVHFJRXEnElwm+VzNp9hi0NB22BNJtrO7pAKUItHdha4v6Reu1aIoFWg40CqWzcm4do2FVsVnNb+EcJPzYOZaWPfRxZuj3zVKo0hRnarezG67JxWCNhBCuOOe0U1Y/HIkZsf5sZ2n5cvR8S7w2IxgjD91m1wYMbDrG8VFu/78FgeGM0kzADwR6KeQuZN2xSqpYJ5Wt9Yy2aRFale3Gh7NNmWp8noQWOJHX5KDz7QhdS7CMFd3VjYYSlP0FBkcA+/7+Dwu7ljU2tYUs624P75GoZ33h34fhXnuUvpI6kl4hGSVpfmtgUvKBORBSupJzuzf8kzkmFuy4412gTYfImE61lXiCRUr0r59kgMViAs4Tk5bxzSiC4rW0e8jMDHcLYtM6rNfxXWffE6yDT6parNVGrdLkSl/HmPHx5LUQ9/PEuswhgHTOjYcYsNI7id+O9ZHcTIUuAdmAFzVFjkd0ngGWplqvP4Qn5ySiN9u/Hi4yckbcTzUPgXBEmoj2AcUKcUDmbjYc6g0C4vqKqhxlNRmiyLdkEIcjBKuGZP2LERNDz/59zv8Bq7xX5QuyzT1QqExkHiKIIRwJ8QDw23wh8NkJxQhk6p8pqaLopzOWSY7G7c5z57tpkFl+7ccFjksIMRv5CX4ZR3Og+0Fvthn9F+Hs0xcvqwltWWSLSa87mYuzLYjzjUqQ0iiS+CPXPuafXq5W6azJTpU55VDLLgA6WzJQGB7MivabW3ETzQdYGmsz4qNW8KZGbs5hFvz9fKrK9iFRyY6Jj6n6BhubXAJ4VGdpBkq4qciidw0fD6g43fESsU4iRAPuRnES56vIeJIhCt/PPDwpd9HwEkGdtBTo3prA/1gpmQCNMs0M8g8p7NitUYzDcYd9QzTsdtii/G4bcmqchFtEPdVypFFiCbmsSgA7ZJNRGs0neazYkU6otU6i/Xae7LeZJk4L7rFiiY0fYHGIYd+U89Jq6nuySpv2hhzDtV9VavVrEYnW8Q/IlFnPQywrh4iGd0kEgyGuYld89kev6228oqzz3OiNIX/g5Y/T4Z4cc6s6ho0qzSWy60xvz/SsDQjNsEeK6VY1tEJ18mGuS7qhai6CvFaTwn7RVzbboymWcc55u7JRtighj1Upbc0WDO9/jvtO+OqTIjFaoWhY9FnYAYMvl/Q4xM6NAJbaHFuq1YdHsKBZ6+Dc934Z1WyRWGv589M0OND0YOJdaRFx1YSHh11PIbI6HGiK0uIkbvpyAJaU0he3D1pF2sjiO5+Ep+PSdCZnI/RbcMSHvOVbYxxSwcTtknLclb1JB4b/7WxSvgWJ8JQzwPqylDcrgQ37SEAlvjZdIf8lX2E6EsuChbiyHRMsLqzIcY+tvWRqY/DU940LVpdmrjnpNxyU5cRCq5W5TvwxQ4qE2jbCHYoZqO8uHOMJq7bfEs/Lr9ig+TObs1mtMaQ4phhpCPCYfY9jNHxoJ97ti1HQez2mGmweCX0Ajf8aNIzIYUMhTtGtrCnb1OZUSl2GrOkyfQYj8duo9qTsr9Rzyfn4q/vujJ6td9dIFK38Yg7r7MakAz0Opi2qUrPabvVsmMDczXyflWsVI1ufo5XSQDpApZJxZip5nCDIS5FjvwXN7nrZHaLDqx83u/Uv7Ult9PCqwO0UABxwbUDsfzGYTLGYd9lppPVd2j1aRMxiy3kDTde94brlBabzOQOox0Am45JNjtEPS6pboUpcli1Zdnn8HqseTa1c2LqOi06vGfXWybVFHeLJLU++gVO9SQ8sh3BuoIo+Q2iKC+iutzkM4iiRZrV1FHMeqxwpxM7QdSQjn9ZZ+ks0apnpcrPKU5+rN1bPaKL5/SXJdcqQ7l8yIWHIhgOTci+MaZ9pLV8RlUDj3wJbKW9dYpcFYvF5N8o2gynu4dR7Pl8msznSivqaJlUZALg8Tenyx0+VpuIAJJSZG9I1SmChmTvAMJjCDiOGMJ0DoE5XMC1g5A+8V1gI9dlq3RkHIoWWjhhQ7H0i2K9Hxs5IlF/ZNX2UTQaWA13xCrpaDgcyZdRU0cdTv90OXpFmmpW3IjhmsPDsWnqNyGJ7hKoMytWU8h4R6whxs1NiABlP34h/AZnVk+oiJtCAh3hU+iqdzkp6zcUkyejvVVqHRV5dj+Az1P8McUfTFwCWKk+p58VvudvjZfECCJBq4qL0bOpftaogLJ9ozw+erR4rmqM2nWL60ddxctN7pQsN7lXiCKDolzdYRn6Mc3VnVekukvr2TIqiw1SyIMZpnnAuor9Tc0MIPg8tQopgoZzHcADxtJHMB0EXi9GpURA8AdplI0B1Wkpk4/fukZLDkJnvPS7c1pEvXPnRh55xdkwGKWr5IYLi6WQH3hFPZTHvYz0FkExDuMkCy/FW7fRXuJNdRPi6Gu6VvBszn4kpzM6DvJqJm84FQPsciQt3eDbtsVmC4gxwqg36zm65KMIUQDF0LwA4UGo/9iCFPvc+YY38+izvGUF1sE8ARhdd8ThYghPIDwNTGDE6dPD+WdjONI8hNyqdE39MhVr863dktK8WuO5myiq79cKzKaJO0VRrpIa+tvt8N18t+uzMrgnejZdwE2p1hD9VkHw32H8MeywDuhjFo35o3ZNYyIKk27fCagD1w9FVf+5yBfpzfBnXqmfiiyd3Q//lqyUBlnsYtuTl5fHItkwfbTWO7ALjuECPlzPhekXirz4mWUkDwYS5Bjv3Blg5eN/oytZeZ8xa0opixUF5Ihv8VV48soLynFg1DaqKEryKoVcfSYEEYEkIroPrHxi38zTUs3qorxnEXrpyS6qw1aFUI20KHKfrLIAZqViWsyL6HqDomUUoXVJwGjRBe67MlY+m/OnwHq/23KLFo0GDaVeuAXV6LJktpaQizZaER+BeG1Jwnmlu3xlxRzdsmNLBHLtTV6PG9YOfGrMG46BQg5wPYEy6QIEa35QSVYvdzuDRvyAfmwqfK5yonoe18BKSgDHNOI0vyGZaJMvqer9sSNA0Sah7aNandMjaxpMaKTh0RE5M/eZRFoig2PY+v+w3k/vD7z+XftD1xveH7QovPOgaY5YSz3OiOVRa8QdWo4umlUQ/eaoDSRt/ncorz+G+6ZE6zutKXmkr07cy+fqCwx/RM2jgmC/qhPsdrDdZiqH4Z/1flQxe5P2GVQPmA8W0ollRjB+gnY1wOXKaf3RxbCqrqdl6vkcfUubn5G7vyV7q39U86TTuXUkjr2LEzw77MAoEa1kiXUh65I25NCKI1kaOzZKkuT44gbwREK/D7m6I1dpUtXyZF7cSbCFo7IdNby48Qu0EpCI+wpPig4MBjZmBcN407nraaEZGRPri33W1+30s7CjRYe+gWly/z75mDzzDLkhnQccD5Zkd8l95cqLOE8ECn/XwAi70noaHWXN2zzJk+m2Ra5eUgBDe4qLXLGn3J3mBok6KyRiptkQcGERpe8QvhE3R353d78QAI9HPEpRdjd5pqoqIrlNzfGov0aPIJRvni7e4tZGOpX1CjrEHmSMejk75Fozve26Le7rwwvu0mhwu3twYHuav2tguzi8vGsycnK6EGbhLAsmNaAt8miRpNmmtMfBKK5dW7odPMLVdFaYTPNmYb113eI7QizGPwYiGEjTQSih8w7+daylmSoqvXchXLFZOgLpoMVI94+nYzRdY7HTdYns4lFgbM3ApzWr+vnO20fA+2OMpkNCt2A0lALiu0GIH+7CtGgKCwR79Ah6KbsVYqQw/yJrmOA8jvRsjo3N0OF4Q/3dO5lvUKbD9K0AiSeIDTvpIrT2cxGkimzu7tJkDnHkpWQ+L/EMW3PsIqDbt8fEA504Gie/gzbSO75w6mcUbqWFy293T0gPoup05TtogSVvfidIQwnxG/LMN2U6WRByTDmhI586JKqoS0Wzy+mVXn12nReN4ntAw4V8NuxmJj27lDajGP3ohfiaHOUID6A35FSq3K1UW1vHwA/zFI+EdUZwIyQ5ngStY4Jvmt4sHa7zLDBI+v1ZrYv3yU3lSiQTcWu7Trt/Npo1fgYt6if5jKwAE2mk6fh7dGzxM8Ym7icdDW6MCGbR2LY6ZdOpFknpBxohKHKoeSpoIXmIBKOo8CgU4yudbZpP8GSFxLtONuuqLlWyqobICzQNcbBSmsN1US/hAcgC7MmaHjXplByK1AkEYGTbxSbcHB2dhShU0zuGxNEhkiQjS2a3FfhtAh6V9xvQpk8nrpTUZZphwqSDPf0zfTr9rzf11Lw2NQKnx1mRL8BrwaM84181AV4oVbpdtFYAR6XP8UJkDlHtAyWwNXUnDeiatjEDCs0fsyNGCf7AUzaYzyBj3wVjTcDHtbhEAFVdprOanVxuvI2Mdibnyk6bh6Y/2COPMvshTwDTZ/8FYABBv0Fl2rvbWjAcXyt0eu9M6a4aE9QIl25FA1k7oEeC3TQW9/aMs4FlbtaYvSN/fNyN7clds5iWixcLMpWnmCdCwuTMTNkDAHsIgSOAZpgCp9pbah907cCKfVTH4ZJtzpouHulborr3zAxHtj7GiBp92U14T4XHulpkGzq/rBGtGeIEbmqVxjKdA/FhvUbhEZpCqmma75vwgV7HJ8DeN0F6tp8Bt4F6byePYsDTXUgHz0ANrPgcBPePEYi4g2KRc5RPUyrTNjsmfxdpd8O6SFunZx7FYCn/LPrZywi4kSYH3LteT/T5zBUTJ9PBo7s4bSt/kHw7F9ujE/FD8YkeOsDDsk0YwzzlAzuYkwc2a0jrimwwOlldUkORz9QV5s+5wwAbSqVTQa6+1KwKBm3UkdnomYOQ9EILY7I6cddMuw8pAZb/SCgo7mA4cXu+4jZtWNdoSzRc03lxaxsbn/3aJ4F7ANdsfz7luNbJeBh7ztPNGsVamy6mUrMin1dGW7g0CgL5H5r2tCOGobLSw8B1t1CmIU/qZlcmKsaRKjB/waukvKngQRyjM+jnN2n+5ZJSkaGULmlV0gqq5aYmMxWq732dfYGFkE1eO1EgBKo8Js2RG6vwDJiG0zfhOKcvyXXk7xp7TALuEOkTDQS5mtVpkVcySrQqlXUw8CL+9sCLHxhfuagvv3oFO4HfbRPhb1hAsRMnpWZ8YtJKmMEJ8zVLvXe4QmWEY2oOyYII7ehIkAIixpLBACobsDD2wzI7i0c3dF5VfCReZ9IJvQOMA0RCZbA6uugIiNZ4fW41qdZiCMGsWxru77BP/ZRandc7SEdJLkzsKP1yzwCTZjO+8h33XLsEfbZ/nc5HuapH9WztIx9Jll2FOh6+boaHmo3CGbIc448Dapobkfr+r9fE/zENS88iuutotSkNsmKWZDZHg0MgH2gzTmo+UjyOnRhbqvTixfHlTuwsJ8ZiwiTFNOWc4jUILcoik1EPKGqEsZtPB5rTCIyH5kACl7nSLybhVr5hIkw6+45bIrVR3ecyTV0xNZ7iofOGGYEhHtFYdEZK0g3omZwjIvC1GoAIAW87dg8bwOluzJzf4PXZWdeG42zqXe+0sNC5UUmCPVMftxstoXr2I3PACeP3KKph6lvk+JwRSIAXHl9Dd7IqYdsno4L+2ce8yI14pi1WeskxKO0jQwSU7Diy0k5opTXlVOSen0gILiUfUFk2ndtDlHs4+mPxAY9xCPaIgeEVOj7gFWcMoRw65uX3X9L6z8XccaHZsIHjPgjUr2h+nNOEZgfZOrrM74W0yjACgOCFeLej09F0EP4V5SNOq/YY8CTFE+O4sqIXnQ27NBvTgwOrptuELCOydBwIbsBACG5I2LG1vCjnE2N8y4qbCgeLB9lOpb9uuxtgJh/XVOSmWXKM8buekUXbEpaJGT/RNpTwVIwjk/DMyFT47Ublqkxw45lEHcfvfSNdSyRuHspHWlsl5S2eMGWimzrHNh5tyyZ1wPp49pNYbf+FzuDSZ47rAEy0qyX/JK/u6FiOaciNtf1duPdRJt4LrzEuHxP3IP7mR8IfdGgKBeUw3W23Jcn7w79xaMIviuTESv9GQkSb9U/fsf/BxO2Y8B2Kj2JrcUugNZm00KNGNjNONYGpC02UNwUMMC+yUQEU+kleZ5rHBpeRt1rEpMY7zyWPyAorjaNHVngeJzv3DhwzMBKg0yjgu53EcsUIzAf8yM7nYh+ZtnwObXu3EvtIYgdfeLlGiNsKd/UPSrLtjSYXsybelMlqT+R7Mw5FZBekdE4jRSEs2EDg5CSy2Bx4h1KsTdOMQiQbbdPUS+PmPAP06TnxF/oA+8lreID45GJgFVg8DFilc8UgXumGbaXzgQi9WoeVT5PXlei925Z/r2pq0gfEuLesLfbAEGgr9OeZsZKa87v+FH1EtLthxwpMOVqEY8dNZl2leNQmPq+6+bVBqu+h//HDkSrLonyYlWn9kGSqrB/USpU3g4+f8Dg8H2DO4bTTC6Btum3OrhdJpyFiozxGloiSOC0WEmnqXlswgKDXhYtxAKSwQlRD9JsX0ETwjAlLDK7Y2HAB9NRLaue0z8e/oiq9wUPumPWtFf5KamM8HveeDn0ktcpq72utvjfGPGjFSkqaFDl2spZzJ9xcvDccgg8+pllmWAIrbieuSrfzkyL19gY5ukmm+44JyLP/0LUG6g5xc5HebJgBoFUI8y1jdNkYqr6LKwLIGaaGMrPQjv02sdcNe4UvDK8p4R0lvXFCIegJb7mdVo2+m6dRJ2MUhPUZpFZg+dek33O37D3SSU9beej8OCzreo3NfbmHH96//2n608//8ev/hSTL5OF3P/7Iz3p5cfcv6lE0cDmiVmdqEgTufR707Bm3JmBLsjRaA+FfkyDQcUPaPJSL8vqB7sKwsa3UVRBupeALLrULOtYo6FwjfcpP9xxqW1Jnm7J4SXXr5QfHY5+lZgmzTZkN6C+aTKN3EH1ndq8oWiVfIpxdOIcAl+xyNIpPLobj4dcXw/gy/vri64tWhm7hKnc3qh7QX4h+Qd6xTtGZGv3dbo6Pt3hoxI7rBPOf4F/aZnXGf+qynq2dBkbUgJNf7mPww/ff/QVGLyvCs1E8HH8sP+b0fwAfg49h/JGyX3I+d8wrfBpwV0HnwOQkDM0hrjzdoFAUGV1LgrNII8YG7I0Rzil5zJJVZEH72Dpp59wqFbly0rXROubFHZ4xnzgmra8MqQ1w469qBsm3lf7riMlYw2VQRxXM5A4NZh4bEFrNXHWm3bDhUVxPcFsfkMXxismGh6sTyancBgBK6nYSMPl6AN7/tIAgB3dFeJZ7I86Y21teT9CIDOrKawcTiBwZlIOnidq34KbQpBfEkFQ9GxEE+s6OhhLUPtDeCIJ2u/9kcoSe9xZpT45KFmsyIk6CAChlvuAg6WK4i25poV50LtJOVpxXFKtjlWiGCX3WAzBNh/JNyvBZSGf5qGNWzhg3sbMJ/e05yM5r0YxEeXjgFxPhuAziSH1RvXVZXGdqNQmPgpDKBGBAIZGGWhh4OQCDl5KeUirrVabLQXDOvlpovt0T+UpzzR6LNSzOaCTUc37WQwENpxl3LLyT65iMCvhEW3nHJ11oQ1jDlkU+71XdOknhgJqVhGq67SDwYyGI7H06dqzk6WdlbLwk3XArvrbOal6l9WVolRWtGYLAcSxoQwhiEpekQ7+czHcrbyUk83DfYyN8Gd2UtVPnuK898CtwmmdfLRrHZ17sPzsTu0dcPvz65VP04ZfqE1Pe5cCx2sgqbU84lUKDzlpOeeBFir1HEtp6Hu3cXqVv4qeDxlOAVVpVFIQdtF7tn+1WUW3KfGWm+sXxq92rQJ9O2p6ijdI5nGS6DeWbUTL9oGH3n7No9p9GfWmm9d45PGTUfiaScHsa7SDcnkW7oFms0b8TpQDdR48kPt9G/HLiTBT7AyettNaoJ9pD766spnmjddg9UfQK73i7FqzMIXdzpUJb47jy4HLygQih2ttdLPHZZ1o18WwdJquH3hZFZZHUvmnNmQHT522Uek9tFQqPjjBbeWQECfgKTgYDuWxAuNxJr+Xqsjumy5HMCMy2/IeUI2MlgeqSrRHkJ6fNxK+T5rNsM1fQse8e0377bdCTUDhPC2wA2nDKOnCzA5Cgdj2f4ia0cAa4QT9K0ZIowLDKV8c7KwA5HJ0h0s2wCwKj661Zhhkm1Muy2NwsXWhbYIVbJMbLr+CIzOFS0xviJR+4GOxkUXnvw/yRdMHEvgyVhL4HexLrUcIpm00PU2C5OcTcE8j2GgJT4m1nJs3DQ+0F637pBzN3JuHUPXREurkA8E7k9BXY0CcMBqFtwTgz9yf/7IgD9YU/zujnJtLsTj/IrOKRPHGN47d+Ti8fQC8RKVptcoqU6Ug911nDzPT7Pe+biUX9BCPtSfVnxE2vZzAv8PKW0p2k3nj5zJdO4al79sq0zjJYL0i7PSNZ/bjntYM/t2pdT9qFhryhRAKTH22GdXSqJqqOf4d64nVkfmfXunIr4oyX8fE56GqxMf8Y26PPn6wpfzP8tlEbScEqWXfnBadcPqbEB3WxnmJ+o95eYurIJU4bmpOW2TaN+SvJLS1PJAR27iVYJOl412NrJPXusynv7JPDbNjHoNZTfTkJJcH41HlvErchwHBCpAgNAkFkXrUIGg11dTFV+dxBXupQUnsdNPI/OrdmScKFSSiTiYmr7fgkyx/BaYpKDjK8SEkWwU7DP6VnK+cLZF5aOddYKxuk4pAPc8KLtVy+CpAuLEQLScvszrIxl0rt8YvZrRWJlyop25nBupNedScjG9t4DXdS/Tl1Jw3TlT3SXnT+nAa3zQu1aqVTY+DXCd8n0BJf5SJGOVPHQQMPgJcSYtb4cmXuYuTryQY0P93eMXO2cNfDQp4tz5tyd8LTeUazi59O1IqhA3weSChUI/ssp7ae0NMrQEnauaTRClOJI946d7PiTWd+Q6pYPNKMxlLJ+Gbzkk5cfNTmMcHip1qy8DjLRW2gJsN5+fkbz02zPVacONm/whTQDRVRWhnjsGpDs26U0e/GT/daHnobn17oC5K6Ln1CBBvwMo/1M8KU5j1cHTNpOmXUCq8bwOslOJg8wka6gELwB7rbZm0hF4PPdhY12hcLG0jJphOpyo7K90tXDKfojPSzQtXh0t4/ak7a0lV82I1FQ528ojAhy3oymRRVuRro4kJaUkBTKX7S28QzB2MQb+tcm4SaTSSYxNf5HKSnJ9xr4N0pQHuvy47pwo1JuKUXL19eyYXJvEfL4xfHVzvPwEKVep1GExLxB4gp9M3djK/VzSaX7Y/yH/f5wjk397V3S8H+TPscVWY4I4u9g2YKSxQ4uk4p6oB2qtWy1IiY4gboIPQmWbZvA2rLHEyaJqm2SB36aVvqMNTq5rkEmSG5bde92MGbolUyZ+1X5DM8tdzvOqxh5oqvpaWU7nxbInGGwKQ6okt5ArwY1lTpvs7Xn2QjSTzWpExJsxDaC+KTc5KJui7v9WOYbG1zfaZao5PQyGF0j6I4WsNTZMfnGNJrGCjeqtjmGMR3ad2PQC50dm9womQcuSSF1IPTU8UX6emNge/4lPD6hqssuNI0qO+cC65wScIYzUDumX5TUh5qkuTj7E6tXaMA0+zVzk8QgB8vnM78WoFUu/yKO73a4aKEsV0X3cKVSR7hp3Fz1Ct/L/elUnrM0/zYtad8u+muRxeBSMN+CX2havtmVGGoQa8Znqtv1TEiWvddQH/gwhxzrcjvvLzVv78U9G2IFAfKN6mGfOkiw4I8YZgVNzKLsb2co6Vcma3RUoX+oVMoWxowiNvv9zpubG3f1tokGleD0AKEbHr9vr64aGwvwe33zbbX7zsba0/f4pQVcNJz7zF6/Jq/S7bJWWcPbMHct2Zu3LRHuc07c1uS4EZPuLB7OUzjapjmAQXtJPLvFFikvd9x9ax/sfzbw9fubXJv9G1yjStpvUy6hz3EKeQ8wr3eHJ4/Ud8NROCL6akdvRrhAV+JZ+t35kj3bl7u8Yj5dmpUSd4ennI++d4jpGhuLmv4p56nKj6htThKotHXRYiyQHQITbKhGdge0w8aMsSeTGZaGPYimP6w+tkBjZZ3Dg/50r+Gxt6yVeBWgNcdNMBno/NvG1XVHED+XEbY8DRZK40jiJkj89KDc45AlvTK997cLYvmvXC6qusc+wNM25O0AnmBmYMwjrjX4cRqqiYk3O+7GoCvsIrPTtt4aNQtlH4ftPSq+abekOmT8frKCGMsvVmB7JFKRn+xtRE+T5sfP63YeSoyiW9WsKEqV615ITTu7EcymqxVzpC6bs8Y85vQnHy8ogxUH6/0rwGvEaf097MLPsJWeAXGnf4/V7nUb/FiF0/xbrMOmSAq2nnMm+i74GueWNfULnrZKGWhSLpKUCEX6YpFPQ/32+bFA6FZbdm4NtGwVsPz5XHGbeIdhA5uD81lO3YtRjYThrTbYIwmvkw/n5DGyxOvleE2+TM8upJByqmZdVk044lUX2r2Iv0/Qgudz8aMAAA=';
-
-;// CONCATENATED MODULE: ./shared/src/guardian/client.ts
-/** Our end of the guardian: starts it on the server, sends it steps ahead of time, and hears what became of them. */
-
-
-
-
-
-
-
-/** A program in words of base64 is short enough for the first packets; `gzip` and `base64` are wherever `tar` is. */
-const START = `program=$1
-shift
-eval "$(printf %s "$program" | base64 -d | gzip -dc)"`;
-const HEARTBEAT_SECONDS = 5;
-/** One put is one program's work there; what is sent ahead without an answer must not fill a slow line. */
-const client_BURST_BYTES = { first: 128 * 1024, least: 16 * 1024, most: 1024 * 1024 };
-const client_BURST_MS = { quick: 250, slow: 2000 };
-/**
- * Starts the guardian of a project and waits for the lock.
+ * Which releases stay: the current one, the one before it (the way back), and the newest up to `keepReleases` in all.
  *
- * @throws LockHeldError that says who has it; ReleaseError where what an interrupted session left cannot be put right;
- * CancelledError, ConnectError.
+ * @param keepReleases at least 2.
  */
-async function startGuardian(session, request, { clock, redact, signal, }) {
-    const token = `slipway-${(0,external_node_crypto_.randomBytes)(16).toString('hex')}`;
-    const { path, project, mode, leaseSeconds, waitSeconds, holder } = request;
-    const process = await session.start(script(START, GUARDIAN, token, path, project, mode, String(leaseSeconds), String(waitSeconds), holder.replaceAll(/[\r\n]/g, ' ')));
-    const client = new GuardianClient(session, process, token, request, clock, redact);
-    const onCancel = () => {
-        client.abort();
-    };
-    signal?.addEventListener('abort', onCancel, { once: true });
-    try {
-        if (signal?.aborted === true)
-            throw new CancelledError('The workflow was cancelled.', '');
-        await client.ready;
-        return client;
-    }
-    catch (error) {
-        await client.close();
-        if (signal?.aborted === true && !(error instanceof ReleaseError)) {
-            throw new CancelledError("The workflow was cancelled while it waited for the project's lock.", 'Nothing was changed.', { cause: error });
-        }
-        throw error;
-    }
-    finally {
-        signal?.removeEventListener('abort', onCancel);
-    }
+function planRetention(releases, keepReleases, currentId, previousId) {
+    const newestFirst = [...releases].sort((a, b) => (a.id < b.id ? 1 : -1));
+    const must = newestFirst.filter((release) => release.id === currentId || release.id === previousId);
+    const others = newestFirst.filter((release) => !must.includes(release));
+    const keep = [...must, ...others.slice(0, Math.max(0, keepReleases - must.length))];
+    return { keep, remove: newestFirst.filter((release) => !keep.includes(release)) };
 }
-class GuardianClient {
-    where;
-    isLocked = false;
-    problem = '';
-    current;
-    recovery;
-    ready;
-    committed;
-    verdict;
-    #process;
-    #request;
-    #clock;
-    #redact;
-    #heartbeat;
-    #pending = new Map();
-    #ready = Promise.withResolvers();
-    #committed = Promise.withResolvers();
-    #verdict = Promise.withResolvers();
-    /** What is sent goes in one row: the parts of a long upload are not mixed with anything. */
-    #sending = Promise.resolve();
-    #took = () => undefined;
-    #untaken = 0;
-    #steps = 0;
-    #undoing = '';
-    #loss;
-    #strayErrors = '';
-    constructor(session, process, token, request, clock, redact) {
-        this.where = session.where;
-        this.#process = process;
-        this.#request = request;
-        this.#clock = clock;
-        this.#redact = redact;
-        this.ready = this.#ready.promise;
-        this.committed = this.#committed.promise;
-        this.verdict = this.#verdict.promise;
-        // Who does not wait for one of them must not be ended by its rejection.
-        for (const promise of [this.ready, this.committed, this.verdict])
-            promise.catch(() => undefined);
-        const frames = new FrameReader(token, (frame) => {
-            const pending = this.#pending.get(frame.step);
-            switch (frame.kind) {
-                case 'begin':
-                    pending?.onBegin();
-                    return;
-                case 'output':
-                    if (pending?.output.add('stdout', frame.chunk) === false)
-                        pending.isTooMuch();
-                    return;
-                case 'errors':
-                    if (pending?.output.add('stderr', frame.chunk) === false)
-                        pending.isTooMuch();
-                    return;
-                case 'close':
-                    this.#pending.delete(frame.step);
-                    pending?.resolve(frame.exitCode);
-            }
-        });
-        process.stdout.on('data', (chunk) => {
-            frames.write(chunk);
-        });
-        (0,external_node_readline_namespaceObject.createInterface)({ input: process.stderr }).on('line', (line) => {
-            if (line.startsWith(`${token} `))
-                this.#hear(line.slice(token.length + 1));
-            else
-                this.#strayErrors = `${this.#strayErrors}${line}\n`.slice(-2000);
-        });
-        process.stdin.on('error', () => undefined);
-        process.exit.then((code) => {
-            this.#lose(new ConnectError('lost', `The guardian at ${this.where} ended by itself (exit code ${code})${this.#strayErrors.trim() === '' ? '.' : `: ${redact(this.#strayErrors.trim())}`}`, 'Someone, or the system, ended it on the server; whatever was under way is put back there, or by the next session.'));
-        }, (error) => {
-            this.#lose(error);
-        });
-        this.#heartbeat = setInterval(() => {
-            this.#write('beat\n');
-        }, HEARTBEAT_SECONDS * 1000);
-        this.#heartbeat.unref();
-    }
-    #lose(cause) {
-        const error = cause instanceof Error ? cause : new Error(String(cause));
-        clearInterval(this.#heartbeat);
-        this.#loss = { error };
-        this.#took();
-        this.#ready.reject(error);
-        this.#committed.reject(error);
-        this.#verdict.reject(error);
-        for (const pending of this.#pending.values())
-            pending.reject(error);
-        this.#pending.clear();
-    }
-    /** A control line. What follows the first word may come from the server's files: remote text. */
-    #hear(line) {
-        const [word = ''] = line.split(' ', 1);
-        const rest = line.slice(word.length + 1).trim();
-        const { onWait, onNote, waitSeconds } = this.#request;
-        switch (word) {
-            case 'took':
-                this.#untaken--;
-                this.#took();
-                return;
-            case 'waiting':
-                onWait?.(this.#redact(rest));
-                return;
-            case 'held':
-                this.#ready.reject(new LockHeldError(`Another session is at work on this project at ${this.where}: ${this.#redact(rest) || 'it left no name'}.`, `Nothing was changed. We waited ${waitSeconds} s (input lock-wait). Run this again when that one has ended; a lock never outlives its session by more than the lease.`));
-                return;
-            case 'recovering':
-                onNote?.(`An interrupted session left release ${rest} half-way; the server puts that right first.`);
-                return;
-            case 'recovered': {
-                const [release = '', verdict] = rest.split(' ');
-                this.recovery = { release, verdict: verdict === 'committed' ? 'committed' : 'undone' };
-                return;
-            }
-            case 'stuck': {
-                const [release = ''] = rest.split(' ', 1);
-                const journal = `${this.#request.path}/.slipway/journal`;
-                this.#ready.reject(new ReleaseError(`The deploy of ${release} was interrupted, and could not be brought to an end: ${this.#redact(rest.slice(release.length + 1))}`, `Look at the server. The next session tries again. If all is well there, or you have put it right by hand, make an end of it: mv ${journal} ${journal}.ended`));
-                return;
-            }
-            case 'refused':
-            case 'unlocked':
-                this.problem = this.#redact(rest);
-                this.#ready.resolve(undefined);
-                return;
-            case 'hello':
-                if (this.#request.mode === 'look')
-                    this.#ready.resolve(undefined);
-                return;
-            case 'locked': {
-                const [current = 'none'] = rest.split(' ');
-                this.isLocked = true;
-                this.current = current === 'none' ? undefined : current;
-                this.#ready.resolve(undefined);
-                return;
-            }
-            case 'note':
-                onNote?.(this.#redact(rest));
-                return;
-            case 'committed':
-                this.#committed.resolve(undefined);
-                return;
-            case 'finished':
-            case 'unfinished':
-                this.#verdict.resolve({ kind: 'committed' });
-                return;
-            case 'undoing':
-                this.#undoing = rest;
-                return;
-            case 'undone':
-            case 'unrestored':
-                this.#giveUpAfter(/^step (\d+)/.exec(this.#undoing)?.[1], new ReleaseError(describeReason(this.#undoing), ''));
-                this.#verdict.resolve({
-                    kind: 'undone',
-                    why: this.#redact(this.#undoing),
-                    unrestored: word === 'undone' ? '' : this.#redact(rest) || 'it does not say what',
-                });
-        }
-    }
-    /** The step that failed says why, on the other stream, which may be behind: it is heard first. */
-    #giveUpAfter(step, error) {
-        const failed = this.#pending.get(Number(step));
-        if (failed === undefined) {
-            this.#giveUp(error);
-            return;
-        }
-        const timer = setTimeout(() => {
-            this.#giveUp(error);
-        }, 2000);
-        this.#pending.set(Number(step), {
-            ...failed,
-            resolve: (exitCode) => {
-                clearTimeout(timer);
-                failed.resolve(exitCode);
-                this.#giveUp(error);
-            },
-        });
-    }
-    /** What was sent ahead is not carried out any more. */
-    #giveUp(error) {
-        this.#committed.reject(error);
-        for (const pending of this.#pending.values())
-            pending.reject(error);
-        this.#pending.clear();
-    }
-    #write(text) {
-        if (!this.#process.stdin.destroyed)
-            this.#process.stdin.write(text);
-    }
-    /** Puts lines into the row. */
-    #send(...parts) {
-        const pieces = parts.map((part) => typeof part === 'string' ? part : { file: part.file, rest: Buffer.from(part.content) });
-        const work = async () => {
-            for (const piece of pieces) {
-                if (typeof piece === 'string')
-                    this.#write(`${piece}\n`);
-                else
-                    await this.#upload(piece.file, piece.rest);
-            }
-        };
-        this.#sending = this.#sending.then(work);
-    }
-    /**
-     * In bursts: the first without waiting, the next ones each when the one before has arrived, so that on a slow line the
-     * heartbeat does not wait behind megabytes.
-     */
-    async #upload(file, content) {
-        let rest = content;
-        for (let bytes = client_BURST_BYTES.first; rest.length > 0;) {
-            const burst = rest.subarray(0, bytes);
-            rest = rest.subarray(burst.length);
-            const sentMs = this.#clock.monotonicMs();
-            this.#untaken++;
-            this.#write(`put ${file} ${burst.length}\n`);
-            this.#write(burst);
-            if (rest.length === 0)
-                return;
-            while (this.#untaken > 0) {
-                await new Promise((resolve) => (this.#took = resolve));
-                if (this.#loss !== undefined)
-                    return;
-            }
-            const tookMs = this.#clock.monotonicMs() - sentMs;
-            if (tookMs < client_BURST_MS.quick)
-                bytes = Math.min(bytes * 2, client_BURST_BYTES.most);
-            else if (tookMs > client_BURST_MS.slow)
-                bytes = Math.max(bytes / 2, client_BURST_BYTES.least);
-        }
-    }
-    run(command, options = {}) {
-        return this.#carryOut('ask', renderCommand(command), command, { ...options, onAbort: 'kill' });
-    }
-    begin(journal) {
-        this.#send({ file: 'journal', content: journal }, 'begin');
-    }
-    step(command, options) {
-        return this.#carryOut('do', renderCommand(command), command, options);
-    }
-    verb(words, options) {
-        return this.#carryOut('verb', words, { words: ['slipway', words] }, options);
-    }
-    async #carryOut(kind, text, command, options) {
-        const { timeoutSeconds = 60, signal, onAbort = 'kill' } = options;
-        if (signal?.aborted === true)
-            throw new CancelledError('The workflow was cancelled.', '', { cause: signal.reason });
-        const id = ++this.#steps;
-        const output = new CommandOutput(command, options.onLine, this.#redact);
-        const ended = Promise.withResolvers();
-        let timer;
-        const stop = () => {
-            this.#send(`stop ${id}`);
-        };
-        const onCancel = () => {
-            // A question is given up at once; a step of the transaction ends with the transaction.
-            stop();
-            ended.reject(new CancelledError('The workflow was cancelled.', '', { cause: signal?.reason }));
-        };
-        if (this.#loss !== undefined)
-            throw this.#loss.error;
-        this.#pending.set(id, {
-            output,
-            resolve: ended.resolve,
-            reject: ended.reject,
-            onBegin: () => {
-                timer = setTimeout(() => {
-                    stop();
-                    ended.reject(timedOut(command, options, this.where, timeoutSeconds, 'Is the server overloaded or its disk full?'));
-                }, (timeoutSeconds + 20) * 1000);
-            },
-            isTooMuch: () => {
-                stop();
-                ended.reject(tooMuchOutput(command, options, this.where));
-            },
-        });
-        if (kind === 'ask')
-            signal?.addEventListener('abort', onCancel, { once: true });
-        const input = stdinOf(command);
-        this.#send({ file: `${id}.sh`, content: text }, ...(input.length === 0 ? [] : [{ file: `${id}.in`, content: input }]), `${kind} ${id} ${Math.ceil(timeoutSeconds)} ${onAbort}`);
-        try {
-            const exitCode = await ended.promise;
-            // As `timeout` of coreutils says it.
-            if (exitCode === 124)
-                throw timedOut(command, options, this.where, timeoutSeconds, 'It was told to stop on the server.');
-            return judgeEnding({ kind: 'exit', code: exitCode }, output.end(), command, options, this.where, this.#redact);
-        }
-        finally {
-            clearTimeout(timer);
-            signal?.removeEventListener('abort', onCancel);
-        }
-    }
-    commit() {
-        this.#send('commit');
-    }
-    abort() {
-        this.#send('abort');
-    }
-    async close() {
-        clearInterval(this.#heartbeat);
-        this.#send('bye');
-        await this.#sending.catch(() => undefined);
-        this.#process.stdin.end();
-        this.#process.close();
-    }
+/** Content addresses that only removed releases point to. */
+function unusedFiles(stored, keep) {
+    const used = new Set(keep.flatMap((release) => release.files));
+    return stored.filter((address) => !used.has(address));
 }
-/** Why the guardian has gone back by itself. */
-function describeReason(why) {
-    if (why === 'lease')
-        return 'The server had not heard of this runner for the time of the lease, and went back by itself.';
-    if (why.startsWith('preempted '))
-        return `Another session has taken over: ${why.slice('preempted '.length)}.`;
-    if (why.startsWith('begin ') || why.startsWith('commit '))
-        return `On the server, ${why.slice(why.indexOf(' ') + 1)}.`;
-    return 'The transaction was undone.';
+/** Images of which a kept release needs none; one image may be named by several tags, so its digest counts. */
+function unusedImages(images, keep) {
+    const contentOf = (image) => image.split('@').at(-1) ?? image;
+    const used = new Set(keep.flatMap((release) => Object.values(release.services).map(({ image }) => contentOf(image))));
+    return [...new Set(images)].filter((image) => !used.has(contentOf(image)));
 }
 
-;// CONCATENATED MODULE: ./shared/src/commands/server.ts
+;// CONCATENATED MODULE: ./shared/src/engine/cleaning.ts
+/** What goes with a release: what only it needs, on the way back; what nothing needs any more, after the commit. Pure. */
 
 
-const server_QUESTIONS = `${SECTION_FUNCTION}${SECTIONS_BESIDE}
-project=$3
-case $2 in /*) path=$2 ;; *) path=$HOME/$2 ;; esac
-store=$path/.slipway
-nearest() { n=$1; while [ ! -e "$n" ]; do n=\${n%/*}; n=\${n:-/}; done; printf '%s' "$n"; }
-account() { id -un; id -Gn; printf '%s\\n%s\\n' "$HOME" "$path"; }
-tools() { for t in flock tar timeout mktemp readlink; do command -v "$t" >/dev/null || echo "$t"; done; }
-folder() {
-  if [ -d "$path" ]; then echo directory; elif [ -e "$path" ]; then echo other; else echo missing; fi
-  n=$(nearest "$path")
-  if [ -d "$n" ] && [ -w "$n" ]; then echo writable; else echo "not-writable $n"; fi
-  [ ! -e "$store" ] || [ -w "$store" ] || echo "store-not-writable $(ls -ld "$store")"
-  for f in compose.override.yaml compose.override.yml docker-compose.override.yaml docker-compose.override.yml; do
-    [ ! -e "$path/$f" ] || echo "override $f"
-  done
-}
-# After tell_all: \`docker info\` is the slowest question of all, and has been answered by then.
-root_space() {
-  root=
-  [ -z "$answers" ] || root=$(sed -n 's/.*"DockerRootDir":"\\([^"]*\\)".*/\\1/p' "$answers/docker" | head -n 1)
-  [ -n "$root" ] || root=$(docker info --format '{{.DockerRootDir}}')
-  space "$(nearest "\${root:-/var/lib/docker}")"
-}
-space() { df -Pk "$1" && df -Pi "$1"; }
-containers() {
-  tries=0
-  while :; do
-    ids=$(docker ps -aq --no-trunc --filter "label=com.docker.compose.project=$project") || return
-    [ -n "$ids" ] || return 0
-    # A container that goes away between the two questions makes inspect fail: ask again.
-    if answer=$(docker inspect --type container --format "$format" $ids); then printf '%s\\n' "$answer"; return 0; fi
-    tries=$((tries + 1))
-    [ "$tries" -lt 5 ] || return 1
-  done
-}
-published() { docker ps --no-trunc --format '{{json .}}'; }
-networks() { docker network ls --filter "label=com.docker.compose.project=$project" --format '{{.Name}}'; }
-volumes() { docker volume ls --filter "label=com.docker.compose.project=$project" --format '{{.Name}}'; }
-images() {
-  ids=$(docker image ls -aq --no-trunc | sort -u) || return
-  [ -n "$ids" ] || return 0
-  docker image inspect --format '{"Id":{{json .ID}},"RepoTags":{{json .RepoTags}},"RepoDigests":{{json .RepoDigests}},"Size":{{json .Size}},"Layers":{{json .RootFS.Layers}}}' $ids
-}
-# Its version is on standard error, its configuration on standard output.
-router() {
-  id=$(docker ps -q --no-trunc --filter status=running --filter "label=com.docker.compose.project=$project" \\
-    --filter "label=com.docker.compose.service=$1" --filter label=com.docker.compose.oneoff=False | head -n 1)
-  [ -n "$id" ] || return 3
-  timeout 20 docker exec "$id" nginx -v -T
-}
-listening() { cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | awk '$4 == "0A" { print $2 }'; }
-releases() {
-  [ -d "$store/releases" ] || return 0
-  for f in "$store"/releases/*/release.json; do [ ! -e "$f" ] || { cat "$f" && echo; } || return; done
-}
-files() { [ ! -d "$store/files" ] || ls "$store/files"; }
-current() { [ ! -e "$store/current" ] || readlink "$store/current"; }
-rendered() { [ ! -e "$store/current" ] || cat "$store/current/compose.yaml"; }
-pulling() { [ ! -e "$store/pulling" ] || cat "$store/pulling"; }
-journal() { [ ! -e "$store/journal" ] || cat "$store/journal"; }
-format=$4
-section account account
-section tools tools
-section folder folder
-section current current
-section releases releases
-section files files
-section rendered rendered
-section journal journal
-section pulling pulling
-if command -v docker >/dev/null; then
-  beside docker docker info --format '{{json .}}'
-  beside containers containers
-  beside published published
-  beside networks networks
-  beside volumes volumes
-  beside images images
-  for folder in "$store"/router/*/; do
-    [ ! -d "$folder" ] || { folder=\${folder%/} && beside "router-\${folder##*/}" router "\${folder##*/}"; }
-  done
-  tell_all
-  section root-space root_space
-fi
-section space space "$(nearest "$path")"
-section listening listening
-`;
-/** What is asked of every container. Only what is needed: `docker inspect` as a whole prints the environment, which holds secrets. */
-const CONTAINER_FORMAT = '{"Id":{{json .ID}},"Name":{{json .Name}},"Image":{{json .Image}},"RestartCount":{{json .RestartCount}},' +
-    '"State":{{json .State}},"Mounts":{{json .Mounts}},"RestartPolicy":{{json .HostConfig.RestartPolicy}},' +
-    // `null` stands before the first comma. A template has no other way to put commas between.
-    '"Networks":[null{{range $name, $network := .NetworkSettings.Networks}},' +
-    '{"Name":{{json $name}},"IPAddress":{{json $network.IPAddress}}}{{end}}],' +
-    '"Config":{"Image":{{json .Config.Image}},"Labels":{{json .Config.Labels}},"StopTimeout":{{json .Config.StopTimeout}},' +
-    // Not its words, which can hold a password.
-    '"Healthcheck":{{with .Config.Healthcheck}}{"Interval":{{json .Interval}},"Timeout":{{json .Timeout}},' +
-    '"StartPeriod":{{json .StartPeriod}},"Retries":{{json .Retries}}}{{else}}null{{end}}}}';
-/**
- * @param token random, not guessable by what the server prints.
- * @param path of the project; relative to the login's home where it is not absolute.
- */
-function readServer(token, path, project) {
-    return { ...script(server_QUESTIONS, token, path, project, CONTAINER_FORMAT), secretOutput: true };
-}
-
-;// CONCATENATED MODULE: ./shared/src/probes/verdict.ts
-function passed(reason, detail = '') {
-    return { ok: true, reason, detail };
-}
-function failed(reason, detail = '') {
-    return { ok: false, reason, detail };
-}
-
-;// CONCATENATED MODULE: ./shared/src/probes/container.ts
-/** Containers of a Compose project: the question, the answer, and what to think of it. */
-
-
-
-
-
-/** A container that goes away between the two questions makes `inspect` fail: ask again, at most five times. */
-const INSPECT = `n=0
-while :; do
-  ids=$(docker ps -aq --no-trunc --filter "label=com.docker.compose.project=$1") || exit
-  [ -n "$ids" ] || { echo '[]'; exit 0; }
-  if out=$(docker inspect --type container --format "$2" $ids); then
-    printf '%s\\n' "$out" | sed '1s/^/[/;$!s/$/,/;$s/$/]/'
-    exit 0
-  fi
-  n=$((n + 1))
-  [ "$n" -lt 5 ] || exit 1
-done`;
-/**
- * Every container of a Compose project, running or not, in one round trip. Prints what {@link parseContainers} reads:
- * a JSON array, empty if there is none. Exits with docker's code if Docker cannot be asked.
- */
-function inspectContainers(project) {
-    return script(INSPECT, project, CONTAINER_FORMAT);
-}
-/**
- * Reads the answer to {@link inspectContainers}, or plain `docker inspect` output.
- *
- * @throws SyntaxError for text that is not a JSON array: an answer that cannot be read is not "no containers".
- */
-function parseContainers(inspectJson) {
-    const parsed = parseJson(inspectJson);
-    if (!Array.isArray(parsed)) {
-        throw new SyntaxError(`docker inspect did not print a JSON array but: ${excerpt(inspectJson, 120) || 'nothing'}`);
-    }
-    return readList(parsed).map(parseContainer);
-}
-const PROBE_LINE = /^probe ([0-9a-f]+) (\S+) (\d{1,3}|timeout)$/;
-/**
- * Reads what `watchContainers` prints, line by line.
- *
- * @returns undefined for a line that is none of its own.
- * @throws SyntaxError for a `containers` line whose JSON cannot be read: that is not "no containers".
- */
-function parseWatchLine(line) {
-    if (line === 'same')
-        return { kind: 'same' };
-    if (line.startsWith('containers ')) {
-        return { kind: 'containers', containers: parseContainers(line.slice('containers '.length)) };
-    }
-    const [, containerId, startedAt, result] = PROBE_LINE.exec(line) ?? [];
-    if (containerId === undefined || startedAt === undefined)
-        return undefined;
-    return { kind: 'probe', probe: { containerId, startedAt, result: result === 'timeout' ? result : Number(result) } };
-}
-function parseContainer(container) {
-    const state = readMember(container, 'State');
-    const label = (name) => readText(container, 'Config', 'Labels', `com.docker.compose.${name}`);
+/** @param keepReleases how many releases stay in all. */
+function planCleaning({ plan, candidate }, release, keepReleases, { facts, target }) {
+    const added = candidate.trees.map((tree) => tree.address).filter((address) => !facts.storedFiles.includes(address));
+    const onlyHere = unusedImages(namesOf([release]), facts.releases);
+    const retention = planRetention([...facts.releases, release], keepReleases, plan.release, plan.previous);
+    const stored = [...facts.storedFiles, ...candidate.trees.map((tree) => tree.address)];
+    const files = unusedFiles(stored, retention.keep).filter((address) => /^[0-9a-f]{64}$/.test(address));
+    // Also what deploys left that were interrupted: their records are gone, our tags on their images are not.
+    const tagged = facts.images.filter((image) => isTagged(target.project, image.tags)).flatMap((image) => image.digests);
+    const images = unusedImages([...namesOf(retention.remove), ...tagged, ...facts.pulling], retention.keep);
     return {
-        id: readText(container, 'Id'),
-        name: readText(container, 'Name').replace(/^\//, ''),
-        project: label('project'),
-        service: label('service'),
-        image: readText(container, 'Config', 'Image'),
-        imageId: readText(container, 'Image'),
-        state: readText(state, 'Status'),
-        health: parseHealth(readText(state, 'Health', 'Status')),
-        healthLog: readList(state, 'Health', 'Log').map((entry) => ({
-            exitCode: readNumber(entry, 'ExitCode'),
-            output: readText(entry, 'Output'),
-        })),
-        exitCode: readNumber(state, 'ExitCode'),
-        oomKilled: readMember(state, 'OOMKilled') === true,
-        error: readText(state, 'Error'),
-        restartCount: readNumber(container, 'RestartCount'),
-        startedAt: readText(state, 'StartedAt'),
-        configHash: label('config-hash'),
-        number: Number.parseInt(label('container-number'), 10) || 0,
-        oneoff: label('oneoff').toLowerCase() === 'true',
-        mounts: readList(container, 'Mounts').map((mount) => ({
-            type: readText(mount, 'Type'),
-            name: readText(mount, 'Name'),
-            destination: readText(mount, 'Destination'),
-        })),
-        ...parseSettings(container),
+        undo: [
+            ...(added.length === 0 ? [] : [{ verb: 'remove-files', addresses: added }]),
+            ...(onlyHere.length === 0 ? [] : [{ verb: 'forget-images', images: onlyHere }]),
+        ],
+        finish: [
+            ...(retention.remove.length === 0
+                ? []
+                : [{ verb: 'remove-releases', releases: retention.remove.map(({ id }) => id) }]),
+            ...(files.length === 0 ? [] : [{ verb: 'remove-files', addresses: files }]),
+            ...(images.length === 0 ? [] : [{ verb: 'forget-images', images }]),
+        ],
     };
 }
-/** What only {@link CONTAINER_FORMAT} asks for. What was not asked is undefined, not "none". */
-function parseSettings(container) {
-    const pid = readMember(readMember(container, 'State'), 'Pid');
-    const policy = readText(container, 'RestartPolicy', 'Name');
-    const retries = readNumber(container, 'RestartPolicy', 'MaximumRetryCount');
-    const stopTimeout = readMember(readMember(container, 'Config'), 'StopTimeout');
-    const networks = readMember(container, 'Networks');
-    const check = readMember(readMember(container, 'Config'), 'Healthcheck');
-    const seconds = (name) => readNumber(check, name) / 1e9;
-    return {
-        ...(typeof pid === 'number' && { pid }),
-        ...(policy !== '' && { restartPolicy: policy === 'on-failure' && retries > 0 ? `${policy}:${retries}` : policy }),
-        ...(typeof stopTimeout === 'number' && { stopTimeoutSeconds: stopTimeout }),
-        ...(Array.isArray(networks) && {
-            networks: readList(networks)
-                .filter((network) => network !== null)
-                .map((network) => ({ name: readText(network, 'Name'), address: readText(network, 'IPAddress') })),
-        }),
-        ...(typeof check === 'object' &&
-            check !== null && {
-            healthcheck: {
-                intervalSeconds: seconds('Interval'),
-                timeoutSeconds: seconds('Timeout'),
-                startPeriodSeconds: seconds('StartPeriod'),
-                retries: readNumber(check, 'Retries'),
-            },
-        }),
-    };
-}
-function parseHealth(status) {
-    switch (status) {
-        case 'starting':
-        case 'healthy':
-        case 'unhealthy':
-            return status;
-        default:
-            return 'none';
-    }
-}
-/** One container. Total: every state that Docker knows has an answer. */
-function judgeContainer(container, expected) {
-    const { name } = container;
-    const restarts = container.restartCount === 0 ? '' : `, restarted ${times(container.restartCount)}`;
-    if (container.state !== expected.state) {
-        const instead = container.state === 'running' ? ', and was expected to have exited' : '';
-        return failed(`${name} ${describeStop(container)}${instead}${restarts}`, lastOutput(container));
-    }
-    if (expected.state === 'exited' && (container.exitCode !== 0 || container.oomKilled)) {
-        return failed(`${name} ${describeStop(container)}${restarts}`, lastOutput(container));
-    }
-    if (expected.maxRestarts !== undefined && container.restartCount > expected.maxRestarts) {
-        return failed(`${name} was restarted ${times(container.restartCount)}, more than ${expected.maxRestarts}: it may be in a crash loop`, lastOutput(container));
-    }
-    if (expected.state === 'running' && expected.health !== 'any') {
-        switch (container.health) {
-            case 'healthy':
-                break;
-            case 'none':
-                if (expected.health === 'healthy') {
-                    return failed(`${name} has no health check: give its service a \`healthcheck\` in the Compose file, or its image a HEALTHCHECK, or ask for \`health: any\``);
-                }
-                break;
-            case 'starting':
-                return failed(`${name} is still starting (health: starting)${restarts}`, lastOutput(container));
-            case 'unhealthy':
-                return failed(`${name} is unhealthy${restarts}`, lastOutput(container));
-        }
-    }
-    const health = expected.state === 'running' && container.health !== 'none' ? `, ${container.health}` : '';
-    return passed(`${name} is ${container.state}${health}${restarts}`);
-}
-/** All replicas of one service: every one must hold. Containers of other services, and one-off ones, are left out. */
-function judgeService(service, project, containers, expected) {
-    const replicas = containers
-        .filter((container) => container.service === service && !container.oneoff)
-        .sort((a, b) => a.number - b.number);
-    if (replicas.length === 0) {
-        const others = [...new Set(containers.filter((c) => !c.oneoff).map((c) => c.service))].sort();
-        return failed(others.length === 0
-            ? `project ${project} has no containers on this server`
-            : `project ${project} has no container of service ${service}, only of: ${excerpt(others.join(', '), 200)}`);
-    }
-    const verdicts = replicas.map((replica) => judgeContainer(replica, expected));
-    const bad = verdicts.filter((verdict) => !verdict.ok);
-    const shown = bad.length > 0 ? bad : verdicts;
-    const reason = shown.map((verdict) => verdict.reason).join('; ');
-    const detail = shown.map((verdict) => verdict.detail).find((text) => text !== '') ?? '';
-    if (bad.length === 0)
-        return passed(reason, detail);
-    return failed(replicas.length === 1 ? reason : `${bad.length} of ${replicas.length} replicas: ${reason}`, detail);
-}
-function describeStop(container) {
-    const error = container.error === '' ? '' : ` (${excerpt(container.error, 200)})`;
-    switch (container.state) {
-        case 'exited':
-        case 'dead':
-            if (container.oomKilled)
-                return `was killed for lack of memory (exit code ${container.exitCode})${error}`;
-            return `has exited with code ${container.exitCode}${error}`;
-        case 'restarting':
-            return `keeps restarting: it ended with exit code ${container.exitCode}${container.oomKilled ? ', killed for lack of memory' : ''}${error}`;
-        case 'created':
-            return `was created but not started${error}`;
-        case '':
-            return 'has no state that can be read';
-        default:
-            return `is ${excerpt(container.state, 40)}${error}`;
-    }
-}
-function lastOutput(container) {
-    const last = container.healthLog.at(-1);
-    if (last === undefined || container.health === 'healthy')
-        return '';
-    return excerpt(`health check exit code ${last.exitCode}: ${last.output}`);
-}
-function times(count) {
-    return count === 1 ? 'once' : `${count} times`;
-}
-/** `, last exit code 3`; nothing while it runs again, since Docker has set the code back to 0 then. */
-function lastExitCode({ state, exitCode }) {
-    return state === 'running' ? '' : `, last exit code ${exitCode}`;
-}
-
-;// CONCATENATED MODULE: ./shared/src/server/facts.ts
-/** What is known of a server and a project on it, read from the answers to `readServer`: pure. */
-
-
-
-
-/** There is a folder for a router, but none that runs. */
-const NO_ROUTER = 3;
-/** @throws SyntaxError when the answer is cut off or not what the question gives. */
-function parseServerFacts(output, token) {
-    const sections = parseSections(output, token);
-    const section = (name) => sections.get(name) ?? { exitCode: 127, stdout: '', stderr: '' };
-    const lines = (name) => section(name)
-        .stdout.split('\n')
-        .filter((line) => line !== '');
-    const [user = '', groups = '', home = '', path = ''] = section('account').stdout.split('\n');
-    // The last question: an answer without it was cut off between two others.
-    if (!sections.has('listening'))
-        throw new SyntaxError("the server's answers are cut off");
-    const folder = lines('folder');
-    const prefixed = (prefix) => folder.filter((line) => line.startsWith(`${prefix} `)).map((line) => line.slice(prefix.length + 1));
-    const current = section('current').stdout.trim();
-    const docker = parseDocker(sections.get('docker'));
-    const routers = [...sections].filter(([name, { exitCode }]) => name.startsWith('router-') && exitCode !== NO_ROUTER);
-    return {
-        user,
-        groups: groups.split(' ').filter((group) => group !== ''),
-        home,
-        path: path.length > 1 ? path.replace(/\/+$/, '') : path,
-        folder: folder[0] === 'directory' || folder[0] === 'missing' ? folder[0] : 'other',
-        notWritable: prefixed('not-writable')[0] ?? '',
-        storeProblem: prefixed('store-not-writable')[0] ?? findUnreadable(sections),
-        overrides: prefixed('override'),
-        missingTools: lines('tools'),
-        docker,
-        containers: docker.kind === 'ready' ? readContainers(section('containers')) : [],
-        publishedPorts: lines('published').flatMap(parsePublished),
-        networks: docker.kind === 'ready' ? readNames('networks', section('networks')) : [],
-        volumes: docker.kind === 'ready' ? readNames('volumes', section('volumes')) : [],
-        images: lines('images').map(parseImage),
-        listeningPorts: [...new Set(lines('listening'))].flatMap(parseListener),
-        space: parseSpace(section('space').stdout),
-        dataRootSpace: parseSpace(section('root-space').stdout),
-        releases: lines('releases').flatMap(parseRelease),
-        current: current === '' ? undefined : current.split('/').at(-1),
-        currentCompose: section('rendered').stdout,
-        storedFiles: lines('files'),
-        pulling: lines('pulling'),
-        routers: new Map(routers.map(([name, answer]) => [name.slice('router-'.length), answer])),
-        journal: section('journal').stdout.trim(),
-    };
-}
-/** Where a part of the store cannot be read: "no release" would be a wrong answer, and "no journal" a dangerous one. */
-function findUnreadable(sections) {
-    const failed = ['current', 'releases', 'files', 'rendered', 'journal'].find((name) => sections.get(name)?.exitCode !== 0);
-    return failed === undefined
-        ? ''
-        : sections.get(failed)?.stderr.trim().slice(0, 300) || `its ${failed} cannot be read`;
-}
-/** An answer that failed is not "none": the undo of a deploy that believed it would take the networks away. */
-function readNames(kind, section) {
-    if (section.exitCode !== 0) {
-        throw new SyntaxError(`docker could not list the project's ${kind}: ${section.stderr.trim().slice(0, 300)}`);
-    }
-    return section.stdout.split('\n').filter((line) => line !== '');
-}
-/** An answer that failed is not "no containers": a deploy that believed it would start a second database. */
-function readContainers(section) {
-    if (section.exitCode !== 0)
-        throw new SyntaxError(`docker could not list the project's containers: ${section.stderr.trim().slice(0, 300)}`);
-    return parseContainers(`[${section.stdout
-        .split('\n')
-        .filter((line) => line !== '')
-        .join(',')}]`);
-}
-function parseDocker(section) {
-    if (section === undefined)
-        return { kind: 'missing' };
-    const info = parseJson(section.stdout);
-    const errors = readList(info, 'ServerErrors').filter((text) => typeof text === 'string');
-    const version = readText(info, 'ServerVersion');
-    if (info === undefined || version === '' || errors.length > 0) {
-        // The daemon's answer and the client's words for it are often the same.
-        const words = [...errors, ...section.stderr.split('\n')].map((text) => text.trim().replace(/^ERROR: /, ''));
-        return {
-            kind: 'unreachable',
-            problem: [...new Set(words)].filter((text) => text !== '' && text !== 'errors pretty printing info').join(' '),
-        };
-    }
-    const compose = readList(info, 'ClientInfo', 'Plugins').find((plugin) => readText(plugin, 'Name') === 'compose');
-    return {
-        kind: 'ready',
-        version,
-        composeVersion: readText(compose, 'Version').replace(/^v/, ''),
-        architecture: readText(info, 'Architecture'),
-        dataRoot: readText(info, 'DockerRootDir'),
-        info,
-    };
-}
-/** `0.0.0.0:8080->80/tcp, :::8080->80/tcp` */
-function parsePublished(line) {
-    const container = parseJson(line);
-    const project = /(?:^|,)com\.docker\.compose\.project=([^,]*)/.exec(readText(container, 'Labels'))?.[1] ?? '';
-    return [...readText(container, 'Ports').matchAll(/(\S+?):(\d+)(?:-(\d+))?->[\d-]+\/(tcp|udp|sctp)/g)].flatMap(([, address = '', from = '', to = from, protocol = '']) => Array.from({ length: Number(to) - Number(from) + 1 }, (_, index) => ({
-        port: Number(from) + index,
-        address: address.replace(/^\[(.*)\]$/, '$1'),
-        protocol,
-        container: readText(container, 'Names'),
-        project,
-    })));
-}
-function parseImage(line) {
-    const image = parseJson(line);
-    const texts = (...keys) => readList(image, ...keys).filter((text) => typeof text === 'string');
-    return {
-        id: readText(image, 'Id'),
-        tags: texts('RepoTags'),
-        digests: texts('RepoDigests'),
-        bytes: readNumber(image, 'Size'),
-        layerDiffIds: texts('Layers'),
-    };
-}
-/** `0100007F:1F90`: https://www.kernel.org/doc/Documentation/networking/proc_net_tcp.txt, each 32 bits in the server's (little-endian) order. */
-function parseListener(line) {
-    const [, words = '', port = ''] = /^((?:[0-9A-F]{8}){1,4}):([0-9A-F]{4})$/i.exec(line) ?? [];
-    if (port === '')
-        return [];
-    const bytes = (words.match(/.{8}/g) ?? []).flatMap((word) => (word.match(/../g) ?? []).toReversed());
-    const mapped = bytes.length === 16 && /^0{20}ffff/i.test(bytes.join(''));
-    const address = bytes.length === 4 || mapped
-        ? bytes
-            .slice(-4)
-            .map((byte) => Number.parseInt(byte, 16))
-            .join('.')
-        : new URL(`http://[${bytes.join('').replaceAll(/(.{4})(?=.)/g, '$1:')}]`).hostname.slice(1, -1);
-    return [{ address, port: Number.parseInt(port, 16) }];
-}
-/** The output of `df -Pk` and then `df -Pi` for one path. */
-function parseSpace(text) {
-    const rows = text.split('\n').filter((line) => /\s\d+%?\s|\s-\s/.test(line) && !line.startsWith('Filesystem'));
-    const [kilobytes, inodes] = rows.map((row) => row.trim().split(/\s+/));
-    const free = Number(kilobytes?.[3]);
-    if (kilobytes === undefined || !Number.isFinite(free))
-        return undefined;
-    const freeInodes = Number(inodes?.[3]);
-    // A file system that makes inodes as it goes says 0 of 0.
-    const counted = inodes !== undefined && Number(inodes[1]) > 0 && Number.isFinite(freeInodes);
-    return { mountPoint: kilobytes[5] ?? '', freeBytes: free * 1024, freeInodes: counted ? freeInodes : undefined };
-}
-/** A release.json that cannot be read is left out: its folder is not touched, and it cannot be chosen. */
-function parseRelease(line) {
-    const value = parseJson(line);
-    const text = (key) => readText(value, key);
-    if (!isReleaseId(text('id')))
-        return [];
-    const services = readMember(value, 'services') ?? {};
-    return [
-        {
-            id: text('id'),
-            project: text('project'),
-            created: text('created'),
-            commit: text('commit'),
-            ref: text('ref'),
-            actor: text('actor'),
-            runUrl: text('runUrl'),
-            result: text('result') === 'adopted' ? 'adopted' : 'healthy',
-            checks: readList(value, 'checks').filter((name) => typeof name === 'string'),
-            services: Object.fromEntries(Object.entries(services).map(([name, service]) => [
-                name,
-                {
-                    reference: readText(service, 'reference'),
-                    image: readText(service, 'image'),
-                    configHash: readText(service, 'configHash'),
-                },
-            ])),
-            files: readList(value, 'files').filter((address) => typeof address === 'string'),
-        },
-    ];
-}
-
-;// CONCATENATED MODULE: ./shared/src/server/read.ts
-/** Asking a server for its facts. */
-
-
-
-
-/**
- * Everything Slipway needs to know of a server and a project on it, in one round trip; changes nothing.
- *
- * @throws ServerAnswerError when the answer is cut off or cannot be read: it is never taken for "nothing there".
- */
-async function readServerFacts(remote, path, project, signal) {
-    const token = `slipway-${(0,external_node_crypto_.randomBytes)(16).toString('hex')}`;
-    const { stdout } = await remote.run(readServer(token, path, project), {
-        purpose: 'look at the server',
-        ...(signal === undefined ? {} : { signal }),
-    });
-    try {
-        return parseServerFacts(stdout, token);
-    }
-    catch (cause) {
-        if (!(cause instanceof SyntaxError))
-            throw cause;
-        throw new ServerAnswerError(`${remote.where} gave no answer that can be trusted: ${cause.message}.`, 'Nothing was changed. Run this again; if it stays so, look at `docker ps -a` and `docker info` on the server.', { cause });
-    }
-}
-
-;// CONCATENATED MODULE: ./shared/src/commands/render.ts
-/** Rendering the user's Compose files by the server's own `docker compose`: pure. */
-
-
-/** Prints the staging folder on the first line, then the rendered project: as YAML, since Compose leaves `x-` keys out of its JSON. */
-const RENDER = `umask 077
-base=\${XDG_RUNTIME_DIR:-/dev/shm}
-[ -d "$base" ] && [ -w "$base" ] || base=\${TMPDIR:-/tmp}
-root=$(mktemp -d "$base/slipway.XXXXXXXX") || exit
-trap 'rm -rf "$root"' EXIT
-trap 'exit 129' HUP INT TERM PIPE
-# So deep that \`../..\` in a path stays below a folder of ours, where it can be told.
-stage=$root/_/_/_/_/_/_/_/_
-mkdir -p "$stage" && tar -xf - -C "$stage" || exit
-directory=$stage/$1
-project=$2
-shift 2
-mkdir -p "$directory" && cd "$directory" || exit
-printf '%s\\n' "$stage"
-unset COMPOSE_FILE COMPOSE_PROJECT_NAME COMPOSE_ENV_FILES COMPOSE_PROFILES
-docker compose --ansi never --project-name "$project" --project-directory "$directory" "$@" config`;
-/**
- * Renders in a folder of its own in memory (`XDG_RUNTIME_DIR`, else /dev/shm), readable by nobody else and removed at the
- * end, also when the connection breaks: what it unpacks holds secrets. Changes nothing else.
- */
-function renderProject(request) {
-    return {
-        ...script(RENDER, request.directory, request.project, ...request.envFiles.flatMap((file) => ['--env-file', file]), ...request.composeFiles.flatMap((file) => ['--file', file])),
-        stdin: request.tar,
-        secretOutput: true,
-    };
-}
-/** @throws SyntaxError when the staging folder's line is missing. */
-function parseRendered(stdout) {
-    const end = stdout.indexOf('\n');
-    const stagingRoot = stdout.slice(0, Math.max(end, 0));
-    if (!stagingRoot.startsWith('/'))
-        throw new SyntaxError('the server did not name the staging folder');
-    return { stagingRoot, rendered: stdout.slice(end + 1) };
-}
-/**
- * What Compose warns of while rendering: above all a variable that is not set and becomes an empty text, which nobody would
- * notice otherwise. Its lines look like `time="..." level=warning msg="..."`.
- */
-function parseComposeWarnings(stderr) {
-    const messages = [...stderr.matchAll(/level=warning msg=("(?:[^"\\]|\\.)*")/g)].map(([, quoted = '']) => {
-        const text = parseJson(quoted);
-        return typeof text === 'string' ? text : quoted;
-    });
-    return [...new Set(messages)];
-}
-
-;// CONCATENATED MODULE: ./shared/src/releases/shipped.ts
-/** Shipped files, addressed by their content: pure. A mount points to `files/<address>/<name>`, so it changes exactly when its content does. */
-
-/**
- * What lies at or below a path of the workspace, or undefined where nothing shipped does.
- *
- * @param path relative to the workspace, without a slash at its end; empty for the workspace itself.
- */
-function findTree(files, path) {
-    const prefix = path === '' ? '' : `${path}/`;
-    const inside = files
-        .filter((file) => file.path === path || file.path.startsWith(prefix))
-        .map((file) => ({ ...file, path: file.path === path ? '' : file.path.slice(prefix.length) }))
-        .sort((a, b) => (a.path < b.path ? -1 : 1));
-    if (inside.length === 0)
-        return undefined;
-    const name = path.split('/').at(-1) || 'workspace';
-    const hash = (0,external_node_crypto_.createHash)('sha256').update(name);
-    // Lengths keep ("ab", "c") and ("a", "bc") apart.
-    for (const file of inside) {
-        hash.update(`\0${file.path}\0${file.executable ? 'x' : '-'}\0${file.content.byteLength}\0`).update(file.content);
-    }
-    return { address: hash.digest('hex'), name, files: inside };
-}
-/** Modes as git has them: containers read these with users of their own; the store around them is 0700. */
-function treeEntries(tree) {
-    return tree.files.map((file) => ({
-        path: ['files', tree.address, tree.name, file.path].filter((part) => part !== '').join('/'),
-        content: file.content,
-        mode: file.executable ? 0o755 : 0o644,
-    }));
-}
-
-;// CONCATENATED MODULE: ./shared/src/images/reference.ts
-/**
- * Image references, read by the rules of the Docker CLI and daemon (https://github.com/distribution/reference): what we
- * call an image must be what Docker calls it, or we would check one image and start another.
- */
-
-
-/** The registry of a name without one. */
-const DEFAULT_REGISTRY = 'docker.io';
-const OFFICIAL = 'library/';
-const DOMAIN_LABEL = '[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?';
-const REGISTRY = new RegExp(`^(?:${DOMAIN_LABEL}(?:\\.${DOMAIN_LABEL})*|\\[[a-fA-F0-9:]+\\])(?::[0-9]+)?$`);
-const REPOSITORY_PART = /^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*$/;
-const TAG = /^\w[\w.-]{0,127}$/;
-const DIGEST_LENGTHS = new Map([
-    ['sha256', 64],
-    ['sha384', 96],
-    ['sha512', 128],
-]);
-const MAX_REPOSITORY = 255;
-/** What a text names, or a full sentence that says why it names nothing. */
-function parseReference(text) {
-    const problem = (why) => ({
-        problem: `${JSON.stringify(excerpt(text, 300))} is not an image reference: ${why}.`,
-    });
-    if (text === '')
-        return problem('it is empty');
-    if (text !== text.trim())
-        return problem('it begins or ends with white space');
-    if (/^[a-z][a-z0-9+.-]*:\/\//i.test(text))
-        return problem('it begins with a scheme; leave out everything before the host name');
-    if (/^[a-f0-9]{64}$/.test(text))
-        return problem('64 hexadecimal digits are an image ID, which no registry knows');
-    const at = text.indexOf('@');
-    const digest = at < 0 ? '' : text.slice(at + 1);
-    if (at >= 0 && !isDigest(digest))
-        return problem('what follows the @ must be `sha256:` and 64 lower-case hexadecimal digits');
-    const rest = at < 0 ? text : text.slice(0, at);
-    const { registry, path } = splitRegistry(rest);
-    if (!REGISTRY.test(registry))
-        return problem(`${JSON.stringify(excerpt(registry, 100))} is not a registry's host name`);
-    const colon = path.indexOf(':');
-    const repository = colon < 0 ? path : path.slice(0, colon);
-    const tag = colon < 0 ? '' : path.slice(colon + 1);
-    if (colon >= 0 && !TAG.test(tag)) {
-        return problem('a tag has 1 to 128 letters, digits, `_`, `.` and `-`, and begins with none of the last two');
-    }
-    if (/[A-Z]/.test(repository))
-        return problem('the name of a repository must be in lower case');
-    if (!repository.split('/').every((part) => REPOSITORY_PART.test(part))) {
-        return problem('each part of a name has lower-case letters and digits, with single `.`, `_`, `__` or any number of `-` between them');
-    }
-    if (repository.length > MAX_REPOSITORY)
-        return problem(`the name has more than ${MAX_REPOSITORY} characters`);
-    return { value: { registry, repository, tag, digest } };
-}
-/** @throws ImageError for a text that is not an image reference. */
-function expectReference(text) {
-    const parsed = parseReference(text);
-    if ('value' in parsed)
-        return parsed.value;
-    throw new ImageError(parsed.problem, 'Write it as [registry/]name[:tag][@sha256:digest], as in `docker pull`.');
-}
-/** Whether a text is a digest that Docker accepts. */
-function isDigest(text) {
-    const [algorithm = '', hex = '', ...more] = text.split(':');
-    return more.length === 0 && DIGEST_LENGTHS.get(algorithm) === hex.length && /^[a-f0-9]+$/.test(hex);
-}
-/** `library/postgres` is `docker.io` and the path; a first part is a host only if it could not be a user name. */
-function splitRegistry(name) {
-    const slash = name.indexOf('/');
-    const first = slash < 0 ? '' : name.slice(0, slash);
-    if (!looksLikeRegistry(first))
-        return { registry: DEFAULT_REGISTRY, path: slash < 0 ? OFFICIAL + name : name };
-    const path = name.slice(slash + 1);
-    if (first !== DEFAULT_REGISTRY && first !== 'index.docker.io')
-        return { registry: first, path };
-    return { registry: DEFAULT_REGISTRY, path: path.includes('/') ? path : OFFICIAL + path };
-}
-function looksLikeRegistry(first) {
-    return first.includes('.') || first.includes(':') || first === 'localhost' || first !== first.toLowerCase();
-}
-/** The full form: `docker.io/library/postgres:15`. Adds no tag. */
-function formatCanonical(reference) {
-    return canonicalName(reference) + suffix(reference);
-}
-/** The form people and Docker's output use: `postgres:15`. Reads back as the same reference. */
-function formatFamiliar(reference) {
-    return familiarName(reference) + suffix(reference);
-}
-/** `docker.io/library/postgres`. */
-function canonicalName(reference) {
-    return `${reference.registry}/${reference.repository}`;
-}
-/** `postgres`, `acme/web`, `ghcr.io/acme/web`. */
-function familiarName(reference) {
-    if (reference.registry !== DEFAULT_REGISTRY)
-        return canonicalName(reference);
-    const { repository } = reference;
-    const short = repository.startsWith(OFFICIAL) ? repository.slice(OFFICIAL.length) : repository;
-    const name = short.includes('/') ? repository : short;
-    // On Docker Hub no name begins with a host, but the grammar allows it; without the registry it would be read as one.
-    return name.includes('/') && looksLikeRegistry(name.slice(0, name.indexOf('/'))) ? canonicalName(reference) : name;
-}
-function suffix({ tag, digest }) {
-    return (tag === '' ? '' : `:${tag}`) + (digest === '' ? '' : `@${digest}`);
-}
-/** What is asked of the registry: the digest, else the tag, else `latest`. */
-function wanted(reference) {
-    return reference.digest || reference.tag || 'latest';
-}
-/**
- * The reference that names these bytes for ever: `name:tag@sha256:...`. The tag is kept, or `latest` written where that is
- * what was asked, for people: Docker goes by the digest alone.
- */
-function pin(reference, digest) {
-    const tag = reference.tag !== '' || reference.digest !== '' ? reference.tag : 'latest';
-    return formatFamiliar({ ...reference, tag, digest });
-}
-/** The reference without its digest: the moving name that `pin` was given. */
-function unpin(reference) {
-    return formatFamiliar({ ...reference, digest: '' });
-}
-/** Whether two references name the same repository, whichever way they are written. */
-function sameRepository(a, b) {
-    return a.registry === b.registry && a.repository === b.repository;
-}
-/**
- * The name under which Docker knows a registry, for text as people write it: `https://index.docker.io/v1/`, `ghcr.io/`,
- * `registry-1.docker.io` and an empty text included.
- */
-function normalizeRegistry(text) {
-    const host = text
-        .trim()
-        .replace(/^https?:\/\//i, '')
-        .replace(/\/.*$/s, '')
-        .toLowerCase();
-    return host === '' ||
-        host === 'index.docker.io' ||
-        host === 'registry-1.docker.io' ||
-        host === 'hub.docker.com' ||
-        host === 'registry.hub.docker.com'
-        ? DEFAULT_REGISTRY
-        : host;
-}
-
-;// CONCATENATED MODULE: ./shared/src/images/credentials.ts
-
-/** The login, if it is for this registry. */
-function credentialsFor(registry, credentials) {
-    if (credentials === undefined || credentials.username === '' || credentials.password.isEmpty)
-        return undefined;
-    return normalizeRegistry(credentials.registry) === normalizeRegistry(registry) ? credentials : undefined;
+function namesOf(releases) {
+    return releases.flatMap((release) => Object.values(release.services).map((service) => service.image));
 }
 
 ;// CONCATENATED MODULE: ./shared/src/inputs/connection.ts
@@ -87376,32 +87699,6 @@ function listHostSecrets(host) {
     catch {
         return [key, passphrase];
     }
-}
-
-;// CONCATENATED MODULE: ./shared/src/probes/check-model.ts
-/** What a check looks at, for people. */
-function describeTarget(check) {
-    switch (check.kind) {
-        case 'http':
-            return check.url;
-        case 'tcp':
-        case 'tls':
-            return `${check.kind}://${joinHostPort(check.host, check.port)}`;
-        case 'container':
-            return `container:${check.service}`;
-        case 'command':
-            return `command: ${check.command}`;
-    }
-}
-/** The places from which a check is made. */
-function listVantages(check) {
-    return check.via === 'both' ? ['ssh', 'runner'] : [check.via];
-}
-function needsSession(checks) {
-    return checks.some((check) => check.via !== 'runner');
-}
-function joinHostPort(host, port) {
-    return `${host.includes(':') ? `[${host}]` : host}:${port}`;
 }
 
 ;// CONCATENATED MODULE: ./shared/src/probes/check.ts
@@ -88300,8 +88597,7 @@ function refuse(character) {
     };
 }
 
-;// CONCATENATED MODULE: ./action-deploy/src/inputs.ts
-/** The inputs as one typed object, or all that is wrong with them at once. Pure. */
+;// CONCATENATED MODULE: ./shared/src/engine/inputs.ts
 
 
 
@@ -88309,80 +88605,31 @@ function refuse(character) {
 
 
 
-
-
-/** @throws InputError with every problem. */
-function readInputs(input) {
-    const problems = [];
-    const host = readConnection(input, problems);
-    const composeFiles = readValue(input, problems, 'compose-file', parseComposeFiles, []);
-    const project = readValue(input, problems, 'project', parseProjectName, '');
-    const path = readValue(input, problems, 'path', parsePath, '');
-    const env = readValue(input, problems, 'env', parseEnv, new Secret(''));
-    const variables = readValue(input, problems, 'variables', parseVariables, {});
-    const credentials = readCredentials(input, problems);
-    const checks = readChecks(input('health-checks'), problems);
-    const keepReleases = readValue(input, problems, 'keep-releases', integer(2, 100), 5);
-    const readyTimeoutSeconds = readValue(input, problems, 'timeout', duration(1, 3600), 120);
-    const dryRun = readValue(input, problems, 'dry-run', values_boolean, false);
-    const lockWaitSeconds = readValue(input, problems, 'lock-wait', duration(0, 86_400), 600);
-    const leaseSeconds = readValue(input, problems, 'lease', duration(10, 600), 30);
-    const bakeSeconds = readValue(input, problems, 'bake-time', duration(0, 3600), 0);
-    const migrations = readValue(input, problems, 'migrate', parseMigrations, []);
-    const endToEnd = readValue(input, problems, 'e2e-command', optional(parseEndToEnd), undefined);
-    const watch = readValue(input, problems, 'watch-url', optional(parseWatchUrl), undefined);
-    const maxFailedRequests = readValue(input, problems, 'max-failed-requests', integer(0, 1_000_000), 0);
-    const [githubToken, environment, environmentUrl] = [
-        new Secret(input('github-token')),
-        input('github-token') === '' ? '' : readValue(input, problems, 'environment', parseEnvironment, ''),
-        readValue(input, problems, 'environment-url', parseEnvironmentUrl, ''),
-    ];
-    if (problems.length > 0 || host === undefined)
-        throw new InputError(problems);
+/** @param problems gets all that is wrong. */
+function readTransactionInputs(input, problems) {
     return {
-        host,
-        composeFiles,
-        project,
-        path,
-        files: parseLines(input('files')),
-        env,
-        variables,
-        credentials,
-        refresh: parseLines(input('refresh')),
-        checks,
-        keepReleases,
-        readyTimeoutSeconds,
-        dryRun,
-        lockWaitSeconds,
-        leaseSeconds,
-        bakeSeconds,
-        migrations,
-        endToEnd,
-        watch,
-        maxFailedRequests,
-        githubToken,
-        environment,
-        environmentUrl,
+        host: readConnection(input, problems),
+        path: readValue(input, problems, 'path', parsePath, ''),
+        credentials: readCredentials(input, problems),
+        checks: readChecks(input('health-checks'), problems),
+        readyTimeoutSeconds: readValue(input, problems, 'timeout', duration(1, 3600), 120),
+        dryRun: readValue(input, problems, 'dry-run', values_boolean, false),
+        lockWaitSeconds: readValue(input, problems, 'lock-wait', duration(0, 86_400), 600),
+        leaseSeconds: readValue(input, problems, 'lease', duration(10, 600), 30),
+        bakeSeconds: readValue(input, problems, 'bake-time', duration(0, 3600), 0),
+        endToEnd: readValue(input, problems, 'e2e-command', optional(parseEndToEnd), undefined),
+        watch: readValue(input, problems, 'watch-url', optional(parseWatchUrl), undefined),
+        maxFailedRequests: readValue(input, problems, 'max-failed-requests', integer(0, 1_000_000), 0),
+        githubToken: new Secret(input('github-token')),
+        environment: input('github-token') === '' ? '' : readValue(input, problems, 'environment', parseEnvironment, ''),
+        environmentUrl: readValue(input, problems, 'environment-url', parseEnvironmentUrl, ''),
     };
 }
-const inputs_SERVICE = /^[a-zA-Z0-9._-]+$/;
-/** `service: command` a line. */
-function parseMigrations(text) {
-    const migrations = [];
-    for (const line of parseLines(text)) {
-        const parsed = parseServiceCommand(line);
-        if ('problem' in parsed)
-            return parsed;
-        migrations.push(parsed.value);
-    }
-    const twice = migrations.find(({ service }, index) => migrations.findIndex((one) => one.service === service) < index);
-    return twice === undefined
-        ? { value: migrations }
-        : { problem: `names the service ${quoteValue(twice.service)} twice: put both commands into one script.` };
-}
+const SERVICE = /^[a-zA-Z0-9._-]+$/;
+/** `service: command` */
 function parseServiceCommand(line) {
     const [, service = '', rest = ''] = /^([^:\s]+)\s*:\s+(.*)$/.exec(line) ?? [];
-    if (!inputs_SERVICE.test(service) || service.startsWith('-')) {
+    if (!SERVICE.test(service) || service.startsWith('-')) {
         return { problem: `${quoteValue(line)} is not \`service: command\`, such as \`api: npm run migrate\`.` };
     }
     const words = splitWords(rest);
@@ -88405,7 +88652,7 @@ function parseEndToEnd(text) {
     }
     return { value: { where: 'service', ...parsed.value } };
 }
-/** Stands for the project's name, which is known only once the Compose file has been read. */
+/** Stands for the project's name, which may be known only once the Compose file has been read. */
 const THIS_PROJECT = 'this-project';
 /** The defaults are those of action-health-check. */
 function readChecks(text, problems) {
@@ -88419,15 +88666,6 @@ function readChecks(text, problems) {
     problems.push(...parsed.problems);
     return parsed.checks;
 }
-function parseComposeFiles(text) {
-    const files = parseLines(text).map((file) => file.replace(/^(\.\/)+/, ''));
-    if (files.length === 0)
-        return { problem: 'is empty: give the path of a Compose file in the workspace.' };
-    const outside = files.find((file) => file.startsWith('/') || file.split('/').includes('..'));
-    return outside === undefined
-        ? { value: files }
-        : { problem: `${quoteValue(outside)} is not below the workspace: give a path relative to it.` };
-}
 /** https://docs.docker.com/reference/compose-file/version-and-name/ */
 const PROJECT_NAME = /^[a-z0-9][a-z0-9_-]{0,62}$/;
 function parseProjectName(text) {
@@ -88437,6 +88675,13 @@ function parseProjectName(text) {
             problem: `${quoteValue(text)} is not a Compose project name: lower-case letters, digits, - and _, a letter or digit first.`,
         };
 }
+/** Compose's own way of making a name from a folder's: https://docs.docker.com/compose/how-tos/project-name/ */
+function guessProjectName(repository) {
+    return (repository.split('/').at(-1) ?? '')
+        .toLowerCase()
+        .replaceAll(/[^a-z0-9_-]/g, '')
+        .replace(/^[_-]+/, '');
+}
 function parsePath(text) {
     const value = text.replace(/^(~\/+)?(\.\/+)*/, '').replace(/(\/+\.?)+$/, '');
     if (text !== '' && ['', '~', '.'].includes(value))
@@ -88445,48 +88690,6 @@ function parsePath(text) {
         return { problem: `${quoteValue(text)} is not a plain path: no line breaks, and no \`..\`.` };
     }
     return { value };
-}
-const NAME = /^[A-Za-z_][A-Za-z0-9_.-]*$/;
-/** Only what would be silently misread is refused here; the server's own Compose has the last word. */
-function parseEnv(text) {
-    const lines = text.split(/\r\n|\r|\n/);
-    let quote = '';
-    for (const [index, line] of lines.entries()) {
-        if (quote !== '') {
-            if (line.replaceAll(`\\${quote}`, '').includes(quote))
-                quote = '';
-            continue;
-        }
-        if (/^\s*(#|$)/.test(line))
-            continue;
-        const match = /^\s*(?:export\s+)?([^=\s]+)\s*=(.*)$/.exec(line);
-        if (match === null || !NAME.test(match[1] ?? '')) {
-            // The line itself may be part of a secret (a key without quotes): only its number is told.
-            return { problem: `line ${index + 1} is not \`NAME=value\`. A value of several lines needs quotes around it.` };
-        }
-        const opening = /^\s*(["'])/.exec(match[2] ?? '')?.[1];
-        if (opening !== undefined) {
-            const rest = (match[2] ?? '').trimStart().slice(1).replaceAll(`\\${opening}`, '');
-            if (!rest.includes(opening))
-                quote = opening;
-        }
-    }
-    return quote === ''
-        ? { value: new Secret(text.replaceAll(/\r\n?/g, '\n')) }
-        : { problem: `a quote (${quote}) is opened and never closed.` };
-}
-function parseVariables(text) {
-    const variables = {};
-    for (const line of parseLines(text)) {
-        const match = /^([^=\s]+)=(.*)$/.exec(line);
-        const name = match?.[1] ?? '';
-        if (match === null || !NAME.test(name))
-            return { problem: `${quoteValue(line)} is not \`NAME=value\`.` };
-        if (Object.hasOwn(variables, name))
-            return { problem: `${quoteValue(name)} is given twice.` };
-        variables[name] = match[2] ?? '';
-    }
-    return { value: variables };
 }
 function readCredentials(input, problems) {
     const [registry, username, password] = [input('registry'), input('registry-username'), input('registry-password')];
@@ -88514,2068 +88717,15 @@ function readCredentials(input, problems) {
     return problems.length > before ? undefined : { registry, username, password: new Secret(password) };
 }
 
-;// CONCATENATED MODULE: ./action-deploy/src/facts.ts
-/** The read-only questions of a deploy: to the workspace, the server and the registries. */
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-/** @throws InputError with all that is missing or cannot be shipped. */
-async function readSource(inputs, ports) {
-    const problems = [];
-    const shipped = await ports.workspace.collect(inputs.files);
-    problems.push(...shipped.problems.map((message) => ({ input: 'files', message })));
-    const composeTexts = [];
-    for (const path of inputs.composeFiles) {
-        const text = await ports.workspace.read(path);
-        if (text === undefined) {
-            problems.push({
-                input: 'compose-file',
-                message: `${quoteValue(path)} is not a file of the workspace. Is there an actions/checkout step before this one, and is the path relative to the repository's root?`,
-            });
-        }
-        else
-            composeTexts.push({ path, executable: false, content: Buffer.from(text) });
-    }
-    const first = composeTexts[0];
-    const project = inputs.project ||
-        (first === undefined ? '' : readProjectName(first)) ||
-        guessProjectName(ports.runner.context.repository);
-    const named = parseProjectName(project);
-    if ('problem' in named || project === '') {
-        problems.push({
-            input: 'project',
-            message: project === ''
-                ? 'is empty, and neither the Compose file (`name:`) nor the repository gives a name.'
-                : 'problem' in named
-                    ? named.problem
-                    : '',
-        });
-    }
-    const directory = external_node_path_namespaceObject.posix.dirname(inputs.composeFiles[0] ?? '') === '.' ? '' : external_node_path_namespaceObject.posix.dirname(inputs.composeFiles[0] ?? '');
-    if (!inputs.env.isEmpty && shipped.files.some((file) => file.path === external_node_path_namespaceObject.posix.join(directory, '.env'))) {
-        problems.push({
-            input: 'env',
-            message: `is given, and \`files\` ships ${quoteValue(external_node_path_namespaceObject.posix.join(directory, '.env'))} too: only one of them can be the project's .env.`,
-        });
-    }
-    if (problems.length > 0)
-        throw new InputError(problems);
-    const files = new Map([...shipped.files, ...composeTexts].map((file) => [file.path, file]));
-    return { project, directory, files: [...files.values()], composeFiles: inputs.composeFiles };
-}
-/** The `name:` of a Compose file, where it is plain text. A file that cannot be parsed is left to Compose, which explains it better. */
-function readProjectName(file) {
-    try {
-        const name = readText(parseYaml(Buffer.from(file.content).toString()), 'name');
-        return name.includes('$') ? '' : name;
-    }
-    catch {
-        return '';
-    }
-}
-/** Compose's own way of making a name from a folder's: https://docs.docker.com/compose/how-tos/project-name/ */
-function guessProjectName(repository) {
-    return (repository.split('/').at(-1) ?? '')
-        .toLowerCase()
-        .replaceAll(/[^a-z0-9_-]/g, '')
-        .replace(/^[_-]+/, '');
-}
-const VARIABLES_FILE = '.slipway-variables';
-/** Larger files are mounted, not read by Compose: their place is kept by an empty one while rendering. */
-const MAX_RENDER_FILE_BYTES = 1024 * 1024;
-/** @throws PreflightError with Compose's own words when it refuses the files. */
-async function renderOnServer(remote, source, inputs, ports) {
-    const within = (path) => external_node_path_namespaceObject.posix.join(source.directory, path);
-    const variables = { SLIPWAY_COMMIT: ports.runner.context.commit, ...inputs.variables };
-    const entries = [
-        ...source.files.map((file) => ({
-            path: file.path,
-            content: file.content.byteLength > MAX_RENDER_FILE_BYTES ? new Uint8Array() : file.content,
-        })),
-        ...(inputs.env.isEmpty ? [] : [{ path: within('.env'), content: `${inputs.env.reveal()}\n` }]),
-        { path: within(VARIABLES_FILE), content: renderVariables(variables) },
-    ];
-    const hasDotEnv = entries.some((entry) => entry.path === within('.env'));
-    const composeFiles = source.composeFiles.map((file) => external_node_path_namespaceObject.posix.relative(source.directory, file));
-    try {
-        const { stdout, stderr } = await remote.run(renderProject({
-            project: source.project,
-            directory: source.directory,
-            composeFiles,
-            envFiles: [...(hasDotEnv ? ['.env'] : []), VARIABLES_FILE],
-            tar: await packTar(entries),
-        }), { purpose: 'render the Compose file', signal: ports.signal });
-        const remarks = parseComposeWarnings(stderr).map((message) => `Docker Compose: ${message}`);
-        return { ...parseRendered(stdout), remarks };
-    }
-    catch (error) {
-        if (!(error instanceof CommandError))
-            throw error;
-        const words = error.stderr.replaceAll(/\/\S*\/slipway\.[A-Za-z0-9]{8}\/(_\/)*/g, '').trim();
-        throw new PreflightError(remote.where, [
-            {
-                message: `Docker Compose refuses the Compose file: ${words === '' ? `exit code ${error.exitCode}` : words}`,
-                hint: 'Compare with `docker compose config` in the repository; variables come from the inputs env and variables.',
-            },
-        ]);
-    }
-}
-/** Names are checked by the inputs. Compose reads `\\'` as an escape between single quotes too, so a backslash needs double ones. */
-function renderVariables(variables) {
-    return Object.entries(variables)
-        .map(([name, value]) => /['\\]/.test(value) ? `${name}="${value.replaceAll(/["\\$]/g, '\\$&')}"\n` : `${name}='${value}'\n`)
-        .join('');
-}
-/** The project with its paths where they will be on the server. */
-async function relocate({ stagingRoot, rendered, remarks }, source, layout, remote, ports) {
-    const project = parseProject(rendered);
-    const trees = new Map();
-    const mounted = [];
-    const { raw: moved, findings } = relocateProject(project, stagingRoot, (stagedPath, isWritable) => {
-        const workspacePath = external_node_path_namespaceObject.posix.relative(stagingRoot, stagedPath);
-        const projectPath = external_node_path_namespaceObject.posix.relative(external_node_path_namespaceObject.posix.join(stagingRoot, source.directory), stagedPath);
-        if (projectPath === '') {
-            return {
-                finding: {
-                    message: 'A service mounts the whole project folder (`.`): the release store is in it.',
-                    hint: 'Mount the folders that it needs.',
-                },
-            };
-        }
-        const onServer = `${layout.project}/${projectPath}`;
-        const tree = findTree(source.files, workspacePath);
-        if (tree !== undefined) {
-            trees.set(tree.address, tree);
-            mounted.push({ path: workspacePath, onServer, isShipped: true, isWritable });
-            return { path: `${layout.files}/${tree.address}/${tree.name}`, shipped: true };
-        }
-        if (projectPath.startsWith('..')) {
-            return {
-                finding: {
-                    message: `A service mounts ${quoteValue(projectPath)}, which is outside of the project folder and not shipped.`,
-                    hint: 'Ship it with the input files, or mount an absolute path of the server.',
-                },
-            };
-        }
-        mounted.push({ path: workspacePath, onServer, isShipped: false, isWritable });
-        return { path: onServer, shipped: false };
-    });
-    const raw = mountRouters(moved, layout);
-    const services = readProject(raw).services;
-    const judged = await judgeMounts(mounted, remote, ports);
-    return {
-        raw,
-        services,
-        trees: [...trees.values()],
-        findings: [...findings, ...judgeServices(services, layout), ...judged.findings],
-        warnings: [...remarks, ...judged.warnings],
-    };
-}
-/** Mounts that would not be what people mean by them: Docker makes an empty folder of whatever is not there. */
-async function judgeMounts(mounted, remote, ports) {
-    const findings = [];
-    const warnings = [];
-    const doubtful = mounted.filter((one) => !one.isShipped || one.isWritable);
-    if (doubtful.length === 0)
-        return { findings, warnings };
-    const { stdout } = await remote.run(script('for p; do if [ -e "$p" ]; then echo 1; else echo 0; fi; done', ...doubtful.map(({ onServer }) => onServer)), { purpose: 'look for mounted folders', signal: ports.signal });
-    const there = stdout.split('\n');
-    for (const [index, { path, onServer, isShipped, isWritable }] of doubtful.entries()) {
-        const onServerToo = there[index] === '1';
-        const shown = quoteValue(path);
-        if (isShipped && onServerToo) {
-            findings.push({
-                message: `The Compose file mounts ${shown} writable, it is shipped, and the server has one of its own (${onServer}), which may hold data.`,
-                hint: 'Leave it out of the input files, if what is on the server is meant; or mount it read-only (`:ro`), if what is in the repository is.',
-            });
-        }
-        else if (isShipped) {
-            warnings.push(`The Compose file mounts ${shown} writable. It is shipped, and what was shipped does not change: it is mounted read-only. Write \`:ro\` there, or leave it out of the input files.`);
-        }
-        else if (await ports.workspace.exists(path)) {
-            if (onServerToo) {
-                warnings.push(`The Compose file mounts ${shown} from the server's project folder. The workspace has one too, which is not shipped: add it to the input files if that is the one you mean.`);
-            }
-            else {
-                findings.push({
-                    message: `The Compose file mounts ${shown}, which is in the workspace but is not shipped, and the server has none.`,
-                    hint: `Add it to the input files: \`files: ${path}\`.`,
-                });
-            }
-        }
-        else if (!onServerToo && !isWritable) {
-            findings.push({
-                message: `The Compose file mounts ${shown} read-only, and it is neither in the workspace nor on the server: Docker would make an empty folder of it.`,
-                hint: `Is it misspelled, or not committed? If it is to be on the server only, make it there first: ${onServer}`,
-            });
-        }
-    }
-    return { findings, warnings };
-}
-function judgeServices(services, layout) {
-    if (services.length === 0)
-        return [{ message: 'The Compose file has no services.', hint: 'Are they all in profiles that are not active?' }];
-    return services.flatMap((service) => {
-        const findings = [];
-        if (service.name.startsWith('-')) {
-            findings.push({
-                message: `Service ${service.name} has a name that \`docker compose\` takes for an option.`,
-                hint: 'Let it begin with a letter or a digit.',
-            });
-        }
-        if (service.image === '') {
-            findings.push({
-                message: `Service ${service.name} has a \`build\` and no \`image\`: Slipway deploys images, and builds nothing on the server.`,
-                hint: `Build and push the image in the workflow (docker/build-push-action), and name it: \`image: ghcr.io/you/${service.name}:\${TAG}\`.`,
-            });
-        }
-        if (service.mounts.some((mount) => mount.type === 'bind' && !mount.readOnly && isAround(mount.source, layout.store))) {
-            findings.push({
-                message: `Service ${service.name} mounts a folder that holds the release store ${layout.store}, writable.`,
-                hint: 'Mount it read-only, or mount only what is needed.',
-            });
-        }
-        return findings;
-    });
-}
-function isAround(outer, inner) {
-    return outer === '/' || inner === outer || inner.startsWith(`${outer.replace(/\/+$/, '')}/`);
-}
-/** Routers read what Slipway writes for them in a folder of their own. */
-function mountRouters(raw, layout) {
-    const routers = new Set(readProject(raw).services.flatMap((service) => service.router?.service ?? []));
-    return mountFolders(raw, Object.fromEntries([...routers].map((router) => [router, { source: routerFolder(layout, router), target: ROUTER_MOUNT }])));
-}
-/** Compose's own hash of each service of the final file. */
-async function readHashes(remote, raw, project, layout, signal) {
-    const { stdout } = await remote.run(hashServices({ project, projectDirectory: layout.project }, new Secret(renderYaml(raw))), {
-        purpose: 'compute the configuration hashes',
-        signal,
-    });
-    return Object.fromEntries(stdout.split('\n').flatMap((line) => {
-        const [name, hash] = line.trim().split(/\s+/);
-        return name !== undefined && hash !== undefined ? [[name, hash]] : [];
-    }));
-}
-/** The project with its images pinned. */
-function pinProject(rendered, images) {
-    return readProject(pinImages(rendered.raw, images));
-}
-
-;// CONCATENATED MODULE: ./action-deploy/src/secrets.ts
-/** Everything of the inputs that must not be seen, told to the reporter before the first line that could show it. */
-
-
-function hideSecrets(inputs, reporter) {
-    for (const value of listSecrets(inputs))
-        reporter.hide(value);
-}
-/** The secrets and what is derived from them: each value of the env, passwords in URLs, the login as registries are sent it. */
-function listSecrets(inputs) {
-    const secrets = listHostSecrets(inputs.host);
-    const env = inputs.env.reveal();
-    if (env !== '') {
-        for (const value of [
-            ...Object.values((0,external_node_util_.parseEnv)(env)).flatMap((text) => [text ?? '', ...unescapeValue(text ?? '')]),
-            ...rawValues(env),
-            ...quotedValues(env),
-        ]) {
-            secrets.push(value, ...passwordsInUrl(value));
-        }
-    }
-    secrets.push(inputs.githubToken.reveal());
-    if (inputs.credentials !== undefined) {
-        const { username, password } = inputs.credentials;
-        secrets.push(password.reveal(), `${username}:${password.reveal()}`);
-    }
-    return [...new Set(secrets)].filter((value) => value !== '');
-}
-/** Values as they are written: Compose reads some forms of quoting otherwise than Node does. */
-function rawValues(env) {
-    return env.split('\n').flatMap((line) => {
-        const value = /^\s*(?:export\s+)?[A-Za-z_][\w.-]*\s*=\s*(.*?)\s*$/.exec(line)?.[1];
-        if (value === undefined)
-            return [];
-        const bare = value.replace(/\s+#.*$/, '');
-        return [value, bare].flatMap((text) => {
-            const inner = text.replace(/^(["'])(.*)\1$/s, '$2');
-            return [text, inner, ...unescapeValue(inner)];
-        });
-    });
-}
-/** As Compose reads it: `$$` is a dollar, `\$`, `\"` and `\\` are what they escape, `\n` is a line break. */
-function unescapeValue(text) {
-    const plain = text.replaceAll(/\\(["'\\$])/g, '$1');
-    const broken = text.replaceAll(/\\([\s\S])/g, (_, next) => ESCAPES[next] ?? next);
-    return [plain, broken].flatMap((form) => [form, form.replaceAll('$$', () => '$')]);
-}
-const ESCAPES = { n: '\n', r: '\r', t: '\t' };
-/** Values over several lines, which are quoted: everything between the quotes. */
-function quotedValues(env) {
-    return [...env.matchAll(/=[ \t]*(["'])((?:\\[\s\S]|(?!\1)[^\\])*)\1/g)].flatMap(([, , inner = '']) => [
-        inner,
-        ...unescapeValue(inner),
-    ]);
-}
-function passwordsInUrl(value) {
-    const password = /^[a-z][a-z0-9+.-]*:\/\/[^/?#\s:@]*:([^/?#\s]*)@/i.exec(value)?.[1];
-    if (password === undefined)
-        return [];
-    try {
-        return [password, decodeURIComponent(password)];
-    }
-    catch {
-        return [password];
-    }
-}
-
-;// CONCATENATED MODULE: ./action-deploy/src/request.ts
-/** What the main step and the post step both begin with. */
-
-
-
-
-
-
-/** What is to be deployed, and where. From here on its secrets are hidden. */
-async function readRequest(ports) {
-    const inputs = readInputs((name) => ports.runner.input(name));
-    hideSecrets(inputs, ports.reporter);
-    return { inputs, source: await readSource(inputs, ports) };
-}
-function projectPath(inputs, source) {
-    return inputs.path === '' ? `apps/${source.project}` : inputs.path;
-}
-/** @param signal undefined where a cancel must not stop it */
-function readFacts(guardian, inputs, source, signal) {
-    return readServerFacts(guardian, projectPath(inputs, source), source.project, signal);
-}
-/**
- * The guardian of this project, with its lock unless this is a dry run. What an interrupted session left is put right
- * before this returns.
- */
-function openGuardian(session, inputs, source, { runner, reporter, clock, signal }, waitSeconds = inputs.lockWaitSeconds) {
-    const { actor, runUrl } = runner.context;
-    const holder = ['deploy', actor === '' ? '' : `by ${actor}`, runUrl, `since ${clock.now().toISOString()}`]
-        .filter((part) => part !== '')
-        .join(' ');
-    return startGuardian(session, {
-        path: projectPath(inputs, source),
-        project: source.project,
-        mode: inputs.dryRun ? 'look' : 'change',
-        leaseSeconds: inputs.leaseSeconds,
-        waitSeconds,
-        holder,
-        onWait: (other) => {
-            reporter.remote(`Waiting for another session on this project: ${other}`);
-        },
-        onNote: (text) => {
-            reporter.remote(`  ${text}`);
-        },
-    }, { clock, redact: (text) => reporter.redact(text), signal });
-}
-const MAY_RETURN = new Set(['refused', 'timeout', 'unreachable', 'lost', 'handshake']);
-/**
- * Connects again: the connection, or the whole server, may have been what was lost, and gets a while to come back.
- *
- * @param signal undefined where a cancel must not stop it
- */
-async function reconnect(inputs, { connect, clock, reporter }, patienceSeconds, signal) {
-    const startedMs = clock.monotonicMs();
-    for (;;) {
-        try {
-            return await connect(inputs.host, signal === undefined ? {} : { signal });
-        }
-        catch (error) {
-            const goneSeconds = (clock.monotonicMs() - startedMs) / 1000;
-            const mayReturn = error instanceof ConnectError && MAY_RETURN.has(error.reason);
-            if (!mayReturn || goneSeconds > patienceSeconds)
-                throw error;
-            reporter.line(`${error.message} Trying again.`);
-            await clock.sleep(3, signal);
-        }
-    }
-}
-
-;// CONCATENATED MODULE: ./shared/src/commands/watch-containers.ts
-
-/**
- * What is asked of every container, as `parseWatchLine` reads it. A line a second goes over the network and through a limit on
- * a line's length, so it is less than `CONTAINER_FORMAT`: of the labels only Compose's, of the health log only the last entry
- * and only of an unhealthy container. The health command's own words are not in it: they can hold a password.
- */
-const LINE_FORMAT = '{"Id":{{json .ID}},"Name":{{json .Name}},"Image":{{json .Image}},"RestartCount":{{json .RestartCount}},' +
-    '"State":{"Status":{{json .State.Status}},"OOMKilled":{{json .State.OOMKilled}},"Pid":{{json .State.Pid}},' +
-    '"ExitCode":{{json .State.ExitCode}},"Error":{{json .State.Error}},"StartedAt":{{json .State.StartedAt}}' +
-    '{{with .State.Health}},"Health":{"Status":{{json .Status}},"FailingStreak":{{json .FailingStreak}}' +
-    '{{if eq .Status "unhealthy"}}{{$last := ""}}{{range .Log}}{{$last = .}}{{end}}{{with $last}},"Log":[{{json .}}]{{end}}{{end}}}' +
-    '{{end}}},"Config":{"Image":{{json .Config.Image}},"Labels":{' +
-    ['project', 'service', 'config-hash', 'container-number', 'oneoff']
-        .map((name) => `com.docker.compose.${name}`)
-        .map((label) => `"${label}":{{json (index .Config.Labels "${label}")}}`)
-        .join(',') +
-    '}}}';
-/** For the script itself, on a line of its own: what can be split at spaces whatever the container is called. */
-const STATE_FORMAT = '{{"\\n"}}{{.ID}} {{.State.Status}} {{with .State.Health}}{{.Status}}{{else}}none{{end}} {{.State.StartedAt}}';
-/**
- * The time limit of a health command in nanoseconds, and its words. A word can hold anything, and a shell can read no JSON: so
- * each byte is printed in hexadecimal, and each word ends with a comma of its own. What the words are is Docker's rule:
- * https://github.com/moby/moby/blob/v26.1.5/daemon/health.go (getProbe, getShell). A text with one word, `[NONE]`, has none.
- */
-const HEALTH_FORMAT = '{{with .Config.Healthcheck}}{{printf "%d" .Timeout}} {{range $i, $word := .Test}}{{if $i}}{{printf "% x" $word}} , ' +
-    '{{else}}{{if eq $word "CMD-SHELL"}}{{range $.Config.Shell}}{{printf "% x" .}} , {{else}}2f 62 69 6e 2f 73 68 , 2d 63 , {{end}}' +
-    '{{end}}{{end}}{{end}}{{end}}';
-/**
- * Runs a health command inside the container, and ends it with us. `docker exec` alone leaves what it has started running in
- * the container when it is ended itself. But its standard input then closes: so one process waits for just that, and ends the
- * group. Docker makes every `exec` the leader of a group of its own; where it should not be, `kill` finds no such group.
- * `exec` in the parentheses, since a word like `exit` is the name of a program here.
- */
-const GUARD = `exec 3<&0 </dev/null
-{ read -r _ <&3; kill -9 "-$$" || kill -9 "$$"; } >/dev/null 2>&1 &
-guard=$!
-exec 3<&-
-(exec "$@")
-code=$?
-kill -9 "$guard"
-exit "$code"`;
-/**
- * One loop reads events, and it alone writes: what two write at once into a pipe can be torn. Events come from a ticker, from
- * `docker events`, and from one worker for each container that is starting. They come by a pipe of the shell's own, opened
- * for writing by its name in /proc, since a FIFO would need a folder, and room on the disk. Its writers do not hold the
- * reading end, so that none of them outlives the loop by more than one tick.
- *
- * A second pipe, on which nothing is ever written, is what keeps the guards in the containers quiet. Only the loop holds
- * its writing end: however the loop dies, health commands end with it.
- */
-const WATCH = `project=$1 line_format=$2 health_format=$3 guard=$4
-shift 4
-set -f
-LC_ALL=C
-export LC_ALL
-newline='
-'
-: | {
-exec 3<>/proc/self/fd/0 4>/proc/self/fd/0
-: | {
-exec 5<>/proc/self/fd/0 6</proc/self/fd/0 0</dev/null
-
-workers= ticker= events=
-finish() {
-  trap '' HUP INT TERM PIPE
-  for one in $workers; do eval "kill -TERM \\"\\$pid_$one\\""; done 2>/dev/null
-  kill -9 "$ticker" "$events" 2>/dev/null
-}
-trap finish EXIT
-trap 'exit 129' HUP
-trap 'exit 130' INT
-trap 'exit 141' PIPE
-trap 'exit 143' TERM
-
-# Turns hexadecimal text into words, and goes on as the worker of a container: its health command again and again.
-work() {
-  id=$1 started=$2 pause=$3 bytes=
-  shift 3
-  for token; do
-    shift
-    case $token in
-    ,)
-      # Without something behind it, a line break at the end would be lost.
-      word=$(printf '%bx' "$bytes")
-      set -- "$@" "\${word%x}"
-      bytes=
-      ;;
-    *) bytes="$bytes\\\\0$((0x$token >> 6))$((0x$token >> 3 & 7))$((0x$token & 7))" ;;
-    esac
-  done
-  trap 'kill -9 $!; exit' TERM
-  guarded=yes attempts=0
-  while :; do
-    echo "begin $id" >&4 || exit
-    if [ "$guarded" = yes ]; then
-      docker exec -i "$id" /bin/sh -c "$guard" slipway "$@" <&6 6<&- 4>&- &
-    else
-      docker exec "$id" "$@" 6<&- 4>&- &
-    fi
-    wait $!
-    code=$?
-    # Is it the health command that is missing, or the shell for the guard?
-    case $guarded.$code in
-    yes.126 | yes.127)
-      docker exec "$id" /bin/sh -c : 6<&- 4>&- &
-      wait $! || guarded=no
-      [ "$guarded" = yes ] || { echo "unguarded $id" >&4; continue; }
-      ;;
-    esac
-    echo "end $id $started $code" >&4 || exit
-    [ "$code" -ne 0 ] || exit
-    # What takes long to start is in no hurry.
-    attempts=$((attempts + 1))
-    [ "$attempts" -lt 100 ] || pause=1
-    sleep "$pause" 2>/dev/null || sleep 1
-  done
-}
-
-start_worker() {
-  eval "started_$1=\\$2 last_$1= age_$1= guarded_$1=yes"
-  health=$(docker inspect --type container --format "$health_format" "$1") || { eval "started_$1="; return; }
-  timeout=\${health%% *} health=\${health#* }
-  case $health in *,*) ;; *) return ;; esac
-  # As Docker counts: no limit means 30 seconds. In ticks, and one more for the way there.
-  [ "$timeout" -gt 0 ] || timeout=30000000000
-  eval "limit_$1=$((timeout / 250000000 + 2))"
-  # An exec costs some 70 ms of a processor, which the containers that start could use: the more there are, the longer the pause.
-  pause=5
-  for other in $starting; do pause=$((pause + 5)); done
-  if [ "$pause" -lt 100 ]; then pause=0.$pause; else pause=1; fi
-  work "$1" "$2" "$pause" $health </dev/null >/dev/null 2>&1 3<&- 5<&- &
-  eval "pid_$1=$!"
-  workers="$workers $1"
-}
-
-stop_worker() {
-  eval "kill -TERM \\"\\$pid_$1\\"" 2>/dev/null
-  forget_worker "$1"
-}
-
-forget_worker() {
-  others=
-  for other in $workers; do [ "$other" = "$1" ] || others="$others $other"; done
-  workers=$others
-}
-
-is_worker() { case " $workers " in *" $1 "*) ;; *) return 1 ;; esac; }
-
-look() {
-  ids=
-  for line in $(docker ps -a --no-trunc --filter "label=com.docker.compose.project=$project" \\
-    --format '{{.ID}}/{{.Label "com.docker.compose.service"}}' || echo failed); do
-    [ "$line" != failed ] || return
-    case \${line%%/*} in '' | *[!0-9a-f]*) continue ;; esac
-    for service; do [ "\${line#*/}" != "$service" ] || ids="$ids \${line%%/*}"; done
-  done
-  answer=
-  [ -z "$ids" ] || answer=$(docker inspect --type container --format "$line_format" $ids) || return
-  json= starting=
-  IFS=$newline
-  for line in $answer; do
-    IFS=' '
-    case $line in
-    '{'*) json="$json,$line" ;;
-    *' running starting '*) starting="$starting \${line%% *}/\${line##* }" ;;
-    esac
-  done
-  IFS=" $newline	"
-  printf 'containers [%s]\\n' "\${json#,}" || exit 141
-  for one in $workers; do
-    case $starting in *" $one/"*) ;; *) stop_worker "$one" ;; esac
-  done
-  for one in $starting; do
-    id=\${one%%/*} started=\${one#*/}
-    eval "before=\\\${started_$id-}"
-    [ "$started" != "$before" ] || continue
-    ! is_worker "$id" || stop_worker "$id"
-    start_worker "$id" "$started"
-  done
-}
-
-while sleep 0.25 2>/dev/null || sleep 1; do echo tick || exit; done >&4 2>/dev/null 3<&- 5<&- 6<&- &
-ticker=$!
-# So that what happens between two looks is seen at once. Without it there is still a look a second.
-docker events --filter type=container --filter "label=com.docker.compose.project=$project" --filter event=create \\
-  --filter event=start --filter event=die --filter event=oom --filter event=destroy --filter event=pause \\
-  --filter event=unpause --filter event=rename --filter event=health_status --format event >&4 2>/dev/null 3<&- 5<&- 6<&- &
-events=$!
-
-due=yes fresh= ticks=0 failures=0
-echo tick >&4
-while read -r kind id started code <&3; do
-  case $kind in
-  tick)
-    ticks=$((ticks + 1)) fresh=yes
-    [ "$ticks" -lt 4 ] || due=yes
-    for one in $workers; do
-      eval "age=\\$age_$one limit=\\$limit_$one guarded=\\$guarded_$one started=\\$started_$one"
-      [ -n "$age" ] || continue
-      eval "age_$one=$((age + 1))"
-      [ "$age" -ge "$limit" ] || continue
-      printf 'probe %s %s timeout\\n' "$one" "$started" || exit 141
-      stop_worker "$one"
-      # What has no guard lives on in the container: one is enough. Otherwise the next look starts anew.
-      [ "$guarded" = no ] || eval "started_$one= due=yes"
-    done
-    ;;
-  event) due=yes ;;
-  begin) eval "age_$id=0" ;;
-  unguarded) eval "guarded_$id=no" ;;
-  end)
-    eval "age_$id= last=\\$last_$id last_$id=\\$code current=\\$started_$id"
-    # It has ended by itself. Its process id must not be used again.
-    [ "$code.$started" != "0.$current" ] || forget_worker "$id"
-    [ "$code" = "$last" ] || printf 'probe %s %s %s\\n' "$id" "$started" "$code" || exit 141
-    ;;
-  esac
-  if [ -n "$due" ] && [ -n "$fresh" ]; then
-    due= fresh= ticks=0
-    if look "$@"; then
-      failures=0
-    else
-      # A container that goes away between two questions is no failure, a daemon that stays away is one.
-      due=yes failures=$((failures + 1))
-      [ "$failures" -lt 20 ] || { echo 'Docker could not be asked for 5 seconds' >&2; exit 1; }
-    fi
-  elif [ "$kind" = tick ] && kill -0 "$events" 2>/dev/null; then
-    echo same || exit 141
-  fi
-done
-}
-}`;
-/**
- * Watches the containers of some services, running or not, until it is ended (a signal to its process group, or output that
- * nobody takes). It prints, each on a line, what `parseWatchLine` reads:
- *
- * - `containers [...]`: all of them as JSON, at once when Docker tells of a change, and every second.
- * - `same`: nothing has happened since, four times a second.
- * - `probe ID STARTED CODE`: the container's own health command ended with this code. While Docker says `starting` it is run
- *   about every 0.2 s, until it ends with 0; a code that repeats itself is not repeated. `timeout` for a code: it took longer
- *   than the health check allows. `STARTED` is `State.StartedAt` of the run that was asked.
- *
- * It never ends by itself, but with 1 when Docker cannot be asked for 5 seconds.
- *
- * A health command is ended with the watch, if the container has `/bin/sh`. Without, one that hangs goes on until its container
- * ends; it is not run twice.
- */
-function watchContainers(project, services) {
-    return script(WATCH, project, LINE_FORMAT + STATE_FORMAT, HEALTH_FORMAT, GUARD, ...services);
-}
-
-;// CONCATENATED MODULE: ./shared/src/probes/outcome.ts
-/** Joins the results of each check, in order. */
-function groupResults(results) {
-    const byCheck = Map.groupBy(results, (result) => result.check);
-    return [...byCheck].map(([check, own]) => {
-        const server = own.find((result) => result.vantage === 'ssh');
-        const outside = own.find((result) => result.vantage === 'runner');
-        return {
-            check,
-            ok: own.every((result) => result.ok),
-            results: own,
-            explanation: server === undefined || outside === undefined ? '' : explainVantages(server, outside),
-        };
-    });
-}
-/** What it means that a check passed or failed on the server and from outside. */
-function explainVantages(server, outside) {
-    if (server.attempts === 0) {
-        return outside.ok
-            ? 'answers from outside; the server could not be asked'
-            : 'does not answer from outside; the server could not be asked';
-    }
-    if (server.ok && outside.ok)
-        return 'answers on the server and from outside';
-    if (server.ok)
-        return 'answers on the server, not from outside: firewall, DNS or proxy';
-    if (outside.ok)
-        return 'answers from outside, not on the server: another server may be answering, or the server cannot reach its own public address';
-    return server.lastVerdict.reason === outside.lastVerdict.reason
-        ? 'fails on the server and from outside alike: the application itself'
-        : 'fails on the server and from outside: begin with the application, then look at firewall, DNS and proxy';
-}
-/** One line about a check that failed: `api: answers on the server, not from outside: ... (from the runner: ...)`. */
-function describeOutcome(outcome) {
-    const bad = outcome.results.filter((result) => !result.ok);
-    const reasons = bad.map((result) => outcome.results.length === 1 ? describeResult(result) : `${describeVantage(result)}: ${describeResult(result)}`);
-    return [outcome.explanation, ...(outcome.ok ? [] : reasons)].filter((text) => text !== '').join('; ');
-}
-function describeVantage(result) {
-    return result.vantage === 'ssh' ? 'on the server' : 'from the runner';
-}
-function describeResult(result) {
-    const attempts = result.attempts > 1 ? ` (${result.attempts} attempts)` : '';
-    return `${result.lastVerdict.reason}${attempts}`;
-}
-
-;// CONCATENATED MODULE: ./shared/src/probes/readiness.ts
-/** Whether what a deploy started is ready, and whether it stays so: pure, over a series of looks at the containers. */
-
-/** @returns the same with one more result. One that passed stays, unless the container has been started again since. */
-function recordProbe(probes, probe) {
-    const before = probes.get(probe.containerId);
-    if (before?.result === 0 && before.startedAt === probe.startedAt)
-        return probes;
-    return new Map(probes).set(probe.containerId, probe);
-}
-/** A first start that fails because its database is not there yet is common in Compose files; a third one is a crash loop. */
-const MAX_RESTARTS = 2;
-/**
- * @param nowMs of the same monotonic clock for all looks: the server's clock may be off.
- * @param probes of the health commands that were run beside Docker's own. One that passed makes a container healthy that Docker still
- *   calls `starting`; one that failed does nothing. That a container is unhealthy is for Docker to say, after its retries.
- */
-function judgeReadiness(targets, containers, sightings, nowMs, probes = new Map()) {
-    const next = new Map();
-    const reasons = [];
-    for (const target of targets) {
-        const replicas = containers
-            .filter((container) => isReplica(container, target))
-            .map((container) => foresee(container, probes.get(container.id)));
-        const broken = replicas.find((container) => findFault(container, target) !== undefined);
-        if (target.monitorSeconds !== undefined && target.monitorSeconds > 0) {
-            const wereReady = [...sightings.values()].flatMap(({ ready }) => (ready === undefined ? [] : [ready.container]));
-            // It says more than the fault: that the container had been ready.
-            const decline = findDecline(wereReady, replicas, [target]);
-            if (decline !== undefined)
-                return { kind: 'failed', ...decline };
-        }
-        if (broken !== undefined) {
-            return { kind: 'failed', service: target.service, reason: findFault(broken, target) ?? '', containers: [broken] };
-        }
-        if (replicas.length < target.replicas) {
-            reasons.push(`${target.service}: ${replicas.length} of ${target.replicas} replicas exist`);
-        }
-        for (const container of replicas) {
-            const sighting = sight(container, sightings.get(container.id), nowMs);
-            const wait = describeWait(container, target, (nowMs - sighting.sinceMs) / 1000, probes.get(container.id));
-            const ready = wait === undefined ? (sighting.ready ?? { sinceMs: nowMs, container }) : undefined;
-            next.set(container.id, ready === undefined ? sighting : { ...sighting, ready });
-            const reason = wait ?? describeMonitoring(container, target, sighting.sinceMs, ready?.sinceMs ?? nowMs, nowMs);
-            if (reason !== undefined)
-                reasons.push(reason);
-        }
-    }
-    return reasons.length === 0 ? { kind: 'ready' } : { kind: 'waiting', reasons, sightings: next };
-}
-function isReplica(container, target) {
-    return container.service === target.service && !container.oneoff && target.ignoring?.has(container.id) !== true;
-}
-/** What Docker will say of it at its own next look, as far as its health command has said so already. */
-function foresee(container, probe) {
-    const hasPassed = probe?.result === 0 && probe.startedAt === container.startedAt;
-    return hasPassed && container.health === 'starting' ? { ...container, health: 'healthy' } : container;
-}
-function sight(container, seen, nowMs) {
-    const { restartCount, startedAt } = container;
-    const same = seen?.restartCount === restartCount && seen.startedAt === startedAt;
-    // A one-shot service is ready when it no longer runs.
-    if (same && (container.state === 'running' || seen.ready !== undefined))
-        return seen;
-    return { sinceMs: nowMs, restartCount, startedAt };
-}
-function findFault(container, target) {
-    const { name } = container;
-    if (container.oomKilled)
-        return `${name} was killed for lack of memory (OOM), exit code ${container.exitCode}`;
-    if (container.error !== '')
-        return `${name} could not be started: ${container.error}`;
-    if (container.restartCount > MAX_RESTARTS) {
-        return `${name} is in a crash loop: restarted ${times(container.restartCount)}${lastExitCode(container)}`;
-    }
-    switch (container.state) {
-        case 'exited':
-        case 'dead':
-            if (target.oneShot)
-                return container.exitCode === 0 ? undefined : `${name} ended with exit code ${container.exitCode}`;
-            return `${name} ended with exit code ${container.exitCode}${container.exitCode === 0 ? '; if ending is its job, say `x-slipway: { one-shot: true }` in its service' : ''}`;
-        case 'running':
-            return container.health === 'unhealthy' ? `${name} is unhealthy` : undefined;
-        default:
-            return undefined;
-    }
-}
-function describeWait(container, target, runningSeconds, probe) {
-    const { name } = container;
-    if (target.oneShot)
-        return container.state === 'exited' ? undefined : `${name} has not ended yet`;
-    if (container.state !== 'running')
-        return `${name} is ${container.state}`;
-    switch (container.health) {
-        case 'healthy':
-            return undefined;
-        case 'starting':
-            return `${name} is starting${probe?.startedAt === container.startedAt ? describeProbe(probe) : ''}`;
-        case 'unhealthy':
-            return `${name} is unhealthy`;
-        case 'none':
-            return runningSeconds >= target.stableSeconds
-                ? undefined
-                : `${name} has no health check: watching it for ${target.stableSeconds} s`;
-    }
-}
-function describeProbe({ result }) {
-    return result === 'timeout'
-        ? ' (its health command takes longer than its time limit)'
-        : ` (its health command ends with ${result})`;
-}
-function describeMonitoring(container, target, runningSinceMs, readySinceMs, nowMs) {
-    const { monitorSeconds = 0 } = target;
-    if (target.oneShot)
-        return undefined;
-    const sinceMs = container.health === 'none' ? runningSinceMs : readySinceMs;
-    return nowMs - sinceMs >= monitorSeconds * 1000
-        ? undefined
-        : `${container.name} is ready: watching it for ${monitorSeconds} s`;
-}
-/** What became worse since the containers were ready; empty when nothing did. */
-function findDecline(ready, now, targets) {
-    for (const target of targets) {
-        for (const before of ready.filter((container) => isReplica(container, target))) {
-            const after = now.find((container) => container.id === before.id);
-            const fail = (reason) => ({
-                service: target.service,
-                reason,
-                containers: after === undefined ? [] : [after],
-            });
-            if (after === undefined)
-                return fail(`${before.name} is gone`);
-            if (after.oomKilled)
-                return fail(`${after.name} was killed for lack of memory (OOM) after it had become ready`);
-            if (after.restartCount > before.restartCount ||
-                (after.state === 'running' && after.startedAt !== before.startedAt)) {
-                const restarts = after.restartCount - before.restartCount;
-                return fail(restarts === 0
-                    ? `${after.name} was restarted by hand after it had become ready`
-                    : `${after.name} crashed after it had become ready (restarted ${times(restarts)}${lastExitCode(after)})`);
-            }
-            if (!target.oneShot && after.state !== 'running')
-                return fail(`${after.name} ended after it had become ready: ${after.state}, exit code ${after.exitCode}`);
-            if (after.health === 'unhealthy')
-                return fail(`${after.name} became unhealthy after it had been ready`);
-        }
-    }
-    return undefined;
-}
-
-;// CONCATENATED MODULE: ./shared/src/probes/http.ts
-/** HTTP checks: which requests to make, and what to think of the answer. */
-
-
-
-
-const http_MAX_BODY_BYTES = 1024 * 1024;
-/** One attempt: the request, the redirects that may be followed, the verdict. @throws RequestError, CancelledError */
-async function attemptHttp(check, timeoutSeconds, { http, clock, ...connection }) {
-    const startedMs = clock.monotonicMs();
-    let url = check.url;
-    for (let hop = 0;; hop++) {
-        const remaining = timeoutSeconds - (clock.monotonicMs() - startedMs) / 1000;
-        if (remaining <= 0)
-            throw new RequestError('timeout', `no final answer within ${timeoutSeconds} s, after ${hop} redirects`, '');
-        const response = await http.request({
-            ...connection,
-            method: check.method,
-            url,
-            headers: isSameHost(url, check.url) ? check.headers : {},
-            timeoutSeconds: remaining,
-            maxBodyBytes: http_MAX_BODY_BYTES,
-            connectTo: chooseConnectTo(check, url),
-            ca: check.ca,
-        });
-        const next = judgeRedirect(check, url, response, hop);
-        if (next === undefined) {
-            // The limit is for what a visitor waits: all hops.
-            const latencyMs = clock.monotonicMs() - startedMs;
-            return judgeHttp(check, hop === 0 ? response : { ...response, latencyMs: Math.max(latencyMs, response.latencyMs) }, clock.now());
-        }
-        if (typeof next !== 'string')
-            return next;
-        url = next;
-    }
-}
-const REDIRECTS = new Set([301, 302, 303, 307, 308]);
-/** Where a redirect leads; a verdict if it must not be followed; undefined if the response is the final one. */
-function judgeRedirect(check, from, response, hop) {
-    const location = response.headers['location'];
-    // Who expects 301 wants to see the 301.
-    if (!REDIRECTS.has(response.status) || location === undefined || includesStatus(check.status, response.status))
-        return undefined;
-    const target = URL.parse(location, from);
-    const shown = excerpt(location, 200);
-    if (target === null || !/^https?:$/.test(target.protocol)) {
-        return failed(`status ${response.status} redirects to something that is not an http or https URL: ${shown}`);
-    }
-    const host = target.hostname.toLowerCase();
-    if (!isSameHost(target.href, check.url) && !check.allowRedirectHosts.includes(host)) {
-        return failed(`status ${response.status} redirects to another host, ${excerpt(host, 100)}; if that is right, say \`allow-redirect-host: ${excerpt(host, 100)}\``, shown);
-    }
-    if (target.protocol === 'http:' && from.startsWith('https:')) {
-        return failed(`status ${response.status} redirects from https to plain http`, shown);
-    }
-    if (hop >= check.maxRedirects) {
-        return failed(`${hop + 1} redirects, more than ${check.maxRedirects}: the last one leads to ${shown}`);
-    }
-    target.hash = '';
-    return target.href;
-}
-/** The answer to the last request. Pure. */
-function judgeHttp(check, response, now) {
-    const detail = response.body === '' ? '' : excerpt(response.body);
-    const took = `${Math.round(response.latencyMs)} ms`;
-    if (!includesStatus(check.status, response.status)) {
-        return failed(`status ${response.status} instead of ${describeStatus(check.status)}`, detail);
-    }
-    const judged = [
-        judgeHeaders(check, response),
-        judgeBody(check, response),
-        judgeReleaseId(check, response),
-        check.maxLatencyMs !== undefined && response.latencyMs > check.maxLatencyMs
-            ? failed(`answered in ${took}, slower than ${check.maxLatencyMs} ms`)
-            : undefined,
-        judgeCertificate(response.certificate, check.minCertificateDays, now),
-    ].filter((verdict) => verdict !== undefined);
-    const faults = judged.filter((verdict) => !verdict.ok).map((verdict) => verdict.reason);
-    if (faults.length > 0)
-        return failed(faults.join('; '), judged.find((verdict) => verdict.detail !== '')?.detail ?? detail);
-    const notes = judged.map((verdict) => verdict.reason).filter((reason) => reason !== '');
-    return passed([`status ${response.status} in ${took}`, ...notes].join(', '), judged.find((verdict) => verdict.detail !== '')?.detail ?? '');
-}
-function includesStatus(ranges, status) {
-    return ranges.some(({ from, to }) => status >= from && status <= to);
-}
-function describeStatus(ranges) {
-    return ranges
-        .map(({ from, to }) => from === to ? `${from}` : from % 100 === 0 && to === from + 99 ? `${from / 100}xx` : `${from}-${to}`)
-        .join(' or ');
-}
-function judgeHeaders(check, response) {
-    const faults = check.header.flatMap(({ name, expected }) => {
-        const found = Object.hasOwn(response.headers, name) ? response.headers[name] : undefined;
-        if (found === undefined)
-            return [`no header ${name}`];
-        return matchesText(expected, found) ? [] : [`header ${name} is ${quote(found)} instead of ${quote(expected)}`];
-    });
-    return faults.length === 0 ? undefined : failed(faults.join('; '));
-}
-function judgeBody(check, response) {
-    if (check.method === 'HEAD')
-        return undefined;
-    if (check.bodyContains.length + check.bodyMatches.length + check.json.length === 0) {
-        return isSuccess(response.status) ? judgeHealthWords(response) : undefined;
-    }
-    const within = response.truncated ? ' within its first MiB' : '';
-    const faults = [
-        ...check.bodyContains
-            .filter((text) => !response.body.includes(text))
-            .map((text) => `the body does not contain ${quote(text)}${within}`),
-        ...check.bodyMatches
-            .filter((source) => !new RegExp(source, 'm').test(response.body))
-            .map((source) => `the body does not match ${quote(source)}${within}`),
-        ...judgeJson(check, response),
-    ];
-    return faults.length === 0 ? undefined : failed(faults.join('; '), excerpt(response.body));
-}
-function judgeJson(check, response) {
-    if (check.json.length === 0)
-        return [];
-    const document = parseJson(response.body);
-    if (document === undefined)
-        return [response.truncated ? 'the body is longer than 1 MiB, so its JSON cannot be read' : 'the body is not JSON'];
-    return check.json.flatMap(({ path, pathText, expected }) => {
-        const found = readPath(document, path);
-        if (found === undefined)
-            return [`JSON has no ${excerpt(pathText, 100)}`];
-        return matchesJson(expected, found)
-            ? []
-            : [
-                `JSON ${excerpt(pathText, 100)} is ${quote(typeof found === 'string' ? found : JSON.stringify(found))} instead of ${quote(expected)}`,
-            ];
-    });
-}
-/** `expected` is text, as it was written: `true` is equal to true and to "true", `1.0` to 1. */
-function matchesJson(expected, found) {
-    if (typeof found === 'string')
-        return matchesText(expected, found);
-    if (expected === '*')
-        return true;
-    if (typeof found === 'number' && /^-?\d+(?:\.\d+)?(?:e[+-]?\d+)?$/i.test(expected))
-        return Number(expected) === found;
-    return JSON.stringify(found) === expected;
-}
-/** Equal, where `*` in the pattern stands for any text. Linear, unlike a regular expression made from the pattern. */
-function matchesText(pattern, text) {
-    const [first = '', ...rest] = pattern.split('*');
-    const last = rest.pop();
-    if (last === undefined)
-        return text === pattern;
-    if (!text.startsWith(first) || text.length < first.length + last.length || !text.endsWith(last))
-        return false;
-    let at = first.length;
-    const end = text.length - last.length;
-    for (const part of rest) {
-        const found = text.indexOf(part, at);
-        if (found < 0 || found + part.length > end)
-            return false;
-        at = found + part.length;
-    }
-    return true;
-}
-// --- health words ------------------------------------------------------------------------------------------------------
-const GOOD = new Set(['healthy', 'ready', 'alive', 'ok', 'okay', 'pass', 'passing', 'passed', 'up', 'true']);
-const WARNING = new Set(['warn', 'warning', 'degraded']);
-const BAD = new Set([
-    'unhealthy',
-    'not ready',
-    'not-ready',
-    'notready',
-    'fail',
-    'failed',
-    'failing',
-    'failure',
-    'down',
-    'error',
-    'critical',
-    'unavailable',
-    'out_of_service',
-    'dead',
-    'ko',
-    'false',
-]);
-/** `pass`, `warn` and `fail` are the draft's (draft-inadarei-api-health-check), with the synonyms that it lists. */
-function judgeHealthWord(word) {
-    const lower = word.trim().toLowerCase();
-    return GOOD.has(lower) ? 'good' : WARNING.has(lower) ? 'warning' : BAD.has(lower) ? 'bad' : 'unknown';
-}
-/** What a body says of itself where nothing was asked of it. Unknown words are no verdict. */
-function judgeHealthWords(response) {
-    const type = (response.headers['content-type'] ?? '').toLowerCase();
-    const json = /^application\/(?:[\w.-]+\+)?json\b/.test(type) ? parseJson(response.body) : undefined;
-    const plain = type === '' || type.startsWith('text/plain');
-    const word = json !== undefined
-        ? readStatus(json)
-        : plain && response.body.length <= 40
-            ? response.body.trim().replace(/[.!]$/, '')
-            : '';
-    const shown = excerpt(word, 40);
-    switch (judgeHealthWord(word)) {
-        case 'good':
-            return passed(shown.toLowerCase());
-        case 'warning':
-            return passed(`with a warning: the body says ${quote(shown)}`, excerpt(response.body));
-        case 'bad':
-            return failed(`status ${response.status}, but the body says ${quote(shown)}${describeBadParts(json)}`, excerpt(response.body));
-        case 'unknown':
-            return undefined;
-    }
-}
-function readStatus(json) {
-    const status = typeof json === 'object' ? readMember(json, 'status') : json;
-    return typeof status === 'string' || typeof status === 'boolean' ? String(status) : '';
-}
-/** The parts that are bad: `checks` of health+json and of many others, `components` of Spring Boot. */
-function describeBadParts(json) {
-    const names = ['checks', 'components', 'details'].flatMap((key) => {
-        const parts = readMember(json, key);
-        if (typeof parts !== 'object' || parts === null)
-            return [];
-        return Object.entries(parts)
-            .filter(([, part]) => (Array.isArray(part) ? part : [part]).some((item) => judgeHealthWord(readStatus(item)) === 'bad'))
-            .map(([position, part]) => (Array.isArray(parts) ? nameOf(part, position) : position));
-    });
-    return names.length === 0 ? '' : ` (${excerpt(names.slice(0, 10).join(', '), 200)})`;
-}
-function nameOf(part, position) {
-    const name = readMember(part, 'name');
-    return typeof name === 'string' ? name : position;
-}
-function isSuccess(status) {
-    return status >= 200 && status < 300;
-}
-// --- release ------------------------------------------------------------------------------------------------------------
-const RELEASE_MEMBERS = ['releaseId', 'release_id', 'release', 'version', 'commit'];
-const RELEASE_HEADERS = ['x-release-id', 'x-release', 'x-version'];
-/** The names under which a response may say which release it comes from: `releaseId` is health+json's. */
-function judgeReleaseId(check, response) {
-    const { releaseId } = check;
-    if (releaseId === undefined)
-        return undefined;
-    const document = parseJson(response.body);
-    const found = [
-        ...RELEASE_HEADERS.flatMap((name) => response.headers[name] ?? []),
-        ...RELEASE_MEMBERS.flatMap((name) => {
-            const value = readMember(document, name);
-            return typeof value === 'string' || typeof value === 'number' ? [String(value)] : [];
-        }),
-    ];
-    if (found.some((id) => isSameRelease(id, releaseId)))
-        return passed(`release ${excerpt(releaseId, 60)}`);
-    return failed(found.length === 0
-        ? `the answer does not say its release: expected ${quote(releaseId)} as \`releaseId\` in JSON or in the header x-release-id`
-        : `release ${[...new Set(found)].map(quote).join(', ')} instead of ${quote(releaseId)}`, excerpt(response.body));
-}
-/** Equal, or one the abbreviation of the other's commit (7 digits at least, as git prints them). */
-function isSameRelease(a, b) {
-    const [short, long] = [a.trim().toLowerCase(), b.trim().toLowerCase()].sort((x, y) => x.length - y.length);
-    return (a.trim() === b.trim() || (/^[0-9a-f]{7,40}$/.test(short) && /^[0-9a-f]{7,40}$/.test(long) && long.startsWith(short)));
-}
-// --- certificates, addresses ---------------------------------------------------------------------------------------------
-const DAY_MS = 86_400_000;
-/** Whether it holds long enough. That it holds now, and for this name, the connection itself has verified. */
-function judgeCertificate(certificate, minDays, now) {
-    if (certificate === undefined)
-        return undefined;
-    const days = Math.floor((certificate.validTo.getTime() - now.getTime()) / DAY_MS);
-    const until = Number.isNaN(days) ? 'an unreadable date' : certificate.validTo.toISOString().slice(0, 10);
-    const left = `the certificate is valid until ${until} (${describeDays(days)})`;
-    if (minDays === undefined)
-        return undefined;
-    return days >= minDays
-        ? passed(left)
-        : failed(`${left}, less than ${minDays} days`, `issued by ${excerpt(certificate.issuer, 100)}`);
-}
-function describeDays(days) {
-    return `${days} ${Math.abs(days) === 1 ? 'day' : 'days'}`;
-}
-function isSameHost(a, b) {
-    return new URL(a).hostname.toLowerCase() === new URL(b).hostname.toLowerCase();
-}
-/** `connect-to` is for the URL's own host. Its port is for the URL's own port: a redirect from http to https keeps the host, not the port. */
-function chooseConnectTo(check, url) {
-    if (check.connectTo === undefined || !isSameHost(url, check.url))
-        return undefined;
-    const port = http_readPort(url);
-    return { host: check.connectTo.host, port: port === http_readPort(check.url) ? (check.connectTo.port ?? port) : port };
-}
-function http_readPort(text) {
-    const url = new URL(text);
-    return Number(url.port) || (url.protocol === 'https:' ? 443 : 80);
-}
-function quote(text) {
-    return `"${excerpt(text, 100)}"`;
-}
-
-;// CONCATENATED MODULE: ./shared/src/probes/endpoint.ts
-
-
-/** @throws RequestError, CancelledError */
-async function attemptEndpoint(check, timeoutSeconds, { http, clock, ...connection }) {
-    const { host, port } = check;
-    const tls = check.kind === 'tls' ? { tls: { serverName: check.serverName }, ca: check.ca } : {};
-    return judgeEndpoint(check, await http.reach({ ...connection, host, port, timeoutSeconds, ...tls }), clock.now());
-}
-/** Pure. That a certificate holds now, and for this name, the connection itself has verified. */
-function judgeEndpoint(check, reached, now) {
-    const connected = `connected in ${Math.round(reached.latencyMs)} ms`;
-    if (check.kind === 'tcp')
-        return passed(connected);
-    const certificate = judgeCertificate(reached.certificate, check.minCertificateDays ?? 0, now);
-    if (certificate === undefined)
-        return passed(connected);
-    return certificate.ok ? passed(`${connected}, ${certificate.reason}`) : certificate;
-}
-
-;// CONCATENATED MODULE: ./shared/src/probes/poll.ts
-/** Attempt after attempt until the verdict stands. */
-
-
-
-/** However long the backoff makes them, pauses end. */
-const MAX_PAUSE_SECONDS = 300;
-/** The pause after an attempt (the first is 1). Pure. */
-function choosePause(pace, attempt) {
-    return Math.min(pace.intervalSeconds * pace.backoff ** (attempt - 1), Math.max(MAX_PAUSE_SECONDS, pace.intervalSeconds));
-}
-/**
- * Makes attempts until enough in a row have passed, or that has become impossible: too few attempts are left, or too
- * little time before the deadline.
- *
- * @throws CancelledError when the signal is aborted
- */
-async function pollCheck(check, vantage, attemptOnce, clock, signal) {
-    const startedMs = clock.monotonicMs();
-    const deadlineMs = check.deadlineSeconds === undefined ? Infinity : startedMs + check.deadlineSeconds * 1000;
-    const latenciesMs = [];
-    let inARow = 0;
-    for (let attempt = 1;; attempt++) {
-        const beganMs = clock.monotonicMs();
-        const verdict = await judgeAttempt(attemptOnce, Math.max(0.001, Math.min(check.timeoutSeconds, (deadlineMs - beganMs) / 1000)), signal);
-        const endedMs = clock.monotonicMs();
-        latenciesMs.push(endedMs - beganMs);
-        inARow = verdict.ok ? inARow + 1 : 0;
-        const finish = (ok, lastVerdict) => ({
-            check,
-            vantage,
-            ok,
-            attempts: attempt,
-            lastVerdict,
-            latenciesMs,
-            durationMs: endedMs - startedMs,
-        });
-        if (inARow >= check.successes)
-            return finish(true, verdict);
-        if (check.attempts - attempt < check.successes - inARow) {
-            return finish(false, explainShortfall(verdict, inARow, check, `${attempt} of ${check.attempts} attempts made`));
-        }
-        const pauseSeconds = choosePause(check, attempt);
-        if (endedMs + pauseSeconds * 1000 >= deadlineMs) {
-            return finish(false, explainShortfall(verdict, inARow, check, `the deadline of ${check.deadlineSeconds ?? 0} s has come`));
-        }
-        await clock.sleep(pauseSeconds, signal);
-    }
-}
-async function judgeAttempt(attemptOnce, timeoutSeconds, signal) {
-    try {
-        return await attemptOnce(timeoutSeconds);
-    }
-    catch (error) {
-        // Anything that is not ours is a defect, and no verdict on a server.
-        if (!(error instanceof SlipwayError))
-            throw error;
-        if (signal?.aborted === true)
-            throw new CancelledError('The workflow was cancelled.', '', { cause: error });
-        return failed(excerpt(error.message), excerpt(error.hint));
-    }
-}
-/** A passed attempt that comes too late or too seldom is still a failed check, and has to say why. */
-function explainShortfall(verdict, inARow, check, why) {
-    if (!verdict.ok)
-        return verdict;
-    return failed(`only ${inARow} of ${check.successes} successes in a row (${why}); last: ${verdict.reason}`, verdict.detail);
-}
-
-;// CONCATENATED MODULE: ./shared/src/probes/run-checks.ts
-/** All checks at once, every one to its end. */
-
-
-
-
-
-
-
-
-/** Connections at a time. */
-const MAX_PARALLEL = 16;
-/** sshd's MaxSessions is 10 by default, and a command takes one (a forwarded connection does not): some are left to others. */
-const MAX_PARALLEL_COMMANDS = 6;
-/**
- * Makes every check from each of its vantages, in parallel, and waits for all of them. Results are in the order of the
- * checks, the server's vantage before the runner's.
- *
- * @throws CancelledError
- */
-async function runChecks(checks, ports) {
-    const tasks = checks.flatMap((check) => listVantages(check).map((vantage) => ({ check, vantage })));
-    const isCommand = ({ check }) => check.kind === 'container' || check.kind === 'command';
-    const results = new Map();
-    const work = async (queue) => {
-        for (let task = queue.shift(); task !== undefined; task = queue.shift()) {
-            const result = await runCheck(task.check, task.vantage, ports);
-            results.set(task, result);
-            ports.onResult?.(result);
-        }
-    };
-    const start = (queue, limit) => Array.from({ length: Math.min(limit, queue.length) }, () => work(queue));
-    await Promise.all([
-        ...start(tasks.filter(isCommand), MAX_PARALLEL_COMMANDS),
-        ...start(tasks.filter((task) => !isCommand(task)), MAX_PARALLEL),
-    ]);
-    return tasks.flatMap((task) => results.get(task) ?? []);
-}
-/** One check from one vantage. @throws CancelledError */
-async function runCheck(check, vantage, ports) {
-    const { http, clock, signal, session, view } = ports;
-    if (vantage === 'ssh' && (session === undefined || session instanceof SlipwayError)) {
-        const lastVerdict = session === undefined
-            ? failed('there is no SSH connection to make it from')
-            : failed(`not made, no SSH connection: ${session.message}`, session.hint);
-        return { check, vantage, ok: false, attempts: 0, lastVerdict, latenciesMs: [], durationMs: 0 };
-    }
-    const server = vantage === 'ssh' && !(session instanceof SlipwayError) ? session : undefined;
-    const dial = server && ((host, port) => server.dial(host, port));
-    const environment = { http, clock, signal, dial };
-    const attemptOnce = async (timeoutSeconds) => {
-        if (signal?.aborted === true)
-            throw new CancelledError('The workflow was cancelled.', '');
-        switch (check.kind) {
-            case 'http':
-                return attemptHttp(check, timeoutSeconds, environment);
-            case 'tcp':
-            case 'tls':
-                return attemptEndpoint(check, timeoutSeconds, environment);
-            case 'container':
-                return server === undefined ? failed(ONLY_SSH) : attemptContainer(check, timeoutSeconds, server, signal, view);
-            case 'command':
-                return server === undefined ? failed(ONLY_SSH) : attemptCommand(check, timeoutSeconds, server, signal);
-        }
-    };
-    const result = await pollCheck(check, vantage, attemptOnce, clock, signal);
-    return result.ok || vantage !== 'runner'
-        ? result
-        : { ...result, lastVerdict: addLoopbackHint(check, result.lastVerdict) };
-}
-const ONLY_SSH = 'can only be made on the server';
-async function attemptContainer(check, timeoutSeconds, session, signal, view = (containers) => containers) {
-    const { exitCode, stdout, stderr } = await session.run(inspectContainers(check.project), {
-        timeoutSeconds,
-        accept: 'any',
-        purpose: `look at the containers of project ${check.project}`,
-        ...(signal === undefined ? {} : { signal }),
-    });
-    if (exitCode !== 0)
-        return failed(`Docker could not be asked (exit code ${exitCode})`, excerptEnd(stderr));
-    try {
-        return judgeService(check.service, check.project, view(parseContainers(stdout)), check);
-    }
-    catch (error) {
-        if (!(error instanceof SyntaxError))
-            throw error;
-        return failed(error.message);
-    }
-}
-async function attemptCommand(check, timeoutSeconds, session, signal) {
-    const completed = await session.run({ words: ['sh', '-c', check.command] }, {
-        timeoutSeconds,
-        accept: 'any',
-        purpose: `run ${describeTarget(check)}`,
-        ...(signal === undefined ? {} : { signal }),
-    });
-    return judgeCommand(completed);
-}
-/** Exit code 0 passes. The end of the output tells more than its beginning. Pure. */
-function judgeCommand(completed) {
-    const output = [excerptEnd(completed.stdout, 240), excerptEnd(completed.stderr, 240)]
-        .filter((text) => text !== '')
-        .join(' ');
-    return completed.exitCode === 0 ? passed('exit code 0', output) : failed(`exit code ${completed.exitCode}`, output);
-}
-const LOOPBACK = /^(?:localhost|127\.\d+\.\d+\.\d+|::1|\[::1\])$/i;
-function addLoopbackHint(check, verdict) {
-    const host = check.kind === 'http' ? (check.connectTo?.host ?? new URL(check.url).hostname) : 'host' in check ? check.host : '';
-    if (!LOOPBACK.test(host))
-        return verdict;
-    return {
-        ...verdict,
-        reason: `${verdict.reason} (seen from the runner, ${host} is the runner itself: for a port of the server say \`via: ssh\`)`,
-    };
-}
-
-;// CONCATENATED MODULE: ./shared/src/transaction/verify.ts
-/** The gates of a deploy: looks at the new release until it is proven or known to be bad. */
-
-
-
-
-
-
-
-
-
-
-
-/** As often as Docker's own restarts are borne with before it counts as a crash loop. */
-const verify_MAX_RESTARTS = 2;
-/** How long a service without a health check is watched, where `update_config.monitor` does not say. */
-const DEFAULT_STABLE_SECONDS = 5;
-/** A release that is not good: what it was, and everything known about why. */
-class BadReleaseError extends ReleaseError {
-    service;
-    evidence;
-    constructor(service, reason, evidence) {
-        super(reason, '');
-        this.service = service;
-        this.evidence = evidence;
-    }
-}
-function createVerifier(context) {
-    const { remote, session, project, ports } = context;
-    let containers = context.containers;
-    let outcomes = [];
-    /** Of all watches. */
-    let probes = new Map();
-    /** As they were when they had become ready, by id. */
-    const ready = new Map();
-    /** What its own health command has said already, Docker says at its next look, which may be half a minute away. */
-    const foreseen = (one) => foresee(one, probes.get(one.id));
-    /** Beside the new ones until the commit, running or stopped. */
-    const isOld = (one) => one.project === project && context.old[one.service]?.includes(one.id) === true;
-    const targetsOf = (names) => context.services
-        .filter((service) => names.includes(service.name))
-        .map((service) => ({
-        service: service.name,
-        replicas: service.replicas,
-        oneShot: service.oneShot,
-        stableSeconds: service.monitorSeconds ?? DEFAULT_STABLE_SECONDS,
-        monitorSeconds: service.monitorSeconds ?? 0,
-        ignoring: new Set(context.old[service.name] ?? []),
-    }));
-    /** How often each was started again, by id. */
-    const restarts = new Map();
-    /**
-     * A first start that fails, since what it needs is not there yet, is common; its restart policy is for that. Until the switch
-     * it has none, so that a boot does not bring it up: so we start it again, as often as a policy may before it counts as a loop.
-     */
-    const startAgain = (one) => {
-        const service = context.services.find(({ name }) => name === one.service);
-        const isOurs = context.changed.includes(one.service) && !one.oneoff && !isOld(one) && service?.oneShot === false;
-        const policy = service?.restartPolicy ?? 'no';
-        const mayStart = policy === 'always' || policy === 'unless-stopped' || (policy.startsWith('on-failure') && one.exitCode !== 0);
-        const tries = restarts.get(one.id) ?? 0;
-        if (one.state !== 'exited' || !isOurs || !mayStart || one.oomKilled || ready.has(one.id))
-            return one;
-        const key = `${one.id} ${one.startedAt}`;
-        if (!startedAgain.has(key)) {
-            if (tries >= verify_MAX_RESTARTS)
-                return { ...one, restartCount: tries };
-            startedAgain.add(key);
-            restarts.set(one.id, tries + 1);
-            void session
-                .run(compose_startAgain(one.id, stoppedFor(one)), { purpose: `start ${one.name} again`, accept: 'any' })
-                .catch(() => undefined);
-        }
-        return { ...one, state: 'restarting', restartCount: tries };
-    };
-    const startedAgain = new Set();
-    /** Those of other services may well run: their turn to be stopped comes later. */
-    const stoppedFor = ({ service }) => (context.old[service] ?? []).filter((id) => context.stopped.has(id));
-    /** Watches the containers of services until `judge` has seen enough, or the signal. @throws BadReleaseError */
-    const watch = async (services, timeoutSeconds, signal, judge) => {
-        const ending = new AbortController();
-        const verdict = Promise.withResolvers();
-        let seen;
-        const hear = (text) => {
-            const line = parseWatchLine(text);
-            if (line === undefined)
-                return;
-            if (line.kind === 'containers') {
-                seen = line.containers;
-                containers = [...containers.filter((one) => !services.includes(one.service)), ...seen];
-            }
-            if (line.kind === 'probe')
-                probes = recordProbe(probes, line.probe);
-            if (seen === undefined)
-                return;
-            const look = judge(seen.map(startAgain), probes, ports.clock.monotonicMs());
-            if (look !== 'on')
-                verdict.resolve(look === 'enough' ? undefined : look);
-        };
-        const watching = remote.run(watchContainers(project, services), {
-            purpose: 'watch the containers',
-            timeoutSeconds: timeoutSeconds + 60,
-            signal: AbortSignal.any([signal, ending.signal]),
-            onLine: (line, stream) => {
-                if (stream !== 'stdout')
-                    return;
-                try {
-                    hear(line);
-                }
-                catch (error) {
-                    verdict.reject(error);
-                }
-            },
-        });
-        try {
-            const bad = await Promise.race([
-                verdict.promise,
-                watching.then(() => {
-                    throw new WatchError(remote.where);
-                }),
-            ]);
-            if (bad !== undefined) {
-                throw new BadReleaseError(bad.service, bad.reason, await collectEvidence(session, bad.containers));
-            }
-        }
-        finally {
-            ending.abort();
-            watching.catch(() => undefined);
-        }
-    };
-    /** Docker was restarted, and has brought back what was stopped: its successor has no restart policy yet. */
-    const findReturned = (seen, names) => {
-        const back = seen.find((one) => names.includes(one.service) &&
-            context.stopped.has(one.id) &&
-            ['running', 'restarting', 'paused'].includes(one.state));
-        if (back === undefined)
-            return undefined;
-        const reason = `${back.name} is ${back.state}, which was stopped for its successor: was Docker restarted?`;
-        return { service: back.service, reason, containers: [] };
-    };
-    /** Of what was to be left alone, what was not. */
-    const findLost = (seen) => {
-        const lost = context.kept.find((before) => seen.every((now) => now.id !== before.id));
-        if (lost === undefined)
-            return undefined;
-        const reason = `${lost.name} was to be left alone, and is gone or was replaced`;
-        return { service: lost.service, reason, containers: [] };
-    };
-    const waitUntilReady = async (names, started, timeoutSeconds, signal) => {
-        const targets = targetsOf(names).map((target) => ({
-            ...target,
-            replicas: started[target.service] ?? target.replicas,
-        }));
-        const isAwaited = (one) => one.state !== 'created' || started[one.service] === undefined;
-        let startedMs;
-        let sightings = new Map();
-        let lastLineMs = 0;
-        const kept = context.kept.map((one) => one.service);
-        await watch([...new Set([...names, ...kept])], timeoutSeconds, signal, (all, probes, nowMs) => {
-            const seen = all.filter(isAwaited);
-            startedMs ??= nowMs;
-            lastLineMs ||= nowMs;
-            const lost = findReturned(all, names) ?? findLost(seen);
-            if (lost !== undefined)
-                return lost;
-            const readiness = judgeReadiness(targets, seen, sightings, nowMs, probes);
-            switch (readiness.kind) {
-                case 'ready':
-                    for (const container of newOnes(seen, targets))
-                        ready.set(container.id, container);
-                    return 'enough';
-                case 'failed':
-                    return readiness;
-                case 'waiting':
-                    sightings = readiness.sightings;
-                    if (nowMs - startedMs > timeoutSeconds * 1000) {
-                        return {
-                            service: names.join(', '),
-                            reason: `not ready within ${describeSeconds(timeoutSeconds)} (input timeout): ${readiness.reasons.join('; ')}`,
-                            containers: newOnes(seen, targets),
-                        };
-                    }
-                    if (nowMs - lastLineMs > 5000) {
-                        lastLineMs = nowMs;
-                        ports.reporter.line(`  ${describeSeconds((nowMs - startedMs) / 1000)}: ${readiness.reasons.join('; ')}`);
-                    }
-                    return 'on';
-            }
-        });
-    };
-    /** The time in which the new release serves, and can still go back: nothing gets worse while everything asked of it is tried. */
-    const prove = async (timeoutSeconds, signal) => {
-        const names = [...new Set([...context.changed, ...context.kept.map((one) => one.service)])];
-        if (names.length === 0)
-            return;
-        const targets = targetsOf(context.changed);
-        const ending = new AbortController();
-        const both = AbortSignal.any([signal, ending.signal]);
-        const tried = { isDone: false };
-        // The watch is in the guardian's queue behind the steps that were sent before: by its first look these are done. Before,
-        // what the router answers with is the old release.
-        const begun = Promise.withResolvers();
-        const trials = begun.promise.then(async (isWanted) => {
-            if (isWanted)
-                await tryOut(both);
-            tried.isDone = true;
-        });
-        const watching = watch(names, timeoutSeconds + context.bakeSeconds, both, (seen) => {
-            begun.resolve(true);
-            const decline = findDecline([...ready.values()], seen, targets);
-            if (decline !== undefined)
-                return decline;
-            const lost = findReturned(seen, names) ?? findLost(seen);
-            if (lost !== undefined)
-                return lost;
-            return tried.isDone ? 'enough' : 'on';
-        });
-        try {
-            // Whichever fails first ends it; the watch goes on until the trials have passed, and then for one more look.
-            await Promise.all([watching, trials]);
-        }
-        finally {
-            ending.abort();
-            begun.resolve(false);
-            await Promise.allSettled([watching, trials]);
-        }
-    };
-    const tryOut = async (signal) => {
-        await checkRelease(signal);
-        await context.tryOut?.(containers, signal);
-        if (context.bakeSeconds > 0) {
-            ports.reporter.line(`  baking for ${describeSeconds(context.bakeSeconds)}: the release before is warm`);
-            await ports.clock.sleep(context.bakeSeconds, signal);
-            await checkRelease(signal);
-        }
-    };
-    const checkRelease = async (signal) => {
-        if (context.checks.length === 0)
-            return;
-        outcomes = groupResults(await runChecks(context.checks, {
-            http: ports.http,
-            clock: ports.clock,
-            session,
-            signal,
-            view: (found) => found.filter((one) => !isOld(one)).map(foreseen),
-        }));
-        const bad = outcomes.filter((outcome) => !outcome.ok && !context.baseline.has(outcome.check.name));
-        if (bad.length > 0) {
-            throw new ProbeError(bad.map((outcome) => `health check ${outcome.check.name}: ${describeOutcome(outcome)}`).join('; '), '');
-        }
-    };
-    return {
-        hold: async (step, signal) => {
-            switch (step.gate.gate) {
-                case 'ready':
-                    return waitUntilReady(step.gate.services, step.gate.started ?? {}, step.timeoutSeconds, signal);
-                case 'proven':
-                    return prove(step.timeoutSeconds, signal);
-            }
-        },
-        outcomes: () => outcomes,
-        containers: () => containers.map(foreseen),
-    };
-}
-/** Nothing but our own word ends it. */
-class WatchError extends SlipwayError {
-    code = 'watch';
-    constructor(where) {
-        super(`The watch of the containers at ${where} ended by itself.`, 'Does Docker answer there? docker ps');
-    }
-}
-function newOnes(seen, targets) {
-    return targets.flatMap(({ service, ignoring }) => seen.filter((one) => one.service === service && !one.oneoff && ignoring?.has(one.id) !== true));
-}
-/**
- * Waits until services that were put back are ready again. Not cancellable: also after a cancel it is worth some seconds to
- * know what serves.
- *
- * @param compose the Compose file of the release that was put back
- * @returns why it is not ready, or nothing
- * @throws ConnectError
- */
-async function waitForRestored(names, compose, timeoutSeconds, context) {
-    if (names.length === 0 || compose === '')
-        return undefined;
-    const services = parseProject(compose).services.map((service) => ({ ...service, monitorSeconds: 0 }));
-    const restored = services.map((service) => service.name).filter((name) => names.includes(name));
-    if (restored.length === 0)
-        return undefined;
-    const verifier = createVerifier({
-        ...context,
-        services,
-        changed: [],
-        containers: [],
-        old: {},
-        stopped: new Set(),
-        kept: [],
-        checks: [],
-        baseline: new Set(),
-        bakeSeconds: 0,
-    });
-    try {
-        await verifier.hold({
-            kind: 'hold',
-            id: 'restored',
-            title: 'wait for the old release',
-            gate: { gate: 'ready', services: restored },
-            timeoutSeconds,
-        }, AbortSignal.timeout(timeoutSeconds * 1000 + 10_000));
-        return undefined;
-    }
-    catch (error) {
-        if (error instanceof ConnectError)
-            throw error;
-        return error instanceof Error ? error.message : String(error);
-    }
-}
-const LOG_LINES = 30;
-/** All replicas of a bad release fail alike. */
-const MAX_CONTAINERS = 3;
-async function collectEvidence(session, containers) {
-    const states = [];
-    const log = [];
-    for (const container of containers.slice(0, MAX_CONTAINERS)) {
-        states.push(describeState(container));
-        const lastHealth = container.healthLog.at(-1);
-        if (lastHealth !== undefined && container.health !== 'healthy') {
-            states.push(`its last health check: exit code ${lastHealth.exitCode}: ${excerpt(lastHealth.output)}`);
-        }
-        const lines = await readLog(session, container);
-        if (typeof lines === 'string')
-            states.push(lines);
-        else if (lines.length === 0)
-            states.push(`${container.name} has logged nothing`);
-        else
-            log.push(...lines);
-    }
-    return { states, log };
-}
-function describeState(container) {
-    const oom = container.oomKilled ? ', killed for lack of memory (OOM)' : '';
-    const restarts = container.restartCount === 0 ? '' : `, restarted ${times(container.restartCount)}`;
-    const health = container.health === 'none' ? ', no health check' : `, ${container.health}`;
-    return `${container.name}: ${container.state}${lastExitCode(container)}${oom}${restarts}${health}`;
-}
-/** @returns the lines, or why there are none. */
-async function readLog(session, container) {
-    try {
-        const { stdout } = await session.run(script('docker logs --tail "$2" "$1" 2>&1', container.id, String(LOG_LINES)), {
-            purpose: 'read the last log lines',
-            accept: 'any',
-            timeoutSeconds: 15,
-        });
-        return stdout
-            .split('\n')
-            .filter((line) => line.trim() !== '')
-            .map((line) => excerpt(line, 1000));
-    }
-    catch (error) {
-        return `the log of ${container.name} could not be read: ${error instanceof Error ? error.message : String(error)}`;
-    }
-}
-
-;// CONCATENATED MODULE: ./action-deploy/src/settle.ts
-/** After a connection was lost: what became of the deploy, from the server's own record. */
-
-
-
-
-/** More than the lease: the session that was lost may still be putting things back. */
-const PATIENCE_SECONDS = 120;
-/**
- * Connects anew, waits for the session that was lost, and asks what serves. Not cancellable: it is the way back.
- *
- * @throws ConnectError when the server cannot be reached; ReleaseError when it could not be put right, or does not serve.
- */
-async function settle(release, inputs, source, ports) {
-    const { runner, reporter, clock } = ports;
-    const session = await reconnect(inputs, ports, inputs.leaseSeconds + 60);
-    try {
-        const guardian = await openGuardian(session, { ...inputs, dryRun: false }, source, { runner, reporter, clock }, inputs.leaseSeconds + PATIENCE_SECONDS);
-        try {
-            const facts = await readFacts(guardian, inputs, source);
-            if (!guardian.isLocked)
-                throw new PreflightError(session.where, judgeServer(facts));
-            const { current } = facts;
-            if (current === release)
-                return { kind: 'committed', current, isReady: true, text: `Release ${release} is live.` };
-            const serves = current === undefined ? 'no release serves' : `release ${current} serves`;
-            const problem = await waitForRestored(facts.containers.filter((one) => !one.oneoff && one.state === 'running').map((one) => one.service), facts.currentCompose, inputs.readyTimeoutSeconds, { remote: guardian, session, project: source.project, ports });
-            return {
-                kind: 'undone',
-                current,
-                isReady: problem === undefined,
-                text: problem === undefined
-                    ? `The interrupted deploy of ${release} was undone: ${serves}.`
-                    : `The interrupted deploy of ${release} was undone, and ${serves}, but is not ready: ${problem}`,
-            };
-        }
-        finally {
-            await guardian.close();
-        }
-    }
-    finally {
-        await session.close();
-    }
-}
-
-;// CONCATENATED MODULE: ./action-deploy/src/clean-up.ts
-/** The post step: when the main step could not see the end itself (killed, or its connection was lost). */
-
-
-
-
-
-/** Asks the server what became of a deploy that did not settle. Nothing to do after one that did. */
-async function cleanUp(ports) {
-    const { runner, reporter } = ports;
-    const release = runner.state('release');
-    const settled = runner.state('settled');
-    if (release === '' || (settled !== '' && runner.state(RECORD_STATE) !== 'open'))
-        return;
-    const { inputs, source } = await readRequest(ports);
-    const endRecord = (result, current = '') => endDeploymentRecord(result, current, inputs, source.project, ports);
-    if (settled !== '')
-        return endRecord(settled === 'committed' ? 'deployed' : 'reverted');
-    reporter.line(`The deploy of ${release} was interrupted; looking at the server.`);
-    try {
-        const { kind, current, text, isReady } = await settle(release, inputs, source, ports);
-        reporter.notice('Slipway', text);
-        await reporter.summary(`### After the interruption\n\n${text}\n`);
-        if (!isReady)
-            throw new ReleaseError(text, 'Look at the server now.');
-        await endRecord(kind === 'committed' ? 'deployed' : 'reverted', current);
-    }
-    catch (error) {
-        await endRecord('failed');
-        throw error;
-    }
-}
-
-;// CONCATENATED MODULE: ./shared/src/transaction/execute.ts
-
-
-
-async function executeTransaction(transaction, context) {
-    const { guardian, target, signal } = context;
-    const run = new Run(transaction, context);
-    guardian.begin(renderJournal({
-        project: target.project,
-        release: transaction.release,
-        limitSeconds: Math.max(...transaction.steps.map((step) => step.kind === 'run' && step.onAbort === 'finish' ? 0 : step.timeoutSeconds)),
-        undo: transaction.undo,
-        finish: transaction.finish,
-    }));
-    const abort = new AbortController();
-    const onCancel = () => {
-        const { reason } = signal;
-        abort.abort(reason instanceof SlipwayError ? reason : new CancelledError('The workflow was cancelled.', ''));
-    };
-    signal.addEventListener('abort', onCancel, { once: true });
-    if (signal.aborted)
-        onCancel();
-    // What the guardian decides by itself (a lease that has run out) ends a hold too.
-    guardian.committed.catch((error) => {
-        abort.abort(error);
-    });
-    try {
-        await run.all(abort.signal);
-        guardian.commit();
-    }
-    catch (cause) {
-        guardian.abort();
-        return await run.hearUndone(cause);
-    }
-    finally {
-        signal.removeEventListener('abort', onCancel);
-    }
-    try {
-        await guardian.committed;
-        transaction.onCommitted?.();
-        guardian.verdict.catch(() => undefined);
-        return { kind: 'committed', timeline: run.timeline };
-    }
-    catch (cause) {
-        return await run.hearUndone(cause);
-    }
-}
-class Run {
-    timeline = [];
-    #transaction;
-    #context;
-    /** When the step before had ended: they are carried out one after the other. */
-    #lastEndMs;
-    #failure;
-    constructor(transaction, context) {
-        this.#transaction = transaction;
-        this.#context = context;
-        this.#lastEndMs = context.clock.monotonicMs();
-    }
-    /** Sends all steps up to a gate at once, so that none waits for the network. */
-    async all(signal) {
-        let sent = [];
-        const settle = async () => {
-            const whole = Promise.all(sent);
-            sent = [];
-            await raceAbort(whole, signal);
-        };
-        for (const step of this.#transaction.steps) {
-            switch (step.kind) {
-                case 'run':
-                    sent.push(this.#record(step, this.#run(step)));
-                    break;
-                case 'route':
-                    // Which names it writes is known once the new replicas are.
-                    await settle();
-                    sent.push(this.#record(step, this.#route(step)));
-                    break;
-                case 'hold':
-                    await this.#hold(step, settle, signal);
-            }
-        }
-        await settle();
-    }
-    async #hold(step, settle, signal) {
-        const ending = new AbortController();
-        const holding = this.#record(step, this.#transaction.hold(step, AbortSignal.any([signal, ending.signal])));
-        // A step before it may fail first.
-        holding.catch(() => undefined);
-        try {
-            await settle();
-            await raceAbort(holding, signal);
-        }
-        catch (error) {
-            ending.abort(error);
-            throw error;
-        }
-    }
-    async #run(step) {
-        const { guardian } = this.#context;
-        await guardian.step(step.do, {
-            purpose: step.title,
-            timeoutSeconds: step.timeoutSeconds,
-            onAbort: step.onAbort ?? 'kill',
-            onLine: (line) => {
-                this.#show(line);
-            },
-        });
-    }
-    async #route(step) {
-        const { guardian, layout } = this.#context;
-        const containers = this.#transaction.containers();
-        const nameOf = (id) => containers.filter((one) => one.id === id).map((one) => one.name);
-        const routes = step.upstreams.map(({ service, port, before, staying, retiring }) => {
-            const added = containers.filter((one) => one.service === service && !one.oneoff && !this.#before(service).includes(one.id));
-            const fresh = added.map(({ name }) => name);
-            const old = before.flatMap(nameOf);
-            const after = [...staying.flatMap(nameOf), ...fresh];
-            // An nginx that resolves names at a reload only does not take one that is stopped.
-            const resort = retiring.filter((id) => step.resolve || before.includes(id)).flatMap(nameOf);
-            const common = { service, port };
-            return {
-                ids: added.map(({ id }) => id),
-                // No visitor is to meet the new ones yet; but where nobody else is, they are all there is.
-                both: { ...common, ...(old.length === 0 ? { replicas: after } : { replicas: old, waiting: fresh }) },
-                next: { ...common, replicas: after, waiting: resort, backups: resort },
-                final: { ...common, replicas: after },
-            };
-        });
-        const render = (which) => renderUpstreams(routes.map((route) => route[which]), { resolve: step.resolve, moving: which === 'both' });
-        const files = { both: render('both'), next: render('next'), final: render('final') };
-        const ids = routes.flatMap((route) => route.ids);
-        const options = { purpose: step.title, timeoutSeconds: step.timeoutSeconds, onAbort: 'finish' };
-        await Promise.all([
-            guardian.step(stageUpstreams(layout, step.router, files), options),
-            ...['both', 'new'].map((move) => guardian.verb(['switch-router', step.router, move, ...ids].join(' '), options)),
-        ]);
-    }
-    #before(service) {
-        return this.#transaction.before[service] ?? [];
-    }
-    async #record(step, work) {
-        const { reporter, clock } = this.#context;
-        const note = (ok) => {
-            const nowMs = clock.monotonicMs();
-            const seconds = (nowMs - this.#lastEndMs) / 1000;
-            this.#lastEndMs = nowMs;
-            this.timeline.push({ id: step.id, title: step.title, seconds, ok });
-            reporter.line(`- ${step.title}${reporter.palette.quiet(`  ${seconds.toFixed(1)} s${ok ? '' : ', failed'}`)}`);
-        };
-        try {
-            await work;
-            note(true);
-        }
-        catch (error) {
-            // What was sent ahead of it fails with it: only the first one says why.
-            if (this.#failure === undefined) {
-                this.#failure = { error };
-                note(false);
-            }
-            throw error;
-        }
-    }
-    /** Compose's advice on orphans is not for here: Slipway removes what leaves the project itself, after the commit. */
-    #show(line) {
-        if (line.trim() !== '' && !line.includes('Found orphan containers'))
-            this.#context.reporter.remote(`  ${line}`);
-    }
-    /** @param cause why; the first failure counts. */
-    async hearUndone(cause) {
-        const { guardian } = this.#context;
-        const { timeline } = this;
-        const why = cause instanceof CancelledError ? cause : (this.#failure?.error ?? cause);
-        try {
-            const verdict = await guardian.verdict;
-            if (verdict.kind === 'committed') {
-                return { kind: 'committed', timeline };
-            }
-            return {
-                kind: 'undone',
-                cause: why,
-                timeline,
-                unrestored: verdict.unrestored,
-            };
-        }
-        catch (error) {
-            if (error instanceof ConnectError)
-                return { kind: 'unknown', cause: error, timeline };
-            throw error;
-        }
-    }
-}
-/** @throws the signal's reason, as soon as it is given. */
-async function raceAbort(work, signal) {
-    let onAbort = () => undefined;
-    const aborted = new Promise((_, reject) => {
-        onAbort = () => {
-            reject(signal.reason);
-        };
-        signal.addEventListener('abort', onAbort, { once: true });
-        if (signal.aborted)
-            onAbort();
-    });
-    work.catch(() => undefined);
-    try {
-        return await Promise.race([work, aborted]);
-    }
-    finally {
-        signal.removeEventListener('abort', onAbort);
-    }
-}
-
-;// CONCATENATED MODULE: ./shared/src/releases/retention.ts
-/**
- * Which releases stay: the current one, the one before it (the way back), and the newest up to `keepReleases` in all.
- *
- * @param keepReleases at least 2.
- */
-function planRetention(releases, keepReleases, currentId, previousId) {
-    const newestFirst = [...releases].sort((a, b) => (a.id < b.id ? 1 : -1));
-    const must = newestFirst.filter((release) => release.id === currentId || release.id === previousId);
-    const others = newestFirst.filter((release) => !must.includes(release));
-    const keep = [...must, ...others.slice(0, Math.max(0, keepReleases - must.length))];
-    return { keep, remove: newestFirst.filter((release) => !keep.includes(release)) };
-}
-/** Content addresses that only removed releases point to. */
-function unusedFiles(stored, keep) {
-    const used = new Set(keep.flatMap((release) => release.files));
-    return stored.filter((address) => !used.has(address));
-}
-/** Images of which a kept release needs none; one image may be named by several tags, so its digest counts. */
-function unusedImages(images, keep) {
-    const contentOf = (image) => image.split('@').at(-1) ?? image;
-    const used = new Set(keep.flatMap((release) => Object.values(release.services).map(({ image }) => contentOf(image))));
-    return [...new Set(images)].filter((image) => !used.has(contentOf(image)));
-}
-
-;// CONCATENATED MODULE: ./action-deploy/src/cleaning.ts
-/** What goes with a release: what only it needs, on the way back; what nothing needs any more, after the commit. Pure. */
-
-
-function planCleaning({ plan, rendered }, release, { inputs, facts, target }) {
-    const added = rendered.trees.map((tree) => tree.address).filter((address) => !facts.storedFiles.includes(address));
-    const onlyHere = unusedImages(namesOf([release]), facts.releases);
-    const retention = planRetention([...facts.releases, release], inputs.keepReleases, plan.release, plan.previous);
-    const stored = [...facts.storedFiles, ...rendered.trees.map((tree) => tree.address)];
-    const files = unusedFiles(stored, retention.keep).filter((address) => /^[0-9a-f]{64}$/.test(address));
-    // Also what deploys left that were interrupted: their records are gone, our tags on their images are not.
-    const tagged = facts.images.filter((image) => isTagged(target.project, image.tags)).flatMap((image) => image.digests);
-    const images = unusedImages([...namesOf(retention.remove), ...tagged, ...facts.pulling], retention.keep);
-    return {
-        undo: [
-            ...(added.length === 0 ? [] : [{ verb: 'remove-files', addresses: added }]),
-            ...(onlyHere.length === 0 ? [] : [{ verb: 'forget-images', images: onlyHere }]),
-        ],
-        finish: [
-            ...(retention.remove.length === 0
-                ? []
-                : [{ verb: 'remove-releases', releases: retention.remove.map(({ id }) => id) }]),
-            ...(files.length === 0 ? [] : [{ verb: 'remove-files', addresses: files }]),
-            ...(images.length === 0 ? [] : [{ verb: 'forget-images', images }]),
-        ],
-    };
-}
-function namesOf(releases) {
-    return releases.flatMap((release) => Object.values(release.services).map((service) => service.image));
-}
-
-;// CONCATENATED MODULE: ./action-deploy/src/end-to-end.ts
+;// CONCATENATED MODULE: ./shared/src/engine/end-to-end.ts
 /** The user's own command that must end well while the new release serves, and can still go back. */
 
 
 /** It says itself when it has waited long enough; this is for one that hangs. */
 const end_to_end_LIMIT_SECONDS = 1800;
 /** @throws ProbeError with what it printed last. */
-async function tryEndToEnd(endToEnd, containers, plan, deployment, signal) {
-    const { reporter } = deployment.ports;
+async function tryEndToEnd(endToEnd, containers, plan, transaction, signal) {
+    const { reporter } = transaction.ports;
     const options = {
         purpose: 'run the e2e-command',
         timeoutSeconds: end_to_end_LIMIT_SECONDS,
@@ -90586,8 +88736,8 @@ async function tryEndToEnd(endToEnd, containers, plan, deployment, signal) {
     };
     try {
         if (endToEnd.where === 'runner') {
-            const { workspace } = deployment.ports.runner.context;
-            const here = await deployment.ports.connect({ kind: 'local' });
+            const { workspace } = transaction.ports.runner.context;
+            const here = await transaction.ports.connect({ kind: 'local' });
             try {
                 await here.run(script('cd "$1" && exec sh -c "$2"', workspace, endToEnd.command), options);
             }
@@ -90601,7 +88751,7 @@ async function tryEndToEnd(endToEnd, containers, plan, deployment, signal) {
         const container = containers.find((one) => one.service === service && !one.oneoff && one.state === 'running' && !old.has(one.id));
         if (container === undefined)
             throw new ProbeError(`e2e-command: service ${service} has no running container.`, '');
-        await deployment.session.run({ words: ['docker', 'exec', container.id, ...command] }, options);
+        await transaction.session.run({ words: ['docker', 'exec', container.id, ...command] }, options);
     }
     catch (error) {
         if (!(error instanceof CommandError))
@@ -90610,14 +88760,14 @@ async function tryEndToEnd(endToEnd, containers, plan, deployment, signal) {
     }
 }
 
-;// CONCATENATED MODULE: ./action-deploy/src/watch.ts
-/** `watch-url`: the deploy as a visitor sees it, and the end of it when visitors are turned away. */
+;// CONCATENATED MODULE: ./shared/src/engine/watch.ts
+/** `watch-url`: the transaction as a visitor sees it, and the end of it when visitors are turned away. */
 
 
 
 /** Starts to watch, where that is asked for. */
-function beginWatch(deployment) {
-    const { inputs, session, ports } = deployment;
+function beginWatch(transaction) {
+    const { inputs, session, ports } = transaction;
     const { watch, maxFailedRequests } = inputs;
     if (watch === undefined)
         return undefined;
@@ -90629,19 +88779,19 @@ function beginWatch(deployment) {
             if (!isToBlame || failures <= maxFailedRequests)
                 return;
             const allowed = maxFailedRequests === 0 ? '' : ` (input max-failed-requests allows ${maxFailedRequests})`;
-            failing.abort(new ReleaseError(`${failures} ${failures === 1 ? 'request' : 'requests'} to ${watch.url} failed during the deploy${allowed}: ${failure.reason}`, ''));
+            failing.abort(new ReleaseError(`${failures} ${failures === 1 ? 'request' : 'requests'} to ${watch.url} failed during the ${transaction.task}${allowed}: ${failure.reason}`, ''));
         },
     }, { ...ports, session });
     return {
         failing: failing.signal,
         begin: async () => {
-            // Before its first answer nothing is known of the URL, and what was broken before would count against this deploy.
+            // Before its first answer nothing is known of the URL, and what was broken before would count against this one.
             await started.ready;
             const verdict = judgeBaseline(started.begin());
             if (verdict.ok)
                 return;
             isToBlame = false;
-            warn(deployment, `watch-url: ${verdict.reason}. What fails from here on is counted, and no reason to go back.`);
+            warn(transaction, `watch-url: ${verdict.reason}. What fails from here on is counted, and no reason to go back.`);
         },
         stop: async () => {
             const stats = await started.stop();
@@ -90650,7 +88800,7 @@ function beginWatch(deployment) {
     };
 }
 
-;// CONCATENATED MODULE: ./action-deploy/src/execute.ts
+;// CONCATENATED MODULE: ./shared/src/engine/execute.ts
 /** Carries the plan out, looks at the new release, and says what became of it. */
 
 
@@ -90670,13 +88820,16 @@ function beginWatch(deployment) {
 
 
 
-/** @throws ReleaseError that says what happened, what serves now, and what to do. */
-async function execute(preparation, release, deployment) {
-    const { guardian, session, facts, layout, target, inputs, ports, report } = deployment;
+/**
+ * @param keepReleases how many releases stay in the store in all.
+ * @throws ReleaseError that says what happened, what serves now, and what to do.
+ */
+async function execute(preparation, release, keepReleases, transaction) {
+    const { task, guardian, session, facts, layout, target, inputs, ports, report } = transaction;
     const { plan, project } = preparation;
     const checks = inputs.checks.map((check) => check.kind === 'container' && check.project === THIS_PROJECT ? { ...check, project: target.project } : check);
-    const watched = beginWatch(deployment);
-    report.baseline = await timed(deployment, 'baseline', () => readBaseline(checks, deployment));
+    const watched = beginWatch(transaction);
+    report.baseline = await timed(transaction, 'baseline', () => readBaseline(checks, transaction));
     const changed = plan.services
         .filter((service) => service.action !== 'keep' && service.action !== 'remove')
         .map((service) => service.service);
@@ -90702,24 +88855,24 @@ async function execute(preparation, release, deployment) {
         bakeSeconds: inputs.bakeSeconds,
         tryOut: endToEnd === undefined
             ? undefined
-            : (containers, signal) => tryEndToEnd(endToEnd, containers, plan, deployment, signal),
+            : (containers, signal) => tryEndToEnd(endToEnd, containers, plan, transaction, signal),
         ports,
     };
     const verifier = createVerifier(context);
-    const cleaning = planCleaning(preparation, release, deployment);
+    const cleaning = planCleaning(preparation, release, keepReleases, transaction);
     // What the gates before have seen a moment ago needs no second look: it would cost a round trip.
     const isProven = checks.length === 0 && endToEnd === undefined && inputs.bakeSeconds === 0;
     const changes = plan.steps.filter((step) => !(isProven && step.kind === 'hold' && step.gate.gate === 'proven'));
     // What can be done while the new replicas become ready costs nobody any time.
     const waiting = changes.findIndex((step) => step.kind !== 'run');
     const steps = [
-        ...(await planStorage(preparation, release, deployment)),
+        ...(await planStorage(preparation, release, transaction)),
         ...(waiting < 0 ? changes : changes.slice(0, waiting)),
-        planTags(preparation, deployment),
+        planTags(preparation, transaction),
         ...(waiting < 0 ? [] : changes.slice(waiting)),
     ];
     await watched?.begin();
-    const outcome = await timed(deployment, 'switch', () => ports.reporter.group(`Deploy ${plan.release}`, () => executeTransaction({
+    const outcome = await timed(transaction, 'switch', () => ports.reporter.group(describeChange(transaction, plan.release), () => executeTransaction({
         release: plan.release,
         steps,
         undo: orderUndo([...plan.undo, ...cleaning.undo], []),
@@ -90742,18 +88895,27 @@ async function execute(preparation, release, deployment) {
     report.timeline = outcome.timeline;
     report.checks = verifier.outcomes();
     report.containers = verifier.containers().filter((one) => !plan.retired.includes(one.id));
-    await endWatch(watched, deployment);
+    await endWatch(watched, transaction);
     switch (outcome.kind) {
         case 'committed':
-            report.result = 'deployed';
+            report.result = DONE[task];
             report.release = plan.release;
-            warnOfUnchecked(context, deployment);
+            warnOfUnchecked(context, transaction);
             return;
         case 'undone':
-            throw await explainFailure(outcome, preparation, context, deployment);
+            throw await explainFailure(outcome, preparation, context, transaction);
         case 'unknown':
-            return explainLoss(outcome.cause, preparation, deployment);
+            return explainLoss(outcome.cause, preparation, transaction);
     }
+}
+/** How it is called when it went well. */
+const DONE = { deploy: 'deployed', rollback: 'rolled-back' };
+/** For the start of a sentence. */
+function nameChange({ task }, release) {
+    return task === 'deploy' ? `The deploy of ${release}` : `The rollback (release ${release})`;
+}
+function describeChange({ task }, release) {
+    return task === 'deploy' ? `Deploy ${release}` : `Roll back, as release ${release}`;
 }
 async function endWatch(watched, { report, ports }) {
     if (watched === undefined)
@@ -90761,31 +88923,31 @@ async function endWatch(watched, { report, ports }) {
     report.watch = await watched.stop();
     ports.reporter.line(`Watched ${report.watch.url}: ${report.watch.text}`);
 }
-/** The connection is gone, and the server ends the deploy by itself: it is asked how. */
-async function explainLoss(cause, { plan }, deployment) {
-    const { ports, inputs, source, report } = deployment;
+/** The connection is gone, and the server ends the transaction by itself: it is asked how. */
+async function explainLoss(cause, { plan }, transaction) {
+    const { ports, inputs, report, task } = transaction;
     report.release = '';
     report.result = 'unknown';
-    ports.reporter.line(`${cause.message} The server ends this deploy by itself; asking it how.`);
-    const verdict = await settle(plan.release, inputs, source, ports).catch((error) => {
+    ports.reporter.line(`${cause.message} The server ends this ${task} by itself; asking it how.`);
+    const verdict = await settle(plan.release, transaction, ports).catch((error) => {
         const why = error instanceof Error ? error.message : String(error);
-        throw new ReleaseError(`The connection was lost in the middle of the deploy of ${plan.release}, and what became of it cannot be asked: ${why}`, `The server goes back by itself within the lease (${inputs.leaseSeconds} s), unless the release had been committed. This step asks once more at the end of the job.`, { cause });
+        throw new ReleaseError(`The connection was lost in the middle of the ${task} (release ${plan.release}), and what became of it cannot be asked: ${why}`, `The server goes back by itself within the lease (${inputs.leaseSeconds} s), unless the release had been committed. This step asks once more at the end of the job.`, { cause });
     });
     ports.runner.saveState('settled', verdict.kind);
     report.release = verdict.current ?? '';
     if (verdict.kind === 'committed') {
-        report.result = 'deployed';
-        warn(deployment, `The connection was lost during the deploy; the release had been committed. ${verdict.text}`);
+        report.result = DONE[task];
+        warn(transaction, `The connection was lost during the ${task}; the release had been committed. ${verdict.text}`);
         return;
     }
     report.result = 'reverted';
-    throw new ReleaseError(`The deploy of ${plan.release} failed: ${cause.message}`, verdict.text, { cause });
+    throw new ReleaseError(`${nameChange(transaction, plan.release)} failed: ${cause.message}`, verdict.text, { cause });
 }
-/** What answers before the deploy is another release: that is no fault of it. */
+/** What answers before the transaction is another release: that is no fault of it. */
 const ONCE = { attempts: 1, successes: 1 };
 /** Names of the checks that fail before anything was changed: one attempt each, it only tells what was broken before. */
-async function readBaseline(checks, deployment) {
-    const { facts, session, ports } = deployment;
+async function readBaseline(checks, transaction) {
+    const { facts, session, ports } = transaction;
     if (facts.current === undefined || checks.length === 0)
         return [];
     const once = checks.map((check) => ({
@@ -90802,28 +88964,28 @@ async function readBaseline(checks, deployment) {
         .map((outcome) => outcome.check.name)
         .filter(hadToPass);
     for (const name of failing) {
-        warn(deployment, `Check ${name} failed before this deploy too: it is reported, and no reason to go back.`);
+        warn(transaction, `Check ${name} failed before this ${transaction.task} too: it is reported, and no reason to go back.`);
     }
     return failing;
 }
 /** A service without a health check was only seen to run: people should know that this is all that was proven. */
-function warnOfUnchecked({ services, changed }, deployment) {
+function warnOfUnchecked({ services, changed }, transaction) {
     const unchecked = services.filter(({ name, oneShot }) => {
-        const replicas = deployment.report.containers.filter((one) => one.service === name && !one.oneoff);
+        const replicas = transaction.report.containers.filter((one) => one.service === name && !one.oneoff);
         return changed.includes(name) && !oneShot && replicas.some((one) => one.health === 'none');
     });
     for (const { name, monitorSeconds = DEFAULT_STABLE_SECONDS } of unchecked) {
-        warn(deployment, `Service ${name} has no health check: it counts as ready since it ran for ${monitorSeconds} s without a restart. Add a \`healthcheck\` to it in the Compose file.`);
+        warn(transaction, `Service ${name} has no health check: it counts as ready since it ran for ${monitorSeconds} s without a restart. Add a \`healthcheck\` to it in the Compose file.`);
     }
 }
 /** The first steps: the release goes into the store, where nothing that serves knows of it yet. */
-async function planStorage({ project, plan, rendered }, release, { inputs, facts, layout }) {
+async function planStorage({ project, plan, candidate }, release, { facts, layout }) {
     const folder = `releases/${plan.release}`;
     const tar = await packTar([
-        { path: `${folder}/compose.yaml`, content: renderYaml(project.raw) },
-        { path: `${folder}/env`, content: inputs.env.reveal() },
+        { path: `${folder}/compose.yaml`, content: candidate.text ?? renderYaml(project.raw) },
+        { path: `${folder}/env`, content: candidate.env.reveal() },
         { path: `${folder}/release.json`, content: JSON.stringify(release) },
-        ...rendered.trees.flatMap(treeEntries),
+        ...candidate.trees.flatMap(treeEntries),
     ]);
     const strayed = findStrayedTags(facts);
     return [
@@ -90874,11 +89036,11 @@ function findStrayedTags({ containers, images }) {
         return named === undefined || named.id === imageId ? [] : [{ imageId, tag }];
     });
 }
-async function explainFailure(outcome, { plan }, context, deployment) {
-    const { layout, ports, report } = deployment;
+async function explainFailure(outcome, { plan }, context, transaction) {
+    const { layout, ports, report } = transaction;
     const { cause, unrestored } = outcome;
     const reason = cause instanceof Error ? cause.message : String(cause);
-    const what = `The deploy of ${plan.release} ${cause instanceof CancelledError ? 'was cancelled.' : `failed: ${reason}`}`;
+    const what = `${nameChange(transaction, plan.release)} ${cause instanceof CancelledError ? 'was cancelled.' : `failed: ${reason}`}`;
     report.release = '';
     report.result = 'failed';
     const ahead = describeSchema(plan, outcome);
@@ -90887,13 +89049,13 @@ async function explainFailure(outcome, { plan }, context, deployment) {
     }
     ports.runner.saveState('settled', 'undone');
     const found = cause instanceof BadReleaseError ? cause.evidence : undefined;
-    await showEvidence(found, deployment);
+    await showEvidence(found, transaction);
     const evidence = summarize(found);
     if (plan.previous === undefined) {
         report.result = 'reverted';
         return new ReleaseError(`${what}${ahead}`, `It was the first deploy: what it had started was removed again; volumes were left.${evidence}`, { cause });
     }
-    const problem = await awaitPrevious(plan, context, deployment);
+    const problem = await awaitPrevious(plan, context, transaction);
     if (problem !== undefined) {
         return new ReleaseError(`${what}${ahead}\nRelease ${plan.previous} was put back, and is not ready: ${problem}`, `Look at the server now: the old release does not come up as it was.${evidence}`, { cause });
     }
@@ -90911,7 +89073,8 @@ function describeSchema(plan, { timeline }) {
     return `\nIts migration had ended well, and is not undone: the schema is ahead of release ${plan.previous ?? '(none)'}, which serves (${migrated.map(({ title }) => title).join('; ')}).`;
 }
 /** @returns why what was put back is not ready, or nothing. What was warm all the time needs no waiting. */
-async function awaitPrevious(plan, context, { facts, inputs, session, source, ports }) {
+async function awaitPrevious(plan, context, transaction) {
+    const { facts, inputs, session, ports } = transaction;
     const ran = (name) => facts.containers.some((one) => one.service === name && one.state === 'running');
     const away = new Set([...servicesWithOutage(plan), ...plan.removed]);
     // The guardian may have gone: it has done its work.
@@ -90924,7 +89087,7 @@ async function awaitPrevious(plan, context, { facts, inputs, session, source, po
             throw error;
         ports.reporter.line(`${error.message} Connecting again, to see what serves.`);
         try {
-            const { isReady, text } = await settle(plan.release, inputs, source, ports);
+            const { isReady, text } = await settle(plan.release, transaction, ports);
             return isReady ? undefined : text;
         }
         catch (unknown) {
@@ -90957,6 +89120,161 @@ function summarize(evidence) {
         ...evidence.states,
         ...(log.length > 0 ? ['its last log lines:', ...log] : []),
     ].join('\n');
+}
+
+;// CONCATENATED MODULE: ./shared/src/images/reference.ts
+/**
+ * Image references, read by the rules of the Docker CLI and daemon (https://github.com/distribution/reference): what we
+ * call an image must be what Docker calls it, or we would check one image and start another.
+ */
+
+
+/** The registry of a name without one. */
+const DEFAULT_REGISTRY = 'docker.io';
+const OFFICIAL = 'library/';
+const DOMAIN_LABEL = '[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?';
+const REGISTRY = new RegExp(`^(?:${DOMAIN_LABEL}(?:\\.${DOMAIN_LABEL})*|\\[[a-fA-F0-9:]+\\])(?::[0-9]+)?$`);
+const REPOSITORY_PART = /^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*$/;
+const TAG = /^\w[\w.-]{0,127}$/;
+const DIGEST_LENGTHS = new Map([
+    ['sha256', 64],
+    ['sha384', 96],
+    ['sha512', 128],
+]);
+const MAX_REPOSITORY = 255;
+/** What a text names, or a full sentence that says why it names nothing. */
+function parseReference(text) {
+    const problem = (why) => ({
+        problem: `${JSON.stringify(excerpt(text, 300))} is not an image reference: ${why}.`,
+    });
+    if (text === '')
+        return problem('it is empty');
+    if (text !== text.trim())
+        return problem('it begins or ends with white space');
+    if (/^[a-z][a-z0-9+.-]*:\/\//i.test(text))
+        return problem('it begins with a scheme; leave out everything before the host name');
+    if (/^[a-f0-9]{64}$/.test(text))
+        return problem('64 hexadecimal digits are an image ID, which no registry knows');
+    const at = text.indexOf('@');
+    const digest = at < 0 ? '' : text.slice(at + 1);
+    if (at >= 0 && !isDigest(digest))
+        return problem('what follows the @ must be `sha256:` and 64 lower-case hexadecimal digits');
+    const rest = at < 0 ? text : text.slice(0, at);
+    const { registry, path } = splitRegistry(rest);
+    if (!REGISTRY.test(registry))
+        return problem(`${JSON.stringify(excerpt(registry, 100))} is not a registry's host name`);
+    const colon = path.indexOf(':');
+    const repository = colon < 0 ? path : path.slice(0, colon);
+    const tag = colon < 0 ? '' : path.slice(colon + 1);
+    if (colon >= 0 && !TAG.test(tag)) {
+        return problem('a tag has 1 to 128 letters, digits, `_`, `.` and `-`, and begins with none of the last two');
+    }
+    if (/[A-Z]/.test(repository))
+        return problem('the name of a repository must be in lower case');
+    if (!repository.split('/').every((part) => REPOSITORY_PART.test(part))) {
+        return problem('each part of a name has lower-case letters and digits, with single `.`, `_`, `__` or any number of `-` between them');
+    }
+    if (repository.length > MAX_REPOSITORY)
+        return problem(`the name has more than ${MAX_REPOSITORY} characters`);
+    return { value: { registry, repository, tag, digest } };
+}
+/** @throws ImageError for a text that is not an image reference. */
+function expectReference(text) {
+    const parsed = parseReference(text);
+    if ('value' in parsed)
+        return parsed.value;
+    throw new ImageError(parsed.problem, 'Write it as [registry/]name[:tag][@sha256:digest], as in `docker pull`.');
+}
+/** Whether a text is a digest that Docker accepts. */
+function isDigest(text) {
+    const [algorithm = '', hex = '', ...more] = text.split(':');
+    return more.length === 0 && DIGEST_LENGTHS.get(algorithm) === hex.length && /^[a-f0-9]+$/.test(hex);
+}
+/** `library/postgres` is `docker.io` and the path; a first part is a host only if it could not be a user name. */
+function splitRegistry(name) {
+    const slash = name.indexOf('/');
+    const first = slash < 0 ? '' : name.slice(0, slash);
+    if (!looksLikeRegistry(first))
+        return { registry: DEFAULT_REGISTRY, path: slash < 0 ? OFFICIAL + name : name };
+    const path = name.slice(slash + 1);
+    if (first !== DEFAULT_REGISTRY && first !== 'index.docker.io')
+        return { registry: first, path };
+    return { registry: DEFAULT_REGISTRY, path: path.includes('/') ? path : OFFICIAL + path };
+}
+function looksLikeRegistry(first) {
+    return first.includes('.') || first.includes(':') || first === 'localhost' || first !== first.toLowerCase();
+}
+/** The full form: `docker.io/library/postgres:15`. Adds no tag. */
+function formatCanonical(reference) {
+    return canonicalName(reference) + suffix(reference);
+}
+/** The form people and Docker's output use: `postgres:15`. Reads back as the same reference. */
+function formatFamiliar(reference) {
+    return familiarName(reference) + suffix(reference);
+}
+/** `docker.io/library/postgres`. */
+function canonicalName(reference) {
+    return `${reference.registry}/${reference.repository}`;
+}
+/** `postgres`, `acme/web`, `ghcr.io/acme/web`. */
+function familiarName(reference) {
+    if (reference.registry !== DEFAULT_REGISTRY)
+        return canonicalName(reference);
+    const { repository } = reference;
+    const short = repository.startsWith(OFFICIAL) ? repository.slice(OFFICIAL.length) : repository;
+    const name = short.includes('/') ? repository : short;
+    // On Docker Hub no name begins with a host, but the grammar allows it; without the registry it would be read as one.
+    return name.includes('/') && looksLikeRegistry(name.slice(0, name.indexOf('/'))) ? canonicalName(reference) : name;
+}
+function suffix({ tag, digest }) {
+    return (tag === '' ? '' : `:${tag}`) + (digest === '' ? '' : `@${digest}`);
+}
+/** What is asked of the registry: the digest, else the tag, else `latest`. */
+function wanted(reference) {
+    return reference.digest || reference.tag || 'latest';
+}
+/**
+ * The reference that names these bytes for ever: `name:tag@sha256:...`. The tag is kept, or `latest` written where that is
+ * what was asked, for people: Docker goes by the digest alone.
+ */
+function pin(reference, digest) {
+    const tag = reference.tag !== '' || reference.digest !== '' ? reference.tag : 'latest';
+    return formatFamiliar({ ...reference, tag, digest });
+}
+/** The reference without its digest: the moving name that `pin` was given. */
+function unpin(reference) {
+    return formatFamiliar({ ...reference, digest: '' });
+}
+/** Whether two references name the same repository, whichever way they are written. */
+function sameRepository(a, b) {
+    return a.registry === b.registry && a.repository === b.repository;
+}
+/**
+ * The name under which Docker knows a registry, for text as people write it: `https://index.docker.io/v1/`, `ghcr.io/`,
+ * `registry-1.docker.io` and an empty text included.
+ */
+function normalizeRegistry(text) {
+    const host = text
+        .trim()
+        .replace(/^https?:\/\//i, '')
+        .replace(/\/.*$/s, '')
+        .toLowerCase();
+    return host === '' ||
+        host === 'index.docker.io' ||
+        host === 'registry-1.docker.io' ||
+        host === 'hub.docker.com' ||
+        host === 'registry.hub.docker.com'
+        ? DEFAULT_REGISTRY
+        : host;
+}
+
+;// CONCATENATED MODULE: ./shared/src/images/credentials.ts
+
+/** The login, if it is for this registry. */
+function credentialsFor(registry, credentials) {
+    if (credentials === undefined || credentials.username === '' || credentials.password.isEmpty)
+        return undefined;
+    return normalizeRegistry(credentials.registry) === normalizeRegistry(registry) ? credentials : undefined;
 }
 
 ;// CONCATENATED MODULE: ./shared/src/images/daemon.ts
@@ -91756,6 +90074,2363 @@ function withSignal(signal) {
     return signal === undefined ? {} : { signal };
 }
 
+;// CONCATENATED MODULE: ./shared/src/engine/images.ts
+/** The images of a release on the server: which are there, and those that are not are pulled. */
+
+
+
+
+/** Under its name and digest, or for an image that was never pinned under its tag. */
+function isPresent(image, images) {
+    const parsed = parseReference(image);
+    if ('problem' in parsed)
+        return false;
+    const { digest, tag } = parsed.value;
+    const name = familiarName(parsed.value);
+    return images.some((local) => digest === '' ? local.tags.includes(`${name}:${tag || 'latest'}`) : local.digests.includes(`${name}@${digest}`));
+}
+/** Notes what is about to be pulled, so that whoever comes after an interruption can tell it from images of others. */
+async function notePull(images, { guardian, layout, ports }) {
+    const list = images.map(({ image }) => image).filter((image) => image.includes('@sha256:'));
+    if (list.length === 0)
+        return;
+    await guardian.run(notePulling(layout, list), { purpose: 'note what is pulled', signal: ports.signal });
+}
+/** Pulls what is not there yet; where the digest was not known before, it is afterwards. */
+async function pullImages(images, { credentials }, session, ports) {
+    const missing = Map.groupBy(images.filter((image) => !image.present), (image) => image.image);
+    // All at once: the daemon shares layers and limits downloads itself.
+    const pulls = [...missing].map(async ([image, wanted]) => {
+        const resolution = wanted[0]?.resolution;
+        const pulled = await pullImage(session, image, {
+            clock: ports.clock,
+            credentials,
+            label: wanted.map((one) => one.service).join(', '),
+            layers: resolution?.kind === 'resolved' ? resolution.layers : undefined,
+            onProgress: (line) => {
+                ports.reporter.remote(`  ${line}`);
+            },
+            signal: ports.signal,
+        }).catch((error) => {
+            if (!(error instanceof ImageError))
+                throw error;
+            throw new ImageError(error.message, `${error.hint} Nothing that serves was changed.`.trim(), { cause: error });
+        });
+        return [image, pulled.pinned];
+    });
+    const pinned = new Map(await Promise.all(pulls));
+    return images.map((image) => ({ ...image, image: pinned.get(image.image) ?? image.image }));
+}
+
+;// CONCATENATED MODULE: ./shared/src/images/disk.ts
+/** Whether the images of a release will fit on the server's disk. Pure. */
+
+
+/**
+ * How much a layer takes on disk, whole blocks counted, for each byte of it in the registry. Measured on ext4: a small Debian
+ * root file system 2.6, a big one 3.1, a bare `node_modules` (17,200 files) 4.3; zstd packs 5 to 10 % tighter. We take what is
+ * usual: the download is counted beside it (see judgeDisk), which covers the rest.
+ */
+const UNPACK_FACTORS = { gzip: 3.2, zstd: 3.5, none: 1 };
+function unpackFactor(mediaType) {
+    if (mediaType.endsWith('zstd'))
+        return UNPACK_FACTORS.zstd;
+    if (/(?:\.tar|\.layer\.v1\.tar|diff\.tar)$/.test(mediaType))
+        return UNPACK_FACTORS.none;
+    return UNPACK_FACTORS.gzip;
+}
+/**
+ * What the server still has to download and to store.
+ *
+ * Docker shares a layer only where everything below it is the same too (its chain,
+ * https://github.com/opencontainers/image-spec/blob/main/config.md#layer-chainid), so the layers of the images on the server are
+ * needed image by image.
+ *
+ * @param localImages for each image on the server the list RootFS.Layers of `docker image inspect`.
+ */
+function estimateDisk(images, localImages) {
+    const local = new Set(localImages.flatMap(chainIds));
+    const downloads = new Map();
+    const unpacked = new Map();
+    for (const { layers } of images) {
+        const chains = layers.every(({ diffId }) => diffId !== '') ? chainIds(layers.map(({ diffId }) => diffId)) : [];
+        for (const [index, layer] of layers.entries()) {
+            const chain = chains[index];
+            if (chain !== undefined && local.has(chain))
+                continue;
+            downloads.set(layer.digest, layer.bytes);
+            unpacked.set(chain ?? layer.digest, layer.bytes * unpackFactor(layer.mediaType));
+        }
+    }
+    return { downloadBytes: disk_sum(downloads), unpackedBytes: Math.ceil(disk_sum(unpacked)) };
+}
+function disk_sum(sizes) {
+    return [...sizes.values()].reduce((total, bytes) => total + bytes, 0);
+}
+/** The chain ID of each layer, from the lowest up. */
+function chainIds(diffIds) {
+    let below = '';
+    return diffIds.map((diffId) => {
+        below = below === '' ? diffId : `sha256:${(0,external_node_crypto_.createHash)('sha256').update(`${below} ${diffId}`).digest('hex')}`;
+        return below;
+    });
+}
+/** Left free for the containers' logs and data, so that a deploy does not fill the disk to the brim. */
+const RESERVE_BYTES = 256 * 1000 * 1000;
+/** Unpacked bytes for each file. Measured: 24 kB in a `node_modules`, 49 to 59 kB in Debian's root file systems. */
+const BYTES_PER_FILE = 10_000;
+const RESERVE_INODES = 1000;
+/**
+ * Both forms are counted at once: Docker keeps the download until it is unpacked, and containerd's image store keeps it
+ * for good.
+ */
+function judgeDisk(estimate, disk) {
+    const findings = [];
+    if (estimate.downloadBytes === 0)
+        return findings;
+    const { path, freeBytes, freeInodes } = disk;
+    const neededBytes = estimate.downloadBytes + estimate.unpackedBytes;
+    const hint = 'Free some with `docker image prune` (see `docker system df`), or enlarge the disk.';
+    if (neededBytes + RESERVE_BYTES > freeBytes) {
+        findings.push({
+            message: `The new images need about ${formatBytes(neededBytes)} (${formatBytes(estimate.downloadBytes)} to download, unpacked about ` +
+                `${formatBytes(estimate.unpackedBytes)}) and ${formatBytes(RESERVE_BYTES)} to spare, but only ${formatBytes(freeBytes)} are free on ${path} (Docker's data root).`,
+            hint,
+        });
+    }
+    const neededInodes = Math.ceil(estimate.unpackedBytes / BYTES_PER_FILE);
+    if (freeInodes !== undefined && neededInodes + RESERVE_INODES > freeInodes) {
+        findings.push({
+            message: `The new images need about ${neededInodes} inodes (files), but only ${freeInodes} are free on ${path} (Docker's data root).`,
+            hint,
+        });
+    }
+    return findings;
+}
+
+;// CONCATENATED MODULE: ./shared/src/server/hazards.ts
+/** What Compose would do to a running project without asking: cut it off from its data or its network. Pure. */
+
+
+
+
+/**
+ * Networks and volumes that are on the server and that the new Compose file defines otherwise. Compose cannot change one:
+ * it takes it away and makes it anew, with every container on it cut off, or leaves it as it is without a word.
+ *
+ * @param before the current release's Compose file; undefined without one.
+ * @param existing names of what is on the server: what is not there is made as it is wanted.
+ */
+function judgeDefinitions(before, after, existing) {
+    const networks = listChanged('networks', before, after, existing.networks).map(({ name, keys }) => ({
+        message: `Network ${name} is defined otherwise than in the running release (${keys.join(', ')}): Compose would have to make it anew, and cut off every container on it.`,
+        hint: `Give it a new name (\`name:\`), or take the project down first: \`docker compose -p ${readText(after, 'name')} down\`.`,
+    }));
+    const volumes = listChanged('volumes', before, after, existing.volumes).map(({ name, keys }) => ({
+        message: `Volume ${name} is defined otherwise than in the running release (${keys.join(', ')}): Compose would have to make it anew, and its data is in the old one.`,
+        hint: 'Give the new one another name (`name:`), and copy the data.',
+    }));
+    return [...networks, ...volumes];
+}
+function listChanged(kind, before, after, existing) {
+    const old = readDefinitions(before, kind);
+    return [...readDefinitions(after, kind)].flatMap(([name, definition]) => {
+        const was = old.get(name);
+        if (was === undefined || !existing.includes(name))
+            return [];
+        const keys = [...new Set([...Object.keys(was), ...Object.keys(definition)])]
+            .filter((key) => canonical(hazards_settle(key, was[key])) !== canonical(hazards_settle(key, definition[key])))
+            .sort();
+        return keys.length === 0 ? [] : [{ name, keys }];
+    });
+}
+/** By the name on the server; without those that are made elsewhere (`external`), and without what Compose does not read. */
+function readDefinitions(project, kind) {
+    const entries = readMember(project, kind);
+    if (!isObject(entries))
+        return new Map();
+    return new Map(Object.entries(entries)
+        .filter(([, entry]) => (readMember(entry, 'external') ?? false) === false)
+        .map(([key, entry]) => [
+        nameOnServer(project, kind, key),
+        isObject(entry)
+            ? Object.fromEntries(Object.entries(entry).filter(([member]) => member !== 'name' && !member.startsWith('x-')))
+            : {},
+    ]));
+}
+function nameOnServer(project, kind, key) {
+    return readText(project, kind, key, 'name') || `${readText(project, 'name')}_${key}`;
+}
+/** Where "no" is another answer than none: none is then the daemon's own setting. */
+const THREE_STATES = new Set(['enable_ipv4', 'enable_ipv6']);
+/** What says nothing becomes undefined: versions of Compose differ in whether they render it. */
+function hazards_settle(key, value) {
+    if (value === '' || (value === false && !THREE_STATES.has(key)))
+        return undefined;
+    return dropEmpty(value);
+}
+function dropEmpty(value) {
+    if (value === undefined || value === null)
+        return undefined;
+    if (Array.isArray(value)) {
+        // Its items keep their places.
+        return value.length === 0 ? undefined : value.map((item) => dropEmpty(item) ?? null);
+    }
+    if (!isObject(value))
+        return value;
+    const members = Object.entries(value).flatMap(([key, member]) => {
+        const kept = dropEmpty(member);
+        return kept === undefined ? [] : [[key, kept]];
+    });
+    return members.length === 0 ? undefined : Object.fromEntries(members);
+}
+/**
+ * Data in a volume without a name (an image's VOLUME) that the new Compose file covers with another mount. Compose hands
+ * such a volume on to the next container only where nothing else is mounted.
+ *
+ * @param after the new Compose file, which `services` were read from.
+ */
+function judgeAnonymousVolumes(containers, services, after) {
+    return containers
+        .filter((container) => !container.oneoff)
+        .flatMap((container) => {
+        const wanted = services.find((service) => service.name === container.service)?.mounts ?? [];
+        return container.mounts.filter(isAnonymous).flatMap(({ name: volume, destination }) => {
+            const next = wanted.find((mount) => plainPath(mount.target) === plainPath(destination));
+            if (next === undefined || next.source === '' || !['volume', 'bind'].includes(next.type))
+                return [];
+            // Compose doubles `$` in what it renders.
+            const source = next.type === 'volume' ? nameOnServer(after, 'volumes', next.source) : next.source.replaceAll('$$', '$');
+            const { name, image } = container;
+            return [
+                {
+                    message: `Container ${name} keeps data in an anonymous volume at ${destination}, and the new Compose file mounts ${next.type === 'volume' ? `volume ${source} there, which would start empty` : `${source} there, which does not hold it`}.`,
+                    hint: `Keep the mount as it is, or copy the data first, and remove the container (its volume stays): docker stop ${name} && docker run --rm --user 0 --entrypoint cp -v ${volume}:/from:ro -v ${source}:/to ${image} -a /from/. /to/ && docker rm ${name}`,
+                },
+            ];
+        });
+    });
+}
+function isAnonymous({ type, name }) {
+    return type === 'volume' && /^[0-9a-f]{64}$/.test(name);
+}
+function plainPath(path) {
+    return external_node_path_namespaceObject.posix.normalize(path).replace(/(?<=.)\/+$/, '');
+}
+/** A folder is one project's: its relative mounts are there, and its store's `current` is one release of one project. */
+function judgeOwner(releases, project, path) {
+    const other = releases.findLast((release) => release.project !== '' && release.project !== project);
+    if (other === undefined)
+        return [];
+    return [
+        {
+            message: `The folder ${path} belongs to project ${other.project} (release ${other.id}): two projects in one folder would share its data.`,
+            hint: `Choose another folder with the input path, or deploy as project ${other.project} (input project).`,
+        },
+    ];
+}
+
+;// CONCATENATED MODULE: ./shared/src/strategies/keys.ts
+
+
+
+const refuseDuration = (value) => typeof value === 'string' && parseGoDuration(value) !== undefined
+    ? undefined
+    : { why: 'which is no duration', hint: 'Write it as `10s` or `1m30s`.' };
+const refuseCount = (value) => typeof value === 'number' && Number.isInteger(value) && value >= 0
+    ? undefined
+    : { why: 'which is no number of replicas', hint: 'Write a whole number; 0 is all at once.' };
+const refuseOrder = (value) => value === 'start-first' || value === 'stop-first'
+    ? undefined
+    : { why: 'which is no order', hint: 'Known are `start-first` and `stop-first`.' };
+const refuseRatio = (value) => value === 0
+    ? undefined
+    : {
+        why: 'and a transaction has no failures that it tolerates: one replica that fails undoes the release',
+        hint: 'Remove it, or say 0.',
+    };
+/** Compose's recreate takes all replicas in one go. */
+const refusePaceInPlace = (service, order) => order === 'in-place' && isPaced(service)
+    ? {
+        why: 'and its replicas are replaced in place, by Compose, which takes them all at once',
+        hint: 'Remove it, or say `parallelism: 0`.',
+    }
+    : undefined;
+/** Whether `parallelism` makes more than one group of its replicas. */
+function isPaced(service) {
+    return splitReplicas(service.replicas, service.updateConfig?.parallelism).length > 1;
+}
+/** The way back of what was stopped is one verb, which the server carries out alone, perhaps without a runner that counts and waits. */
+const refusePaceBack = (service, order, why) => order === 'start-first' || splitReplicas(service.replicas, service.rollbackConfig?.parallelism).length < 2
+    ? undefined
+    : { why, hint: 'Remove it, or say `parallelism: 0`.' };
+const UPDATE_CONFIG = {
+    parallelism: {
+        honoured: 'So many new replicas are started at a time; each group is ready before the next one starts. 0, and absent: all at once. With stop-first all old ones are stopped before the first group.',
+        refuse: (value, service, order) => refuseCount(value) ?? refusePaceInPlace(service, order),
+    },
+    delay: {
+        honoured: 'The time between a group that is ready and the start of the next one.',
+        refuse: (value, service, order) => refuseDuration(value) ?? (value === '0s' ? undefined : refusePaceInPlace(service, order)),
+    },
+    order: {
+        honoured: 'start-first: new replicas beside the old, which stay until the commit. stop-first: the old are stopped first. Refused where it cannot hold. Absent: start-first behind a router, else stop-first.',
+        refuse: refuseOrder,
+    },
+    monitor: {
+        honoured: 'What was ready must stay so for so long before the release is committed; for a container without a health check, also how long it must run until it counts as ready.',
+        refuse: refuseDuration,
+    },
+    failure_action: {
+        honoured: '`rollback`, and absent: the whole release is undone.',
+        refuse: (value) => value === 'rollback'
+            ? undefined
+            : { why: 'which a transaction cannot honour', hint: 'Remove it, or say `rollback`.' },
+    },
+    max_failure_ratio: { honoured: '0, and absent.', refuse: refuseRatio },
+};
+const ROLLBACK_CONFIG = {
+    parallelism: {
+        honoured: 'start-first: the old replicas have never stopped, so none is replaced on the way back, and any bound holds. Otherwise all are started at once: 0, or the number of replicas.',
+        refuse: (value, service, order) => refuseCount(value) ?? refusePaceBack(service, order, 'and the way back starts all old replicas at once'),
+    },
+    delay: {
+        honoured: 'Between groups, of which the way back has one.',
+        refuse: (value, service, order) => refuseDuration(value) ??
+            (value === '0s' ? undefined : refusePaceBack(service, order, 'and the way back does not wait between replicas')),
+    },
+    monitor: {
+        honoured: 'start-first: the old replicas were never replaced, so there is nothing to watch. Otherwise 0: the server goes back alone, also where nobody is left to watch; that the old release is ready again is reported.',
+        refuse: (value, _service, order) => refuseDuration(value) ??
+            (order === 'start-first' || (typeof value === 'string' && parseGoDuration(value) === 0)
+                ? undefined
+                : { why: 'and the server, which goes back alone, does not watch it', hint: 'Remove it.' }),
+    },
+    order: {
+        honoured: 'stop-first: the new replicas go before an old one is started. start-first: where the old ones have never stopped.',
+        refuse: (value, _service, order) => refuseOrder(value) ??
+            (value === 'stop-first' || order === 'start-first'
+                ? undefined
+                : {
+                    why: `and the way forth is ${order}: on the way back, too, the new replicas must be gone before the old ones start`,
+                    hint: 'Remove it, or say `stop-first`.',
+                }),
+    },
+    failure_action: {
+        // What a failing verb does is in guardian.sh, `settle`: the others are carried out, and the journal stays open.
+        honoured: '`continue`, and absent: what cannot be put back does not keep the rest from it; it is tried three times, and again by the next session.',
+        refuse: (value) => value === 'continue'
+            ? undefined
+            : {
+                why: 'and to stop half-way back would leave half of each release',
+                hint: 'Remove it, or say `continue`: what cannot be put back is reported, and the rest is put back.',
+            },
+    },
+    max_failure_ratio: { honoured: '0, and absent.', refuse: refuseRatio },
+};
+const HEALTHCHECK = {
+    test: {
+        honoured: 'Docker runs it. A replica is ready when it is `healthy`, and an `unhealthy` one fails the release at once. `NONE` is no health check.',
+    },
+    interval: { honoured: 'By Docker.' },
+    timeout: { honoured: 'By Docker: a test that takes longer has failed.' },
+    retries: { honoured: 'By Docker: so many failures in a row are `unhealthy`.' },
+    start_period: { honoured: 'By Docker: failures in it leave a replica `starting`, for which the gate waits.' },
+    start_interval: {
+        honoured: 'By Docker from Engine 25 on: how often it is tested in the start period, and so how soon the gate knows.',
+    },
+    disable: {
+        honoured: 'There is none, also where the image brings one: ready is what has run for `monitor`, else 5 s.',
+    },
+};
+const DEPENDENCY = {
+    condition: {
+        honoured: 'Services are replaced in waves, and the next one begins when all of this one are ready: service_started and service_healthy hold, the first is more than was asked. service_completed_successfully makes the other one a one-shot service, which has ended with 0.',
+        refuse: (value) => typeof value === 'string' &&
+            ['service_started', 'service_healthy', 'service_completed_successfully'].includes(value)
+            ? undefined
+            : {
+                why: 'which is no condition',
+                hint: 'Known are `service_started`, `service_healthy` and `service_completed_successfully`.',
+            },
+    },
+    restart: { honoured: 'This service is replaced, too, when the other one is.' },
+    required: {
+        honoured: 'false: the other one may be missing from the project (a profile). Where it is there, it is a part of the release, and must become ready.',
+    },
+};
+const RESTART_POLICY = {
+    condition: { honoured: 'By Compose: `any` is `always`, `none` is `no`. It wins over `restart`.' },
+    max_attempts: {
+        honoured: 'By Docker, with `on-failure`.',
+        refuse: (value, service) => value === 0 || service.restartPolicy.startsWith('on-failure')
+            ? undefined
+            : { why: 'which Docker takes with `condition: on-failure` only', hint: 'Remove it, or say `on-failure`.' },
+    },
+    delay: {
+        honoured: 'Docker Compose ignores it: Docker waits 100 ms, and doubles that each time. There is a warning.',
+    },
+    window: { honoured: 'Docker Compose ignores it: Docker counts anew after 10 s of running. There is a warning.' },
+};
+const keys_SERVICE = {
+    stop_grace_period: { honoured: '`docker stop` waits so long, as Compose wrote it into the container. Absent: 10 s.' },
+    stop_signal: { honoured: 'By Docker, as Compose wrote it into the container.' },
+};
+/** All tables, by the key that they are under. */
+const KEY_RULES = {
+    'deploy.update_config': UPDATE_CONFIG,
+    'deploy.rollback_config': ROLLBACK_CONFIG,
+    'deploy.restart_policy': RESTART_POLICY,
+    healthcheck: HEALTHCHECK,
+    depends_on: DEPENDENCY,
+    service: keys_SERVICE,
+};
+/** What in these keys cannot be honoured in the order that was chosen. */
+function judgeKeys(service, order) {
+    const deploy = readMember(service.raw, 'deploy');
+    const dependsOn = readMember(service.raw, 'depends_on');
+    const judge = (table, place, values) => isObject(values)
+        ? Object.entries(values).flatMap(([key, value]) => judgeKey(table, `${place}.${key}`, key, value, service, order))
+        : [];
+    return [
+        ...judge(UPDATE_CONFIG, 'update_config', readMember(deploy, 'update_config')),
+        ...judge(ROLLBACK_CONFIG, 'rollback_config', readMember(deploy, 'rollback_config')),
+        ...judge(RESTART_POLICY, 'restart_policy', readMember(deploy, 'restart_policy')),
+        ...judge(HEALTHCHECK, 'healthcheck', readMember(service.raw, 'healthcheck')),
+        ...(isObject(dependsOn)
+            ? Object.entries(dependsOn).flatMap(([name, how]) => judge(DEPENDENCY, `depends_on.${name}`, how))
+            : []),
+    ];
+}
+function judgeKey(table, place, key, value, service, order) {
+    // Extensions say nothing to Compose, and null is as good as absent.
+    if (key.startsWith('x-') || value === null)
+        return [];
+    const rule = Object.hasOwn(table, key) ? table[key] : undefined;
+    const refusal = rule === undefined
+        ? {
+            why: 'which Slipway does not know, and ignores nothing',
+            hint: `Known are: ${Object.keys(table).join(', ')}.`,
+        }
+        : rule.refuse?.(value, service, order);
+    if (refusal === undefined)
+        return [];
+    const shown = typeof value === 'object' ? '' : `: ${typeof value === 'string' ? value : JSON.stringify(value)}`;
+    return [
+        {
+            message: `Service ${service.name} asks for ${quoteValue(`${place}${shown}`)}, ${refusal.why}.`,
+            hint: refusal.hint,
+        },
+    ];
+}
+/** A Docker network has no room for more than about a thousand containers unless told so. */
+const MAX_REPLICAS = 10_000;
+/** What a service can have, and what lists of them can be made for. */
+function isReplicaCount(replicas) {
+    return Number.isInteger(replicas) && replicas >= 0 && replicas <= MAX_REPLICAS;
+}
+/** Replicas in groups of `parallelism`: 5 by 2 is `[2, 2, 1]`; 0 and undefined are one group. Empty for what is no count. */
+function splitReplicas(replicas, parallelism = 0) {
+    if (replicas === 0 || !isReplicaCount(replicas))
+        return [];
+    const size = parallelism === 0 ? replicas : Math.min(parallelism, replicas);
+    return Array.from({ length: Math.ceil(replicas / size) }, (_, index) => Math.min(size, replicas - index * size));
+}
+
+;// CONCATENATED MODULE: ./shared/src/strategies/choose.ts
+
+
+
+
+
+/** @param containers that the server has of this project, running or not. */
+function chooseStrategies(project, containers) {
+    const chosen = project.services.map((service) => chooseStrategy(service, project, containers));
+    return {
+        strategies: Object.fromEntries(chosen.map(({ strategy }, index) => [project.services[index]?.name ?? '', strategy])),
+        findings: [...chosen.flatMap(({ findings }) => findings), ...judgeRouters(project)],
+        warnings: project.services.flatMap((service, index) => warnOf(service, chosen[index]?.strategy)),
+    };
+}
+function chooseStrategy(service, project, containers) {
+    const asked = service.updateConfig?.order ?? '';
+    const routed = service.router === undefined ? [] : [`behind router ${service.router.service}`];
+    const obstacles = findObstacles(service, project, containers);
+    const wantsBeside = asked === 'start-first' || (asked === '' && service.router !== undefined);
+    const order = obstacles.some(({ inPlace }) => inPlace)
+        ? 'in-place'
+        : wantsBeside && obstacles.length === 0
+            ? 'start-first'
+            : 'stop-first';
+    const said = asked === '' ? [] : [`its \`update_config\` says ${asked}`];
+    const reasons = [
+        ...(order === 'start-first' ? [...routed, ...said] : [...said, ...obstacles.map(({ text }) => text)]),
+    ];
+    // A router for a one-shot service is refused in any order; see judgeRouter.
+    const against = obstacles.filter(({ kind }) => kind !== 'one-shot' || service.router === undefined);
+    const refused = wantsBeside && against.length > 0
+        ? [
+            {
+                message: `Service ${service.name} is ${asked === '' ? `behind router ${service.router?.service ?? ''}` : 'to be replaced with `order: start-first`'}, so that old and new replicas run side by side, but it ${joinWords(against.map(({ text }) => text))}.`,
+                hint: `${[...new Set(against.map(({ hint }) => hint))].join(' ')} Or say \`deploy: { update_config: { order: stop-first } }\`: it is away for a moment then.`,
+            },
+        ]
+        : [];
+    const { router } = service;
+    return {
+        strategy: {
+            order,
+            reasons: reasons.length > 0 ? reasons : ['no router moves its traffic'],
+            router: router?.port === undefined ? undefined : { service: router.service, port: router.port },
+            groups: order === 'in-place'
+                ? splitReplicas(service.replicas)
+                : splitReplicas(service.replicas, service.updateConfig?.parallelism),
+            groupDelaySeconds: service.updateConfig?.delaySeconds ?? 0,
+            monitorSeconds: service.updateConfig?.monitorSeconds,
+            replacedWith: listReplacers(service, project),
+        },
+        findings: [
+            ...judgeExtension(service),
+            ...refused,
+            ...judgeKeys(service, order),
+            ...judgeContradictions(service, project),
+        ],
+    };
+}
+function findObstacles(service, project, containers) {
+    const others = project.services.filter((other) => other.joins.includes(service.name));
+    const own = containers.filter((container) => container.service === service.name && !container.oneoff);
+    const inherited = findAnonymous(service, own);
+    return [
+        ...(service.oneShot
+            ? [
+                {
+                    kind: 'one-shot',
+                    text: 'is a one-shot service, which runs to its end',
+                    hint: 'Remove the router or the order.',
+                },
+            ]
+            : []),
+        ...(service.containerName === ''
+            ? []
+            : [
+                {
+                    kind: 'container-name',
+                    text: `has the container_name ${service.containerName}`,
+                    hint: 'Remove `container_name`: the name of the service is its name in the network.',
+                    inPlace: true,
+                },
+            ]),
+        ...[...service.joins, ...others.map(({ name }) => name)].map((name) => ({
+            kind: 'joined',
+            text: service.joins.includes(name)
+                ? `lives in the container of ${name}`
+                : `has ${name} living in its container`,
+            hint: 'Connect them by a network instead.',
+            // Compose looks for one container of the other service, takes any, and removes those that it finds too many
+            // (measured with 2.26): with two of them, the wrong one.
+            inPlace: true,
+        })),
+        ...project.services
+            .filter((other) => other.name !== service.name && listLinks(other).includes(service.name))
+            .map(({ name }) => ({
+            kind: 'joined',
+            text: `is linked to by ${name}`,
+            hint: 'Remove `links`: the name of the service is its name in the network.',
+            // A link names one container. With two of them the alias leads to the old one, and to nothing when that is gone
+            // (measured with Compose 2.26).
+            inPlace: true,
+        })),
+        ...service.mounts
+            .filter((mount) => isStatefulMount(mount) && !inherited.some(({ destination }) => destination === mount.target))
+            .map((mount) => ({ kind: 'data', ...describeData(mount) })),
+        ...listForeignVolumes(service).map((from) => ({
+            kind: 'data',
+            text: `writes to the volumes of ${from}`,
+            hint: 'Take them to read only (`:ro`).',
+        })),
+        ...inherited.map((mount) => ({
+            kind: 'data',
+            text: `has an anonymous volume at ${mount.destination}, which is handed on from container to container`,
+            hint: `Give ${mount.destination} a \`tmpfs\`, if nothing in it is worth keeping.`,
+            inPlace: true,
+        })),
+        ...service.ports.map(({ port, protocol }) => ({
+            kind: 'host-port',
+            text: `publishes port ${port}${protocol === 'udp' ? '/udp' : ''} of the server`,
+            hint: 'Let the router alone publish ports, and name them with `expose` here.',
+        })),
+        ...describeNetwork(service),
+    ];
+}
+function describeData(mount) {
+    if (mount.type !== 'volume') {
+        return {
+            text: `may write to the folder ${mount.source}`,
+            hint: 'Mount it to read only (`:ro`), if it is only read.',
+        };
+    }
+    return mount.source === ''
+        ? {
+            text: `has an anonymous volume at ${mount.target}`,
+            hint: `Give ${mount.target} a \`tmpfs\`, if nothing in it is worth keeping.`,
+        }
+        : { text: `has the volume ${mount.source}`, hint: 'Mount it to read only (`:ro`), if it is only read.' };
+}
+/** `volumes_from` of containers and services that may be written to. */
+function listForeignVolumes(service) {
+    return readList(service.raw, 'volumes_from').flatMap((from) => typeof from !== 'string' || from.endsWith(':ro') ? [] : [from.replace(/:rw$/, '')]);
+}
+/**
+ * Volumes that nobody named, at places where the new container would inherit them: those of the image's VOLUME. Where the
+ * file mounts something of its own, nothing is inherited.
+ */
+function findAnonymous(service, containers) {
+    const covered = new Set([
+        ...service.mounts.map(({ target }) => target),
+        ...[readText(service.raw, 'tmpfs'), ...readList(service.raw, 'tmpfs')].map((entry) => typeof entry === 'string' ? (entry.split(':')[0] ?? '') : ''),
+    ]);
+    // What the file itself mounts without a name is in its mounts, and handed on as well.
+    for (const mount of service.mounts)
+        if (mount.type === 'volume' && mount.source === '')
+            covered.delete(mount.target);
+    const found = containers
+        .flatMap(({ mounts }) => mounts)
+        .filter(({ type, name, destination }) => type === 'volume' && /^[0-9a-f]{64}$/.test(name) && !covered.has(destination));
+    return found.filter(({ destination }, index) => found.findIndex((one) => one.destination === destination) === index);
+}
+function describeNetwork(service) {
+    const { networkMode } = service;
+    if (networkMode === 'host') {
+        return [
+            {
+                kind: 'network',
+                text: 'uses the network of the server (`network_mode: host`)',
+                hint: 'Let it use a network of the project.',
+            },
+        ];
+    }
+    if (networkMode.startsWith('container:')) {
+        return [
+            {
+                kind: 'network',
+                text: `uses the network of another container (\`network_mode: ${networkMode}\`)`,
+                hint: 'Let it use a network of the project.',
+            },
+        ];
+    }
+    const networks = readMember(service.raw, 'networks');
+    const fixed = isObject(networks)
+        ? Object.entries(networks).filter(([, how]) => ['ipv4_address', 'ipv6_address', 'mac_address'].some((key) => readText(how, key) !== ''))
+        : [];
+    const places = [
+        ...fixed.map(([name]) => `in network ${name}`),
+        ...(readText(service.raw, 'mac_address') === '' ? [] : ['(`mac_address`)']),
+    ];
+    return places.map((place) => ({
+        kind: 'address',
+        text: `has a fixed address ${place}`,
+        hint: 'Remove the address: the name of the service is enough.',
+    }));
+}
+function listReplacers(service, project) {
+    const restarted = Object.entries(service.dependencies).flatMap(([name, how]) => (how.restart ? [name] : []));
+    const names = new Set([...service.joins, ...restarted, ...listLinks(service)]);
+    return project.services.map(({ name }) => name).filter((name) => names.has(name) && name !== service.name);
+}
+/** Services of `links`, which are written into a container with the other one's name. */
+function listLinks(service) {
+    return readList(service.raw, 'links').map((link) => (typeof link === 'string' ? (link.split(':')[0] ?? '') : ''));
+}
+const EXTENSION_KEYS = ['one-shot', 'router', 'port'];
+/** `x-slipway`: a key that is not known would be ignored in silence, which is worse than an error. */
+function judgeExtension(service) {
+    const extension = readMember(service.raw, 'x-slipway');
+    if (extension === undefined)
+        return [];
+    const known = 'Known are: `x-slipway: { router: web, port: 3000 }` and `x-slipway: { one-shot: true }`.';
+    if (!isObject(extension)) {
+        return [{ message: `Service ${service.name} has an \`x-slipway\` that is no mapping.`, hint: known }];
+    }
+    const refuse = (what, hint = known) => ({
+        message: `Service ${service.name} has an \`x-slipway\` with ${what}.`,
+        hint,
+    });
+    const findings = Object.keys(extension)
+        .filter((key) => !EXTENSION_KEYS.includes(key))
+        .map((key) => refuse(`the unknown key ${quoteValue(key)}`, endHint(known, suggest(key, EXTENSION_KEYS))));
+    const { 'one-shot': oneShot, router, port } = extension;
+    if (oneShot !== undefined && typeof oneShot !== 'boolean') {
+        findings.push(refuse(`a \`one-shot\` that is neither true nor false`));
+    }
+    if (router !== undefined && (typeof router !== 'string' || router === '')) {
+        findings.push(refuse('a `router` that is no name of a service'));
+    }
+    if (port !== undefined && !isPort(port)) {
+        findings.push(refuse('a `port` that is no number from 1 to 65535', 'It is the port inside the container, without quotes.'));
+    }
+    if (port !== undefined && router === undefined)
+        findings.push(refuse('a `port` and no `router`'));
+    if (service.router !== undefined && port === undefined && service.router.port === undefined) {
+        findings.push(refuse(`a \`router\` and no \`port\`, and ${readList(service.raw, 'expose').length === 0 ? 'no `expose`' : 'an `expose` that names not exactly one TCP port'}`, `Say on which port the container listens: \`x-slipway: { router: ${service.router.service}, port: 3000 }\`.`));
+    }
+    return findings;
+}
+function isPort(value) {
+    return typeof value === 'number' && Number.isInteger(value) && value >= 1 && value <= 65_535;
+}
+function judgeRouters(project) {
+    return project.services.flatMap((service) => service.router === undefined ? [] : choose_judgeRouter(service, service.router.service, project));
+}
+function choose_judgeRouter(service, name, project) {
+    const refuse = (what, hint) => ({
+        message: `Service ${service.name} names the router ${quoteValue(name)}, ${what}.`,
+        hint,
+    });
+    const router = project.services.find((one) => one.name === name);
+    if (name === service.name)
+        return [refuse('which is itself', 'Name the service of the nginx in front of it.')];
+    if (router === undefined) {
+        const names = project.services.map((one) => one.name);
+        const hint = endHint(`The services are: ${names.join(', ')}.`, suggest(name, names));
+        return [refuse('which is no service of the project', hint)];
+    }
+    const findings = [];
+    if (router.router !== undefined) {
+        findings.push(refuse('which is behind a router itself', 'Name the nginx that publishes the ports for both.'));
+    }
+    if (router.oneShot)
+        findings.push(refuse('which is a one-shot service', 'A router is an nginx that stays up.'));
+    if (router.replicas !== 1) {
+        findings.push(refuse(`which has ${router.replicas} replicas`, 'Give it one: they would not learn of a new release at the same moment.'));
+    }
+    if (service.oneShot) {
+        findings.push(refuse('and is a one-shot service, which runs to its end', 'Remove its `router`, or its `one-shot`.'));
+    }
+    if (service.replicas === 0) {
+        findings.push(refuse('and has no replicas that it could send requests to', 'Give it one, or remove its `router`.'));
+    }
+    if (router.dependencies[service.name]?.restart === true) {
+        findings.push(refuse(`which depends on it with \`restart: true\`, and would go away with each release of it`, 'Remove `restart`: the router follows the release without it.'));
+    }
+    if (router.networkMode !== '' || service.networkMode !== '') {
+        const [who, mode] = router.networkMode === '' ? [service.name, service.networkMode] : [name, router.networkMode];
+        findings.push(refuse(`and ${who} has \`network_mode: ${mode}\`, where the names of the project's containers are not known`, 'Let both use a network of the project.'));
+    }
+    else if (!service.networks.some((network) => router.networks.includes(network))) {
+        findings.push(refuse(`and they share no network: ${service.name} is in ${service.networks.join(', ')}, ${name} in ${router.networks.join(', ')}`, `Add one of ${service.name}'s networks to ${name}.`));
+    }
+    return findings;
+}
+/** Words of the file that cannot all hold. */
+function judgeContradictions(service, project) {
+    const findings = [];
+    const { name } = service;
+    if (!isReplicaCount(service.replicas)) {
+        findings.push({
+            message: `Service ${name} asks for ${service.replicas} replicas.`,
+            hint: 'Write a whole number, up to 10000.',
+        });
+    }
+    if (service.containerName !== '' && service.replicas > 1) {
+        findings.push({
+            message: `Service ${name} has ${service.replicas} replicas and the container_name ${service.containerName}, which only one of them can have.`,
+            hint: 'Remove `container_name`.',
+        });
+    }
+    if (service.oneShot && /^(always|unless-stopped)$/.test(service.restartPolicy)) {
+        findings.push({
+            message: `Service ${name} is a one-shot service and has the restart policy ${service.restartPolicy}: it would run again and again.`,
+            hint: "Say `restart: 'no'` or `restart: on-failure`.",
+        });
+    }
+    const mode = readText(service.raw, 'deploy', 'mode');
+    if (mode.endsWith('-job')) {
+        findings.push({
+            message: `Service ${name} has \`deploy.mode: ${mode}\`, which Docker Compose ignores.`,
+            hint: 'Say `x-slipway: { one-shot: true }`.',
+        });
+    }
+    const check = readMember(service.raw, 'healthcheck');
+    if (check !== undefined &&
+        (readMember(check, 'disable') === true || readMember(readMember(check, 'test'), 0) === 'NONE')) {
+        const waiting = project.services.filter((other) => other.dependsOn[name] === 'service_healthy');
+        findings.push(...waiting.map((other) => ({
+            message: `Service ${other.name} waits for ${name} to be healthy (\`service_healthy\`), and ${name} has its health check switched off.`,
+            hint: `Give ${name} a \`healthcheck\`, or wait for \`service_started\`.`,
+        })));
+    }
+    return findings;
+}
+function warnOf(service, strategy) {
+    const warnings = [];
+    if (strategy?.order === 'stop-first' && strategy.groups.length > 1) {
+        warnings.push(`Service ${service.name} is replaced stop-first: \`parallelism\` and \`delay\` pace the start of its new replicas, but all old ones are stopped before.`);
+    }
+    const policy = readMember(readMember(service.raw, 'deploy'), 'restart_policy');
+    const ignored = ['delay', 'window'].filter((key) => (readMember(policy, key) ?? null) !== null);
+    if (ignored.length > 0) {
+        warnings.push(`Service ${service.name} has \`deploy.restart_policy.${ignored.join('` and `')}\`, which Docker Compose ignores: Docker waits 100 ms before the first restart, and twice as long before each further one.`);
+    }
+    return warnings;
+}
+/** A suggestion ends the sentence itself. */
+function endHint(hint, suggestion) {
+    return suggestion === '' ? hint : hint.replace(/\.$/, suggestion);
+}
+function joinWords(words) {
+    return words.length < 2 ? words.join('') : `${words.slice(0, -1).join(', ')} and ${words.at(-1) ?? ''}`;
+}
+
+;// CONCATENATED MODULE: ./shared/src/reporters/markdown.ts
+/** Markdown for job summaries, from texts of which nothing is trusted: pure. */
+
+/** Text that shows as it is, on one line, shortened: neither Markdown, nor HTML, nor a mention, nor a link. */
+function escapeMarkdown(text, maxLength = 2000) {
+    return (excerpt(text, maxLength)
+        .replaceAll('&', '&amp;')
+        .replaceAll('<', '&lt;')
+        .replaceAll('>', '&gt;')
+        .replaceAll(/[\\`*_{}[\]()#+!|~]/g, '\\$&')
+        // A zero-width joiner: GitHub would notify whoever is named, and link addresses by itself.
+        .replaceAll('@', '@\u200d')
+        .replaceAll(/(https?):\/\//gi, '$1:\u200d//')
+        // A bare address would become a link: www. and commit hashes stay harmless, schemes do not.
+        .replaceAll(/\b(www)\./gi, '$1\u200d.'));
+}
+/** A table; every cell is escaped. */
+function formatTable(head, rows) {
+    const line = (cells) => `| ${cells.map((cell) => escapeMarkdown(cell)).join(' | ')} |`;
+    return [line(head), `| ${head.map(() => '---').join(' | ')} |`, ...rows.map(line)].join('\n');
+}
+
+;// CONCATENATED MODULE: ./shared/src/engine/report.ts
+/** From what happened to outputs and job summary. Pure. */
+
+
+
+
+function createReport(task) {
+    return {
+        task,
+        result: 'refused',
+        release: '',
+        previous: '',
+        where: '',
+        warnings: [],
+        durations: {},
+        timeline: [],
+        checks: [],
+        containers: [],
+        baseline: [],
+    };
+}
+/** @param redact since a job output that holds a masked value is dropped as a whole. */
+function describeOutputs(report, redact) {
+    const { plan, watch } = report;
+    const touched = report.result !== 'refused' && report.result !== 'planned';
+    return {
+        release: report.release,
+        'previous-release': report.previous,
+        result: report.result,
+        'changed-services': JSON.stringify(touched && plan !== undefined ? changedServices(plan) : []),
+        plan: plan === undefined ? '' : redact(JSON.stringify(describePlan(plan))),
+        watch: watch === undefined ? '' : redact(JSON.stringify({ url: watch.url, ...watch.stats })),
+        durations: JSON.stringify(roundAll(report.durations)),
+    };
+}
+/** The plan for machines: stable names, no commands. */
+function describePlan(plan) {
+    return {
+        release: plan.release,
+        previousRelease: plan.previous ?? '',
+        services: plan.services,
+        steps: plan.steps.map(({ id, title }) => ({ id, title })),
+    };
+}
+function roundAll(durations) {
+    return Object.fromEntries(Object.entries(durations).map(([phase, seconds]) => [phase, Math.round(seconds * 100) / 100]));
+}
+/** The plan for the log: one line a service, what happens and why. */
+function renderPlan(plan, palette) {
+    const width = Math.max(0, ...plan.services.map((service) => service.service.length));
+    return plan.services
+        .map((service) => {
+        const paint = palette[ACTIONS[service.action].colour];
+        const reasons = service.reasons.length === 0 ? '' : `: ${service.reasons.join(', ')}`;
+        return `${ACTIONS[service.action].sign} ${service.service.padEnd(width)}  ${paint(describeAction(service))}${reasons}`;
+    })
+        .join('\n');
+}
+/** How it is done, and why so. */
+function describeAction({ action, strategy }) {
+    if (action !== 'replace')
+        return ACTIONS[action].words;
+    const why = strategy.reasons.length === 0 ? '' : ` (${strategy.reasons.join(', ')})`;
+    return strategy.order === 'start-first'
+        ? `replace without an outage: start the new, then stop the old${why}`
+        : `replace: stop the old, then start the new${why}`;
+}
+const ACTIONS = {
+    create: { sign: '+', words: 'create', colour: 'good' },
+    replace: { sign: '~', words: 'replace', colour: 'change' },
+    scale: { sign: '~', words: 'scale', colour: 'change' },
+    start: { sign: '~', words: 'start again', colour: 'change' },
+    keep: { sign: '=', words: 'keep as it is', colour: 'quiet' },
+    remove: { sign: '-', words: 'remove', colour: 'bad' },
+};
+const TITLES = {
+    deployed: 'Deployed',
+    'rolled-back': 'Rolled back',
+    unchanged: 'Nothing to do',
+    planned: 'Plan (dry run)',
+    reverted: 'Failed, and put back',
+    refused: 'Refused; nothing was changed',
+    failed: 'FAILED; look at the server',
+    unknown: 'UNKNOWN: the server cannot be asked',
+};
+/** The end of a run: the record on GitHub, and the job summary. */
+async function concludeReport(report, { reporter, signal }, more = []) {
+    // The server is free by now. A cancelled job has no time to lose.
+    const { aborted: cancelled } = signal;
+    await report.record?.settle({ result: report.result, cancelled }, cancelled ? 2 : 10);
+    await reporter.summary(renderSummary(report, more));
+}
+/** @param more what the action itself has to tell, below what serves. */
+function renderSummary(report, more = []) {
+    const title = `### ${TITLES[report.result]}${report.project === undefined ? '' : `: ${escapeMarkdown(report.project)}`}${report.where === '' ? '' : ` on ${escapeMarkdown(report.where)}`}`;
+    const parts = [title];
+    if (report.failure !== undefined)
+        parts.push(renderFailure(report.failure));
+    parts.push(describeServing(report), ...more);
+    if (report.plan !== undefined)
+        parts.push(renderServices(report.plan, report.containers));
+    if (report.checks.length > 0) {
+        parts.push(formatTable(['Check', 'Verdict', 'Detail'], report.checks.map((outcome) => [
+            outcome.check.name,
+            describeVerdict(outcome, report),
+            describeOutcome(outcome),
+        ])));
+    }
+    if (report.watch !== undefined) {
+        parts.push(`Watched ${escapeMarkdown(report.watch.url)}: ${escapeMarkdown(report.watch.text)}.`);
+    }
+    if (report.timeline.length > 0) {
+        parts.push(formatTable(['Step', 'Seconds', ''], report.timeline.map((step) => [step.title, step.seconds.toFixed(1), step.ok ? 'done' : 'failed'])));
+    }
+    if (report.patch !== undefined) {
+        parts.push(`<details><summary>To deploy without an outage, apply this (git apply)</summary>\n\n${fence(report.patch, 'diff')}\n\n</details>`);
+    }
+    for (const warning of report.warnings)
+        parts.push(`> ${escapeMarkdown(warning)}`);
+    const durations = Object.entries(report.durations).map(([phase, seconds]) => `${phase} ${seconds.toFixed(1)} s`);
+    if (durations.length > 0)
+        parts.push(`<sub>${escapeMarkdown(durations.join(', '))}</sub>`);
+    return `${parts.filter((part) => part !== '').join('\n\n')}\n`;
+}
+function describeServing({ task, result, release, previous }) {
+    if (release === '')
+        return previous === '' ? '' : `Before this ${task}, release **${escapeMarkdown(previous)}** served.`;
+    const before = (result === 'deployed' || result === 'rolled-back') && previous !== ''
+        ? `; before it ${escapeMarkdown(previous)}`
+        : '';
+    return `Release **${escapeMarkdown(release)}** serves${before}.`;
+}
+function describeVerdict(outcome, { baseline, task }) {
+    if (outcome.ok)
+        return 'passed';
+    return baseline.includes(outcome.check.name) ? `failed (as before the ${task})` : 'failed';
+}
+/** A summary over 1 MiB is dropped as a whole; the log has everything. */
+const MAX_FAILURE_LENGTH = 50_000;
+function renderFailure(failure) {
+    const message = failure instanceof Error ? failure.message : String(failure);
+    const hint = failure instanceof SlipwayError ? failure.hint : '';
+    const whole = [message, hint].filter((part) => part !== '').join('\n');
+    const text = whole.length > MAX_FAILURE_LENGTH ? `${whole.slice(0, MAX_FAILURE_LENGTH)}\n(cut)` : whole;
+    return fence(text, 'text');
+}
+/** More backticks than any run of them inside: remote text cannot leave the block. */
+function fence(text, language) {
+    const ticks = '`'.repeat(Math.max(4, ...[...text.matchAll(/`+/g)].map(([run]) => run.length + 1)));
+    return `${ticks}${language}\n${text}\n${ticks}`;
+}
+function renderServices(plan, containers) {
+    return formatTable(['Service', 'Action', 'Why', 'Image', 'State', 'Restarts'], plan.services.map((service) => {
+        const replicas = containers.filter((container) => container.service === service.service && !container.oneoff);
+        const health = [
+            ...new Set(replicas.map((container) => (container.health === 'none' ? container.state : container.health))),
+        ].join(', ');
+        const restarts = replicas.reduce((sum, container) => sum + container.restartCount, 0);
+        return [
+            service.service,
+            service.action,
+            service.reasons.join(', '),
+            describeImages(service),
+            health,
+            replicas.length === 0 ? '' : String(restarts),
+        ];
+    }));
+}
+function describeImages(service) {
+    const short = (image) => image?.replace(/@sha256:([0-9a-f]{12})[0-9a-f]*$/, '@$1') ?? '';
+    const [before, after] = [short(service.imageBefore), short(service.imageAfter)];
+    if (before === after || before === '')
+        return after;
+    return after === '' ? before : `${before} -> ${after}`;
+}
+
+;// CONCATENATED MODULE: ./shared/src/engine/prepare.ts
+/** Everything that can be known before the first change: the final project, its hashes, and the plan. */
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+/** @throws PreflightError with all findings at once. */
+async function prepareRelease({ candidate, images, migrations, commit, findings }, transaction) {
+    const { project, session, facts, ports } = transaction;
+    if (facts.docker.kind !== 'ready')
+        throw new PreflightError(session.where, judgeServer(facts));
+    const chosen = chooseStrategies(readProject(candidate.raw), facts.containers);
+    for (const message of [...candidate.warnings, ...chosen.warnings, ...warnOfOverrides(transaction)]) {
+        warn(transaction, message);
+    }
+    const { endToEnd } = transaction.inputs;
+    const all = [
+        ...candidate.findings,
+        ...chosen.findings,
+        ...findings,
+        ...judgeCommands(candidate.services, [
+            ...migrations.map(({ service }) => ({ input: 'migrate', service })),
+            ...(endToEnd?.where === 'service' ? [{ input: 'e2e-command', service: endToEnd.service }] : []),
+        ]),
+        ...judgeOwner(facts.releases, project, facts.path),
+        ...judgePaused(transaction),
+        ...judgeDefinitions(parseCurrent(transaction), candidate.raw, facts),
+        ...judgeAnonymousVolumes(facts.containers, candidate.services, candidate.raw),
+        ...judgeSharedPorts(candidate.services),
+        ...judgePorts(candidate.services, facts, project),
+        ...judgeSpace(images, candidate, transaction),
+    ];
+    if (all.length > 0)
+        throw new PreflightError(session.where, all);
+    const release = makeReleaseId(ports.clock.now(), commit);
+    return planWith({ images, candidate, migrations, strategies: chosen.strategies }, release, transaction);
+}
+/** The same change with images that are known better now. */
+async function planWith(known, release, transaction) {
+    const { inputs, guardian, facts, layout, target, ports } = transaction;
+    const { images, candidate, migrations, strategies } = known;
+    const project = readProject(pinImages(candidate.raw, Object.fromEntries(images.map((image) => [image.service, image.image]))));
+    const [hashes, routers] = await Promise.all([
+        readHashes(guardian, project.raw, target.project, layout, ports.signal),
+        readRouters(images, candidate.services, transaction),
+    ]);
+    if (routers.findings.length > 0)
+        throw new PreflightError(guardian.where, routers.findings);
+    for (const message of routers.warnings)
+        warn(transaction, message);
+    const plan = planDeploy({
+        project,
+        hashes,
+        facts,
+        strategies,
+        resolve: routers.resolve,
+        migrations,
+        before: parseCurrent(transaction),
+        previous: facts.current,
+        released: new Set(facts.releases.flatMap((one) => Object.keys(one.services))),
+        release,
+        target,
+        layout,
+        readyTimeoutSeconds: inputs.readyTimeoutSeconds,
+        remarks: Object.fromEntries(images.filter((image) => image.remark !== '').map((image) => [image.service, image.remark])),
+    });
+    for (const name of plan.unknown)
+        warn(transaction, describeUnknown(name, transaction));
+    return { ...known, project, hashes, unknownRouters: routers.unknown, plan };
+}
+/** Compose's own hash of each service of the final file. */
+async function readHashes(remote, raw, project, layout, signal) {
+    const { stdout } = await remote.run(hashServices({ project, projectDirectory: layout.project }, new Secret(renderYaml(raw))), { purpose: 'compute the configuration hashes', signal });
+    return Object.fromEntries(stdout.split('\n').flatMap((line) => {
+        const [name, hash] = line.trim().split(/\s+/);
+        return name !== undefined && hash !== undefined ? [[name, hash]] : [];
+    }));
+}
+/** What the routers can do, and whether they read what Slipway writes for them. */
+async function readRouters(images, services, transaction) {
+    const { facts } = transaction;
+    const names = [...new Set(services.flatMap((service) => service.router?.service ?? []))];
+    const answers = await Promise.all(names.map(async (router) => {
+        const image = images.find((one) => one.service === router)?.image ?? '';
+        const before = facts.containers.find((one) => one.service === router && !one.oneoff);
+        const known = facts.routers.get(router);
+        const answer = known !== undefined && before?.image === image
+            ? { running: parseRunning(known), image: NOTHING_KNOWN }
+            : await askRouter(router, before?.image === image ? '' : image, transaction);
+        const upstreams = services.filter((service) => service.router?.service === router).map(({ name }) => name);
+        // One that stays reads the file now, one that is new reads it when it starts.
+        const version = before?.image === image ? answer.running.version : (answer.image.version ?? answer.running.version);
+        const found = { version, configuration: before?.image === image ? answer.running.configuration : undefined };
+        const verdict = version === undefined ? { findings: [], warnings: [] } : judgeRouter(router, found, upstreams);
+        return { router, resolve: canResolve(version), isKnown: version !== undefined, ...verdict };
+    }));
+    return {
+        resolve: Object.fromEntries(answers.map(({ router, resolve }) => [router, resolve])),
+        unknown: answers.filter(({ isKnown }) => !isKnown).map(({ router }) => router),
+        findings: answers.flatMap(({ findings }) => findings),
+        warnings: answers.flatMap(({ warnings }) => warnings),
+    };
+}
+const NOTHING_KNOWN = { version: undefined, configuration: undefined };
+/** @param image of which it will be made; empty where only the running one matters. */
+async function askRouter(router, image, { guardian, target, ports }) {
+    const token = `slipway-${(0,external_node_crypto_.randomBytes)(16).toString('hex')}`;
+    const { stdout } = await guardian.run(nginx_readRouter(token, target.project, router, image), {
+        purpose: `look at the router ${router}`,
+        accept: 'any',
+        signal: ports.signal,
+    });
+    return parseRouter(stdout, token);
+}
+/** Commands for services that are not there. */
+function judgeCommands(services, wanted) {
+    const names = services.map((service) => service.name);
+    return wanted
+        .filter(({ service }) => !names.includes(service))
+        .map(({ input, service }) => ({
+        message: `Input ${input} names ${service}, which is not a service of the Compose file.`,
+        hint: `Its services: ${names.join(', ')}.`,
+    }));
+}
+/** The current release's Compose file; undefined for a first deploy. */
+function parseCurrent({ facts }) {
+    return facts.currentCompose === '' ? undefined : parseYaml(facts.currentCompose);
+}
+/** Compose leaves a paused container as it is, and its service would never become ready. */
+function judgePaused({ facts }) {
+    return facts.containers
+        .filter((container) => container.state === 'paused')
+        .map(({ name }) => ({ message: `Container ${name} is paused.`, hint: `On the server: docker unpause ${name}` }));
+}
+function describeUnknown(service, { facts, target }) {
+    const names = facts.containers.filter((one) => one.service === service && !one.oneoff).map((one) => one.name);
+    return `${names.join(', ')} (service ${service}) is of project ${target.project} and of no release: it is left alone. If nobody needs it: docker rm -f ${names.join(' ')}`;
+}
+function warnOfOverrides({ facts, layout }) {
+    return facts.overrides.map((file) => `${layout.project}/${file} is on the server: a plain \`docker compose\` there merges it, Slipway does not.`);
+}
+/** Room for what is not on the server yet: images in Docker's data root, the release in the project's folder. */
+function judgeSpace(images, candidate, { facts }) {
+    const findings = [];
+    if (facts.dataRootSpace !== undefined && facts.docker.kind === 'ready') {
+        const missing = images.flatMap(({ present, resolution }) => !present && resolution?.kind === 'resolved' ? [resolution] : []);
+        const local = facts.images.map((image) => image.layerDiffIds);
+        findings.push(...judgeDisk(estimateDisk(missing, local), { ...facts.dataRootSpace, path: facts.docker.dataRoot }));
+    }
+    const files = candidate.trees.flatMap((tree) => tree.files);
+    const bytes = files.reduce((sum, file) => sum + file.content.byteLength, 0);
+    findings.push(...judgeStoreSpace(facts, bytes, files.length));
+    return findings;
+}
+/** The release as the store keeps it. */
+function describeRelease({ candidate, images, project, hashes, plan }, { inputs, ports }) {
+    const { commit, ref, actor, runUrl } = ports.runner.context;
+    return {
+        id: plan.release,
+        project: project.name,
+        created: ports.clock.now().toISOString(),
+        commit,
+        ref,
+        actor,
+        runUrl,
+        result: 'healthy',
+        checks: inputs.checks.map((check) => check.name),
+        services: Object.fromEntries(images.map(({ service, reference, image }) => [service, { reference, image, configHash: hashes[service] ?? '' }])),
+        files: candidate.files,
+    };
+}
+async function showPlan({ plan }, { report, ports: { reporter } }) {
+    report.plan = plan;
+    await reporter.group('Plan', () => {
+        reporter.line(renderPlan(plan, reporter.palette));
+        return Promise.resolve();
+    });
+}
+
+;// CONCATENATED MODULE: ./shared/src/engine/project.ts
+/** A session on one project of a server: its lock, what an interrupted session left, its facts. */
+
+
+
+
+/**
+ * Works on a project while nobody else does.
+ *
+ * @throws PreflightError with all findings where the server is not ready; LockHeldError, ConnectError, CancelledError.
+ */
+async function withProject(session, request, opening, phase, work) {
+    const { ports } = phase;
+    const guardian = await timed(phase, 'lock', () => openGuardian(session, request, opening, ports));
+    try {
+        if (guardian.recovery !== undefined) {
+            const { release, verdict } = guardian.recovery;
+            warn(phase, `The deploy of ${release} had been interrupted: ${verdict === 'undone' ? 'it was undone' : 'it had gone live, and was cleaned up after'}.`);
+        }
+        const facts = await timed(phase, 'facts', () => readFacts(guardian, request, ports.signal));
+        const findings = judgeServer(facts);
+        if (findings.length === 0 && !guardian.isLocked && opening.mode !== 'look') {
+            findings.push({
+                message: `The project's lock cannot be taken: ${guardian.problem}`,
+                hint: `Look at ${facts.path}/.slipway on the server.`,
+            });
+        }
+        if (findings.length > 0)
+            throw new PreflightError(session.where, findings);
+        if (opening.mode === 'look' && facts.journal !== '') {
+            warn(phase, 'An earlier deploy was interrupted on this server; the next one first puts that right.');
+        }
+        await work({ guardian, facts });
+    }
+    finally {
+        await guardian.close();
+    }
+}
+
+;// CONCATENATED MODULE: ./shared/src/engine/secrets.ts
+/** Everything of the inputs that must not be seen, told to the reporter before the first line that could show it. */
+
+
+function hideSecrets(inputs, reporter) {
+    for (const value of listSecrets(inputs))
+        reporter.hide(value);
+}
+/** An environment in dotenv form, of the inputs or of a release. */
+function hideEnv(env, reporter) {
+    for (const value of new Set(listEnv(env.reveal())))
+        reporter.hide(value);
+}
+/** The secrets and what is derived from them: each value of the env, passwords in URLs, the login as registries are sent it. */
+function listSecrets(inputs) {
+    const secrets = listHostSecrets(inputs.host);
+    secrets.push(...listEnv(inputs.env?.reveal() ?? ''), inputs.githubToken.reveal());
+    if (inputs.credentials !== undefined) {
+        const { username, password } = inputs.credentials;
+        secrets.push(password.reveal(), `${username}:${password.reveal()}`);
+    }
+    return [...new Set(secrets)].filter((value) => value !== '');
+}
+function listEnv(env) {
+    if (env === '')
+        return [];
+    return [
+        ...Object.values((0,external_node_util_.parseEnv)(env)).flatMap((text) => [text ?? '', ...unescapeValue(text ?? '')]),
+        ...rawValues(env),
+        ...quotedValues(env),
+    ]
+        .flatMap((value) => [value, ...passwordsInUrl(value)])
+        .filter((value) => value !== '');
+}
+/** Values as they are written: Compose reads some forms of quoting otherwise than Node does. */
+function rawValues(env) {
+    return env.split('\n').flatMap((line) => {
+        const value = /^\s*(?:export\s+)?[A-Za-z_][\w.-]*\s*=\s*(.*?)\s*$/.exec(line)?.[1];
+        if (value === undefined)
+            return [];
+        const bare = value.replace(/\s+#.*$/, '');
+        return [value, bare].flatMap((text) => {
+            const inner = text.replace(/^(["'])(.*)\1$/s, '$2');
+            return [text, inner, ...unescapeValue(inner)];
+        });
+    });
+}
+/** As Compose reads it: `$$` is a dollar, `\$`, `\"` and `\\` are what they escape, `\n` is a line break. */
+function unescapeValue(text) {
+    const plain = text.replaceAll(/\\(["'\\$])/g, '$1');
+    const broken = text.replaceAll(/\\([\s\S])/g, (_, next) => ESCAPES[next] ?? next);
+    return [plain, broken].flatMap((form) => [form, form.replaceAll('$$', () => '$')]);
+}
+const ESCAPES = { n: '\n', r: '\r', t: '\t' };
+/** Values over several lines, which are quoted: everything between the quotes. */
+function quotedValues(env) {
+    return [...env.matchAll(/=[ \t]*(["'])((?:\\[\s\S]|(?!\1)[^\\])*)\1/g)].flatMap(([, , inner = '']) => [
+        inner,
+        ...unescapeValue(inner),
+    ]);
+}
+function passwordsInUrl(value) {
+    const password = /^[a-z][a-z0-9+.-]*:\/\/[^/?#\s:@]*:([^/?#\s]*)@/i.exec(value)?.[1];
+    if (password === undefined)
+        return [];
+    try {
+        return [password, decodeURIComponent(password)];
+    }
+    catch {
+        return [password];
+    }
+}
+
+;// CONCATENATED MODULE: ./shared/src/images/dial-ahead.ts
+/** More registries than a project names. */
+const MAX_HOSTS = 4;
+/** Whoever waited for the lock for long finds them closed by the other side. */
+const FRESH_MS = 5000;
+/** A registry that is not encrypted is tried both ways at once. */
+const EACH = 2;
+/**
+ * A session whose `dial` hands out connections that were opened ahead; each once. A wrong guess costs nothing: what was not
+ * taken is closed by `drop`.
+ */
+function dialAhead(session, hosts) {
+    const openedMs = performance.now();
+    const waiting = hosts.slice(0, MAX_HOSTS).flatMap(({ host, port }) => Array.from({ length: EACH }, () => {
+        const connection = session.dial(host, port);
+        connection.catch(() => undefined);
+        return { host, port, connection };
+    }));
+    const dial = (host, port) => {
+        const isFresh = performance.now() - openedMs < FRESH_MS;
+        const index = isFresh ? waiting.findIndex((one) => one.host === host && one.port === port) : -1;
+        const [taken] = index < 0 ? [] : waiting.splice(index, 1);
+        return taken?.connection ?? session.dial(host, port);
+    };
+    return {
+        session: {
+            where: session.where,
+            run: (command, options) => session.run(command, options),
+            start: (command) => session.start(command),
+            close: () => session.close(),
+            dial,
+        },
+        drop: () => {
+            for (const { connection } of waiting.splice(0)) {
+                connection.then((socket) => socket.destroy()).catch(() => undefined);
+            }
+        },
+    };
+}
+/**
+ * The registries that Compose files seem to name, without having been rendered. Docker Hub is not among them: it mostly has
+ * a mirror, or is asked for what is there.
+ *
+ * @param texts of Compose files, as the user wrote them.
+ */
+function guessRegistries(texts, variables) {
+    const references = texts.flatMap((text) => [...text.matchAll(/^\s*image:\s*["']?([^\s"'#]+)/gm)].map(([, reference = '']) => reference.replaceAll(/\$\{(\w+)(?::?[-?+]([^}]*))?\}|\$(\w+)/g, (_, name, fallback, plain) => variables[name ?? plain ?? ''] ?? fallback ?? '')));
+    const found = new Map();
+    for (const reference of references) {
+        // Docker's own rule: a first part with a dot or a port is a registry, everything else is a name on Docker Hub.
+        const [, host = '', port] = /^([a-z0-9](?:[a-z0-9.-]*[a-z0-9])?)(?::(\d{1,5}))?\//i.exec(reference) ?? [];
+        if (host === '' || (!host.includes('.') && port === undefined && host !== 'localhost'))
+            continue;
+        if (host === 'docker.io')
+            continue;
+        found.set(`${host}:${port ?? '443'}`, { host: host.toLowerCase(), port: Number(port ?? 443) });
+    }
+    return [...found.values()];
+}
+
+;// CONCATENATED MODULE: ./shared/src/commands/adopt.ts
+
+/**
+ * Prints the folder of the running project, then the project as rendered from the Compose files that its containers were
+ * made from, as their labels name them. Exits 66 when the files are gone. Its output is secret.
+ */
+function renderRunning(project) {
+    return {
+        ...script(`id=$(docker ps -aq --filter "label=com.docker.compose.project=$1" --filter label=com.docker.compose.oneoff=False | head -n 1) || exit
+label() { docker inspect --format "{{index .Config.Labels \\"com.docker.compose.project.$1\\"}}" "$id"; }
+directory=$(label working_dir) || exit
+files=$(label config_files) || exit
+environment=$(label environment_file) || exit
+project=$1
+set -f --
+IFS=,
+for f in $files; do
+  [ -r "$f" ] || { echo "$f" >&2; exit 66; }
+  set -- "$@" --file "$f"
+done
+[ "$#" -gt 0 ] || exit 66
+for f in $environment; do [ ! -r "$f" ] || set -- "$@" --env-file "$f"; done
+cd "$directory" || exit 66
+printf '%s\\n' "$directory"
+docker compose --ansi never --project-name "$project" --project-directory "$directory" "$@" config`, project),
+        secretOutput: true,
+    };
+}
+const FILES_GONE = 66;
+/** The two parts of the answer to {@link renderRunning}. */
+function splitRunning(stdout) {
+    const end = stdout.indexOf('\n');
+    return { directory: stdout.slice(0, Math.max(end, 0)).replace(/(?<=.)\/+$/, ''), rendered: stdout.slice(end + 1) };
+}
+
+;// CONCATENATED MODULE: ./shared/src/transaction/adopt.ts
+/** A project that already runs becomes a release of its own, so that the first deploy has a way back too. */
+
+
+
+
+
+
+
+/** Runs, and is not in the store. */
+function isAdoptable(facts) {
+    return facts.current === undefined && facts.containers.some((container) => !container.oneoff);
+}
+/**
+ * Records what runs, from the Compose files that its containers name. Nothing that runs is touched.
+ *
+ * @returns the facts as they are then.
+ * @throws PreflightError when those files cannot be read: a failed deploy could not be put back.
+ */
+async function adoptProject(project, facts, layout, remote, clock, signal) {
+    const running = await renderWhatRuns(project, layout, remote, signal);
+    const release = {
+        id: makeReleaseId(clock.now(), '', 'adopted'),
+        project,
+        created: clock.now().toISOString(),
+        commit: '',
+        ref: '',
+        actor: '',
+        runUrl: '',
+        result: 'adopted',
+        checks: [],
+        services: Object.fromEntries(running.services.map((service) => [
+            service.name,
+            {
+                reference: service.image,
+                image: service.image,
+                configHash: facts.containers.find((container) => container.service === service.name)?.configHash ?? '',
+            },
+        ])),
+        files: [],
+    };
+    const compose = renderYaml(running.raw);
+    const tar = await packTar([
+        { path: `releases/${release.id}/compose.yaml`, content: compose },
+        { path: `releases/${release.id}/env`, content: '' },
+        { path: `releases/${release.id}/release.json`, content: JSON.stringify(release) },
+    ]);
+    await remote.run(storeRelease(layout, release.id, tar), {
+        purpose: 'record the running project as a release',
+        signal,
+    });
+    await remote.run(adoptCurrent(layout, release.id), { purpose: 'make that record the current release', signal });
+    return { ...facts, current: release.id, currentCompose: compose, releases: [...facts.releases, release] };
+}
+async function renderWhatRuns(project, layout, remote, signal) {
+    const refuse = (message, hint) => new PreflightError(remote.where, [{ message, hint }]);
+    let answer;
+    try {
+        const { stdout } = await remote.run(renderRunning(project), {
+            purpose: 'read the Compose files of the running project',
+            signal,
+        });
+        answer = stdout;
+    }
+    catch (error) {
+        if (!(error instanceof CommandError))
+            throw error;
+        const words = error.stderr.trim().slice(0, 300);
+        const why = error.exitCode === FILES_GONE
+            ? `its Compose file ${words} cannot be read`
+            : `its Compose files cannot be rendered: ${words}`;
+        throw refuse(`A project ${project} runs there that Slipway did not deploy, and ${why}: a failed deploy could not be put back.`, `Put those files back, or take the running project down first (\`docker compose -p ${project} down\`), or choose another name with the input project.`);
+    }
+    const { directory, rendered } = splitRunning(answer);
+    if (directory !== layout.project) {
+        // Its relative mounts are there: elsewhere Docker would make empty folders, and a database would start anew.
+        throw refuse(`A project ${project} runs there already, in ${directory}, and this deploy is for ${layout.project}.`, `Set the input path to ${directory}: the project's own folders, and what is in them, are there.`);
+    }
+    return parseProject(rendered);
+}
+
+;// CONCATENATED MODULE: ./shared/src/strategies/unified-diff.ts
+/** A change as `git apply` and `patch -p1` take it: pure. */
+/** Unchanged lines around a change. */
+const CONTEXT = 3;
+/** Larger texts are compared between their equal beginnings and ends as one change: still right, only longer. */
+const MAX_CELLS = 4_000_000;
+/** @param before undefined for a new file. Empty when nothing differs. */
+function renderDiff(path, before, after) {
+    if (before === after)
+        return '';
+    const changes = compareLines(splitLines(before ?? ''), splitLines(after));
+    // A tab ends a name with a blank in it, as git writes it.
+    const name = /\s/.test(path) ? `${path}\t` : path;
+    const lines = changes.flatMap((change, index) => change.sign === ' ' &&
+        !changes.slice(Math.max(0, index - CONTEXT), index + CONTEXT + 1).some(({ sign }) => sign !== ' ')
+        ? []
+        : [index]);
+    const hunks = lines.reduce((found, index) => {
+        const last = found.at(-1);
+        if (last?.at(-1) === index - 1)
+            last.push(index);
+        else
+            found.push([index]);
+        return found;
+    }, []);
+    return [
+        before === undefined ? '--- /dev/null\n' : `--- a/${name}\n`,
+        `+++ b/${name}\n`,
+        ...hunks.map((hunk) => renderHunk(changes, hunk[0] ?? 0, hunk.length)),
+    ].join('');
+}
+function renderHunk(changes, start, length) {
+    const lines = changes.slice(start, start + length);
+    const range = (other) => {
+        const before = changes.slice(0, start).filter(({ sign }) => sign !== other).length;
+        const count = lines.filter(({ sign }) => sign !== other).length;
+        // An empty range is named by the line before it.
+        return `${count === 0 ? before : before + 1},${count}`;
+    };
+    const text = lines
+        .map(({ sign, line }) => `${sign}${line}${line.endsWith('\n') ? '' : '\n\\ No newline at end of file\n'}`)
+        .join('');
+    return `@@ -${range('+')} +${range('-')} @@\n${text}`;
+}
+function splitLines(text) {
+    return text.match(/[^\n]*\n|[^\n]+$/g) ?? [];
+}
+/** The longest common subsequence of lines, between what is equal at the beginning and at the end. */
+function compareLines(before, after) {
+    const shorter = Math.min(before.length, after.length);
+    let head = 0;
+    while (head < shorter && before[head] === after[head])
+        head++;
+    let tail = 0;
+    while (tail < shorter - head && before.at(-1 - tail) === after.at(-1 - tail))
+        tail++;
+    const same = (line) => ({ sign: ' ', line });
+    return [
+        ...before.slice(0, head).map(same),
+        ...compareMiddle(before.slice(head, before.length - tail), after.slice(head, after.length - tail)),
+        ...before.slice(before.length - tail).map(same),
+    ];
+}
+function compareMiddle(before, after) {
+    const removed = before.map((line) => ({ sign: '-', line }));
+    const added = after.map((line) => ({ sign: '+', line }));
+    const width = after.length + 1;
+    if ((before.length + 1) * width > MAX_CELLS)
+        return [...removed, ...added];
+    // lengths[i * width + j]: of the longest common subsequence of before[i..] and after[j..].
+    const lengths = new Uint32Array((before.length + 1) * width);
+    const at = (i, j) => lengths[i * width + j] ?? 0;
+    for (let i = before.length - 1; i >= 0; i--) {
+        for (let j = after.length - 1; j >= 0; j--) {
+            lengths[i * width + j] = before[i] === after[j] ? at(i + 1, j + 1) + 1 : Math.max(at(i + 1, j), at(i, j + 1));
+        }
+    }
+    const changes = [];
+    let [i, j] = [0, 0];
+    while (i < before.length || j < after.length) {
+        const [old, now] = [removed[i], added[j]];
+        if (old !== undefined && now !== undefined && old.line === now.line) {
+            changes.push({ sign: ' ', line: old.line });
+            i++;
+            j++;
+        }
+        else if (old !== undefined && (now === undefined || at(i + 1, j) >= at(i, j + 1))) {
+            changes.push(old);
+            i++;
+        }
+        else if (now !== undefined) {
+            changes.push(now);
+            j++;
+        }
+    }
+    return changes;
+}
+
+;// CONCATENATED MODULE: ./shared/src/strategies/rollable.ts
+/**
+ * The change to a Compose file after which old and new replicas can run side by side: a router in front of every HTTP service
+ * that publishes a port itself. Pure.
+ */
+
+
+
+
+
+
+
+
+/** `keepalive_min_timeout` and `resolve` need 1.27.4. */
+const ROUTER_IMAGE = 'nginx:1.30';
+/** They speak no HTTP, or speak TLS themselves: what publishes such a port of a container is left as it is. */
+const OTHER_PORTS = new Set([
+    21, 22, 25, 53, 110, 143, 389, 443, 465, 587, 636, 993, 995, 1433, 1521, 1883, 2181, 2379, 3306, 4222, 5432, 5671,
+    5672, 6379, 6432, 8443, 8883, 9042, 9092, 11211, 26257, 27017,
+]);
+/** They are routers, or keep data; by the last part of the image's name. */
+const OTHER_IMAGES = /^(nginx(-.*)?|angie|openresty|traefik|caddy|haproxy|envoy|httpd|nginx-proxy|postgres(ql)?|postgis|timescaledb|mysql|mariadb|percona|mongo(db)?|redis(-stack)?|valkey|keydb|memcached|rabbitmq|nats|kafka|zookeeper|etcd|eclipse-mosquitto|mosquitto|clickhouse-server|cassandra|elasticsearch|opensearch|minio)$/;
+/**
+ * @param composeFile `path` relative to the repository's root; `text` as the user wrote it.
+ * @param services as Compose rendered them.
+ * @returns a unified diff for `git apply` or `patch -p1`, to be run at the repository's root. Empty where nothing is to be made
+ * rollable, or where it cannot be done without a doubt: then nothing is suggested.
+ */
+function suggestPatch(composeFile, services, strategies) {
+    const { path, text } = composeFile;
+    const root = locateYaml(text);
+    const located = root?.entries.find(({ key }) => key === 'services')?.value;
+    if (root === undefined || located?.kind !== 'map' || located.isFlow || located.entries.length === 0)
+        return '';
+    const taken = new Set([...services.map(({ name }) => name), ...located.entries.map(({ key }) => key)]);
+    const routerName = ['router', 'slipway-router', 'slipway-router-2'].find((name) => !taken.has(name));
+    const folder = ['nginx', 'router', 'slipway-router'].find((name) => !new RegExp(`(^|[^\\w.-])\\.?/?${name}/`, 'm').test(text) && !text.includes(`./${name}`));
+    if (routerName === undefined || folder === undefined)
+        return '';
+    const routed = giveListens(located.entries.flatMap((entry) => {
+        const service = services.find(({ name }) => name === entry.key);
+        const candidate = service === undefined ? undefined : findCandidate(service, services, entry, root, text);
+        return candidate !== undefined && isWanted(candidate.service, strategies[entry.key]) ? [candidate] : [];
+    }));
+    if (routed.length === 0)
+        return '';
+    const router = { name: routerName, folder, routed, networks: joinNetworks(routed) };
+    const edits = [
+        ...routed.flatMap((one) => editService(one, located, root, routerName, text)),
+        insertRouter(router, located, text),
+    ];
+    const changed = applyEdits(text, edits);
+    if (changed === undefined || !isAsMeant(text, changed, router))
+        return '';
+    const beside = (file) => external_node_path_namespaceObject.posix.join(external_node_path_namespaceObject.posix.dirname(path), folder, file);
+    return [
+        renderDiff(external_node_path_namespaceObject.posix.normalize(path), text, changed),
+        renderDiff(beside('router.conf'), undefined, renderRouterConf(routed)),
+        renderDiff(beside('slipway/upstreams.conf'), undefined, renderLocalUpstreams(routed)),
+    ].join('');
+}
+/** Who said stop-first means it. */
+function isWanted(service, strategy) {
+    return strategy?.order !== 'start-first' && service.updateConfig?.order !== 'stop-first';
+}
+function findCandidate(service, services, entry, root, text) {
+    const obstacles = findObstacles(service, { services }, []);
+    const others = services.some((other) => other.router?.service === service.name);
+    const image = service.image.split('@')[0]?.split('/').at(-1)?.split(':')[0] ?? '';
+    if (entry.value.kind !== 'map' ||
+        !service.hasHostPort ||
+        !obstacles.every(({ kind }) => kind === 'host-port' || kind === 'container-name') ||
+        service.router !== undefined ||
+        readMember(service.raw, 'x-slipway') !== undefined ||
+        others ||
+        service.networkMode !== '' ||
+        OTHER_IMAGES.test(image)) {
+        return undefined;
+    }
+    const ports = findEntry(entry.value, 'ports', root);
+    const containerName = findEntry(entry.value, 'container_name', root);
+    const list = ports === undefined ? undefined : follow(ports.entry.value, root);
+    if (ports === undefined || list?.kind !== 'list')
+        return undefined;
+    const parsed = list.items.map(parsePort);
+    const targets = new Set(parsed.map((port) => port?.target));
+    const [target] = targets;
+    // One upstream has one port.
+    if (targets.size !== 1 || target === undefined || OTHER_PORTS.has(target))
+        return undefined;
+    // The name that goes away is known to others.
+    const { containerName: name } = service;
+    if (name !== '' && name !== service.name && countWords(text, name) > 1)
+        return undefined;
+    return { service, entry, ports, containerName, target, hostPorts: parsed.map((port) => port?.host ?? '') };
+}
+function countWords(text, word) {
+    const own = (character) => character !== undefined && /[\w.-]/.test(character);
+    let count = 0;
+    for (let at = text.indexOf(word); at >= 0; at = text.indexOf(word, at + 1)) {
+        if (!own(text[at - 1]) && !own(text[at + word.length]))
+            count++;
+    }
+    return count;
+}
+function follow(node, root) {
+    return node.alias === '' ? node : findAnchor(root, node.alias);
+}
+function findAnchor(node, name) {
+    if (node.anchor === name)
+        return node;
+    for (const child of [...node.entries.map(({ value }) => value), ...node.items]) {
+        const found = findAnchor(child, name);
+        if (found !== undefined)
+            return found;
+    }
+    return undefined;
+}
+/** Its own entry goes before what it merges, and the first that is merged before the next. */
+function findEntry(map, key, root, depth = 0) {
+    const own = map.entries.find((entry) => entry.key === key);
+    if (own !== undefined)
+        return { entry: own, map };
+    const merge = map.entries.find((entry) => entry.key === '<<')?.value;
+    if (merge === undefined || depth > 10)
+        return undefined;
+    for (const source of merge.kind === 'list' ? merge.items : [merge]) {
+        const target = follow(source, root);
+        const found = target === undefined ? undefined : findEntry(target, key, root, depth + 1);
+        if (found !== undefined)
+            return found;
+    }
+    return undefined;
+}
+/** A fixed TCP port of the server. Anything else (ranges, UDP, chosen by Docker) gives undefined. */
+function parsePort(node) {
+    if (node.kind === 'text') {
+        const match = /^(.+):(\d{1,5})(?:\/tcp)?$/s.exec(node.text);
+        const [, host = '', target = ''] = match ?? [];
+        return asPortText(host, Number(target));
+    }
+    if (node.kind !== 'map')
+        return undefined;
+    const read = (key) => node.entries.find((entry) => entry.key === key)?.value.text ?? '';
+    if (!['', 'tcp'].includes(read('protocol')) || !/^\d{1,5}$/.test(read('target')))
+        return undefined;
+    const address = read('host_ip');
+    const prefix = address === '' ? '' : address.includes(':') ? `[${address}]:` : `${address}:`;
+    return asPortText(`${prefix}${read('published')}`, Number(read('target')));
+}
+const HOST_PORT = /^((\d{1,3}(\.\d{1,3}){3}|\[[0-9a-fA-F:.]+\]|\$\{[A-Za-z_][^{}\n]*\}|\$[A-Za-z_]\w*):)?(\d{1,5}|\$\{[A-Za-z_][^{}\n]*\}|\$[A-Za-z_]\w*)$/;
+function asPortText(host, target) {
+    return HOST_PORT.test(host) && target >= 1 && target <= 65_535 ? { host, target } : undefined;
+}
+/** The router listens on the number that the server publishes, where the file has one, so that both are easily told to belong together. */
+function giveListens(candidates) {
+    const used = new Set();
+    return candidates.map((candidate) => {
+        const literal = candidate.hostPorts
+            .map((host) => /(?:^|:)(\d+)$/.exec(host)?.[1])
+            .find((port) => port !== undefined);
+        let listen = literal === undefined ? candidate.target : Number(literal);
+        while (used.has(listen))
+            listen = listen >= 65_535 ? 1024 : listen + 1;
+        used.add(listen);
+        return { ...candidate, listen };
+    });
+}
+/** All of them: one that is `internal` publishes no ports. */
+function joinNetworks(routed) {
+    const networks = [...new Set(routed.flatMap(({ service }) => service.networks))];
+    return networks.every((name) => name === 'default') ? [] : networks;
+}
+function editService(one, services, root, router, text) {
+    const additions = [
+        // Anything but its own `expose` would be lost.
+        ...(findEntry(one.entry.value, 'expose', root) === undefined ? [`expose: ['${one.target}']`] : []),
+        `x-slipway: { router: ${router}, port: ${one.target} }`,
+    ];
+    const isOwn = one.ports.map === one.entry.value;
+    const isService = (map) => services.entries.some(({ value }) => value === map);
+    const edits = [];
+    if (isOwn)
+        edits.push(replaceEntry(one.ports, additions, text));
+    else {
+        // What another service has is that one's; it is changed there, if at all.
+        if (!isService(one.ports.map))
+            edits.push(removeEntry(one.ports, text));
+        const first = one.entry.value.entries[0];
+        if (first !== undefined)
+            edits.push(insertAfter({ entry: first, map: one.entry.value }, additions, text));
+    }
+    const { containerName } = one;
+    if (containerName !== undefined && !(containerName.map !== one.entry.value && isService(containerName.map))) {
+        edits.push(removeEntry(containerName, text));
+    }
+    return edits;
+}
+function replaceEntry({ entry, map }, lines, text) {
+    if (map.isFlow)
+        return { start: entry.start, end: entry.value.end, text: lines.join(', ') };
+    const { start, end } = wholeLines(entry, text);
+    return { start, end, text: layLines(lines, indentOf(entry.start, text), text) };
+}
+function insertAfter({ entry, map }, lines, text) {
+    if (map.isFlow)
+        return { start: entry.value.end, end: entry.value.end, text: `, ${lines.join(', ')}` };
+    const { end } = wholeLines(entry, text);
+    const line = layLines(lines, indentOf(entry.start, text), text);
+    return { start: end, end, text: line };
+}
+function removeEntry({ entry, map }, text) {
+    if (!map.isFlow)
+        return { ...wholeLines(entry, text), text: '' };
+    const index = map.entries.indexOf(entry);
+    const [before, after] = [map.entries[index - 1], map.entries[index + 1]];
+    if (after !== undefined)
+        return { start: entry.start, end: after.start, text: '' };
+    return { start: before?.value.end ?? entry.start, end: entry.value.end, text: '' };
+}
+function lineStart(offset, text) {
+    return text.lastIndexOf('\n', offset - 1) + 1;
+}
+/** Behind the end of the line that has the last character before `offset`. */
+function lineEnd(offset, text) {
+    const end = text.indexOf('\n', Math.max(0, offset - 1));
+    return end < 0 ? text.length : end + 1;
+}
+function wholeLines(entry, text) {
+    return { start: lineStart(entry.start, text), end: lineEnd(entry.value.end, text) };
+}
+function indentOf(offset, text) {
+    return text.slice(lineStart(offset, text), offset);
+}
+function layLines(lines, indent, text) {
+    const end = text.includes('\r\n') ? '\r\n' : '\n';
+    return lines.map((line) => (line === '' ? end : `${indent}${line}${end}`)).join('');
+}
+function insertRouter(router, services, text) {
+    const { entries } = services;
+    const indent = indentOf(entries[0]?.start ?? 0, text);
+    const at = passComments(lineEnd(services.end, text), indent, text);
+    const inner = entries.map(({ value }) => value).find((value) => value.kind === 'map' && !value.isFlow)?.entries[0];
+    const step = inner === undefined ? '' : indentOf(inner.start, text).slice(indent.length);
+    const tab = [step, indent].find((blanks) => /^ +$/.test(blanks)) ?? '  ';
+    const [last, beforeLast] = [entries.at(-1), entries.at(-2)];
+    const between = last === undefined || beforeLast === undefined || /\n[ \t\r]*\n/.test(text.slice(beforeLast.value.end, last.start));
+    const lines = layLines([...(between ? [''] : []), ...renderRouterService(router, tab)], indent, text);
+    const open = at > 0 && text[at - 1] !== '\n';
+    return { start: at, end: at, text: open ? `${text.includes('\r\n') ? '\r\n' : '\n'}${lines}` : lines };
+}
+/** Comments that are further in than the services belong to the last one. */
+function passComments(start, indent, text) {
+    let [passed, at] = [start, start];
+    while (at < text.length) {
+        const end = lineEnd(at + 1, text);
+        const [, blanks = '', rest = ''] = /^([ \t]*)(.*)/.exec(text.slice(at, end)) ?? [];
+        if (rest.startsWith('#') && blanks.length > indent.length)
+            passed = end;
+        else if (rest.trim() !== '')
+            break;
+        at = end;
+    }
+    return passed;
+}
+function renderRouterService({ name, folder, routed, networks }, tab) {
+    const key = (words) => `${tab}${words}`;
+    const item = (words) => `${tab}${tab}- ${words}`;
+    return [
+        '# Moves traffic from the old replicas to the new ones. It has no depends_on: it stays up while they come and go.',
+        `${name}:`,
+        key(`image: ${ROUTER_IMAGE}`),
+        key('restart: unless-stopped'),
+        key('ports:'),
+        ...listPublished(routed).map((port) => item(quoteYaml(port))),
+        key('volumes:'),
+        item(`./${folder}:/etc/nginx/conf.d:ro`),
+        item(`./${folder}/slipway:${ROUTER_MOUNT}:ro # on the server, Slipway's own`),
+        ...(networks.length === 0 ? [] : [key('networks:'), ...networks.map((network) => item(network))]),
+        key('stop_signal: SIGQUIT # nginx finishes the requests under way'),
+        key('stop_grace_period: 30s'),
+    ];
+}
+function listPublished(routed) {
+    return routed.flatMap(({ hostPorts, listen }) => hostPorts.map((host) => `${host}:${listen}`));
+}
+function quoteYaml(text) {
+    return `'${text.replaceAll("'", "''")}'`;
+}
+/** @returns undefined where two of them touch the same characters. */
+function applyEdits(text, edits) {
+    const sorted = [...edits].sort((a, b) => a.start - b.start || a.end - b.end);
+    let result = '';
+    let at = 0;
+    for (const edit of sorted) {
+        if (edit.start < at)
+            return undefined;
+        result += text.slice(at, edit.start) + edit.text;
+        at = edit.end;
+    }
+    return result + text.slice(at);
+}
+/** Reads both texts and compares: whatever the layout was, nothing but what was meant has changed. */
+function isAsMeant(before, after, router) {
+    const [was, is] = [readYaml(before), readYaml(after)];
+    const services = readMember(was, 'services');
+    if (!isObject(was) || !isObject(is) || !isObject(services))
+        return false;
+    const wanted = { ...services };
+    for (const { service, target } of router.routed) {
+        const rest = Object.fromEntries(Object.entries(asObject(services[service.name])).filter(([key]) => !['ports', 'container_name'].includes(key)));
+        wanted[service.name] = {
+            expose: [String(target)],
+            ...rest,
+            'x-slipway': { router: router.name, port: target },
+        };
+    }
+    wanted[router.name] = {
+        image: ROUTER_IMAGE,
+        restart: 'unless-stopped',
+        ports: listPublished(router.routed),
+        volumes: [`./${router.folder}:/etc/nginx/conf.d:ro`, `./${router.folder}/slipway:${ROUTER_MOUNT}:ro`],
+        ...(router.networks.length === 0 ? {} : { networks: [...router.networks] }),
+        stop_signal: 'SIGQUIT',
+        stop_grace_period: '30s',
+    };
+    // What is under `x-` is there to be merged, and says nothing by itself.
+    const spoken = (file) => Object.fromEntries(Object.entries(file).filter(([key]) => key !== 'services' && !key.startsWith('x-')));
+    return (canonical(readMember(is, 'services')) === canonical(wanted) && canonical(spoken(is)) === canonical(spoken(was)));
+}
+function readYaml(text) {
+    try {
+        return parseYaml(text);
+    }
+    catch {
+        return null;
+    }
+}
+function asObject(value) {
+    return isObject(value) ? value : {};
+}
+function renderRouterConf(routed) {
+    return `# The router. One "upstream" for each service is in ${ROUTER_MOUNT}: on the server Slipway writes it, and moves
+# traffic by it; for \`docker compose up\` it is slipway/upstreams.conf beside this file.
+include ${ROUTER_MOUNT}/*.conf;
+
+# A reload lets idle keep-alive connections live this long (nginx >= 1.27.4): without it, clients that are just sending
+# their next request lose it.
+keepalive_min_timeout 10s;
+
+# A proxy in front may have ended TLS.
+map $http_x_forwarded_proto $forwarded_proto {
+    default $scheme;
+    https   https;
+}
+# WebSockets are passed on; everything else keeps its connection to the service.
+map $http_upgrade $connection_upgrade {
+    default upgrade;
+    ""      "";
+}
+
+proxy_http_version 1.1;
+proxy_set_header Connection $connection_upgrade;
+proxy_set_header Upgrade $http_upgrade;
+proxy_set_header Host $http_host;
+proxy_set_header X-Real-IP $remote_addr;
+proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+proxy_set_header X-Forwarded-Proto $forwarded_proto;
+proxy_connect_timeout 2s;
+# The service limits what it takes, as it did before.
+client_max_body_size 0;
+${routed
+        .map(({ service, listen }) => `
+server {
+    listen ${listen};
+    location / { proxy_pass http://${service.name}; }
+}
+`)
+        .join('')}`;
+}
+function renderLocalUpstreams(routed) {
+    return `# For \`docker compose up\`, where a service is reached by its name. On the server Slipway mounts a folder of its own here.
+${routed
+        .map(({ service, target }) => `upstream ${service.name} {
+    zone ${service.name} 64k;
+    resolver 127.0.0.11 valid=1s ipv6=off;
+    server ${service.name}:${target} resolve;
+    keepalive 32;
+    keepalive_timeout 4s;
+}
+`)
+        .join('')}`;
+}
+
+;// CONCATENATED MODULE: ./shared/src/commands/render.ts
+/** Rendering the user's Compose files by the server's own `docker compose`: pure. */
+
+
+/** Prints the staging folder on the first line, then the rendered project: as YAML, since Compose leaves `x-` keys out of its JSON. */
+const RENDER = `umask 077
+base=\${XDG_RUNTIME_DIR:-/dev/shm}
+[ -d "$base" ] && [ -w "$base" ] || base=\${TMPDIR:-/tmp}
+root=$(mktemp -d "$base/slipway.XXXXXXXX") || exit
+trap 'rm -rf "$root"' EXIT
+trap 'exit 129' HUP INT TERM PIPE
+# So deep that \`../..\` in a path stays below a folder of ours, where it can be told.
+stage=$root/_/_/_/_/_/_/_/_
+mkdir -p "$stage" && tar -xf - -C "$stage" || exit
+directory=$stage/$1
+project=$2
+shift 2
+mkdir -p "$directory" && cd "$directory" || exit
+printf '%s\\n' "$stage"
+unset COMPOSE_FILE COMPOSE_PROJECT_NAME COMPOSE_ENV_FILES COMPOSE_PROFILES
+docker compose --ansi never --project-name "$project" --project-directory "$directory" "$@" config`;
+/**
+ * Renders in a folder of its own in memory (`XDG_RUNTIME_DIR`, else /dev/shm), readable by nobody else and removed at the
+ * end, also when the connection breaks: what it unpacks holds secrets. Changes nothing else.
+ */
+function renderProject(request) {
+    return {
+        ...script(RENDER, request.directory, request.project, ...request.envFiles.flatMap((file) => ['--env-file', file]), ...request.composeFiles.flatMap((file) => ['--file', file])),
+        stdin: request.tar,
+        secretOutput: true,
+    };
+}
+/** @throws SyntaxError when the staging folder's line is missing. */
+function parseRendered(stdout) {
+    const end = stdout.indexOf('\n');
+    const stagingRoot = stdout.slice(0, Math.max(end, 0));
+    if (!stagingRoot.startsWith('/'))
+        throw new SyntaxError('the server did not name the staging folder');
+    return { stagingRoot, rendered: stdout.slice(end + 1) };
+}
+/**
+ * What Compose warns of while rendering: above all a variable that is not set and becomes an empty text, which nobody would
+ * notice otherwise. Its lines look like `time="..." level=warning msg="..."`.
+ */
+function parseComposeWarnings(stderr) {
+    const messages = [...stderr.matchAll(/level=warning msg=("(?:[^"\\]|\\.)*")/g)].map(([, quoted = '']) => {
+        const text = parseJson(quoted);
+        return typeof text === 'string' ? text : quoted;
+    });
+    return [...new Set(messages)];
+}
+
+;// CONCATENATED MODULE: ./action-deploy/src/facts.ts
+/** The read-only questions of a deploy: to the workspace, the server and the registries. */
+
+
+
+
+
+
+
+
+
+
+
+
+
+/** @throws InputError with all that is missing or cannot be shipped. */
+async function readSource(inputs, ports) {
+    const problems = [];
+    const shipped = await ports.workspace.collect(inputs.files);
+    problems.push(...shipped.problems.map((message) => ({ input: 'files', message })));
+    const composeTexts = [];
+    for (const path of inputs.composeFiles) {
+        const text = await ports.workspace.read(path);
+        if (text === undefined) {
+            problems.push({
+                input: 'compose-file',
+                message: `${quoteValue(path)} is not a file of the workspace. Is there an actions/checkout step before this one, and is the path relative to the repository's root?`,
+            });
+        }
+        else
+            composeTexts.push({ path, executable: false, content: Buffer.from(text) });
+    }
+    const first = composeTexts[0];
+    const project = inputs.project ||
+        (first === undefined ? '' : readProjectName(first)) ||
+        guessProjectName(ports.runner.context.repository);
+    const named = parseProjectName(project);
+    if ('problem' in named || project === '') {
+        problems.push({
+            input: 'project',
+            message: project === ''
+                ? 'is empty, and neither the Compose file (`name:`) nor the repository gives a name.'
+                : 'problem' in named
+                    ? named.problem
+                    : '',
+        });
+    }
+    const directory = external_node_path_namespaceObject.posix.dirname(inputs.composeFiles[0] ?? '') === '.' ? '' : external_node_path_namespaceObject.posix.dirname(inputs.composeFiles[0] ?? '');
+    if (!inputs.env.isEmpty && shipped.files.some((file) => file.path === external_node_path_namespaceObject.posix.join(directory, '.env'))) {
+        problems.push({
+            input: 'env',
+            message: `is given, and \`files\` ships ${quoteValue(external_node_path_namespaceObject.posix.join(directory, '.env'))} too: only one of them can be the project's .env.`,
+        });
+    }
+    if (problems.length > 0)
+        throw new InputError(problems);
+    const files = new Map([...shipped.files, ...composeTexts].map((file) => [file.path, file]));
+    return { project, directory, files: [...files.values()], composeFiles: inputs.composeFiles };
+}
+/** The `name:` of a Compose file, where it is plain text. A file that cannot be parsed is left to Compose, which explains it better. */
+function readProjectName(file) {
+    try {
+        const name = readText(parseYaml(Buffer.from(file.content).toString()), 'name');
+        return name.includes('$') ? '' : name;
+    }
+    catch {
+        return '';
+    }
+}
+const VARIABLES_FILE = '.slipway-variables';
+/** Larger files are mounted, not read by Compose: their place is kept by an empty one while rendering. */
+const MAX_RENDER_FILE_BYTES = 1024 * 1024;
+/** @throws PreflightError with Compose's own words when it refuses the files. */
+async function renderOnServer(remote, source, inputs, ports) {
+    const within = (path) => external_node_path_namespaceObject.posix.join(source.directory, path);
+    const variables = { SLIPWAY_COMMIT: ports.runner.context.commit, ...inputs.variables };
+    const entries = [
+        ...source.files.map((file) => ({
+            path: file.path,
+            content: file.content.byteLength > MAX_RENDER_FILE_BYTES ? new Uint8Array() : file.content,
+        })),
+        ...(inputs.env.isEmpty ? [] : [{ path: within('.env'), content: `${inputs.env.reveal()}\n` }]),
+        { path: within(VARIABLES_FILE), content: renderVariables(variables) },
+    ];
+    const hasDotEnv = entries.some((entry) => entry.path === within('.env'));
+    const composeFiles = source.composeFiles.map((file) => external_node_path_namespaceObject.posix.relative(source.directory, file));
+    try {
+        const { stdout, stderr } = await remote.run(renderProject({
+            project: source.project,
+            directory: source.directory,
+            composeFiles,
+            envFiles: [...(hasDotEnv ? ['.env'] : []), VARIABLES_FILE],
+            tar: await packTar(entries),
+        }), { purpose: 'render the Compose file', signal: ports.signal });
+        const remarks = parseComposeWarnings(stderr).map((message) => `Docker Compose: ${message}`);
+        return { ...parseRendered(stdout), remarks };
+    }
+    catch (error) {
+        if (!(error instanceof CommandError))
+            throw error;
+        const words = error.stderr.replaceAll(/\/\S*\/slipway\.[A-Za-z0-9]{8}\/(_\/)*/g, '').trim();
+        throw new PreflightError(remote.where, [
+            {
+                message: `Docker Compose refuses the Compose file: ${words === '' ? `exit code ${error.exitCode}` : words}`,
+                hint: 'Compare with `docker compose config` in the repository; variables come from the inputs env and variables.',
+            },
+        ]);
+    }
+}
+/** Names are checked by the inputs. Compose reads `\\'` as an escape between single quotes too, so a backslash needs double ones. */
+function renderVariables(variables) {
+    return Object.entries(variables)
+        .map(([name, value]) => /['\\]/.test(value) ? `${name}="${value.replaceAll(/["\\$]/g, '\\$&')}"\n` : `${name}='${value}'\n`)
+        .join('');
+}
+/** The project with its paths where they will be on the server. */
+async function relocate({ stagingRoot, rendered, remarks }, source, env, layout, remote, ports) {
+    const project = parseProject(rendered);
+    const trees = new Map();
+    const mounted = [];
+    const { raw: moved, findings } = relocateProject(project, stagingRoot, (stagedPath, isWritable) => {
+        const workspacePath = external_node_path_namespaceObject.posix.relative(stagingRoot, stagedPath);
+        const projectPath = external_node_path_namespaceObject.posix.relative(external_node_path_namespaceObject.posix.join(stagingRoot, source.directory), stagedPath);
+        if (projectPath === '') {
+            return {
+                finding: {
+                    message: 'A service mounts the whole project folder (`.`): the release store is in it.',
+                    hint: 'Mount the folders that it needs.',
+                },
+            };
+        }
+        const onServer = `${layout.project}/${projectPath}`;
+        const tree = findTree(source.files, workspacePath);
+        if (tree !== undefined) {
+            trees.set(tree.address, tree);
+            mounted.push({ path: workspacePath, onServer, isShipped: true, isWritable });
+            return { path: `${layout.files}/${tree.address}/${tree.name}`, shipped: true };
+        }
+        if (projectPath.startsWith('..')) {
+            return {
+                finding: {
+                    message: `A service mounts ${quoteValue(projectPath)}, which is outside of the project folder and not shipped.`,
+                    hint: 'Ship it with the input files, or mount an absolute path of the server.',
+                },
+            };
+        }
+        mounted.push({ path: workspacePath, onServer, isShipped: false, isWritable });
+        return { path: onServer, shipped: false };
+    });
+    const raw = mountRouters(moved, layout);
+    const services = readProject(raw).services;
+    const judged = await judgeMounts(mounted, remote, ports);
+    return {
+        raw,
+        services,
+        trees: [...trees.values()],
+        files: [...trees.keys()],
+        env,
+        findings: [...findings, ...judgeServices(services, layout), ...judged.findings],
+        warnings: [...remarks, ...judged.warnings],
+    };
+}
+/** Mounts that would not be what people mean by them: Docker makes an empty folder of whatever is not there. */
+async function judgeMounts(mounted, remote, ports) {
+    const findings = [];
+    const warnings = [];
+    const doubtful = mounted.filter((one) => !one.isShipped || one.isWritable);
+    if (doubtful.length === 0)
+        return { findings, warnings };
+    const { stdout } = await remote.run(script('for p; do if [ -e "$p" ]; then echo 1; else echo 0; fi; done', ...doubtful.map(({ onServer }) => onServer)), { purpose: 'look for mounted folders', signal: ports.signal });
+    const there = stdout.split('\n');
+    for (const [index, { path, onServer, isShipped, isWritable }] of doubtful.entries()) {
+        const onServerToo = there[index] === '1';
+        const shown = quoteValue(path);
+        if (isShipped && onServerToo) {
+            findings.push({
+                message: `The Compose file mounts ${shown} writable, it is shipped, and the server has one of its own (${onServer}), which may hold data.`,
+                hint: 'Leave it out of the input files, if what is on the server is meant; or mount it read-only (`:ro`), if what is in the repository is.',
+            });
+        }
+        else if (isShipped) {
+            warnings.push(`The Compose file mounts ${shown} writable. It is shipped, and what was shipped does not change: it is mounted read-only. Write \`:ro\` there, or leave it out of the input files.`);
+        }
+        else if (await ports.workspace.exists(path)) {
+            if (onServerToo) {
+                warnings.push(`The Compose file mounts ${shown} from the server's project folder. The workspace has one too, which is not shipped: add it to the input files if that is the one you mean.`);
+            }
+            else {
+                findings.push({
+                    message: `The Compose file mounts ${shown}, which is in the workspace but is not shipped, and the server has none.`,
+                    hint: `Add it to the input files: \`files: ${path}\`.`,
+                });
+            }
+        }
+        else if (!onServerToo && !isWritable) {
+            findings.push({
+                message: `The Compose file mounts ${shown} read-only, and it is neither in the workspace nor on the server: Docker would make an empty folder of it.`,
+                hint: `Is it misspelled, or not committed? If it is to be on the server only, make it there first: ${onServer}`,
+            });
+        }
+    }
+    return { findings, warnings };
+}
+function judgeServices(services, layout) {
+    if (services.length === 0)
+        return [{ message: 'The Compose file has no services.', hint: 'Are they all in profiles that are not active?' }];
+    return services.flatMap((service) => {
+        const findings = [];
+        if (service.name.startsWith('-')) {
+            findings.push({
+                message: `Service ${service.name} has a name that \`docker compose\` takes for an option.`,
+                hint: 'Let it begin with a letter or a digit.',
+            });
+        }
+        if (service.image === '') {
+            findings.push({
+                message: `Service ${service.name} has a \`build\` and no \`image\`: Slipway deploys images, and builds nothing on the server.`,
+                hint: `Build and push the image in the workflow (docker/build-push-action), and name it: \`image: ghcr.io/you/${service.name}:\${TAG}\`.`,
+            });
+        }
+        if (service.mounts.some((mount) => mount.type === 'bind' && !mount.readOnly && isAround(mount.source, layout.store))) {
+            findings.push({
+                message: `Service ${service.name} mounts a folder that holds the release store ${layout.store}, writable.`,
+                hint: 'Mount it read-only, or mount only what is needed.',
+            });
+        }
+        return findings;
+    });
+}
+function isAround(outer, inner) {
+    return outer === '/' || inner === outer || inner.startsWith(`${outer.replace(/\/+$/, '')}/`);
+}
+/** Routers read what Slipway writes for them in a folder of their own. */
+function mountRouters(raw, layout) {
+    const routers = new Set(readProject(raw).services.flatMap((service) => service.router?.service ?? []));
+    return mountFolders(raw, Object.fromEntries([...routers].map((router) => [router, { source: routerFolder(layout, router), target: ROUTER_MOUNT }])));
+}
+
+;// CONCATENATED MODULE: ./action-deploy/src/inputs.ts
+/** The inputs as one typed object, or all that is wrong with them at once. Pure. */
+
+
+
+
+/** @throws InputError with every problem. */
+function readInputs(input) {
+    const problems = [];
+    const { host, ...common } = readTransactionInputs(input, problems);
+    const own = {
+        composeFiles: readValue(input, problems, 'compose-file', parseComposeFiles, []),
+        project: readValue(input, problems, 'project', parseProjectName, ''),
+        files: parseLines(input('files')),
+        env: readValue(input, problems, 'env', parseEnv, new Secret('')),
+        variables: readValue(input, problems, 'variables', parseVariables, {}),
+        refresh: parseLines(input('refresh')),
+        keepReleases: readValue(input, problems, 'keep-releases', integer(2, 100), 5),
+        migrations: readValue(input, problems, 'migrate', parseMigrations, []),
+    };
+    if (problems.length > 0 || host === undefined)
+        throw new InputError(problems);
+    return { host, ...common, ...own };
+}
+/** `service: command` a line. */
+function parseMigrations(text) {
+    const migrations = [];
+    for (const line of parseLines(text)) {
+        const parsed = parseServiceCommand(line);
+        if ('problem' in parsed)
+            return parsed;
+        migrations.push(parsed.value);
+    }
+    const twice = migrations.find(({ service }, index) => migrations.findIndex((one) => one.service === service) < index);
+    return twice === undefined
+        ? { value: migrations }
+        : { problem: `names the service ${quoteValue(twice.service)} twice: put both commands into one script.` };
+}
+function parseComposeFiles(text) {
+    const files = parseLines(text).map((file) => file.replace(/^(\.\/)+/, ''));
+    if (files.length === 0)
+        return { problem: 'is empty: give the path of a Compose file in the workspace.' };
+    const outside = files.find((file) => file.startsWith('/') || file.split('/').includes('..'));
+    return outside === undefined
+        ? { value: files }
+        : { problem: `${quoteValue(outside)} is not below the workspace: give a path relative to it.` };
+}
+const NAME = /^[A-Za-z_][A-Za-z0-9_.-]*$/;
+/** Only what would be silently misread is refused here; the server's own Compose has the last word. */
+function parseEnv(text) {
+    const lines = text.split(/\r\n|\r|\n/);
+    let quote = '';
+    for (const [index, line] of lines.entries()) {
+        if (quote !== '') {
+            if (line.replaceAll(`\\${quote}`, '').includes(quote))
+                quote = '';
+            continue;
+        }
+        if (/^\s*(#|$)/.test(line))
+            continue;
+        const match = /^\s*(?:export\s+)?([^=\s]+)\s*=(.*)$/.exec(line);
+        if (match === null || !NAME.test(match[1] ?? '')) {
+            // The line itself may be part of a secret (a key without quotes): only its number is told.
+            return { problem: `line ${index + 1} is not \`NAME=value\`. A value of several lines needs quotes around it.` };
+        }
+        const opening = /^\s*(["'])/.exec(match[2] ?? '')?.[1];
+        if (opening !== undefined) {
+            const rest = (match[2] ?? '').trimStart().slice(1).replaceAll(`\\${opening}`, '');
+            if (!rest.includes(opening))
+                quote = opening;
+        }
+    }
+    return quote === ''
+        ? { value: new Secret(text.replaceAll(/\r\n?/g, '\n')) }
+        : { problem: `a quote (${quote}) is opened and never closed.` };
+}
+function parseVariables(text) {
+    const variables = {};
+    for (const line of parseLines(text)) {
+        const match = /^([^=\s]+)=(.*)$/.exec(line);
+        const name = match?.[1] ?? '';
+        if (match === null || !NAME.test(name))
+            return { problem: `${quoteValue(line)} is not \`NAME=value\`.` };
+        if (Object.hasOwn(variables, name))
+            return { problem: `${quoteValue(name)} is given twice.` };
+        variables[name] = match[2] ?? '';
+    }
+    return { value: variables };
+}
+
 ;// CONCATENATED MODULE: ./shared/src/images/challenge.ts
 /** How a registry asks for a login (RFC 9110, 11.6.1; https://distribution.github.io/distribution/spec/auth/token/). */
 const SEPARATORS = /[\s,]*/y;
@@ -92329,7 +93004,6 @@ async function readAuthorities(options, registry) {
 
 
 
-
 /** Asks the registries, all at once; changes nothing. */
 async function chooseImages(services, inputs, facts, docker, session, ports) {
     const daemon = parseDaemon(JSON.stringify(docker.info));
@@ -92418,620 +93092,46 @@ function movingName(text) {
     const { tag, digest } = reference.value;
     return unpin({ ...reference.value, tag: tag === '' && digest === '' ? 'latest' : tag });
 }
-/** Under its name and digest, or for an image that was never pinned under its tag. */
-function isPresent(image, images) {
-    const parsed = parseReference(image);
-    if ('problem' in parsed)
-        return false;
-    const { digest, tag } = parsed.value;
-    const name = familiarName(parsed.value);
-    return images.some((local) => digest === '' ? local.tags.includes(`${name}:${tag || 'latest'}`) : local.digests.includes(`${name}@${digest}`));
-}
-/** Notes what is about to be pulled, so that whoever comes after an interruption can tell it from images of others. */
-async function notePull(images, { guardian, layout, ports }) {
-    const list = images.map(({ image }) => image).filter((image) => image.includes('@sha256:'));
-    if (list.length === 0)
-        return;
-    await guardian.run(notePulling(layout, list), { purpose: 'note what is pulled', signal: ports.signal });
-}
-/** Pulls what is not there yet; where the digest was not known before, it is afterwards. */
-async function pullImages(images, inputs, session, ports) {
-    const missing = Map.groupBy(images.filter((image) => !image.present), (image) => image.image);
-    // All at once: the daemon shares layers and limits downloads itself.
-    const pulls = [...missing].map(async ([image, wanted]) => {
-        const resolution = wanted[0]?.resolution;
-        const pulled = await pullImage(session, image, {
-            clock: ports.clock,
-            credentials: inputs.credentials,
-            label: wanted.map((one) => one.service).join(', '),
-            layers: resolution?.kind === 'resolved' ? resolution.layers : undefined,
-            onProgress: (line) => {
-                ports.reporter.remote(`  ${line}`);
-            },
-            signal: ports.signal,
-        }).catch((error) => {
-            if (!(error instanceof ImageError))
-                throw error;
-            throw new ImageError(error.message, `${error.hint} Nothing that serves was changed.`.trim(), { cause: error });
-        });
-        return [image, pulled.pinned];
-    });
-    const pinned = new Map(await Promise.all(pulls));
-    return images.map((image) => ({ ...image, image: pinned.get(image.image) ?? image.image }));
-}
-
-;// CONCATENATED MODULE: ./shared/src/images/disk.ts
-/** Whether the images of a release will fit on the server's disk. Pure. */
-
-
-/**
- * How much a layer takes on disk, whole blocks counted, for each byte of it in the registry. Measured on ext4: a small Debian
- * root file system 2.6, a big one 3.1, a bare `node_modules` (17,200 files) 4.3; zstd packs 5 to 10 % tighter. We take what is
- * usual: the download is counted beside it (see judgeDisk), which covers the rest.
- */
-const UNPACK_FACTORS = { gzip: 3.2, zstd: 3.5, none: 1 };
-function unpackFactor(mediaType) {
-    if (mediaType.endsWith('zstd'))
-        return UNPACK_FACTORS.zstd;
-    if (/(?:\.tar|\.layer\.v1\.tar|diff\.tar)$/.test(mediaType))
-        return UNPACK_FACTORS.none;
-    return UNPACK_FACTORS.gzip;
-}
-/**
- * What the server still has to download and to store.
- *
- * Docker shares a layer only where everything below it is the same too (its chain,
- * https://github.com/opencontainers/image-spec/blob/main/config.md#layer-chainid), so the layers of the images on the server are
- * needed image by image.
- *
- * @param localImages for each image on the server the list RootFS.Layers of `docker image inspect`.
- */
-function estimateDisk(images, localImages) {
-    const local = new Set(localImages.flatMap(chainIds));
-    const downloads = new Map();
-    const unpacked = new Map();
-    for (const { layers } of images) {
-        const chains = layers.every(({ diffId }) => diffId !== '') ? chainIds(layers.map(({ diffId }) => diffId)) : [];
-        for (const [index, layer] of layers.entries()) {
-            const chain = chains[index];
-            if (chain !== undefined && local.has(chain))
-                continue;
-            downloads.set(layer.digest, layer.bytes);
-            unpacked.set(chain ?? layer.digest, layer.bytes * unpackFactor(layer.mediaType));
-        }
-    }
-    return { downloadBytes: disk_sum(downloads), unpackedBytes: Math.ceil(disk_sum(unpacked)) };
-}
-function disk_sum(sizes) {
-    return [...sizes.values()].reduce((total, bytes) => total + bytes, 0);
-}
-/** The chain ID of each layer, from the lowest up. */
-function chainIds(diffIds) {
-    let below = '';
-    return diffIds.map((diffId) => {
-        below = below === '' ? diffId : `sha256:${(0,external_node_crypto_.createHash)('sha256').update(`${below} ${diffId}`).digest('hex')}`;
-        return below;
-    });
-}
-/** Left free for the containers' logs and data, so that a deploy does not fill the disk to the brim. */
-const RESERVE_BYTES = 256 * 1000 * 1000;
-/** Unpacked bytes for each file. Measured: 24 kB in a `node_modules`, 49 to 59 kB in Debian's root file systems. */
-const BYTES_PER_FILE = 10_000;
-const RESERVE_INODES = 1000;
-/**
- * Both forms are counted at once: Docker keeps the download until it is unpacked, and containerd's image store keeps it
- * for good.
- */
-function judgeDisk(estimate, disk) {
-    const findings = [];
-    if (estimate.downloadBytes === 0)
-        return findings;
-    const { path, freeBytes, freeInodes } = disk;
-    const neededBytes = estimate.downloadBytes + estimate.unpackedBytes;
-    const hint = 'Free some with `docker image prune` (see `docker system df`), or enlarge the disk.';
-    if (neededBytes + RESERVE_BYTES > freeBytes) {
-        findings.push({
-            message: `The new images need about ${formatBytes(neededBytes)} (${formatBytes(estimate.downloadBytes)} to download, unpacked about ` +
-                `${formatBytes(estimate.unpackedBytes)}) and ${formatBytes(RESERVE_BYTES)} to spare, but only ${formatBytes(freeBytes)} are free on ${path} (Docker's data root).`,
-            hint,
-        });
-    }
-    const neededInodes = Math.ceil(estimate.unpackedBytes / BYTES_PER_FILE);
-    if (freeInodes !== undefined && neededInodes + RESERVE_INODES > freeInodes) {
-        findings.push({
-            message: `The new images need about ${neededInodes} inodes (files), but only ${freeInodes} are free on ${path} (Docker's data root).`,
-            hint,
-        });
-    }
-    return findings;
-}
-
-;// CONCATENATED MODULE: ./shared/src/server/hazards.ts
-/** What Compose would do to a running project without asking: cut it off from its data or its network. Pure. */
-
-
-
-
-/**
- * Networks and volumes that are on the server and that the new Compose file defines otherwise. Compose cannot change one:
- * it takes it away and makes it anew, with every container on it cut off, or leaves it as it is without a word.
- *
- * @param before the current release's Compose file; undefined without one.
- * @param existing names of what is on the server: what is not there is made as it is wanted.
- */
-function judgeDefinitions(before, after, existing) {
-    const networks = listChanged('networks', before, after, existing.networks).map(({ name, keys }) => ({
-        message: `Network ${name} is defined otherwise than in the running release (${keys.join(', ')}): Compose would have to make it anew, and cut off every container on it.`,
-        hint: `Give it a new name (\`name:\`), or take the project down first: \`docker compose -p ${readText(after, 'name')} down\`.`,
-    }));
-    const volumes = listChanged('volumes', before, after, existing.volumes).map(({ name, keys }) => ({
-        message: `Volume ${name} is defined otherwise than in the running release (${keys.join(', ')}): Compose would have to make it anew, and its data is in the old one.`,
-        hint: 'Give the new one another name (`name:`), and copy the data.',
-    }));
-    return [...networks, ...volumes];
-}
-function listChanged(kind, before, after, existing) {
-    const old = readDefinitions(before, kind);
-    return [...readDefinitions(after, kind)].flatMap(([name, definition]) => {
-        const was = old.get(name);
-        if (was === undefined || !existing.includes(name))
-            return [];
-        const keys = [...new Set([...Object.keys(was), ...Object.keys(definition)])]
-            .filter((key) => canonical(hazards_settle(key, was[key])) !== canonical(hazards_settle(key, definition[key])))
-            .sort();
-        return keys.length === 0 ? [] : [{ name, keys }];
-    });
-}
-/** By the name on the server; without those that are made elsewhere (`external`), and without what Compose does not read. */
-function readDefinitions(project, kind) {
-    const entries = readMember(project, kind);
-    if (!isObject(entries))
-        return new Map();
-    return new Map(Object.entries(entries)
-        .filter(([, entry]) => (readMember(entry, 'external') ?? false) === false)
-        .map(([key, entry]) => [
-        nameOnServer(project, kind, key),
-        isObject(entry)
-            ? Object.fromEntries(Object.entries(entry).filter(([member]) => member !== 'name' && !member.startsWith('x-')))
-            : {},
-    ]));
-}
-function nameOnServer(project, kind, key) {
-    return readText(project, kind, key, 'name') || `${readText(project, 'name')}_${key}`;
-}
-/** Where "no" is another answer than none: none is then the daemon's own setting. */
-const THREE_STATES = new Set(['enable_ipv4', 'enable_ipv6']);
-/** What says nothing becomes undefined: versions of Compose differ in whether they render it. */
-function hazards_settle(key, value) {
-    if (value === '' || (value === false && !THREE_STATES.has(key)))
-        return undefined;
-    return dropEmpty(value);
-}
-function dropEmpty(value) {
-    if (value === undefined || value === null)
-        return undefined;
-    if (Array.isArray(value)) {
-        // Its items keep their places.
-        return value.length === 0 ? undefined : value.map((item) => dropEmpty(item) ?? null);
-    }
-    if (!isObject(value))
-        return value;
-    const members = Object.entries(value).flatMap(([key, member]) => {
-        const kept = dropEmpty(member);
-        return kept === undefined ? [] : [[key, kept]];
-    });
-    return members.length === 0 ? undefined : Object.fromEntries(members);
-}
-/**
- * Data in a volume without a name (an image's VOLUME) that the new Compose file covers with another mount. Compose hands
- * such a volume on to the next container only where nothing else is mounted.
- *
- * @param after the new Compose file, which `services` were read from.
- */
-function judgeAnonymousVolumes(containers, services, after) {
-    return containers
-        .filter((container) => !container.oneoff)
-        .flatMap((container) => {
-        const wanted = services.find((service) => service.name === container.service)?.mounts ?? [];
-        return container.mounts.filter(isAnonymous).flatMap(({ name: volume, destination }) => {
-            const next = wanted.find((mount) => plainPath(mount.target) === plainPath(destination));
-            if (next === undefined || next.source === '' || !['volume', 'bind'].includes(next.type))
-                return [];
-            // Compose doubles `$` in what it renders.
-            const source = next.type === 'volume' ? nameOnServer(after, 'volumes', next.source) : next.source.replaceAll('$$', '$');
-            const { name, image } = container;
-            return [
-                {
-                    message: `Container ${name} keeps data in an anonymous volume at ${destination}, and the new Compose file mounts ${next.type === 'volume' ? `volume ${source} there, which would start empty` : `${source} there, which does not hold it`}.`,
-                    hint: `Keep the mount as it is, or copy the data first, and remove the container (its volume stays): docker stop ${name} && docker run --rm --user 0 --entrypoint cp -v ${volume}:/from:ro -v ${source}:/to ${image} -a /from/. /to/ && docker rm ${name}`,
-                },
-            ];
-        });
-    });
-}
-function isAnonymous({ type, name }) {
-    return type === 'volume' && /^[0-9a-f]{64}$/.test(name);
-}
-function plainPath(path) {
-    return external_node_path_namespaceObject.posix.normalize(path).replace(/(?<=.)\/+$/, '');
-}
-/** A folder is one project's: its relative mounts are there, and its store's `current` is one release of one project. */
-function judgeOwner(releases, project, path) {
-    const other = releases.findLast((release) => release.project !== '' && release.project !== project);
-    if (other === undefined)
-        return [];
-    return [
-        {
-            message: `The folder ${path} belongs to project ${other.project} (release ${other.id}): two projects in one folder would share its data.`,
-            hint: `Choose another folder with the input path, or deploy as project ${other.project} (input project).`,
-        },
-    ];
-}
 
 ;// CONCATENATED MODULE: ./action-deploy/src/prepare.ts
-/** Everything that can be known before the first change: the final project, its images and hashes, and the plan. */
-
-
-
-
-
-
-
-
-
+/** The release of the workspace: what the server's Compose makes of it, and its images. */
 
 
 
 
 
 /** @throws PreflightError with all findings at once. */
-async function prepare(rendering, deployment) {
-    const { inputs, source, session, guardian, facts, layout, ports } = deployment;
+async function prepare(rendering, source, inputs, transaction) {
+    const { session, guardian, facts, layout, ports } = transaction;
     if (facts.docker.kind !== 'ready')
         throw new PreflightError(session.where, judgeServer(facts));
-    const rendered = await relocate(rendering, source, layout, guardian, ports);
-    const chosen = chooseStrategies(readProject(rendered.raw), facts.containers);
-    const { images, findings } = await chooseImages(rendered.services, inputs, facts, facts.docker, session, ports);
-    for (const message of [...rendered.warnings, ...chosen.warnings, ...warnOfOverrides(deployment)]) {
-        warn(deployment, message);
-    }
-    const names = rendered.services.map((service) => service.name);
-    const all = [
-        ...rendered.findings,
-        ...chosen.findings,
-        ...findings,
-        ...judgeCommands(names, inputs),
-        ...judgeOwner(facts.releases, source.project, facts.path),
-        ...judgePaused(deployment),
-        ...judgeDefinitions(parseCurrent(deployment), rendered.raw, facts),
-        ...judgeAnonymousVolumes(facts.containers, rendered.services, rendered.raw),
-        ...judgeSharedPorts(rendered.services),
-        ...judgePorts(rendered.services, facts, source.project),
-        ...judgeSpace(images, rendered, deployment),
-        ...inputs.refresh
-            .filter((name) => !names.includes(name))
-            .map((name) => ({
-            message: `Input refresh names ${name}, which is not a service of the Compose file.`,
-            hint: `Its services: ${names.join(', ')}.`,
-        })),
-    ];
-    if (all.length > 0)
-        throw new PreflightError(session.where, all);
-    const release = makeReleaseId(ports.clock.now(), ports.runner.context.commit);
-    return planWith({ images, rendered, strategies: chosen.strategies }, release, deployment);
-}
-/** The same deploy with images that are known better now. */
-async function planWith(known, release, deployment) {
-    const { inputs, guardian, facts, layout, target, ports } = deployment;
-    const { images, rendered, strategies } = known;
-    const project = pinProject(rendered, Object.fromEntries(images.map((image) => [image.service, image.image])));
-    const [hashes, routers] = await Promise.all([
-        readHashes(guardian, project.raw, target.project, layout, ports.signal),
-        readRouters(images, rendered.services, deployment),
-    ]);
-    if (routers.findings.length > 0)
-        throw new PreflightError(guardian.where, routers.findings);
-    for (const message of routers.warnings)
-        warn(deployment, message);
-    const plan = planDeploy({
-        project,
-        hashes,
-        facts,
-        strategies,
-        resolve: routers.resolve,
-        migrations: inputs.migrations,
-        before: parseCurrent(deployment),
-        previous: facts.current,
-        released: new Set(facts.releases.flatMap((one) => Object.keys(one.services))),
-        release,
-        target,
-        layout,
-        readyTimeoutSeconds: inputs.readyTimeoutSeconds,
-        remarks: Object.fromEntries(images.filter((image) => image.remark !== '').map((image) => [image.service, image.remark])),
-    });
-    for (const name of plan.unknown)
-        warn(deployment, describeUnknown(name, deployment));
-    return { ...known, project, hashes, unknownRouters: routers.unknown, plan };
-}
-/** What the routers can do, and whether they read what Slipway writes for them. */
-async function readRouters(images, services, deployment) {
-    const { facts } = deployment;
-    const names = [...new Set(services.flatMap((service) => service.router?.service ?? []))];
-    const answers = await Promise.all(names.map(async (router) => {
-        const image = images.find((one) => one.service === router)?.image ?? '';
-        const before = facts.containers.find((one) => one.service === router && !one.oneoff);
-        const known = facts.routers.get(router);
-        const answer = known !== undefined && before?.image === image
-            ? { running: parseRunning(known), image: NOTHING_KNOWN }
-            : await askRouter(router, before?.image === image ? '' : image, deployment);
-        const upstreams = services.filter((service) => service.router?.service === router).map(({ name }) => name);
-        // One that stays reads the file now, one that is new reads it when it starts.
-        const version = before?.image === image ? answer.running.version : (answer.image.version ?? answer.running.version);
-        const found = { version, configuration: before?.image === image ? answer.running.configuration : undefined };
-        const verdict = version === undefined ? { findings: [], warnings: [] } : judgeRouter(router, found, upstreams);
-        return { router, resolve: canResolve(version), isKnown: version !== undefined, ...verdict };
-    }));
-    return {
-        resolve: Object.fromEntries(answers.map(({ router, resolve }) => [router, resolve])),
-        unknown: answers.filter(({ isKnown }) => !isKnown).map(({ router }) => router),
-        findings: answers.flatMap(({ findings }) => findings),
-        warnings: answers.flatMap(({ warnings }) => warnings),
-    };
-}
-const NOTHING_KNOWN = { version: undefined, configuration: undefined };
-/** @param image of which it will be made; empty where only the running one matters. */
-async function askRouter(router, image, { guardian, target, ports }) {
-    const token = `slipway-${(0,external_node_crypto_.randomBytes)(16).toString('hex')}`;
-    const { stdout } = await guardian.run(nginx_readRouter(token, target.project, router, image), {
-        purpose: `look at the router ${router}`,
-        accept: 'any',
-        signal: ports.signal,
-    });
-    return parseRouter(stdout, token);
-}
-/** Commands for services that are not there. */
-function judgeCommands(names, { migrations, endToEnd }) {
-    const wanted = [
-        ...migrations.map(({ service }) => ({ input: 'migrate', service })),
-        ...(endToEnd?.where === 'service' ? [{ input: 'e2e-command', service: endToEnd.service }] : []),
-    ];
-    return wanted
-        .filter(({ service }) => !names.includes(service))
-        .map(({ input, service }) => ({
-        message: `Input ${input} names ${service}, which is not a service of the Compose file.`,
+    const candidate = await relocate(rendering, source, inputs.env, layout, guardian, ports);
+    const { images, findings } = await chooseImages(candidate.services, inputs, facts, facts.docker, session, ports);
+    const names = candidate.services.map((service) => service.name);
+    const unknown = inputs.refresh
+        .filter((name) => !names.includes(name))
+        .map((name) => ({
+        message: `Input refresh names ${name}, which is not a service of the Compose file.`,
         hint: `Its services: ${names.join(', ')}.`,
     }));
-}
-/** The current release's Compose file; undefined for a first deploy. */
-function parseCurrent({ facts }) {
-    return facts.currentCompose === '' ? undefined : parseYaml(facts.currentCompose);
-}
-/** Compose leaves a paused container as it is, and its service would never become ready. */
-function judgePaused({ facts }) {
-    return facts.containers
-        .filter((container) => container.state === 'paused')
-        .map(({ name }) => ({ message: `Container ${name} is paused.`, hint: `On the server: docker unpause ${name}` }));
-}
-function describeUnknown(service, { facts, target }) {
-    const names = facts.containers.filter((one) => one.service === service && !one.oneoff).map((one) => one.name);
-    return `${names.join(', ')} (service ${service}) is of project ${target.project} and of no release: it is left alone. If nobody needs it: docker rm -f ${names.join(' ')}`;
-}
-function warnOfOverrides({ facts, layout }) {
-    return facts.overrides.map((file) => `${layout.project}/${file} is on the server: a plain \`docker compose\` there merges it, Slipway does not.`);
-}
-/** Room for what is not on the server yet: images in Docker's data root, the release in the project's folder. */
-function judgeSpace(images, rendered, { facts }) {
-    const findings = [];
-    if (facts.dataRootSpace !== undefined && facts.docker.kind === 'ready') {
-        const missing = images.flatMap(({ present, resolution }) => !present && resolution?.kind === 'resolved' ? [resolution] : []);
-        const local = facts.images.map((image) => image.layerDiffIds);
-        findings.push(...judgeDisk(estimateDisk(missing, local), { ...facts.dataRootSpace, path: facts.docker.dataRoot }));
-    }
-    const files = rendered.trees.flatMap((tree) => tree.files);
-    const bytes = files.reduce((sum, file) => sum + file.content.byteLength, 0);
-    findings.push(...judgeStoreSpace(facts, bytes, files.length));
-    return findings;
-}
-/** The release as the store keeps it. */
-function describeRelease({ rendered, images, project, hashes, plan }, { inputs, ports }) {
-    const { commit, ref, actor, runUrl } = ports.runner.context;
-    return {
-        id: plan.release,
-        project: project.name,
-        created: ports.clock.now().toISOString(),
-        commit,
-        ref,
-        actor,
-        runUrl,
-        result: 'healthy',
-        checks: inputs.checks.map((check) => check.name),
-        services: Object.fromEntries(images.map(({ service, reference, image }) => [service, { reference, image, configHash: hashes[service] ?? '' }])),
-        files: rendered.trees.map((tree) => tree.address),
-    };
-}
-
-;// CONCATENATED MODULE: ./shared/src/reporters/markdown.ts
-/** Markdown for job summaries, from texts of which nothing is trusted: pure. */
-
-/** Text that shows as it is, on one line, shortened: neither Markdown, nor HTML, nor a mention, nor a link. */
-function escapeMarkdown(text, maxLength = 2000) {
-    return (excerpt(text, maxLength)
-        .replaceAll('&', '&amp;')
-        .replaceAll('<', '&lt;')
-        .replaceAll('>', '&gt;')
-        .replaceAll(/[\\`*_{}[\]()#+!|~]/g, '\\$&')
-        // A zero-width joiner: GitHub would notify whoever is named, and link addresses by itself.
-        .replaceAll('@', '@\u200d')
-        .replaceAll(/(https?):\/\//gi, '$1:\u200d//')
-        // A bare address would become a link: www. and commit hashes stay harmless, schemes do not.
-        .replaceAll(/\b(www)\./gi, '$1\u200d.'));
-}
-/** A table; every cell is escaped. */
-function formatTable(head, rows) {
-    const line = (cells) => `| ${cells.map((cell) => escapeMarkdown(cell)).join(' | ')} |`;
-    return [line(head), `| ${head.map(() => '---').join(' | ')} |`, ...rows.map(line)].join('\n');
+    const { commit } = ports.runner.context;
+    const proposal = { candidate, images, migrations: inputs.migrations, commit, findings: [...findings, ...unknown] };
+    return prepareRelease(proposal, transaction);
 }
 
 ;// CONCATENATED MODULE: ./action-deploy/src/report.ts
-/** From what happened to outputs and job summary. Pure but for `setOutputs`. */
+/** The outputs of a deploy. */
 
-
-
-
-function createReport() {
-    return {
-        result: 'refused',
-        release: '',
-        previous: '',
-        where: '',
-        warnings: [],
-        durations: {},
-        timeline: [],
-        checks: [],
-        containers: [],
-        baseline: [],
-    };
-}
 /** @param redact since a job output that holds a masked value is dropped as a whole. */
 function setOutputs(report, runner, redact) {
-    runner.setOutput('release', report.release);
-    runner.setOutput('previous-release', report.previous);
-    runner.setOutput('result', report.result);
-    const touched = report.result !== 'refused' && report.result !== 'planned';
-    runner.setOutput('changed-services', JSON.stringify(touched && report.plan !== undefined ? changedServices(report.plan) : []));
-    runner.setOutput('plan', report.plan === undefined ? '' : redact(JSON.stringify(describePlan(report.plan))));
-    const { watch } = report;
-    runner.setOutput('watch', watch === undefined ? '' : redact(JSON.stringify({ url: watch.url, ...watch.stats })));
-    runner.setOutput('durations', JSON.stringify(roundAll(report.durations)));
-}
-/** The plan for machines: stable names, no commands. */
-function describePlan(plan) {
-    return {
-        release: plan.release,
-        previousRelease: plan.previous ?? '',
-        services: plan.services,
-        steps: plan.steps.map(({ id, title }) => ({ id, title })),
-    };
-}
-function roundAll(durations) {
-    return Object.fromEntries(Object.entries(durations).map(([phase, seconds]) => [phase, Math.round(seconds * 100) / 100]));
-}
-/** The plan for the log: one line a service, what happens and why. */
-function renderPlan(plan, palette) {
-    const width = Math.max(0, ...plan.services.map((service) => service.service.length));
-    return plan.services
-        .map((service) => {
-        const paint = palette[ACTIONS[service.action].colour];
-        const reasons = service.reasons.length === 0 ? '' : `: ${service.reasons.join(', ')}`;
-        return `${ACTIONS[service.action].sign} ${service.service.padEnd(width)}  ${paint(describeAction(service))}${reasons}`;
-    })
-        .join('\n');
-}
-/** How it is done, and why so. */
-function describeAction({ action, strategy }) {
-    if (action !== 'replace')
-        return ACTIONS[action].words;
-    const why = strategy.reasons.length === 0 ? '' : ` (${strategy.reasons.join(', ')})`;
-    return strategy.order === 'start-first'
-        ? `replace without an outage: start the new, then stop the old${why}`
-        : `replace: stop the old, then start the new${why}`;
-}
-const ACTIONS = {
-    create: { sign: '+', words: 'create', colour: 'good' },
-    replace: { sign: '~', words: 'replace', colour: 'change' },
-    scale: { sign: '~', words: 'scale', colour: 'change' },
-    start: { sign: '~', words: 'start again', colour: 'change' },
-    keep: { sign: '=', words: 'keep as it is', colour: 'quiet' },
-    remove: { sign: '-', words: 'remove', colour: 'bad' },
-};
-const TITLES = {
-    deployed: 'Deployed',
-    unchanged: 'Nothing to do',
-    planned: 'Plan (dry run)',
-    reverted: 'Failed, and put back',
-    refused: 'Refused; nothing was changed',
-    failed: 'FAILED; look at the server',
-    unknown: 'UNKNOWN: the server cannot be asked',
-};
-function renderSummary(report) {
-    const title = `### ${TITLES[report.result]}${report.project === undefined ? '' : `: ${escapeMarkdown(report.project)}`}${report.where === '' ? '' : ` on ${escapeMarkdown(report.where)}`}`;
-    const parts = [title];
-    if (report.failure !== undefined)
-        parts.push(renderFailure(report.failure));
-    parts.push(describeServing(report));
-    if (report.plan !== undefined)
-        parts.push(renderServices(report.plan, report.containers));
-    if (report.checks.length > 0) {
-        parts.push(formatTable(['Check', 'Verdict', 'Detail'], report.checks.map((outcome) => [
-            outcome.check.name,
-            describeVerdict(outcome, report.baseline),
-            describeOutcome(outcome),
-        ])));
-    }
-    if (report.watch !== undefined) {
-        parts.push(`Watched ${escapeMarkdown(report.watch.url)}: ${escapeMarkdown(report.watch.text)}.`);
-    }
-    if (report.timeline.length > 0) {
-        parts.push(formatTable(['Step', 'Seconds', ''], report.timeline.map((step) => [step.title, step.seconds.toFixed(1), step.ok ? 'done' : 'failed'])));
-    }
-    if (report.patch !== undefined) {
-        parts.push(`<details><summary>To deploy without an outage, apply this (git apply)</summary>\n\n${fence(report.patch, 'diff')}\n\n</details>`);
-    }
-    for (const warning of report.warnings)
-        parts.push(`> ${escapeMarkdown(warning)}`);
-    const durations = Object.entries(report.durations).map(([phase, seconds]) => `${phase} ${seconds.toFixed(1)} s`);
-    if (durations.length > 0)
-        parts.push(`<sub>${escapeMarkdown(durations.join(', '))}</sub>`);
-    return `${parts.filter((part) => part !== '').join('\n\n')}\n`;
-}
-function describeServing({ result, release, previous }) {
-    if (release === '')
-        return previous === '' ? '' : `Before this deploy, release **${escapeMarkdown(previous)}** served.`;
-    const before = result === 'deployed' && previous !== '' ? `; before it ${escapeMarkdown(previous)}` : '';
-    return `Release **${escapeMarkdown(release)}** serves${before}.`;
-}
-function describeVerdict(outcome, baseline) {
-    if (outcome.ok)
-        return 'passed';
-    return baseline.includes(outcome.check.name) ? 'failed (as before the deploy)' : 'failed';
-}
-/** A summary over 1 MiB is dropped as a whole; the log has everything. */
-const MAX_FAILURE_LENGTH = 50_000;
-function renderFailure(failure) {
-    const message = failure instanceof Error ? failure.message : String(failure);
-    const hint = failure instanceof SlipwayError ? failure.hint : '';
-    const whole = [message, hint].filter((part) => part !== '').join('\n');
-    const text = whole.length > MAX_FAILURE_LENGTH ? `${whole.slice(0, MAX_FAILURE_LENGTH)}\n(cut)` : whole;
-    return fence(text, 'text');
-}
-/** More backticks than any run of them inside: remote text cannot leave the block. */
-function fence(text, language) {
-    const ticks = '`'.repeat(Math.max(4, ...[...text.matchAll(/`+/g)].map(([run]) => run.length + 1)));
-    return `${ticks}${language}\n${text}\n${ticks}`;
-}
-function renderServices(plan, containers) {
-    return formatTable(['Service', 'Action', 'Why', 'Image', 'State', 'Restarts'], plan.services.map((service) => {
-        const replicas = containers.filter((container) => container.service === service.service && !container.oneoff);
-        const health = [
-            ...new Set(replicas.map((container) => (container.health === 'none' ? container.state : container.health))),
-        ].join(', ');
-        const restarts = replicas.reduce((sum, container) => sum + container.restartCount, 0);
-        return [
-            service.service,
-            service.action,
-            service.reasons.join(', '),
-            describeImages(service),
-            health,
-            replicas.length === 0 ? '' : String(restarts),
-        ];
-    }));
-}
-function describeImages(service) {
-    const short = (image) => image?.replace(/@sha256:([0-9a-f]{12})[0-9a-f]*$/, '@$1') ?? '';
-    const [before, after] = [short(service.imageBefore), short(service.imageAfter)];
-    if (before === after || before === '')
-        return after;
-    return after === '' ? before : `${before} -> ${after}`;
+    const outputs = describeOutputs(report, redact);
+    runner.setOutput('release', outputs.release);
+    runner.setOutput('previous-release', outputs['previous-release']);
+    runner.setOutput('result', outputs.result);
+    runner.setOutput('changed-services', outputs['changed-services']);
+    runner.setOutput('plan', outputs.plan);
+    runner.setOutput('watch', outputs.watch);
+    runner.setOutput('durations', outputs.durations);
 }
 
 ;// CONCATENATED MODULE: ./action-deploy/src/run.ts
@@ -93053,13 +93153,15 @@ function describeImages(service) {
 
 
 
+
+
 async function run(ports) {
-    const { runner, reporter, clock } = ports;
+    const { runner, clock } = ports;
     if (runner.state('phase') === 'post')
-        return cleanUp(ports);
+        return cleanUp(ports, () => readRequest(ports));
     runner.saveState('phase', 'post');
     const startedMs = clock.monotonicMs();
-    const report = createReport();
+    const report = createReport('deploy');
     try {
         await deploy(ports, report);
     }
@@ -93069,67 +93171,57 @@ async function run(ports) {
     }
     finally {
         report.durations['total'] = (clock.monotonicMs() - startedMs) / 1000;
-        setOutputs(report, runner, (text) => reporter.redact(text));
-        // The server is free by now. A cancelled job has no time to lose.
-        const { aborted: cancelled } = ports.signal;
-        await report.record?.settle({ result: report.result, cancelled }, cancelled ? 2 : 10);
-        await reporter.summary(renderSummary(report));
+        setOutputs(report, runner, (text) => ports.reporter.redact(text));
+        await concludeReport(report, ports);
     }
 }
+/** What is to be deployed, and where. From here on its secrets are hidden. */
+async function readRequest(ports) {
+    const inputs = readInputs((name) => ports.runner.input(name));
+    hideSecrets(inputs, ports.reporter);
+    const source = await readSource(inputs, ports);
+    return { task: 'deploy', project: source.project, inputs, source };
+}
 async function deploy(ports, report) {
-    const { inputs, source } = await readRequest(ports);
-    report.project = source.project;
+    const request = await readRequest(ports);
+    const { inputs, source, project } = request;
+    report.project = project;
     const phase = { ports, report };
     const session = await timed(phase, 'connect', () => ports.connect(inputs.host, { signal: ports.signal }));
     report.where = session.where;
     ports.reporter.line(`Connected to ${session.where}.`);
-    let guardian;
     // It needs nothing but the workspace, so it goes on beside the rest. What is wrong with the server is said by the facts.
     const rendering = renderOnServer(session, source, inputs, ports);
     rendering.catch(() => undefined);
     const ahead = dialAhead(session, guessRegistries(composeTexts(source), knownVariables(inputs)));
+    const opening = { mode: inputs.dryRun ? 'look' : 'change', waitSeconds: inputs.lockWaitSeconds };
     try {
-        const opened = await timed(phase, 'lock', () => openGuardian(session, inputs, source, ports));
-        guardian = opened;
-        if (opened.recovery !== undefined) {
-            const { release, verdict } = opened.recovery;
-            warn(phase, `The deploy of ${release} had been interrupted: ${verdict === 'undone' ? 'it was undone' : 'it had gone live, and was cleaned up after'}.`);
-        }
-        let facts = await timed(phase, 'facts', () => readFacts(opened, inputs, source, ports.signal));
-        const findings = judgeServer(facts);
-        if (findings.length === 0 && !opened.isLocked && !inputs.dryRun) {
-            findings.push({
-                message: `The project's lock cannot be taken: ${opened.problem}`,
-                hint: `Look at ${facts.path}/.slipway on the server.`,
-            });
-        }
-        if (findings.length > 0)
-            throw new PreflightError(session.where, findings);
-        const layout = layoutStore(facts.path);
-        if (inputs.dryRun && facts.journal !== '') {
-            warn(phase, 'An earlier deploy was interrupted on this server; the next one first puts that right.');
-        }
-        if (!inputs.dryRun && isAdoptable(facts)) {
-            facts = await adoptProject(source.project, facts, layout, opened, ports.clock, ports.signal);
-            warn(phase, `The project ran already: what ran is recorded as release ${facts.current ?? ''}, the way back of this deploy.`);
-        }
-        const target = { project: source.project, projectDirectory: layout.project };
-        const deployment = {
-            inputs,
-            source,
-            session: ahead.session,
-            guardian: opened,
-            facts,
-            layout,
-            target,
-            ports,
-            report,
-        };
-        await deployTo(rendering, deployment);
+        await withProject(session, request, opening, phase, async ({ guardian, facts: found }) => {
+            let facts = found;
+            const layout = layoutStore(facts.path);
+            if (!inputs.dryRun && isAdoptable(facts)) {
+                facts = await adoptProject(project, facts, layout, guardian, ports.clock, ports.signal);
+                warn(phase, `The project ran already: what ran is recorded as release ${facts.current ?? ''}, the way back of this deploy.`);
+            }
+            const target = { project, projectDirectory: layout.project };
+            const { task } = request;
+            const transaction = {
+                task,
+                project,
+                inputs,
+                session: ahead.session,
+                guardian,
+                facts,
+                layout,
+                target,
+                ports,
+                report,
+            };
+            await deployTo(rendering, request, transaction);
+        });
     }
     finally {
         ahead.drop();
-        await guardian?.close();
         await session.close();
     }
 }
@@ -93140,41 +93232,41 @@ function knownVariables({ env, variables }) {
     return { ...(0,external_node_util_.parseEnv)(env.reveal()), ...variables };
 }
 /** The server is known and ours: plan, and unless that is all that was asked for, carry it out. */
-async function deployTo(rendering, deployment) {
-    const { inputs, session, facts, ports, report } = deployment;
+async function deployTo(rendering, { inputs, source }, transaction) {
+    const { session, facts, ports, report } = transaction;
     const { reporter } = ports;
     report.previous = facts.current ?? '';
     report.release = facts.current ?? '';
-    let preparation = await timed(deployment, 'plan', async () => prepare(await rendering, deployment));
-    await showPlan(preparation, deployment);
-    await showPatch(preparation, deployment);
+    let preparation = await timed(transaction, 'plan', async () => prepare(await rendering, source, inputs, transaction));
+    await showPlan(preparation, transaction);
+    await showPatch(preparation, source, transaction);
     if (inputs.dryRun) {
         report.result = 'planned';
         reporter.line('Dry run: nothing was changed.');
         return;
     }
     const missing = preparation.images.filter((image) => !image.present);
-    if (!isLive(preparation, deployment) && missing.length > 0) {
+    if (!isLive(preparation, transaction) && missing.length > 0) {
         const { images, unknownRouters, plan } = preparation;
-        const pulled = await timed(deployment, 'pull', () => reporter.group('Images', async () => {
-            await notePull(missing, deployment);
+        const pulled = await timed(transaction, 'pull', () => reporter.group('Images', async () => {
+            await notePull(missing, transaction);
             return pullImages(images, inputs, session, ports);
         }));
         if (unknownRouters.length > 0 || pulled.some((image, index) => image.image !== images[index]?.image)) {
             // What could not be known before the pull: the plan again, with what was pulled.
-            preparation = await planWith({ ...preparation, images: pulled }, plan.release, deployment);
-            await showPlan(preparation, deployment);
+            preparation = await planWith({ ...preparation, images: pulled }, plan.release, transaction);
+            await showPlan(preparation, transaction);
         }
     }
-    if (isLive(preparation, deployment)) {
+    if (isLive(preparation, transaction)) {
         report.result = 'unchanged';
         reporter.line(`Nothing to do: release ${facts.current ?? ''} already is what the workspace asks for.`);
         return;
     }
-    const release = describeRelease(preparation, deployment);
+    const release = describeRelease(preparation, transaction);
     ports.runner.saveState('release', release.id);
-    beginDeploymentRecord(release.id, deployment);
-    await execute(preparation, release, deployment);
+    beginDeploymentRecord(release.id, transaction);
+    await execute(preparation, release, inputs.keepReleases, transaction);
     reporter.line(`Release ${release.id} is live on ${session.where}: ${describeChanges(preparation.plan)}.`);
 }
 /** Also a server that runs everything as wanted gets a release, if it has none yet. */
@@ -93182,26 +93274,18 @@ function isLive({ plan }, { facts }) {
     return isUnchanged(plan) && facts.current !== undefined;
 }
 /** What would make it deployable without an outage, to the letter. */
-async function showPatch({ plan, rendered, strategies }, deployment) {
-    const { source, ports, report } = deployment;
+async function showPatch({ plan, candidate, strategies }, source, { ports, report }) {
     const [path, ...others] = source.composeFiles;
     const file = source.files.find((one) => one.path === path);
     if (servicesWithOutage(plan).length === 0 || path === undefined || file === undefined || others.length > 0)
         return;
-    const patch = suggestPatch({ path, text: Buffer.from(file.content).toString() }, rendered.services, strategies);
+    const patch = suggestPatch({ path, text: Buffer.from(file.content).toString() }, candidate.services, strategies);
     if (patch === '')
         return;
     report.patch = patch;
     await ports.reporter.group('To deploy without an outage: apply this to the repository (git apply)', () => {
         for (const line of patch.split('\n'))
             ports.reporter.remote(line);
-        return Promise.resolve();
-    });
-}
-async function showPlan({ plan }, { report, ports: { reporter } }) {
-    report.plan = plan;
-    await reporter.group('Plan', () => {
-        reporter.line(renderPlan(plan, reporter.palette));
         return Promise.resolve();
     });
 }

@@ -1,13 +1,14 @@
 /** The read-only questions of a deploy: to the workspace, the server and the registries. */
 import { posix } from 'node:path';
-import { hashServices } from '#shared/commands/compose';
 import { parseComposeWarnings, parseRendered, renderProject } from '#shared/commands/render';
-import { type JsonObject, parseProject, type Project, readProject, type Service } from '#shared/compose/project';
-import { mountFolders, pinImages, relocateProject } from '#shared/compose/rewrite';
-import { parseYaml, renderYaml } from '#shared/compose/yaml';
+import { type JsonObject, parseProject, readProject, type Service } from '#shared/compose/project';
+import { mountFolders, relocateProject } from '#shared/compose/rewrite';
+import { parseYaml } from '#shared/compose/yaml';
+import { guessProjectName, parseProjectName } from '#shared/engine/inputs';
+import type { Candidate } from '#shared/engine/prepare';
 import { CommandError, type InputProblem, InputError, type PreflightFinding, PreflightError } from '#shared/errors';
 import { quoteValue } from '#shared/inputs/values';
-import { Secret } from '#shared/model/secret';
+import type { Secret } from '#shared/model/secret';
 import type { Ports, Remote, ShippedFile } from '#shared/ports';
 import { readText } from '#shared/json';
 import type { StoreLayout } from '#shared/releases/layout';
@@ -15,7 +16,7 @@ import { findTree, type ShippedTree } from '#shared/releases/shipped';
 import { packTar } from '#shared/releases/tar';
 import { ROUTER_MOUNT, routerFolder } from '#shared/routers/nginx';
 import { script } from '#shared/shell/render';
-import { type Inputs, parseProjectName } from './inputs';
+import type { Inputs } from './inputs';
 
 /** What the workspace gives to this deploy. */
 export interface Source {
@@ -82,27 +83,10 @@ function readProjectName(file: ShippedFile): string {
   }
 }
 
-/** Compose's own way of making a name from a folder's: https://docs.docker.com/compose/how-tos/project-name/ */
-function guessProjectName(repository: string): string {
-  return (repository.split('/').at(-1) ?? '')
-    .toLowerCase()
-    .replaceAll(/[^a-z0-9_-]/g, '')
-    .replace(/^[_-]+/, '');
-}
-
 const VARIABLES_FILE = '.slipway-variables';
 
 /** Larger files are mounted, not read by Compose: their place is kept by an empty one while rendering. */
 const MAX_RENDER_FILE_BYTES = 1024 * 1024;
-
-/** The project as the server's own Compose renders it, with final paths; the images are not pinned yet. */
-export interface RenderedProject {
-  readonly raw: JsonObject;
-  readonly services: readonly Service[];
-  readonly trees: readonly ShippedTree[];
-  readonly findings: readonly PreflightFinding[];
-  readonly warnings: readonly string[];
-}
 
 /** What the server's own Compose made of the files, in a folder that is gone again. */
 export interface Rendering {
@@ -168,10 +152,11 @@ function renderVariables(variables: Readonly<Record<string, string>>): string {
 export async function relocate(
   { stagingRoot, rendered, remarks }: Rendering,
   source: Source,
+  env: Secret,
   layout: StoreLayout,
   remote: Remote,
   ports: Pick<Ports, 'workspace' | 'signal'>,
-): Promise<RenderedProject> {
+): Promise<Candidate> {
   const project = parseProject(rendered);
   const trees = new Map<string, ShippedTree>();
   const mounted: MountedPath[] = [];
@@ -211,6 +196,8 @@ export async function relocate(
     raw,
     services,
     trees: [...trees.values()],
+    files: [...trees.keys()],
+    env,
     findings: [...findings, ...judgeServices(services, layout), ...judged.findings],
     warnings: [...remarks, ...judged.warnings],
   };
@@ -316,32 +303,4 @@ function mountRouters(raw: JsonObject, layout: StoreLayout): JsonObject {
       [...routers].map((router) => [router, { source: routerFolder(layout, router), target: ROUTER_MOUNT }]),
     ),
   );
-}
-
-/** Compose's own hash of each service of the final file. */
-export async function readHashes(
-  remote: Remote,
-  raw: JsonObject,
-  project: string,
-  layout: StoreLayout,
-  signal: AbortSignal,
-): Promise<Record<string, string>> {
-  const { stdout } = await remote.run(
-    hashServices({ project, projectDirectory: layout.project }, new Secret(renderYaml(raw))),
-    {
-      purpose: 'compute the configuration hashes',
-      signal,
-    },
-  );
-  return Object.fromEntries(
-    stdout.split('\n').flatMap((line) => {
-      const [name, hash] = line.trim().split(/\s+/);
-      return name !== undefined && hash !== undefined ? [[name, hash]] : [];
-    }),
-  );
-}
-
-/** The project with its images pinned. */
-export function pinProject(rendered: RenderedProject, images: Readonly<Record<string, string>>): Project {
-  return readProject(pinImages(rendered.raw, images));
 }

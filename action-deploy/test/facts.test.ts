@@ -6,16 +6,9 @@ import { InputError, PreflightError } from '#shared/errors';
 import type { Runner, ShippedFile, Workspace } from '#shared/ports';
 import { layoutStore } from '#shared/releases/layout';
 import { FakeSession, type Answer } from '../../shared/test/fakes/session';
-import {
-  pinProject,
-  readHashes,
-  readSource,
-  relocate,
-  renderOnServer,
-  type RenderedProject,
-  type Source,
-} from '../src/facts';
+import { readSource, relocate, renderOnServer, type Source } from '../src/facts';
 import { readInputs, type Inputs } from '../src/inputs';
+import { type Candidate, readHashes } from '#shared/engine/prepare';
 
 const STAGE = '/dev/shm/slipway.abcd1234/_/_/_/_/_/_/_/_';
 const layout = layoutStore('/srv/shop');
@@ -132,7 +125,7 @@ describe('the project as the server renders it', () => {
     rest = {},
     answer,
     there = '',
-  }: Scene): Promise<{ rendered: RenderedProject; session: FakeSession }> {
+  }: Scene): Promise<{ rendered: Candidate; session: FakeSession }> {
     const session = new FakeSession(({ purpose }) =>
       purpose === 'look for mounted folders'
         ? { stdout: there }
@@ -143,7 +136,7 @@ describe('the project as the server renders it', () => {
     const ports = { workspace: workspace(all), runner: runner(), signal: new AbortController().signal };
     const read = await readSource(given, ports);
     const rendering = await renderOnServer(session, read, given, ports);
-    return { rendered: await relocate(rendering, read, layout, session, ports), session };
+    return { rendered: await relocate(rendering, read, given.env, layout, session, ports), session };
   }
 
   const unpack = async (session: FakeSession): Promise<Record<string, string>> => {
@@ -386,9 +379,8 @@ describe('the project as the server renders it', () => {
     await expect(render({ answer: lost })).rejects.toBe(lost);
   });
 
-  test('the digest goes into the project, the hashes come from Compose', async () => {
+  test('the hashes come from Compose', async () => {
     const { rendered } = await render({ services: { web: { image: 'web:1', environment: { TOKEN: 'SENTINEL' } } } });
-    expect(pinProject(rendered, { web: 'web:1@sha256:aa' }).services[0]?.image).toBe('web:1@sha256:aa');
     const session = new FakeSession(() => ({ stdout: 'web abc\ndb  def\n\n' }));
     expect(await readHashes(session, rendered.raw, 'shop', layout, new AbortController().signal)).toEqual({
       web: 'abc',

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { InputError } from '#shared/errors';
-import { parseProjectName, readInputs, type Inputs } from '../src/inputs';
+import { parseProjectName } from '#shared/engine/inputs';
+import { readInputs, type Inputs } from '../src/inputs';
 
 /** The defaults of action.yml, and what a caller must give. */
 const GOOD: Readonly<Record<string, string>> = {

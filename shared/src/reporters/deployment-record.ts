@@ -22,8 +22,16 @@ export interface RecordIntent {
   readonly runUrl: string;
 }
 
-/** The output `result` of a deploy. */
-export type RecordResult = 'deployed' | 'unchanged' | 'planned' | 'reverted' | 'refused' | 'failed' | 'unknown';
+/** The output `result` of a deploy or a rollback. */
+export type RecordResult =
+  | 'deployed'
+  | 'rolled-back'
+  | 'unchanged'
+  | 'planned'
+  | 'reverted'
+  | 'refused'
+  | 'failed'
+  | 'unknown';
 
 export interface RecordEnd {
   readonly result: RecordResult;
@@ -71,6 +79,7 @@ function describeEnd(
   const why = cancelled ? 'was cancelled' : 'failed';
   switch (result) {
     case 'deployed':
+    case 'rolled-back':
       return {
         state: 'success',
         description: `Release ${release} serves${previous === '' ? '' : `; before it ${previous}`}.`,

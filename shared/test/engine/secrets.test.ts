@@ -1,34 +1,15 @@
 import fc from 'fast-check';
-import { Secret } from '#shared/model/secret';
-import { Redactor } from '#shared/shell/redact';
-import type { Inputs } from '../src/inputs';
-import { hideSecrets, listSecrets } from '../src/secrets';
+import { Secret } from '../../src/model/secret';
+import { Redactor } from '../../src/shell/redact';
+import { hideSecrets, listSecrets } from '../../src/engine/secrets';
+
+type Inputs = Parameters<typeof listSecrets>[0];
 
 function inputs(over: Partial<Inputs> = {}): Inputs {
   return {
     host: { kind: 'local' },
-    composeFiles: ['compose.yaml'],
-    project: '',
-    path: '',
-    files: [],
-    env: new Secret(''),
-    variables: {},
     credentials: undefined,
-    refresh: [],
-    checks: [],
-    keepReleases: 5,
-    readyTimeoutSeconds: 120,
-    dryRun: false,
-    lockWaitSeconds: 600,
-    leaseSeconds: 30,
-    bakeSeconds: 0,
-    migrations: [],
-    endToEnd: undefined,
-    watch: undefined,
-    maxFailedRequests: 0,
     githubToken: new Secret(''),
-    environment: '',
-    environmentUrl: '',
     ...over,
   };
 }

@@ -1,24 +1,25 @@
-import type { WatchTarget } from '#shared/probes/watch-url';
-import type { HttpResponse } from '#shared/ports';
-import { FakeReporter } from '../../shared/test/fakes/reporter';
-import { FakeSession } from '../../shared/test/fakes/session';
-import type { Deployment } from '../src/deployment';
-import { createReport, type DeployReport } from '../src/report';
-import { beginWatch, type WatchedUrl } from '../src/watch';
+import type { WatchTarget } from '../../src/probes/watch-url';
+import type { HttpResponse } from '../../src/ports';
+import { FakeReporter } from '../fakes/reporter';
+import { FakeSession } from '../fakes/session';
+import type { Transaction } from '../../src/engine/transaction';
+import { createReport, type TransactionReport } from '../../src/engine/report';
+import { beginWatch, type WatchedUrl } from '../../src/engine/watch';
 
 const URL_WATCHED: WatchTarget = { url: 'https://shop.example/', vantage: 'runner' };
 
 /** A real clock, and a server whose answers the test changes. */
 function scene(maxFailedRequests: number): {
   site: { status: number; requests: number };
-  report: DeployReport;
+  report: TransactionReport;
   reporter: FakeReporter;
   watched: WatchedUrl | undefined;
 } {
   const site = { status: 200, requests: 0 };
   const reporter = new FakeReporter();
-  const report = createReport();
-  const deployment = {
+  const report = createReport('deploy');
+  const transaction = {
+    task: 'deploy',
     inputs: { watch: URL_WATCHED, maxFailedRequests },
     session: new FakeSession(),
     report,
@@ -51,8 +52,8 @@ function scene(maxFailedRequests: number): {
         reach: () => Promise.reject(new Error('not expected')),
       },
     },
-  } as unknown as Deployment;
-  const watched = beginWatch(deployment);
+  } as unknown as Transaction;
+  const watched = beginWatch(transaction);
   if (watched !== undefined) watches.push(watched);
   return { site, report, reporter, watched };
 }
@@ -77,7 +78,7 @@ async function until(condition: () => boolean): Promise<void> {
 }
 
 test('nothing, where nothing is asked for', () => {
-  expect(beginWatch({ inputs: { watch: undefined, maxFailedRequests: 0 } } as unknown as Deployment)).toBeUndefined();
+  expect(beginWatch({ inputs: { watch: undefined, maxFailedRequests: 0 } } as unknown as Transaction)).toBeUndefined();
 });
 
 test('the first failure is one too many, and says which it was', async () => {

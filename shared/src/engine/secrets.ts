@@ -1,32 +1,41 @@
 /** Everything of the inputs that must not be seen, told to the reporter before the first line that could show it. */
 import { parseEnv } from 'node:util';
-import { listHostSecrets } from '#shared/inputs/connection';
-import type { Reporter } from '#shared/ports';
-import type { Inputs } from './inputs';
+import { listHostSecrets } from '../inputs/connection';
+import type { Reporter } from '../ports';
+import type { Secret } from '../model/secret';
+import type { TransactionInputs } from './inputs';
 
-export function hideSecrets(inputs: Inputs, reporter: Pick<Reporter, 'hide'>): void {
+export function hideSecrets(inputs: SecretInputs, reporter: Pick<Reporter, 'hide'>): void {
   for (const value of listSecrets(inputs)) reporter.hide(value);
 }
 
+/** An environment in dotenv form, of the inputs or of a release. */
+export function hideEnv(env: Secret, reporter: Pick<Reporter, 'hide'>): void {
+  for (const value of new Set(listEnv(env.reveal()))) reporter.hide(value);
+}
+
+type SecretInputs = Pick<TransactionInputs, 'host' | 'credentials' | 'githubToken'> & { readonly env?: Secret };
+
 /** The secrets and what is derived from them: each value of the env, passwords in URLs, the login as registries are sent it. */
-export function listSecrets(inputs: Inputs): string[] {
+export function listSecrets(inputs: SecretInputs): string[] {
   const secrets = listHostSecrets(inputs.host);
-  const env = inputs.env.reveal();
-  if (env !== '') {
-    for (const value of [
-      ...Object.values(parseEnv(env)).flatMap((text) => [text ?? '', ...unescapeValue(text ?? '')]),
-      ...rawValues(env),
-      ...quotedValues(env),
-    ]) {
-      secrets.push(value, ...passwordsInUrl(value));
-    }
-  }
-  secrets.push(inputs.githubToken.reveal());
+  secrets.push(...listEnv(inputs.env?.reveal() ?? ''), inputs.githubToken.reveal());
   if (inputs.credentials !== undefined) {
     const { username, password } = inputs.credentials;
     secrets.push(password.reveal(), `${username}:${password.reveal()}`);
   }
   return [...new Set(secrets)].filter((value) => value !== '');
+}
+
+function listEnv(env: string): string[] {
+  if (env === '') return [];
+  return [
+    ...Object.values(parseEnv(env)).flatMap((text) => [text ?? '', ...unescapeValue(text ?? '')]),
+    ...rawValues(env),
+    ...quotedValues(env),
+  ]
+    .flatMap((value) => [value, ...passwordsInUrl(value)])
+    .filter((value) => value !== '');
 }
 
 /** Values as they are written: Compose reads some forms of quoting otherwise than Node does. */

@@ -1,10 +1,10 @@
 /** The user's own command that must end well while the new release serves, and can still go back. */
-import { CommandError, ProbeError } from '#shared/errors';
-import type { ContainerState } from '#shared/probes/container';
-import { script } from '#shared/shell/render';
-import type { DeployPlan } from '#shared/transaction/plan';
-import type { Deployment } from './deployment';
+import { CommandError, ProbeError } from '../errors';
+import type { ContainerState } from '../probes/container';
+import { script } from '../shell/render';
+import type { DeployPlan } from '../transaction/plan';
 import type { EndToEnd } from './inputs';
+import type { Transaction } from './transaction';
 
 /** It says itself when it has waited long enough; this is for one that hangs. */
 const LIMIT_SECONDS = 1800;
@@ -14,10 +14,10 @@ export async function tryEndToEnd(
   endToEnd: EndToEnd,
   containers: readonly ContainerState[],
   plan: DeployPlan,
-  deployment: Deployment,
+  transaction: Transaction,
   signal: AbortSignal,
 ): Promise<void> {
-  const { reporter } = deployment.ports;
+  const { reporter } = transaction.ports;
   const options = {
     purpose: 'run the e2e-command',
     timeoutSeconds: LIMIT_SECONDS,
@@ -28,8 +28,8 @@ export async function tryEndToEnd(
   };
   try {
     if (endToEnd.where === 'runner') {
-      const { workspace } = deployment.ports.runner.context;
-      const here = await deployment.ports.connect({ kind: 'local' });
+      const { workspace } = transaction.ports.runner.context;
+      const here = await transaction.ports.connect({ kind: 'local' });
       try {
         await here.run(script('cd "$1" && exec sh -c "$2"', workspace, endToEnd.command), options);
       } finally {
@@ -43,7 +43,7 @@ export async function tryEndToEnd(
       (one) => one.service === service && !one.oneoff && one.state === 'running' && !old.has(one.id),
     );
     if (container === undefined) throw new ProbeError(`e2e-command: service ${service} has no running container.`, '');
-    await deployment.session.run({ words: ['docker', 'exec', container.id, ...command] }, options);
+    await transaction.session.run({ words: ['docker', 'exec', container.id, ...command] }, options);
   } catch (error) {
     if (!(error instanceof CommandError)) throw error;
     throw new ProbeError(`e2e-command: ${error.message}`, error.hint, { cause: error });

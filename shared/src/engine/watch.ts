@@ -1,7 +1,7 @@
-/** `watch-url`: the deploy as a visitor sees it, and the end of it when visitors are turned away. */
-import { ReleaseError } from '#shared/errors';
-import { describeWatch, judgeBaseline, type WatchStats, watchUrl } from '#shared/probes/watch-url';
-import { type Deployment, warn } from './deployment';
+/** `watch-url`: the transaction as a visitor sees it, and the end of it when visitors are turned away. */
+import { ReleaseError } from '../errors';
+import { describeWatch, judgeBaseline, type WatchStats, watchUrl } from '../probes/watch-url';
+import { type Transaction, warn } from './transaction';
 
 export interface WatchResult {
   readonly url: string;
@@ -13,14 +13,14 @@ export interface WatchResult {
 export interface WatchedUrl {
   /** Aborted, with the reason, when more requests have failed than may. */
   readonly failing: AbortSignal;
-  /** From here on, failures are this deploy's. */
+  /** From here on, failures are this transaction's. */
   begin(): Promise<void>;
   stop(): Promise<WatchResult>;
 }
 
 /** Starts to watch, where that is asked for. */
-export function beginWatch(deployment: Deployment): WatchedUrl | undefined {
-  const { inputs, session, ports } = deployment;
+export function beginWatch(transaction: Transaction): WatchedUrl | undefined {
+  const { inputs, session, ports } = transaction;
   const { watch, maxFailedRequests } = inputs;
   if (watch === undefined) return undefined;
   const failing = new AbortController();
@@ -33,7 +33,7 @@ export function beginWatch(deployment: Deployment): WatchedUrl | undefined {
         const allowed = maxFailedRequests === 0 ? '' : ` (input max-failed-requests allows ${maxFailedRequests})`;
         failing.abort(
           new ReleaseError(
-            `${failures} ${failures === 1 ? 'request' : 'requests'} to ${watch.url} failed during the deploy${allowed}: ${failure.reason}`,
+            `${failures} ${failures === 1 ? 'request' : 'requests'} to ${watch.url} failed during the ${transaction.task}${allowed}: ${failure.reason}`,
             '',
           ),
         );
@@ -44,12 +44,12 @@ export function beginWatch(deployment: Deployment): WatchedUrl | undefined {
   return {
     failing: failing.signal,
     begin: async () => {
-      // Before its first answer nothing is known of the URL, and what was broken before would count against this deploy.
+      // Before its first answer nothing is known of the URL, and what was broken before would count against this one.
       await started.ready;
       const verdict = judgeBaseline(started.begin());
       if (verdict.ok) return;
       isToBlame = false;
-      warn(deployment, `watch-url: ${verdict.reason}. What fails from here on is counted, and no reason to go back.`);
+      warn(transaction, `watch-url: ${verdict.reason}. What fails from here on is counted, and no reason to go back.`);
     },
     stop: async () => {
       const stats = await started.stop();

@@ -1,19 +1,19 @@
 /** Carries the plan out, looks at the new release, and says what became of it. */
-import { setTags, tagImages } from '#shared/commands/images';
-import { storeRelease } from '#shared/commands/store';
-import { renderYaml } from '#shared/compose/yaml';
-import { CancelledError, ConnectError, ReleaseError } from '#shared/errors';
-import type { Release } from '#shared/model/release';
-import type { Step } from '#shared/model/step';
-import type { Check } from '#shared/probes/check';
-import { groupResults } from '#shared/probes/outcome';
-import { runChecks } from '#shared/probes/run-checks';
-import { treeEntries } from '#shared/releases/shipped';
-import { packTar } from '#shared/releases/tar';
-import type { ServerFacts } from '#shared/server/facts';
-import { executeTransaction, type Outcome } from '#shared/transaction/execute';
-import { orderUndo } from '#shared/guardian/journal';
-import { type DeployPlan, servicesWithOutage } from '#shared/transaction/plan';
+import { setTags, tagImages } from '../commands/images';
+import { storeRelease } from '../commands/store';
+import { renderYaml } from '../compose/yaml';
+import { CancelledError, ConnectError, ReleaseError } from '../errors';
+import type { Release } from '../model/release';
+import type { Step } from '../model/step';
+import type { Check } from '../probes/check';
+import { groupResults } from '../probes/outcome';
+import { runChecks } from '../probes/run-checks';
+import { treeEntries } from '../releases/shipped';
+import { packTar } from '../releases/tar';
+import type { ServerFacts } from '../server/facts';
+import { executeTransaction, type Outcome } from '../transaction/execute';
+import { orderUndo } from '../guardian/journal';
+import { type DeployPlan, servicesWithOutage } from '../transaction/plan';
 import {
   BadReleaseError,
   createVerifier,
@@ -21,24 +21,32 @@ import {
   type Evidence,
   type VerifyContext,
   waitForRestored,
-} from '#shared/transaction/verify';
+} from '../transaction/verify';
 import { planCleaning } from './cleaning';
-import { type Deployment, timed, warn } from './deployment';
+import { type Transaction, timed, warn } from './transaction';
 import { THIS_PROJECT } from './inputs';
 import type { Preparation } from './prepare';
 import { settle } from './settle';
 import { tryEndToEnd } from './end-to-end';
 import { beginWatch, type WatchedUrl } from './watch';
 
-/** @throws ReleaseError that says what happened, what serves now, and what to do. */
-export async function execute(preparation: Preparation, release: Release, deployment: Deployment): Promise<void> {
-  const { guardian, session, facts, layout, target, inputs, ports, report } = deployment;
+/**
+ * @param keepReleases how many releases stay in the store in all.
+ * @throws ReleaseError that says what happened, what serves now, and what to do.
+ */
+export async function execute(
+  preparation: Preparation,
+  release: Release,
+  keepReleases: number,
+  transaction: Transaction,
+): Promise<void> {
+  const { task, guardian, session, facts, layout, target, inputs, ports, report } = transaction;
   const { plan, project } = preparation;
   const checks = inputs.checks.map((check) =>
     check.kind === 'container' && check.project === THIS_PROJECT ? { ...check, project: target.project } : check,
   );
-  const watched = beginWatch(deployment);
-  report.baseline = await timed(deployment, 'baseline', () => readBaseline(checks, deployment));
+  const watched = beginWatch(transaction);
+  report.baseline = await timed(transaction, 'baseline', () => readBaseline(checks, transaction));
   const changed = plan.services
     .filter((service) => service.action !== 'keep' && service.action !== 'remove')
     .map((service) => service.service);
@@ -69,25 +77,25 @@ export async function execute(preparation: Preparation, release: Release, deploy
     tryOut:
       endToEnd === undefined
         ? undefined
-        : (containers, signal) => tryEndToEnd(endToEnd, containers, plan, deployment, signal),
+        : (containers, signal) => tryEndToEnd(endToEnd, containers, plan, transaction, signal),
     ports,
   };
   const verifier = createVerifier(context);
-  const cleaning = planCleaning(preparation, release, deployment);
+  const cleaning = planCleaning(preparation, release, keepReleases, transaction);
   // What the gates before have seen a moment ago needs no second look: it would cost a round trip.
   const isProven = checks.length === 0 && endToEnd === undefined && inputs.bakeSeconds === 0;
   const changes = plan.steps.filter((step) => !(isProven && step.kind === 'hold' && step.gate.gate === 'proven'));
   // What can be done while the new replicas become ready costs nobody any time.
   const waiting = changes.findIndex((step) => step.kind !== 'run');
   const steps = [
-    ...(await planStorage(preparation, release, deployment)),
+    ...(await planStorage(preparation, release, transaction)),
     ...(waiting < 0 ? changes : changes.slice(0, waiting)),
-    planTags(preparation, deployment),
+    planTags(preparation, transaction),
     ...(waiting < 0 ? [] : changes.slice(waiting)),
   ];
   await watched?.begin();
-  const outcome = await timed(deployment, 'switch', () =>
-    ports.reporter.group(`Deploy ${plan.release}`, () =>
+  const outcome = await timed(transaction, 'switch', () =>
+    ports.reporter.group(describeChange(transaction, plan.release), () =>
       executeTransaction(
         {
           release: plan.release,
@@ -118,36 +126,48 @@ export async function execute(preparation: Preparation, release: Release, deploy
   report.timeline = outcome.timeline;
   report.checks = verifier.outcomes();
   report.containers = verifier.containers().filter((one) => !plan.retired.includes(one.id));
-  await endWatch(watched, deployment);
+  await endWatch(watched, transaction);
   switch (outcome.kind) {
     case 'committed':
-      report.result = 'deployed';
+      report.result = DONE[task];
       report.release = plan.release;
-      warnOfUnchecked(context, deployment);
+      warnOfUnchecked(context, transaction);
       return;
     case 'undone':
-      throw await explainFailure(outcome, preparation, context, deployment);
+      throw await explainFailure(outcome, preparation, context, transaction);
     case 'unknown':
-      return explainLoss(outcome.cause, preparation, deployment);
+      return explainLoss(outcome.cause, preparation, transaction);
   }
 }
 
-async function endWatch(watched: WatchedUrl | undefined, { report, ports }: Deployment): Promise<void> {
+/** How it is called when it went well. */
+const DONE = { deploy: 'deployed', rollback: 'rolled-back' } as const;
+
+/** For the start of a sentence. */
+function nameChange({ task }: Transaction, release: string): string {
+  return task === 'deploy' ? `The deploy of ${release}` : `The rollback (release ${release})`;
+}
+
+function describeChange({ task }: Transaction, release: string): string {
+  return task === 'deploy' ? `Deploy ${release}` : `Roll back, as release ${release}`;
+}
+
+async function endWatch(watched: WatchedUrl | undefined, { report, ports }: Transaction): Promise<void> {
   if (watched === undefined) return;
   report.watch = await watched.stop();
   ports.reporter.line(`Watched ${report.watch.url}: ${report.watch.text}`);
 }
 
-/** The connection is gone, and the server ends the deploy by itself: it is asked how. */
-async function explainLoss(cause: ConnectError, { plan }: Preparation, deployment: Deployment): Promise<void> {
-  const { ports, inputs, source, report } = deployment;
+/** The connection is gone, and the server ends the transaction by itself: it is asked how. */
+async function explainLoss(cause: ConnectError, { plan }: Preparation, transaction: Transaction): Promise<void> {
+  const { ports, inputs, report, task } = transaction;
   report.release = '';
   report.result = 'unknown';
-  ports.reporter.line(`${cause.message} The server ends this deploy by itself; asking it how.`);
-  const verdict = await settle(plan.release, inputs, source, ports).catch((error: unknown) => {
+  ports.reporter.line(`${cause.message} The server ends this ${task} by itself; asking it how.`);
+  const verdict = await settle(plan.release, transaction, ports).catch((error: unknown) => {
     const why = error instanceof Error ? error.message : String(error);
     throw new ReleaseError(
-      `The connection was lost in the middle of the deploy of ${plan.release}, and what became of it cannot be asked: ${why}`,
+      `The connection was lost in the middle of the ${task} (release ${plan.release}), and what became of it cannot be asked: ${why}`,
       `The server goes back by itself within the lease (${inputs.leaseSeconds} s), unless the release had been committed. This step asks once more at the end of the job.`,
       { cause },
     );
@@ -155,20 +175,20 @@ async function explainLoss(cause: ConnectError, { plan }: Preparation, deploymen
   ports.runner.saveState('settled', verdict.kind);
   report.release = verdict.current ?? '';
   if (verdict.kind === 'committed') {
-    report.result = 'deployed';
-    warn(deployment, `The connection was lost during the deploy; the release had been committed. ${verdict.text}`);
+    report.result = DONE[task];
+    warn(transaction, `The connection was lost during the ${task}; the release had been committed. ${verdict.text}`);
     return;
   }
   report.result = 'reverted';
-  throw new ReleaseError(`The deploy of ${plan.release} failed: ${cause.message}`, verdict.text, { cause });
+  throw new ReleaseError(`${nameChange(transaction, plan.release)} failed: ${cause.message}`, verdict.text, { cause });
 }
 
-/** What answers before the deploy is another release: that is no fault of it. */
+/** What answers before the transaction is another release: that is no fault of it. */
 const ONCE = { attempts: 1, successes: 1 };
 
 /** Names of the checks that fail before anything was changed: one attempt each, it only tells what was broken before. */
-async function readBaseline(checks: readonly Check[], deployment: Deployment): Promise<string[]> {
-  const { facts, session, ports } = deployment;
+async function readBaseline(checks: readonly Check[], transaction: Transaction): Promise<string[]> {
+  const { facts, session, ports } = transaction;
   if (facts.current === undefined || checks.length === 0) return [];
   const once = checks.map((check) => ({
     ...check,
@@ -184,20 +204,23 @@ async function readBaseline(checks: readonly Check[], deployment: Deployment): P
     .map((outcome) => outcome.check.name)
     .filter(hadToPass);
   for (const name of failing) {
-    warn(deployment, `Check ${name} failed before this deploy too: it is reported, and no reason to go back.`);
+    warn(
+      transaction,
+      `Check ${name} failed before this ${transaction.task} too: it is reported, and no reason to go back.`,
+    );
   }
   return failing;
 }
 
 /** A service without a health check was only seen to run: people should know that this is all that was proven. */
-function warnOfUnchecked({ services, changed }: VerifyContext, deployment: Deployment): void {
+function warnOfUnchecked({ services, changed }: VerifyContext, transaction: Transaction): void {
   const unchecked = services.filter(({ name, oneShot }) => {
-    const replicas = deployment.report.containers.filter((one) => one.service === name && !one.oneoff);
+    const replicas = transaction.report.containers.filter((one) => one.service === name && !one.oneoff);
     return changed.includes(name) && !oneShot && replicas.some((one) => one.health === 'none');
   });
   for (const { name, monitorSeconds = DEFAULT_STABLE_SECONDS } of unchecked) {
     warn(
-      deployment,
+      transaction,
       `Service ${name} has no health check: it counts as ready since it ran for ${monitorSeconds} s without a restart. Add a \`healthcheck\` to it in the Compose file.`,
     );
   }
@@ -205,16 +228,16 @@ function warnOfUnchecked({ services, changed }: VerifyContext, deployment: Deplo
 
 /** The first steps: the release goes into the store, where nothing that serves knows of it yet. */
 async function planStorage(
-  { project, plan, rendered }: Preparation,
+  { project, plan, candidate }: Preparation,
   release: Release,
-  { inputs, facts, layout }: Deployment,
+  { facts, layout }: Transaction,
 ): Promise<Step[]> {
   const folder = `releases/${plan.release}`;
   const tar = await packTar([
-    { path: `${folder}/compose.yaml`, content: renderYaml(project.raw) },
-    { path: `${folder}/env`, content: inputs.env.reveal() },
+    { path: `${folder}/compose.yaml`, content: candidate.text ?? renderYaml(project.raw) },
+    { path: `${folder}/env`, content: candidate.env.reveal() },
     { path: `${folder}/release.json`, content: JSON.stringify(release) },
-    ...rendered.trees.flatMap(treeEntries),
+    ...candidate.trees.flatMap(treeEntries),
   ]);
   const strayed = findStrayedTags(facts);
   return [
@@ -241,7 +264,7 @@ async function planStorage(
   ];
 }
 
-function planTags({ images }: Preparation, { target }: Deployment): Step {
+function planTags({ images }: Preparation, { target }: Transaction): Step {
   return {
     kind: 'run',
     id: 'tag',
@@ -276,12 +299,12 @@ async function explainFailure(
   outcome: Extract<Outcome, { kind: 'undone' }>,
   { plan }: Preparation,
   context: VerifyContext,
-  deployment: Deployment,
+  transaction: Transaction,
 ): Promise<ReleaseError> {
-  const { layout, ports, report } = deployment;
+  const { layout, ports, report } = transaction;
   const { cause, unrestored } = outcome;
   const reason = cause instanceof Error ? cause.message : String(cause);
-  const what = `The deploy of ${plan.release} ${cause instanceof CancelledError ? 'was cancelled.' : `failed: ${reason}`}`;
+  const what = `${nameChange(transaction, plan.release)} ${cause instanceof CancelledError ? 'was cancelled.' : `failed: ${reason}`}`;
   report.release = '';
   report.result = 'failed';
   const ahead = describeSchema(plan, outcome);
@@ -294,7 +317,7 @@ async function explainFailure(
   }
   ports.runner.saveState('settled', 'undone');
   const found = cause instanceof BadReleaseError ? cause.evidence : undefined;
-  await showEvidence(found, deployment);
+  await showEvidence(found, transaction);
   const evidence = summarize(found);
   if (plan.previous === undefined) {
     report.result = 'reverted';
@@ -304,7 +327,7 @@ async function explainFailure(
       { cause },
     );
   }
-  const problem = await awaitPrevious(plan, context, deployment);
+  const problem = await awaitPrevious(plan, context, transaction);
   if (problem !== undefined) {
     return new ReleaseError(
       `${what}${ahead}\nRelease ${plan.previous} was put back, and is not ready: ${problem}`,
@@ -330,8 +353,9 @@ function describeSchema(plan: DeployPlan, { timeline }: Outcome): string {
 async function awaitPrevious(
   plan: DeployPlan,
   context: VerifyContext,
-  { facts, inputs, session, source, ports }: Deployment,
+  transaction: Transaction,
 ): Promise<string | undefined> {
+  const { facts, inputs, session, ports } = transaction;
   const ran = (name: string): boolean =>
     facts.containers.some((one) => one.service === name && one.state === 'running');
   const away = new Set([...servicesWithOutage(plan), ...plan.removed]);
@@ -343,7 +367,7 @@ async function awaitPrevious(
     if (!(error instanceof ConnectError)) throw error;
     ports.reporter.line(`${error.message} Connecting again, to see what serves.`);
     try {
-      const { isReady, text } = await settle(plan.release, inputs, source, ports);
+      const { isReady, text } = await settle(plan.release, transaction, ports);
       return isReady ? undefined : text;
     } catch (unknown) {
       // Why the deploy has failed must be told, whatever else goes wrong.
@@ -352,7 +376,7 @@ async function awaitPrevious(
   }
 }
 
-async function showEvidence(evidence: Evidence | undefined, { ports: { reporter } }: Deployment): Promise<void> {
+async function showEvidence(evidence: Evidence | undefined, { ports: { reporter } }: Transaction): Promise<void> {
   if (evidence === undefined) return;
   await reporter.group('What the server says of it', () => {
     for (const line of evidence.states) reporter.remote(line);

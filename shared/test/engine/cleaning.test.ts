@@ -1,7 +1,7 @@
-import { localTag } from '#shared/commands/images';
-import type { Release } from '#shared/model/release';
-import type { LocalImage } from '#shared/server/facts';
-import { planCleaning, type Cleaning } from '../src/cleaning';
+import { localTag } from '../../src/commands/images';
+import type { Release } from '../../src/model/release';
+import type { LocalImage } from '../../src/server/facts';
+import { planCleaning, type Cleaning } from '../../src/engine/cleaning';
 
 const digest = (letter: string): string => `web:1@sha256:${letter.repeat(64)}`;
 const address = (letter: string): string => letter.repeat(64);
@@ -39,16 +39,16 @@ function clean({ releases, next, keepReleases = 2, storedFiles, images = [], pul
     storedFiles: storedFiles ?? releases.flatMap(({ files }) => files),
     images,
     pulling,
-  } as unknown as Parameters<typeof planCleaning>[2]['facts'];
+  } as unknown as Parameters<typeof planCleaning>[3]['facts'];
   return planCleaning(
     {
       plan: { release: next.id, previous: releases.at(-1)?.id },
-      rendered: { trees: next.files.map((one) => ({ address: one })) },
+      candidate: { trees: next.files.map((one) => ({ address: one })) },
     } as unknown as Parameters<typeof planCleaning>[0],
     next,
+    keepReleases,
     {
       facts,
-      inputs: { keepReleases } as Parameters<typeof planCleaning>[2]['inputs'],
       target: { project: 'shop', projectDirectory: '/srv/shop' },
     },
   );

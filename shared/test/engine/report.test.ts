@@ -1,15 +1,15 @@
-import { ReleaseError } from '#shared/errors';
-import { createPalette } from '#shared/model/palette';
-import type { WatchStats } from '#shared/probes/watch-url';
-import type { DeployPlan, ServicePlan } from '#shared/transaction/plan';
+import { ReleaseError } from '../../src/errors';
+import { createPalette } from '../../src/model/palette';
+import type { WatchStats } from '../../src/probes/watch-url';
+import type { DeployPlan, ServicePlan } from '../../src/transaction/plan';
 import {
   createReport,
   renderPlan,
   renderSummary,
-  setOutputs,
-  type DeployReport,
-  type DeployResult,
-} from '../src/report';
+  describeOutputs,
+  type TransactionReport,
+  type TransactionResult,
+} from '../../src/engine/report';
 
 const strategy: ServicePlan['strategy'] = {
   order: 'stop-first',
@@ -66,8 +66,8 @@ const plan: DeployPlan = {
   migrations: [],
 };
 
-const report = (over: Partial<DeployReport> = {}): DeployReport => ({
-  ...createReport(),
+const report = (over: Partial<TransactionReport> = {}): TransactionReport => ({
+  ...createReport('deploy'),
   where: 'deploy@server',
   project: 'shop',
   release: plan.release,
@@ -75,18 +75,19 @@ const report = (over: Partial<DeployReport> = {}): DeployReport => ({
   ...over,
 });
 
-function outputs(one: DeployReport, redact = (text: string): string => text): Record<string, string> {
-  const set: Record<string, string> = {};
-  setOutputs(one, { setOutput: (name, value) => (set[name] = value) }, redact);
-  return set;
+function outputs(one: TransactionReport, redact = (text: string): string => text): Record<string, string> {
+  return { ...describeOutputs(one, redact) };
 }
 
 const NAMES = ['changed-services', 'durations', 'plan', 'previous-release', 'release', 'result', 'watch'];
 
-test.each<DeployResult>(['deployed', 'unchanged', 'planned', 'reverted', 'refused', 'failed', 'unknown'])(
+test.each<TransactionResult>(['deployed', 'unchanged', 'planned', 'reverted', 'refused', 'failed', 'unknown'])(
   'every output is there when the result is %s',
   (result) => {
-    for (const one of [report({ result, plan, durations: { total: 1.23456 } }), { ...createReport(), result }]) {
+    for (const one of [
+      report({ result, plan, durations: { total: 1.23456 } }),
+      { ...createReport('deploy'), result },
+    ]) {
       const set = outputs(one);
       expect(Object.keys(set).sort()).toEqual(NAMES);
       expect(set['result']).toBe(result);
@@ -166,7 +167,7 @@ test('what a visitor saw is an output and a line of the summary', () => {
   expect(renderSummary(report({ watch }))).toMatch(/^Watched .*shop.*: 120 requests, 1 failed\.$/m);
 });
 
-test.each<[string, Partial<DeployReport>, string]>([
+test.each<[string, Partial<TransactionReport>, string]>([
   ['a lost server', { result: 'unknown', release: '' }, '### UNKNOWN: the server cannot be asked'],
   ['a way back that failed', { result: 'failed', release: '' }, '### FAILED; look at the server'],
   ['a way back that worked', { result: 'reverted', release: 'R1' }, '### Failed, and put back'],

@@ -1,11 +1,10 @@
-/** After a connection was lost: what became of the deploy, from the server's own record. */
-import { PreflightError } from '#shared/errors';
-import type { Ports } from '#shared/ports';
-import { judgeServer } from '#shared/server/preflight';
-import { waitForRestored } from '#shared/transaction/verify';
-import type { Source } from './facts';
-import type { Inputs } from './inputs';
+/** After a connection was lost: what became of the transaction, from the server's own record. */
+import { PreflightError } from '../errors';
+import type { Ports } from '../ports';
+import { judgeServer } from '../server/preflight';
+import { waitForRestored } from '../transaction/verify';
 import { openGuardian, readFacts, reconnect } from './request';
+import type { TransactionRequest } from './transaction';
 
 export interface Settlement {
   readonly kind: 'committed' | 'undone';
@@ -27,22 +26,21 @@ const PATIENCE_SECONDS = 120;
  */
 export async function settle(
   release: string,
-  inputs: Inputs,
-  source: Source,
+  request: TransactionRequest,
   ports: Pick<Ports, 'connect' | 'clock' | 'reporter' | 'runner' | 'http'>,
 ): Promise<Settlement> {
   const { runner, reporter, clock } = ports;
-  const session = await reconnect(inputs, ports, inputs.leaseSeconds + 60);
+  const { inputs, project, task } = request;
+  const session = await reconnect(request, ports, inputs.leaseSeconds + 60);
   try {
     const guardian = await openGuardian(
       session,
-      { ...inputs, dryRun: false },
-      source,
+      request,
+      { mode: 'change', waitSeconds: inputs.leaseSeconds + PATIENCE_SECONDS },
       { runner, reporter, clock },
-      inputs.leaseSeconds + PATIENCE_SECONDS,
     );
     try {
-      const facts = await readFacts(guardian, inputs, source);
+      const facts = await readFacts(guardian, request);
       if (!guardian.isLocked) throw new PreflightError(session.where, judgeServer(facts));
       const { current } = facts;
       if (current === release)
@@ -52,7 +50,7 @@ export async function settle(
         facts.containers.filter((one) => !one.oneoff && one.state === 'running').map((one) => one.service),
         facts.currentCompose,
         inputs.readyTimeoutSeconds,
-        { remote: guardian, session, project: source.project, ports },
+        { remote: guardian, session, project, ports },
       );
       return {
         kind: 'undone',
@@ -60,8 +58,8 @@ export async function settle(
         isReady: problem === undefined,
         text:
           problem === undefined
-            ? `The interrupted deploy of ${release} was undone: ${serves}.`
-            : `The interrupted deploy of ${release} was undone, and ${serves}, but is not ready: ${problem}`,
+            ? `The interrupted ${task} (release ${release}) was undone: ${serves}.`
+            : `The interrupted ${task} (release ${release}) was undone, and ${serves}, but is not ready: ${problem}`,
       };
     } finally {
       await guardian.close();

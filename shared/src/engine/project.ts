@@ -1,0 +1,54 @@
+/** A session on one project of a server: its lock, what an interrupted session left, its facts. */
+import { PreflightError } from '../errors';
+import type { Guardian } from '../guardian/client';
+import type { Session } from '../ports';
+import type { ServerFacts } from '../server/facts';
+import { judgeServer } from '../server/preflight';
+import { type Opening, openGuardian, readFacts } from './request';
+import { timed, type Transaction, type TransactionRequest, warn } from './transaction';
+
+/** A project on a server that is ready for it. */
+export interface OpenProject {
+  readonly guardian: Guardian;
+  readonly facts: ServerFacts;
+}
+
+/**
+ * Works on a project while nobody else does.
+ *
+ * @throws PreflightError with all findings where the server is not ready; LockHeldError, ConnectError, CancelledError.
+ */
+export async function withProject(
+  session: Session,
+  request: TransactionRequest,
+  opening: Opening,
+  phase: Pick<Transaction, 'ports' | 'report'>,
+  work: (project: OpenProject) => Promise<void>,
+): Promise<void> {
+  const { ports } = phase;
+  const guardian = await timed(phase, 'lock', () => openGuardian(session, request, opening, ports));
+  try {
+    if (guardian.recovery !== undefined) {
+      const { release, verdict } = guardian.recovery;
+      warn(
+        phase,
+        `The deploy of ${release} had been interrupted: ${verdict === 'undone' ? 'it was undone' : 'it had gone live, and was cleaned up after'}.`,
+      );
+    }
+    const facts = await timed(phase, 'facts', () => readFacts(guardian, request, ports.signal));
+    const findings = judgeServer(facts);
+    if (findings.length === 0 && !guardian.isLocked && opening.mode !== 'look') {
+      findings.push({
+        message: `The project's lock cannot be taken: ${guardian.problem}`,
+        hint: `Look at ${facts.path}/.slipway on the server.`,
+      });
+    }
+    if (findings.length > 0) throw new PreflightError(session.where, findings);
+    if (opening.mode === 'look' && facts.journal !== '') {
+      warn(phase, 'An earlier deploy was interrupted on this server; the next one first puts that right.');
+    }
+    await work({ guardian, facts });
+  } finally {
+    await guardian.close();
+  }
+}
