@@ -77612,6 +77612,7 @@ function readContext(env) {
         repository,
         commit: env['GITHUB_SHA'] ?? '',
         ref: env['GITHUB_REF_NAME'] ?? env['GITHUB_REF'] ?? '',
+        event: env['GITHUB_EVENT_NAME'] ?? '',
         actor: env['GITHUB_TRIGGERING_ACTOR'] ?? env['GITHUB_ACTOR'] ?? '',
         runUrl: repository !== '' && runId !== '' ? `${server}/${repository}/actions/runs/${runId}` : '',
     };
@@ -78161,7 +78162,7 @@ var external_node_tls_ = __nccwpck_require__(1692);
  * string or serialises it gets `***`; only `reveal` gives the value, so a search for
  * `reveal(` lists every place where a secret leaves this type.
  */
-class Secret {
+class secret_Secret {
     #value;
     constructor(value) {
         this.#value = value;
@@ -78377,7 +78378,7 @@ async function readBody(stream, maxBytes) {
 function revealHeaders(headers) {
     return Object.fromEntries(Object.entries(headers).map(([name, value]) => [
         name.toLowerCase(),
-        value instanceof Secret ? value.reveal() : value,
+        value instanceof secret_Secret ? value.reveal() : value,
     ]));
 }
 function joinHeaders(headers) {
@@ -80145,7 +80146,7 @@ class PrivateKey {
         this.type = parsed.type;
         this.fingerprint = fingerprintOf(blob);
         this.publicLine = `${parsed.type} ${blob.toString('base64')}`;
-        this.tidied = new Secret(tidied);
+        this.tidied = new secret_Secret(tidied);
     }
     /** The key itself, for the login. */
     reveal() {
@@ -80423,7 +80424,7 @@ const RESERVED = new Set([
  * A POSIX sh script with parameters. The script's text is a constant of ours; whatever varies comes in as `$1`, `$2`, ...
  * and is never part of the text.
  */
-function script(text, ...parameters) {
+function render_script(text, ...parameters) {
     return { words: ['sh', '-c', text, 'slipway', ...parameters] };
 }
 
@@ -82341,6 +82342,7 @@ function describeEnd({ release, previous }, { result, cancelled = false }) {
         // Neither gets a record; should one have been begun, it is none of a release that was ever live.
         case 'unchanged':
         case 'planned':
+        case 'listed':
             return { state: 'inactive', description: 'Nothing was changed.' };
     }
 }
@@ -82806,7 +82808,7 @@ shift 2
  *   depend on may have old and new replicas side by side: Compose would recreate the old ones.
  */
 function replaceServices(target, file, services, others) {
-    return script(`${CREATE}services=
+    return render_script(`${CREATE}services=
 while [ "$count" -gt 0 ]; do services="$services $1"; shift; count=$((count - 1)); done
 "$@" $kept $services || exit
 for service in $services; do
@@ -82824,7 +82826,7 @@ const listIds = (ids) => (ids.length === 0 ? '-' : ids.join(','));
  *   their number.
  */
 function createReplicas(target, file, additions, others) {
-    return script(`${CREATE}plan= scales= names=
+    return render_script(`${CREATE}plan= scales= names=
 while [ "$count" -gt 0 ]; do
   plan="$plan $1:$2:$3" names="$names $1"
   ids=$(replicas "$1") || exit
@@ -82890,7 +82892,7 @@ start_alone() {
  * @param stopped ids of those that it replaces, and that must not run.
  */
 function compose_startAgain(id, stopped) {
-    return script(`set -f
+    return render_script(`set -f
 ${START_ALONE}stopped=$2
 start_alone "$1"`, id, stopped.join(' '));
 }
@@ -82901,7 +82903,7 @@ start_alone "$1"`, id, stopped.join(' '));
  * @param stopped ids of those that these replace, and that must not run.
  */
 function startReplicas(target, starts, delaySeconds, stopped = []) {
-    return script(`set -f
+    return render_script(`set -f
 ${REPLICAS}${START_ALONE}[ "$1" = 0 ] || sleep "$1"
 stopped=$2
 shift 2
@@ -82926,7 +82928,7 @@ done
  */
 function stopContainers(layout, containers, liveRestore = false) {
     const lasting = containers.filter(({ restart }) => restart === 'always' || restart === 'unless-stopped');
-    return script(`store=$1 lasting=$2 policy=$3
+    return render_script(`store=$1 lasting=$2 policy=$3
 shift 3
 printf '%s\n' "$@" >"$store/stopping" && { sync "$store/stopping" || :; } || exit
 [ -z "$lasting" ] || docker update --restart=$policy $lasting >/dev/null || exit
@@ -83195,12 +83197,12 @@ done
  * ends; it is not run twice.
  */
 function watchContainers(project, services) {
-    return script(WATCH, project, LINE_FORMAT + STATE_FORMAT, HEALTH_FORMAT, GUARD, ...services);
+    return render_script(WATCH, project, LINE_FORMAT + STATE_FORMAT, HEALTH_FORMAT, GUARD, ...services);
 }
 
 ;// CONCATENATED MODULE: ./shared/src/json.ts
 /** @returns undefined for text that is not JSON. */
-function parseJson(text) {
+function json_parseJson(text) {
     try {
         return JSON.parse(text);
     }
@@ -83209,7 +83211,7 @@ function parseJson(text) {
     }
 }
 /** The member of an object or the item of a list, or undefined where there is none. Inherited names (`constructor`) are none. */
-function readMember(value, key) {
+function json_readMember(value, key) {
     if (typeof value !== 'object' || value === null)
         return undefined;
     if (isList(value))
@@ -83217,18 +83219,18 @@ function readMember(value, key) {
     return Object.hasOwn(value, key) ? value[String(key)] : undefined;
 }
 /** The text at a path of keys; empty where there is none. */
-function readText(value, ...keys) {
-    const found = keys.reduce(readMember, value);
+function json_readText(value, ...keys) {
+    const found = keys.reduce(json_readMember, value);
     return typeof found === 'string' ? found : '';
 }
 /** The number at a path of keys; 0 where there is none. */
 function readNumber(value, ...keys) {
-    const found = keys.reduce(readMember, value);
+    const found = keys.reduce(json_readMember, value);
     return typeof found === 'number' ? found : 0;
 }
 /** The list at a path of keys; empty where there is none. */
-function readList(value, ...keys) {
-    const found = keys.reduce(readMember, value);
+function json_readList(value, ...keys) {
+    const found = keys.reduce(json_readMember, value);
     return isList(found) ? found : [];
 }
 function isList(value) {
@@ -83259,7 +83261,7 @@ function parseJsonPath(text) {
 }
 /** What stands at a path, or undefined. */
 function readPath(value, path) {
-    return path.reduce(readMember, value);
+    return path.reduce(json_readMember, value);
 }
 
 // EXTERNAL MODULE: ./node_modules/yaml/dist/index.js
@@ -83369,53 +83371,53 @@ function parseProject(rendered) {
     return readProject(raw);
 }
 function readProject(raw) {
-    const services = readMember(raw, 'services');
+    const services = json_readMember(raw, 'services');
     const entries = isObject(services) ? Object.entries(services) : [];
     const awaitedToComplete = new Set(entries.flatMap(([, service]) => Object.entries(readDependencies(service))
         .filter(([, condition]) => condition === 'service_completed_successfully')
         .map(([name]) => name)));
     return {
-        name: readText(raw, 'name'),
+        name: json_readText(raw, 'name'),
         services: entries.map(([name, service]) => ({
             name,
-            image: readText(service, 'image'),
-            hasBuild: readMember(service, 'build') !== undefined,
+            image: json_readText(service, 'image'),
+            hasBuild: json_readMember(service, 'build') !== undefined,
             dependsOn: readDependencies(service),
             dependencies: readDependencyFlags(service),
             router: readRouter(service),
-            containerName: readText(service, 'container_name'),
-            networkMode: readText(service, 'network_mode'),
+            containerName: json_readText(service, 'container_name'),
+            networkMode: json_readText(service, 'network_mode'),
             networks: readNetworks(service),
             joins: readJoins(service),
             restartPolicy: readRestartPolicy(service),
             updateConfig: readPace(service, 'update_config'),
             rollbackConfig: readPace(service, 'rollback_config'),
-            hasHostPort: readList(service, 'ports').some((port) => readPort(port).length > 0),
-            mounts: readList(service, 'volumes').map((mount) => ({
-                type: readText(mount, 'type'),
-                source: readText(mount, 'source'),
-                target: readText(mount, 'target'),
-                readOnly: readMember(mount, 'read_only') === true,
+            hasHostPort: json_readList(service, 'ports').some((port) => readPort(port).length > 0),
+            mounts: json_readList(service, 'volumes').map((mount) => ({
+                type: json_readText(mount, 'type'),
+                source: json_readText(mount, 'source'),
+                target: json_readText(mount, 'target'),
+                readOnly: json_readMember(mount, 'read_only') === true,
             })),
-            ports: readList(service, 'ports').flatMap(readPort),
+            ports: json_readList(service, 'ports').flatMap(readPort),
             replicas: readReplicas(service),
-            hasHealthcheck: hasHealthcheck(readMember(service, 'healthcheck')),
-            oneShot: awaitedToComplete.has(name) || readMember(readMember(service, 'x-slipway'), 'one-shot') === true,
-            monitorSeconds: parseGoDuration(readText(service, 'deploy', 'update_config', 'monitor')),
-            updateOrder: readText(service, 'deploy', 'update_config', 'order'),
-            failureAction: readText(service, 'deploy', 'update_config', 'failure_action'),
-            stopGraceSeconds: parseGoDuration(readText(service, 'stop_grace_period')) ?? 10,
+            hasHealthcheck: hasHealthcheck(json_readMember(service, 'healthcheck')),
+            oneShot: awaitedToComplete.has(name) || json_readMember(json_readMember(service, 'x-slipway'), 'one-shot') === true,
+            monitorSeconds: parseGoDuration(json_readText(service, 'deploy', 'update_config', 'monitor')),
+            updateOrder: json_readText(service, 'deploy', 'update_config', 'order'),
+            failureAction: json_readText(service, 'deploy', 'update_config', 'failure_action'),
+            stopGraceSeconds: parseGoDuration(json_readText(service, 'stop_grace_period')) ?? 10,
             raw: service,
         })),
         raw,
     };
 }
 function readDependencies(service) {
-    const dependsOn = readMember(service, 'depends_on');
+    const dependsOn = json_readMember(service, 'depends_on');
     if (!isObject(dependsOn))
         return {};
     return Object.fromEntries(Object.entries(dependsOn).map(([name, how]) => {
-        const condition = readText(how, 'condition');
+        const condition = json_readText(how, 'condition');
         return [
             name,
             condition === 'service_healthy' || condition === 'service_completed_successfully'
@@ -83426,24 +83428,24 @@ function readDependencies(service) {
 }
 function readDependencyFlags(service) {
     return Object.fromEntries(Object.entries(readDependencies(service)).map(([name, condition]) => {
-        const how = readMember(readMember(service, 'depends_on'), name);
+        const how = json_readMember(json_readMember(service, 'depends_on'), name);
         return [
             name,
-            { condition, restart: readMember(how, 'restart') === true, required: readMember(how, 'required') !== false },
+            { condition, restart: json_readMember(how, 'restart') === true, required: json_readMember(how, 'required') !== false },
         ];
     }));
 }
 function readRouter(service) {
-    const extension = readMember(service, 'x-slipway');
-    const router = readText(extension, 'router');
+    const extension = json_readMember(service, 'x-slipway');
+    const router = json_readText(extension, 'router');
     if (router === '')
         return undefined;
-    const port = readMember(extension, 'port');
+    const port = json_readMember(extension, 'port');
     return { service: router, port: port === undefined ? readOnlyExposed(service) : asPort(port) };
 }
 /** `expose` is rendered as texts: `3000`, `3000/tcp`, `4000-4002`, `53/udp` (measured with Compose 2.26). */
 function readOnlyExposed(service) {
-    const exposed = readList(service, 'expose');
+    const exposed = json_readList(service, 'expose');
     const [only] = exposed;
     if (exposed.length !== 1 || (typeof only !== 'string' && typeof only !== 'number'))
         return undefined;
@@ -83454,17 +83456,17 @@ function asPort(value) {
     return typeof value === 'number' && Number.isInteger(value) && value >= 1 && value <= 65_535 ? value : undefined;
 }
 function readNetworks(service) {
-    if (readText(service, 'network_mode') !== '')
+    if (json_readText(service, 'network_mode') !== '')
         return [];
-    const networks = readMember(service, 'networks');
+    const networks = json_readMember(service, 'networks');
     if (isObject(networks))
         return Object.keys(networks);
-    const names = readList(service, 'networks').filter((name) => typeof name === 'string');
+    const names = json_readList(service, 'networks').filter((name) => typeof name === 'string');
     return names.length > 0 ? names : ['default'];
 }
 function readJoins(service) {
-    const modes = ['network_mode', 'pid', 'ipc'].map((key) => readText(service, key));
-    const volumes = readList(service, 'volumes_from').map((from) => (typeof from === 'string' ? from : ''));
+    const modes = ['network_mode', 'pid', 'ipc'].map((key) => json_readText(service, key));
+    const volumes = json_readList(service, 'volumes_from').map((from) => (typeof from === 'string' ? from : ''));
     return [
         ...new Set([
             ...modes.flatMap((mode) => /^service:(.+)$/.exec(mode)?.[1] ?? []),
@@ -83479,52 +83481,52 @@ function readJoins(service) {
  * are passed on; the number behind the colon is 0 where it is none (measured with Compose 2.26 and Engine 26.1).
  */
 function readRestartPolicy(service) {
-    const policy = readMember(readMember(service, 'deploy'), 'restart_policy');
+    const policy = json_readMember(json_readMember(service, 'deploy'), 'restart_policy');
     const [word = '', digits = ''] = isObject(policy)
-        ? [readText(policy, 'condition'), String(readNumber(policy, 'max_attempts'))]
-        : readText(service, 'restart').split(':');
+        ? [json_readText(policy, 'condition'), String(readNumber(policy, 'max_attempts'))]
+        : json_readText(service, 'restart').split(':');
     const name = word === 'any' ? 'always' : word === 'none' || word === '' ? 'no' : word;
     const attempts = /^\d+$/.test(digits) ? Number(digits) : 0;
     return name === 'on-failure' && attempts > 0 ? `on-failure:${attempts}` : name;
 }
 function readPace(service, key) {
-    const config = readMember(readMember(service, 'deploy'), key);
+    const config = json_readMember(json_readMember(service, 'deploy'), key);
     if (!isObject(config))
         return undefined;
-    const count = readMember(config, 'parallelism');
-    const ratio = readMember(config, 'max_failure_ratio');
+    const count = json_readMember(config, 'parallelism');
+    const ratio = json_readMember(config, 'max_failure_ratio');
     return {
         parallelism: typeof count === 'number' && Number.isInteger(count) && count >= 0 ? count : undefined,
-        delaySeconds: parseGoDuration(readText(config, 'delay')),
-        monitorSeconds: parseGoDuration(readText(config, 'monitor')),
-        order: readText(config, 'order'),
-        failureAction: readText(config, 'failure_action'),
+        delaySeconds: parseGoDuration(json_readText(config, 'delay')),
+        monitorSeconds: parseGoDuration(json_readText(config, 'monitor')),
+        order: json_readText(config, 'order'),
+        failureAction: json_readText(config, 'failure_action'),
         maxFailureRatio: typeof ratio === 'number' ? ratio : undefined,
     };
 }
 function readReplicas(service) {
-    const deploy = readMember(readMember(service, 'deploy'), 'replicas');
-    const scale = readMember(service, 'scale');
+    const deploy = json_readMember(json_readMember(service, 'deploy'), 'replicas');
+    const scale = json_readMember(service, 'scale');
     if (typeof deploy === 'number')
         return deploy;
     return typeof scale === 'number' ? scale : 1;
 }
 function hasHealthcheck(healthcheck) {
-    if (!isObject(healthcheck) || readMember(healthcheck, 'disable') === true)
+    if (!isObject(healthcheck) || json_readMember(healthcheck, 'disable') === true)
         return false;
-    const test = readList(healthcheck, 'test');
+    const test = json_readList(healthcheck, 'test');
     return test.length > 0 && test[0] !== 'NONE';
 }
 function readPort(port) {
     // A range ("8000-8010") is rendered as text; Docker chooses from it, so it cannot be known to be taken.
-    const published = readText(port, 'published') || String(readNumber(port, 'published') || '');
+    const published = json_readText(port, 'published') || String(readNumber(port, 'published') || '');
     if (!/^\d+$/.test(published))
         return [];
     return [
         {
-            address: readText(port, 'host_ip'),
+            address: json_readText(port, 'host_ip'),
             port: Number(published),
-            protocol: readText(port, 'protocol') === 'udp' ? 'udp' : 'tcp',
+            protocol: json_readText(port, 'protocol') === 'udp' ? 'udp' : 'tcp',
         },
     ];
 }
@@ -83711,7 +83713,7 @@ tell_all() {
   for answer in "$answers"/*; do [ ! -e "$answer" ] || cat "$answer" || exit; done
 }
 `;
-const SECTION_FUNCTION = `token=$1
+const sections_SECTION_FUNCTION = `token=$1
 exec 3>&1
 section() {
   name=$1
@@ -83722,7 +83724,7 @@ section() {
 }
 `;
 /** @throws SyntaxError when an answer is cut off. */
-function parseSections(output, token) {
+function sections_parseSections(output, token) {
     const sections = new Map();
     let rest = output;
     for (;;) {
@@ -83748,7 +83750,7 @@ function parseSections(output, token) {
 ;// CONCATENATED MODULE: ./shared/src/commands/server.ts
 
 
-const QUESTIONS = `${SECTION_FUNCTION}${SECTIONS_BESIDE}
+const QUESTIONS = `${sections_SECTION_FUNCTION}${SECTIONS_BESIDE}
 project=$3
 case $2 in /*) path=$2 ;; *) path=$HOME/$2 ;; esac
 store=$path/.slipway
@@ -83849,7 +83851,7 @@ const CONTAINER_FORMAT = '{"Id":{{json .ID}},"Name":{{json .Name}},"Image":{{jso
  * @param path of the project; relative to the login's home where it is not absolute.
  */
 function readServer(token, path, project) {
-    return { ...script(QUESTIONS, token, path, project, CONTAINER_FORMAT), secretOutput: true };
+    return { ...render_script(QUESTIONS, token, path, project, CONTAINER_FORMAT), secretOutput: true };
 }
 
 ;// CONCATENATED MODULE: ./shared/src/probes/verdict.ts
@@ -83884,7 +83886,7 @@ done`;
  * a JSON array, empty if there is none. Exits with docker's code if Docker cannot be asked.
  */
 function inspectContainers(project) {
-    return script(INSPECT, project, CONTAINER_FORMAT);
+    return render_script(INSPECT, project, CONTAINER_FORMAT);
 }
 /**
  * Reads the answer to {@link inspectContainers}, or plain `docker inspect` output.
@@ -83892,11 +83894,11 @@ function inspectContainers(project) {
  * @throws SyntaxError for text that is not a JSON array: an answer that cannot be read is not "no containers".
  */
 function parseContainers(inspectJson) {
-    const parsed = parseJson(inspectJson);
+    const parsed = json_parseJson(inspectJson);
     if (!Array.isArray(parsed)) {
         throw new SyntaxError(`docker inspect did not print a JSON array but: ${excerpt(inspectJson, 120) || 'nothing'}`);
     }
-    return readList(parsed).map(parseContainer);
+    return json_readList(parsed).map(parseContainer);
 }
 const PROBE_LINE = /^probe ([0-9a-f]+) (\S+) (\d{1,3}|timeout)$/;
 /**
@@ -83917,54 +83919,54 @@ function parseWatchLine(line) {
     return { kind: 'probe', probe: { containerId, startedAt, result: result === 'timeout' ? result : Number(result) } };
 }
 function parseContainer(container) {
-    const state = readMember(container, 'State');
-    const label = (name) => readText(container, 'Config', 'Labels', `com.docker.compose.${name}`);
+    const state = json_readMember(container, 'State');
+    const label = (name) => json_readText(container, 'Config', 'Labels', `com.docker.compose.${name}`);
     return {
-        id: readText(container, 'Id'),
-        name: readText(container, 'Name').replace(/^\//, ''),
+        id: json_readText(container, 'Id'),
+        name: json_readText(container, 'Name').replace(/^\//, ''),
         project: label('project'),
         service: label('service'),
-        image: readText(container, 'Config', 'Image'),
-        imageId: readText(container, 'Image'),
-        state: readText(state, 'Status'),
-        health: parseHealth(readText(state, 'Health', 'Status')),
-        healthLog: readList(state, 'Health', 'Log').map((entry) => ({
+        image: json_readText(container, 'Config', 'Image'),
+        imageId: json_readText(container, 'Image'),
+        state: json_readText(state, 'Status'),
+        health: parseHealth(json_readText(state, 'Health', 'Status')),
+        healthLog: json_readList(state, 'Health', 'Log').map((entry) => ({
             exitCode: readNumber(entry, 'ExitCode'),
-            output: readText(entry, 'Output'),
+            output: json_readText(entry, 'Output'),
         })),
         exitCode: readNumber(state, 'ExitCode'),
-        oomKilled: readMember(state, 'OOMKilled') === true,
-        error: readText(state, 'Error'),
+        oomKilled: json_readMember(state, 'OOMKilled') === true,
+        error: json_readText(state, 'Error'),
         restartCount: readNumber(container, 'RestartCount'),
-        startedAt: readText(state, 'StartedAt'),
+        startedAt: json_readText(state, 'StartedAt'),
         configHash: label('config-hash'),
         number: Number.parseInt(label('container-number'), 10) || 0,
         oneoff: label('oneoff').toLowerCase() === 'true',
-        mounts: readList(container, 'Mounts').map((mount) => ({
-            type: readText(mount, 'Type'),
-            name: readText(mount, 'Name'),
-            destination: readText(mount, 'Destination'),
+        mounts: json_readList(container, 'Mounts').map((mount) => ({
+            type: json_readText(mount, 'Type'),
+            name: json_readText(mount, 'Name'),
+            destination: json_readText(mount, 'Destination'),
         })),
         ...parseSettings(container),
     };
 }
 /** What only {@link CONTAINER_FORMAT} asks for. What was not asked is undefined, not "none". */
 function parseSettings(container) {
-    const pid = readMember(readMember(container, 'State'), 'Pid');
-    const policy = readText(container, 'RestartPolicy', 'Name');
+    const pid = json_readMember(json_readMember(container, 'State'), 'Pid');
+    const policy = json_readText(container, 'RestartPolicy', 'Name');
     const retries = readNumber(container, 'RestartPolicy', 'MaximumRetryCount');
-    const stopTimeout = readMember(readMember(container, 'Config'), 'StopTimeout');
-    const networks = readMember(container, 'Networks');
-    const check = readMember(readMember(container, 'Config'), 'Healthcheck');
+    const stopTimeout = json_readMember(json_readMember(container, 'Config'), 'StopTimeout');
+    const networks = json_readMember(container, 'Networks');
+    const check = json_readMember(json_readMember(container, 'Config'), 'Healthcheck');
     const seconds = (name) => readNumber(check, name) / 1e9;
     return {
         ...(typeof pid === 'number' && { pid }),
         ...(policy !== '' && { restartPolicy: policy === 'on-failure' && retries > 0 ? `${policy}:${retries}` : policy }),
         ...(typeof stopTimeout === 'number' && { stopTimeoutSeconds: stopTimeout }),
         ...(Array.isArray(networks) && {
-            networks: readList(networks)
+            networks: json_readList(networks)
                 .filter((network) => network !== null)
-                .map((network) => ({ name: readText(network, 'Name'), address: readText(network, 'IPAddress') })),
+                .map((network) => ({ name: json_readText(network, 'Name'), address: json_readText(network, 'IPAddress') })),
         }),
         ...(typeof check === 'object' &&
             check !== null && {
@@ -84414,7 +84416,7 @@ function judgeBody(check, response) {
 function judgeJson(check, response) {
     if (check.json.length === 0)
         return [];
-    const document = parseJson(response.body);
+    const document = json_parseJson(response.body);
     if (document === undefined)
         return [response.truncated ? 'the body is longer than 1 MiB, so its JSON cannot be read' : 'the body is not JSON'];
     return check.json.flatMap(({ path, pathText, expected }) => {
@@ -84485,7 +84487,7 @@ function judgeHealthWord(word) {
 /** What a body says of itself where nothing was asked of it. Unknown words are no verdict. */
 function judgeHealthWords(response) {
     const type = (response.headers['content-type'] ?? '').toLowerCase();
-    const json = /^application\/(?:[\w.-]+\+)?json\b/.test(type) ? parseJson(response.body) : undefined;
+    const json = /^application\/(?:[\w.-]+\+)?json\b/.test(type) ? json_parseJson(response.body) : undefined;
     const plain = type === '' || type.startsWith('text/plain');
     const word = json !== undefined
         ? readStatus(json)
@@ -84505,13 +84507,13 @@ function judgeHealthWords(response) {
     }
 }
 function readStatus(json) {
-    const status = typeof json === 'object' ? readMember(json, 'status') : json;
+    const status = typeof json === 'object' ? json_readMember(json, 'status') : json;
     return typeof status === 'string' || typeof status === 'boolean' ? String(status) : '';
 }
 /** The parts that are bad: `checks` of health+json and of many others, `components` of Spring Boot. */
 function describeBadParts(json) {
     const names = ['checks', 'components', 'details'].flatMap((key) => {
-        const parts = readMember(json, key);
+        const parts = json_readMember(json, key);
         if (typeof parts !== 'object' || parts === null)
             return [];
         return Object.entries(parts)
@@ -84521,7 +84523,7 @@ function describeBadParts(json) {
     return names.length === 0 ? '' : ` (${excerpt(names.slice(0, 10).join(', '), 200)})`;
 }
 function nameOf(part, position) {
-    const name = readMember(part, 'name');
+    const name = json_readMember(part, 'name');
     return typeof name === 'string' ? name : position;
 }
 function isSuccess(status) {
@@ -84535,11 +84537,11 @@ function judgeReleaseId(check, response) {
     const { releaseId } = check;
     if (releaseId === undefined)
         return undefined;
-    const document = parseJson(response.body);
+    const document = json_parseJson(response.body);
     const found = [
         ...RELEASE_HEADERS.flatMap((name) => response.headers[name] ?? []),
         ...RELEASE_MEMBERS.flatMap((name) => {
-            const value = readMember(document, name);
+            const value = json_readMember(document, name);
             return typeof value === 'string' || typeof value === 'number' ? [String(value)] : [];
         }),
     ];
@@ -85143,7 +85145,7 @@ function describeState(container) {
 /** @returns the lines, or why there are none. */
 async function readLog(session, container) {
     try {
-        const { stdout } = await session.run(script('docker logs --tail "$2" "$1" 2>&1', container.id, String(LOG_LINES)), {
+        const { stdout } = await session.run(render_script('docker logs --tail "$2" "$1" 2>&1', container.id, String(LOG_LINES)), {
             purpose: 'read the last log lines',
             accept: 'any',
             timeoutSeconds: 15,
@@ -85230,7 +85232,7 @@ class FrameReader {
  * The guardian as one sh program, compressed by gzip, in base64: so it fits into the first packets of a connection. Made
  * from guardian.sh and router.sh by `npm run build`; do not edit.
  */
-const GUARDIAN = 'H4sIAAAAAAACA719a3fbRpLod/6KEgyLomKQhB5WIpnO5MxkNz43M5tNPGdzx/byQGRTxAoEGAC0rKH43++pR78AUFIyZ69zIpJAP6q7q6rr1dV1cavySRjDOqmXk/AE1mXxP2pWT8JTWBVzNQnPIFNJpSbhOdwlaT0JX8OyyOaqnIQXUKez20m4/foyine9WVIpCLEhSHMYHQ/g6gqOB9L09of/+Ov3l1H403/9ZTfiUldXoKpk1qvqolQTejYaVlm6vkvuIStmt1Wjmn4Z0cteVtyk+XSzSqrbSXhEn4MefcD44qJXl8ka+n344e8/wU/vfvoe3v3tPfzn39+979Uqy44GsIV1meb1AvovK3g5PB2Px9XHvA9BWOO0BBCExwG8PTyBk7ejufo8yjdZBg8PcHkFu15e1IoawdYAf1F5fFXkapqlubwuoY+t4n8PMNvUEM0gjs7HYyy6SMuqtoXxy+QKtlCqZA5RSQ/gTRDG2LALx5UG/uXwfDyuIAixKHWfVtN8s7pWJTXJyxLjmvQRguMPB+Pom0/H8ADjb/Hvt+bf8QBKVW/KHGK9OARjUQI3iI0EISEEzg4iRHAF86IHYDqFIOQvAU6VTE+pFptKzaH/4/ff/fI9JPkc/uu7d+8hKRXUBVwr6aDqX4H6ktbw+gx7nhe50njFiGmG8eHgu+gfSfRPPZZj58F0GH06HjR6zosa6qWCPFkpKBaQaFy3XRqM5C6RALC/2TLJbxQ8wLpUarWu4QGyorjV+N3uJiHa6Wg3raY3BS91D6Cqk3rSA2e18Qm8CUbrspiNwniEv5sLj7MqqzTugSzvFku+eHE8gB1C/A+ckV/tco4NBGBWuLfrqXw+xa5UVQlIHyDCFY4D+NTZz5Hg83g8Zox2gJ2t5hoFXXgHCNCxpilaqiCcp2VwPIDbNMsg+j/vfvyRO9VQeg30qjul1gIg4mKRzRkR42AkHGF4PDwWRARYp/NJuC2y+YsXx6bAznm1TucvXw6P+VG68HB3nc4DODwEWSp5coWok0O5gqhcQBAW2TzwqXGR9gAIX3e9eVpOiGqucdII1O2vf/n36c9//9v7d3/9fvqXdz9fRrsAqHq1XOH793/9iR6P6tV6Z4hqAQe4JnMIwmsiOloWenZnnwl0syKv03yjBBiaNl3Iri1OPTeDYIZHq9tarda2DzNjYTj8Vf4F/oJKXSbPVrPbFkXAgnYMWjzsrCiT8h4WaaaqS8hVWi9VaScjL0rAWYBZkiNnuCvTula5JqeLU+QMq9tFuii435H6rPK6CuRXsanXmzpo0kwTLGlhXqgKuTfcFeUtLFWJdGvWGUfl9au+qBmcvnnrd3ymH+i+z98cjuH128OYK1y88V73sP2FD3wPeQCz7B7A3r0L3n//8197AHfL+wl9pJnClf0nsuPlPS7B4SG8+7dfJkidmq/cqntI4BpmhkaYnPF5mtMDgPWmHkCd3KoprgwEYYIzek3UoGZL5NJJDW8PT+HqSqrQkwe4VjdpjptbsVql+CC5Lkp6cY9ss6qLNT6sbuEB5gU8wGdVXg+kDU2BNA8QIEyB03kQzjT1ERBUAMIEwmsIZ7g9n16ByipFU9JPa6iwnbtlUkOKK8tbKKLeBncXIg3+Z4ZxPHhWZV1BGClhPwhUqlgAL8Dbw9Me7cE0IFlPuwlTC82p8DjQieY/5skpPeE2zpCfEN98gEWap9VS70OLBGdBWKiGFee+q3lBmdPwDFFGCh8P9PMT7w3z5J7BjdagjGTB++/wU3NGE6J2uEvrJc4q7cFmSZoyh6B3wMsgLRg6XaQoBNQFIPVc4jLVWG6xybJvg4YgwmOdz+G6mtCvWbHJ60kM6SJLbiZY5xplSXgr9IubUOdea0mOuEhdFLe0AeG0pLNbQ7hmJ1fZAqbwhndH/EWbucEXrgQhvmGcAdjkdZoh/KskzWn3MeRaZczLsVoAX789jOCbt4cRb2BOBQSYOsCC0qzgaZovVZnWxFw2ilHU1BPo7aaHb2jyzPBxZNOqTspav6Y9JQiv1U2SB3AwkedcKIBPvV3PVnJlnn4fqNKk3/9XxZ9K1RBFngDUA2k93J6Md71dj/qfest0RDP3JJcFIPZ9hvP9xoLgQHOCPB4L8uIdgSzsAJdu37Jd6TUZwCEiVlLPlml+MwkPcFl4nex8lfV0XibEORyBDYIQpy3Nb4LWi/VmtQ5YfMAFQmGU1gelVt4g8PFRpaoqLfJBABOr84gwoUUjszRLRHvZxpBnGabs9UzFAsNlefzj4Qn9QuSYEMbTz06E4lL8eMKoRU/nZbGerlWOA+amVV1nir4uivJG1VMZDgqJ2Lu3hxssoJnUSPAEAlzx6s8QKQ8v4BSXj1Dh4s1hZFeziQ60qrteucnz5+/ngme+mABAuvltms9RN8/SVUqaOW2vqJqrspwI3xqqsiQqn1jBGenzACIlkkaYD5GoSUjDlTDPhJCxH8QFlc+5kKMe8xb/sqkf58i7zoSnwNsgVGUZmK0BG3S2vAEcwWyZZnNSVldpTfs8jiWAammBrJYBYlrKjcOJNIvzqneqeaHFB8FxaWbCW6OLxPjvD/Yra8ltoIzxvAajGfQ134h7MzKjHG1hy53FgcWkKy3TfCuCzI57JWkVUSYICF2uCAkRqIcH/upoHj57PKVmd/gZD3okuQbhFoG4jOLTi13QB21ieebAjcQkc+8Kb0dmRrLiZhIyDvK/WVKW99Nig/0fIcxud4NAyg2ox0O/B5XPEVcEeJlhs/oiIpAqd7APdXleb8pis4YwB1breD9Eq4WodYiptDzfGpxFZjmk9obhjA0ALBsNVT4fkvo6xBkYkn2rx0MvbocNbTbiHt2V0ULWMD69GBDfzNSiLj6rkmqquSOGeW/pjzt0z3CFQ0b7VQdpBjSCgLGHiejKrTrLikp11UQEYkxwmYmrtQjWeIxFyNTZI4y4g/sdrQMBJDIykZAwSOFtseZtuGNUy3RRw4lmn9F+7slGvyB0LIKt/U9vfw5rICKtVF2lc6jTlUJkjW4hHrt0/SeHXuEc/7x+67J/vd88ozGXN1ygyIkijloHvQUJoReEuKRrnvf0xjuFKclFir499R9vp1MrRJ2yEOW2zHhObQ5DrpDm8OEfv35CJJZSpFMEw/As0OqF84LQ0AUQ/8tIf+2SeZsl/8AwuHEei2nvuihq09t9NbpVZa6yUZnk82I1wrfTdN4TfA9eRnH8TfWR8FRgldGH1BCqB/EbWhTcukmwYgw8YyUeUcFlnmS2dji/Fpp9KfgZCLTrFWuVTxEHhBpWt/O0hGitexmVioyuZOPgJ2Q9obGgLZwVxOWqmMPFeGyBOzyUnfmtrkcIB4fMcbeo71W2Fxk3s1C0u7AdG+L4m3ahfh/ZhLREM/SN7QahQon3rQA40gZcFMVsy64VPngZhfEwjGWNTmU5TpoaQE8EParrKA/8FDcyGSk/oEnQtnIaqzxvGdTJ0u1IktRBQ1I+cEXlxiy9PoNW3zRJvbq8d5eXdE70oNi5Qi5CTCDK4RtP7TSF/Xl0K3zN9i35vYFvrE6Nve96d0leuwCg6j1Fqo/hBE7hDM6NpqlBxVmjnueTuGcELTL18WMZ/wfxA+CDgwmMjTXyulTJbUsTiD3GqVXThbY7mKYdLl2geXASHllXCSqdPCsBCyIuEFFWa9eEZ49cKpLXqLXgCtnVZwUX51ewM00YRUkb+qW+3TJ5p2QHWAAG26W8t7u2ivrrN7R1do19tjGemxpnFSGhceDzNL8xQ6EKXHgSHh3xN/gK4sFA1CxBJDYKI9ufIM3cOzu6PwrYCytKT2yNJaRwcP/cch2hfTv2w8N2yQZT8ErziB6nK0OEQoIIElkTGooio5YyDfxPsSnzJPMxjDTRJfKRZjEmCbYbz1AO45nfCj++jDb5bV7c5btA0wjrpZ7+4dZXc1LcjQvtsyrn6azm6ioTiUU/hYnYVHFJRXEnElwm+VzNp9hi0NB22BNJtrO7pAKUItHdha4v6Reu1aIoFWg40CqWzcm4do2FVsVnNb+EcJPzYOZaWPfRxZuj3zVKo0hRnarezG67JxWCNhBCuOOe0U1Y/HIkZsf5sZ2n5cvR8S7w2IxgjD91m1wYMbDrG8VFu/78FgeGM0kzADwR6KeQuZN2xSqpYJ5Wt9Yy2aRFale3Gh7NNmWp8noQWOJHX5KDz7QhdS7CMFd3VjYYSlP0FBkcA+/7+Dwu7ljU2tYUs624P75GoZ33h34fhXnuUvpI6kl4hGSVpfmtgUvKBORBSupJzuzf8kzkmFuy4412gTYfImE61lXiCRUr0r59kgMViAs4Tk5bxzSiC4rW0e8jMDHcLYtM6rNfxXWffE6yDT6parNVGrdLkSl/HmPHx5LUQ9/PEuswhgHTOjYcYsNI7id+O9ZHcTIUuAdmAFzVFjkd0ngGWplqvP4Qn5ySiN9u/Hi4yckbcTzUPgXBEmoj2AcUKcUDmbjYc6g0C4vqKqhxlNRmiyLdkEIcjBKuGZP2LERNDz/59zv8Bq7xX5QuyzT1QqExkHiKIIRwJ8QDw23wh8NkJxQhk6p8pqaLopzOWSY7G7c5z57tpkFl+7ccFjksIMRv5CX4ZR3Og+0Fvthn9F+Hs0xcvqwltWWSLSa87mYuzLYjzjUqQ0iiS+CPXPuafXq5W6azJTpU55VDLLgA6WzJQGB7MivabW3ETzQdYGmsz4qNW8KZGbs5hFvz9fKrK9iFRyY6Jj6n6BhubXAJ4VGdpBkq4qciidw0fD6g43fESsU4iRAPuRnES56vIeJIhCt/PPDwpd9HwEkGdtBTo3prA/1gpmQCNMs0M8g8p7NitUYzDcYd9QzTsdtii/G4bcmqchFtEPdVypFFiCbmsSgA7ZJNRGs0neazYkU6otU6i/Xae7LeZJk4L7rFiiY0fYHGIYd+U89Jq6nuySpv2hhzDtV9VavVrEYnW8Q/IlFnPQywrh4iGd0kEgyGuYld89kev6228oqzz3OiNIX/g5Y/T4Z4cc6s6ho0qzSWy60xvz/SsDQjNsEeK6VY1tEJ18mGuS7qhai6CvFaTwn7RVzbboymWcc55u7JRtighj1Upbc0WDO9/jvtO+OqTIjFaoWhY9FnYAYMvl/Q4xM6NAJbaHFuq1YdHsKBZ6+Dc934Z1WyRWGv589M0OND0YOJdaRFx1YSHh11PIbI6HGiK0uIkbvpyAJaU0he3D1pF2sjiO5+Ep+PSdCZnI/RbcMSHvOVbYxxSwcTtknLclb1JB4b/7WxSvgWJ8JQzwPqylDcrgQ37SEAlvjZdIf8lX2E6EsuChbiyHRMsLqzIcY+tvWRqY/DU940LVpdmrjnpNxyU5cRCq5W5TvwxQ4qE2jbCHYoZqO8uHOMJq7bfEs/Lr9ig+TObs1mtMaQ4phhpCPCYfY9jNHxoJ97ti1HQez2mGmweCX0Ajf8aNIzIYUMhTtGtrCnb1OZUSl2GrOkyfQYj8duo9qTsr9Rzyfn4q/vujJ6td9dIFK38Yg7r7MakAz0Opi2qUrPabvVsmMDczXyflWsVI1ufo5XSQDpApZJxZip5nCDIS5FjvwXN7nrZHaLDqx83u/Uv7Ult9PCqwO0UABxwbUDsfzGYTLGYd9lppPVd2j1aRMxiy3kDTde94brlBabzOQOox0Am45JNjtEPS6pboUpcli1Zdnn8HqseTa1c2LqOi06vGfXWybVFHeLJLU++gVO9SQ8sh3BuoIo+Q2iKC+iutzkM4iiRZrV1FHMeqxwpxM7QdSQjn9ZZ+ks0apnpcrPKU5+rN1bPaKL5/SXJdcqQ7l8yIWHIhgOTci+MaZ9pLV8RlUDj3wJbKW9dYpcFYvF5N8o2gynu4dR7Pl8msznSivqaJlUZALg8Tenyx0+VpuIAJJSZG9I1SmChmTvAMJjCDiOGMJ0DoE5XMC1g5A+8V1gI9dlq3RkHIoWWjhhQ7H0i2K9Hxs5IlF/ZNX2UTQaWA13xCrpaDgcyZdRU0cdTv90OXpFmmpW3IjhmsPDsWnqNyGJ7hKoMytWU8h4R6whxs1NiABlP34h/AZnVk+oiJtCAh3hU+iqdzkp6zcUkyejvVVqHRV5dj+Az1P8McUfTFwCWKk+p58VvudvjZfECCJBq4qL0bOpftaogLJ9ozw+erR4rmqM2nWL60ddxctN7pQsN7lXiCKDolzdYRn6Mc3VnVekukvr2TIqiw1SyIMZpnnAuor9Tc0MIPg8tQopgoZzHcADxtJHMB0EXi9GpURA8AdplI0B1Wkpk4/fukZLDkJnvPS7c1pEvXPnRh55xdkwGKWr5IYLi6WQH3hFPZTHvYz0FkExDuMkCy/FW7fRXuJNdRPi6Gu6VvBszn4kpzM6DvJqJm84FQPsciQt3eDbtsVmC4gxwqg36zm65KMIUQDF0LwA4UGo/9iCFPvc+YY38+izvGUF1sE8ARhdd8ThYghPIDwNTGDE6dPD+WdjONI8hNyqdE39MhVr863dktK8WuO5myiq79cKzKaJO0VRrpIa+tvt8N18t+uzMrgnejZdwE2p1hD9VkHw32H8MeywDuhjFo35o3ZNYyIKk27fCagD1w9FVf+5yBfpzfBnXqmfiiyd3Q//lqyUBlnsYtuTl5fHItkwfbTWO7ALjuECPlzPhekXirz4mWUkDwYS5Bjv3Blg5eN/oytZeZ8xa0opixUF5Ihv8VV48soLynFg1DaqKEryKoVcfSYEEYEkIroPrHxi38zTUs3qorxnEXrpyS6qw1aFUI20KHKfrLIAZqViWsyL6HqDomUUoXVJwGjRBe67MlY+m/OnwHq/23KLFo0GDaVeuAXV6LJktpaQizZaER+BeG1Jwnmlu3xlxRzdsmNLBHLtTV6PG9YOfGrMG46BQg5wPYEy6QIEa35QSVYvdzuDRvyAfmwqfK5yonoe18BKSgDHNOI0vyGZaJMvqer9sSNA0Sah7aNandMjaxpMaKTh0RE5M/eZRFoig2PY+v+w3k/vD7z+XftD1xveH7QovPOgaY5YSz3OiOVRa8QdWo4umlUQ/eaoDSRt/ncorz+G+6ZE6zutKXmkr07cy+fqCwx/RM2jgmC/qhPsdrDdZiqH4Z/1flQxe5P2GVQPmA8W0ollRjB+gnY1wOXKaf3RxbCqrqdl6vkcfUubn5G7vyV7q39U86TTuXUkjr2LEzw77MAoEa1kiXUh65I25NCKI1kaOzZKkuT44gbwREK/D7m6I1dpUtXyZF7cSbCFo7IdNby48Qu0EpCI+wpPig4MBjZmBcN407nraaEZGRPri33W1+30s7CjRYe+gWly/z75mDzzDLkhnQccD5Zkd8l95cqLOE8ECn/XwAi70noaHWXN2zzJk+m2Ra5eUgBDe4qLXLGn3J3mBok6KyRiptkQcGERpe8QvhE3R353d78QAI9HPEpRdjd5pqoqIrlNzfGov0aPIJRvni7e4tZGOpX1CjrEHmSMejk75Fozve26Le7rwwvu0mhwu3twYHuav2tguzi8vGsycnK6EGbhLAsmNaAt8miRpNmmtMfBKK5dW7odPMLVdFaYTPNmYb113eI7QizGPwYiGEjTQSih8w7+daylmSoqvXchXLFZOgLpoMVI94+nYzRdY7HTdYns4lFgbM3ApzWr+vnO20fA+2OMpkNCt2A0lALiu0GIH+7CtGgKCwR79Ah6KbsVYqQw/yJrmOA8jvRsjo3N0OF4Q/3dO5lvUKbD9K0AiSeIDTvpIrT2cxGkimzu7tJkDnHkpWQ+L/EMW3PsIqDbt8fEA504Gie/gzbSO75w6mcUbqWFy293T0gPoup05TtogSVvfidIQwnxG/LMN2U6WRByTDmhI586JKqoS0Wzy+mVXn12nReN4ntAw4V8NuxmJj27lDajGP3ohfiaHOUID6A35FSq3K1UW1vHwA/zFI+EdUZwIyQ5ngStY4Jvmt4sHa7zLDBI+v1ZrYv3yU3lSiQTcWu7Trt/Npo1fgYt6if5jKwAE2mk6fh7dGzxM8Ym7icdDW6MCGbR2LY6ZdOpFknpBxohKHKoeSpoIXmIBKOo8CgU4yudbZpP8GSFxLtONuuqLlWyqobICzQNcbBSmsN1US/hAcgC7MmaHjXplByK1AkEYGTbxSbcHB2dhShU0zuGxNEhkiQjS2a3FfhtAh6V9xvQpk8nrpTUZZphwqSDPf0zfTr9rzf11Lw2NQKnx1mRL8BrwaM84181AV4oVbpdtFYAR6XP8UJkDlHtAyWwNXUnDeiatjEDCs0fsyNGCf7AUzaYzyBj3wVjTcDHtbhEAFVdprOanVxuvI2Mdibnyk6bh6Y/2COPMvshTwDTZ/8FYABBv0Fl2rvbWjAcXyt0eu9M6a4aE9QIl25FA1k7oEeC3TQW9/aMs4FlbtaYvSN/fNyN7clds5iWixcLMpWnmCdCwuTMTNkDAHsIgSOAZpgCp9pbah907cCKfVTH4ZJtzpouHulborr3zAxHtj7GiBp92U14T4XHulpkGzq/rBGtGeIEbmqVxjKdA/FhvUbhEZpCqmma75vwgV7HJ8DeN0F6tp8Bt4F6byePYsDTXUgHz0ANrPgcBPePEYi4g2KRc5RPUyrTNjsmfxdpd8O6SFunZx7FYCn/LPrZywi4kSYH3LteT/T5zBUTJ9PBo7s4bSt/kHw7F9ujE/FD8YkeOsDDsk0YwzzlAzuYkwc2a0jrimwwOlldUkORz9QV5s+5wwAbSqVTQa6+1KwKBm3UkdnomYOQ9EILY7I6cddMuw8pAZb/SCgo7mA4cXu+4jZtWNdoSzRc03lxaxsbn/3aJ4F7ANdsfz7luNbJeBh7ztPNGsVamy6mUrMin1dGW7g0CgL5H5r2tCOGobLSw8B1t1CmIU/qZlcmKsaRKjB/waukvKngQRyjM+jnN2n+5ZJSkaGULmlV0gqq5aYmMxWq732dfYGFkE1eO1EgBKo8Js2RG6vwDJiG0zfhOKcvyXXk7xp7TALuEOkTDQS5mtVpkVcySrQqlXUw8CL+9sCLHxhfuagvv3oFO4HfbRPhb1hAsRMnpWZ8YtJKmMEJ8zVLvXe4QmWEY2oOyYII7ehIkAIixpLBACobsDD2wzI7i0c3dF5VfCReZ9IJvQOMA0RCZbA6uugIiNZ4fW41qdZiCMGsWxru77BP/ZRandc7SEdJLkzsKP1yzwCTZjO+8h33XLsEfbZ/nc5HuapH9WztIx9Jll2FOh6+boaHmo3CGbIc448Dapobkfr+r9fE/zENS88iuutotSkNsmKWZDZHg0MgH2gzTmo+UjyOnRhbqvTixfHlTuwsJ8ZiwiTFNOWc4jUILcoik1EPKGqEsZtPB5rTCIyH5kACl7nSLybhVr5hIkw6+45bIrVR3ecyTV0xNZ7iofOGGYEhHtFYdEZK0g3omZwjIvC1GoAIAW87dg8bwOluzJzf4PXZWdeG42zqXe+0sNC5UUmCPVMftxstoXr2I3PACeP3KKph6lvk+JwRSIAXHl9Dd7IqYdsno4L+2ce8yI14pi1WeskxKO0jQwSU7Diy0k5opTXlVOSen0gILiUfUFk2ndtDlHs4+mPxAY9xCPaIgeEVOj7gFWcMoRw65uX3X9L6z8XccaHZsIHjPgjUr2h+nNOEZgfZOrrM74W0yjACgOCFeLej09F0EP4V5SNOq/YY8CTFE+O4sqIXnQ27NBvTgwOrptuELCOydBwIbsBACG5I2LG1vCjnE2N8y4qbCgeLB9lOpb9uuxtgJh/XVOSmWXKM8buekUXbEpaJGT/RNpTwVIwjk/DMyFT47Ublqkxw45lEHcfvfSNdSyRuHspHWlsl5S2eMGWimzrHNh5tyyZ1wPp49pNYbf+FzuDSZ47rAEy0qyX/JK/u6FiOaciNtf1duPdRJt4LrzEuHxP3IP7mR8IfdGgKBeUw3W23Jcn7w79xaMIviuTESv9GQkSb9U/fsf/BxO2Y8B2Kj2JrcUugNZm00KNGNjNONYGpC02UNwUMMC+yUQEU+kleZ5rHBpeRt1rEpMY7zyWPyAorjaNHVngeJzv3DhwzMBKg0yjgu53EcsUIzAf8yM7nYh+ZtnwObXu3EvtIYgdfeLlGiNsKd/UPSrLtjSYXsybelMlqT+R7Mw5FZBekdE4jRSEs2EDg5CSy2Bx4h1KsTdOMQiQbbdPUS+PmPAP06TnxF/oA+8lreID45GJgFVg8DFilc8UgXumGbaXzgQi9WoeVT5PXlei925Z/r2pq0gfEuLesLfbAEGgr9OeZsZKa87v+FH1EtLthxwpMOVqEY8dNZl2leNQmPq+6+bVBqu+h//HDkSrLonyYlWn9kGSqrB/USpU3g4+f8Dg8H2DO4bTTC6Btum3OrhdJpyFiozxGloiSOC0WEmnqXlswgKDXhYtxAKSwQlRD9JsX0ETwjAlLDK7Y2HAB9NRLaue0z8e/oiq9wUPumPWtFf5KamM8HveeDn0ktcpq72utvjfGPGjFSkqaFDl2spZzJ9xcvDccgg8+pllmWAIrbieuSrfzkyL19gY5ukmm+44JyLP/0LUG6g5xc5HebJgBoFUI8y1jdNkYqr6LKwLIGaaGMrPQjv02sdcNe4UvDK8p4R0lvXFCIegJb7mdVo2+m6dRJ2MUhPUZpFZg+dek33O37D3SSU9beej8OCzreo3NfbmHH96//2n608//8ev/hSTL5OF3P/7Iz3p5cfcv6lE0cDmiVmdqEgTufR707Bm3JmBLsjRaA+FfkyDQcUPaPJSL8vqB7sKwsa3UVRBupeALLrULOtYo6FwjfcpP9xxqW1Jnm7J4SXXr5QfHY5+lZgmzTZkN6C+aTKN3EH1ndq8oWiVfIpxdOIcAl+xyNIpPLobj4dcXw/gy/vri64tWhm7hKnc3qh7QX4h+Qd6xTtGZGv3dbo6Pt3hoxI7rBPOf4F/aZnXGf+qynq2dBkbUgJNf7mPww/ff/QVGLyvCs1E8HH8sP+b0fwAfg49h/JGyX3I+d8wrfBpwV0HnwOQkDM0hrjzdoFAUGV1LgrNII8YG7I0Rzil5zJJVZEH72Dpp59wqFbly0rXROubFHZ4xnzgmra8MqQ1w469qBsm3lf7riMlYw2VQRxXM5A4NZh4bEFrNXHWm3bDhUVxPcFsfkMXxismGh6sTyancBgBK6nYSMPl6AN7/tIAgB3dFeJZ7I86Y21teT9CIDOrKawcTiBwZlIOnidq34KbQpBfEkFQ9GxEE+s6OhhLUPtDeCIJ2u/9kcoSe9xZpT45KFmsyIk6CAChlvuAg6WK4i25poV50LtJOVpxXFKtjlWiGCX3WAzBNh/JNyvBZSGf5qGNWzhg3sbMJ/e05yM5r0YxEeXjgFxPhuAziSH1RvXVZXGdqNQmPgpDKBGBAIZGGWhh4OQCDl5KeUirrVabLQXDOvlpovt0T+UpzzR6LNSzOaCTUc37WQwENpxl3LLyT65iMCvhEW3nHJ11oQ1jDlkU+71XdOknhgJqVhGq67SDwYyGI7H06dqzk6WdlbLwk3XArvrbOal6l9WVolRWtGYLAcSxoQwhiEpekQ7+czHcrbyUk83DfYyN8Gd2UtVPnuK898CtwmmdfLRrHZ17sPzsTu0dcPvz65VP04ZfqE1Pe5cCx2sgqbU84lUKDzlpOeeBFir1HEtp6Hu3cXqVv4qeDxlOAVVpVFIQdtF7tn+1WUW3KfGWm+sXxq92rQJ9O2p6ijdI5nGS6DeWbUTL9oGH3n7No9p9GfWmm9d45PGTUfiaScHsa7SDcnkW7oFms0b8TpQDdR48kPt9G/HLiTBT7AyettNaoJ9pD766spnmjddg9UfQK73i7FqzMIXdzpUJb47jy4HLygQih2ttdLPHZZ1o18WwdJquH3hZFZZHUvmnNmQHT522Uek9tFQqPjjBbeWQECfgKTgYDuWxAuNxJr+Xqsjumy5HMCMy2/IeUI2MlgeqSrRHkJ6fNxK+T5rNsM1fQse8e0377bdCTUDhPC2wA2nDKOnCzA5Cgdj2f4ia0cAa4QT9K0ZIowLDKV8c7KwA5HJ0h0s2wCwKj661Zhhkm1Muy2NwsXWhbYIVbJMbLr+CIzOFS0xviJR+4GOxkUXnvw/yRdMHEvgyVhL4HexLrUcIpm00PU2C5OcTcE8j2GgJT4m1nJs3DQ+0F637pBzN3JuHUPXREurkA8E7k9BXY0CcMBqFtwTgz9yf/7IgD9YU/zujnJtLsTj/IrOKRPHGN47d+Ti8fQC8RKVptcoqU6Ug911nDzPT7Pe+biUX9BCPtSfVnxE2vZzAv8PKW0p2k3nj5zJdO4al79sq0zjJYL0i7PSNZ/bjntYM/t2pdT9qFhryhRAKTH22GdXSqJqqOf4d64nVkfmfXunIr4oyX8fE56GqxMf8Y26PPn6wpfzP8tlEbScEqWXfnBadcPqbEB3WxnmJ+o95eYurIJU4bmpOW2TaN+SvJLS1PJAR27iVYJOl412NrJPXusynv7JPDbNjHoNZTfTkJJcH41HlvErchwHBCpAgNAkFkXrUIGg11dTFV+dxBXupQUnsdNPI/OrdmScKFSSiTiYmr7fgkyx/BaYpKDjK8SEkWwU7DP6VnK+cLZF5aOddYKxuk4pAPc8KLtVy+CpAuLEQLScvszrIxl0rt8YvZrRWJlyop25nBupNedScjG9t4DXdS/Tl1Jw3TlT3SXnT+nAa3zQu1aqVTY+DXCd8n0BJf5SJGOVPHQQMPgJcSYtb4cmXuYuTryQY0P93eMXO2cNfDQp4tz5tyd8LTeUazi59O1IqhA3weSChUI/ssp7ae0NMrQEnauaTRClOJI946d7PiTWd+Q6pYPNKMxlLJ+Gbzkk5cfNTmMcHip1qy8DjLRW2gJsN5+fkbz02zPVacONm/whTQDRVRWhnjsGpDs26U0e/GT/daHnobn17oC5K6Ln1CBBvwMo/1M8KU5j1cHTNpOmXUCq8bwOslOJg8wka6gELwB7rbZm0hF4PPdhY12hcLG0jJphOpyo7K90tXDKfojPSzQtXh0t4/ak7a0lV82I1FQ528ojAhy3oymRRVuRro4kJaUkBTKX7S28QzB2MQb+tcm4SaTSSYxNf5HKSnJ9xr4N0pQHuvy47pwo1JuKUXL19eyYXJvEfL4xfHVzvPwEKVep1GExLxB4gp9M3djK/VzSaX7Y/yH/f5wjk397V3S8H+TPscVWY4I4u9g2YKSxQ4uk4p6oB2qtWy1IiY4gboIPQmWbZvA2rLHEyaJqm2SB36aVvqMNTq5rkEmSG5bde92MGbolUyZ+1X5DM8tdzvOqxh5oqvpaWU7nxbInGGwKQ6okt5ArwY1lTpvs7Xn2QjSTzWpExJsxDaC+KTc5KJui7v9WOYbG1zfaZao5PQyGF0j6I4WsNTZMfnGNJrGCjeqtjmGMR3ad2PQC50dm9womQcuSSF1IPTU8UX6emNge/4lPD6hqssuNI0qO+cC65wScIYzUDumX5TUh5qkuTj7E6tXaMA0+zVzk8QgB8vnM78WoFUu/yKO73a4aKEsV0X3cKVSR7hp3Fz1Ct/L/elUnrM0/zYtad8u+muRxeBSMN+CX2havtmVGGoQa8Znqtv1TEiWvddQH/gwhxzrcjvvLzVv78U9G2IFAfKN6mGfOkiw4I8YZgVNzKLsb2co6Vcma3RUoX+oVMoWxowiNvv9zpubG3f1tokGleD0AKEbHr9vr64aGwvwe33zbbX7zsba0/f4pQVcNJz7zF6/Jq/S7bJWWcPbMHct2Zu3LRHuc07c1uS4EZPuLB7OUzjapjmAQXtJPLvFFikvd9x9ax/sfzbw9fubXJv9G1yjStpvUy6hz3EKeQ8wr3eHJ4/Ud8NROCL6akdvRrhAV+JZ+t35kj3bl7u8Yj5dmpUSd4ennI++d4jpGhuLmv4p56nKj6htThKotHXRYiyQHQITbKhGdge0w8aMsSeTGZaGPYimP6w+tkBjZZ3Dg/50r+Gxt6yVeBWgNcdNMBno/NvG1XVHED+XEbY8DRZK40jiJkj89KDc45AlvTK997cLYvmvXC6qusc+wNM25O0AnmBmYMwjrjX4cRqqiYk3O+7GoCvsIrPTtt4aNQtlH4ftPSq+abekOmT8frKCGMsvVmB7JFKRn+xtRE+T5sfP63YeSoyiW9WsKEqV615ITTu7EcymqxVzpC6bs8Y85vQnHy8ogxUH6/0rwGvEaf097MLPsJWeAXGnf4/V7nUb/FiF0/xbrMOmSAq2nnMm+i74GueWNfULnrZKGWhSLpKUCEX6YpFPQ/32+bFA6FZbdm4NtGwVsPz5XHGbeIdhA5uD81lO3YtRjYThrTbYIwmvkw/n5DGyxOvleE2+TM8upJByqmZdVk044lUX2r2Iv0/Qgudz8aMAAA=';
+const GUARDIAN = 'H4sIAAAAAAACA719a3fbRpLod/6KEgyLomzwoYeViKYzOTPZjc/NzHoTz9ncsb08ENkUsQIBBgAtayj+93vq0S8AlGTP2euciCTQXV3dXV1dr66u8huVTcIRrONqOQlPYF3k/6Nm1SQ8hVU+V5PwDFIVl2oSnsNtnFST8BUs83Suikl4AVUyu5mE2+8uo9GuM4tLBSECgiSDwXEPxmM47gno7c//8defLqPw3X/9ZTfgUuMxqDKedcoqL9SEng36ZZqsb+M7SPPZTVmrpl9G9LKT5tdJNt2s4vJmEh7RZ69DHzC8uOhURbyGbhd+/vs7ePf23U/w9m/v4T///vZ9p1JpetSDLayLJKsW0H1ewvP+6XA4LD9mXQjCCoclgCA8DuDN4QmcvBnM1edBtklTuL+HyzHsOlleKQKC0AB/UXl8lWdqmiaZvC6gi1Dxv3uYbSqIZjCKzodDLLpIirKyhfHLZAxbKFQ8h6igB/A6CEcI2MVjrJF/3j8fDksIQixKzSflNNusrlRBIHlaRjgnXcTg+MPBMPr+0zHcw/AH/PuD+Xfcg0JVmyKDkZ4cwjEvgAEikCAkgsDRQYIIxjDPOwCmUQhC/hLgUMnwFGqxKdUcur/89ONvP0GczeG/fnz7HuJCQZXDlZIGyu4Y1Jekgldn2PI8z5SmKyZM040PBz9G/4ijf+q+HDsPpv3o03Gv1nKWV1AtFWTxSkG+gFjTum3SUCQ3iQsA25st4+xawT2sC6VW6wruIc3zG03fzWZiWjstcJNyep3zVHcAyiquJh1wZhufwOtgsC7y2SAcDfB3feJxVGWWhh2Q6d1iyWfPjnuwQ4z/gSPyu53OocEAzAx3dh2VzafYlCpLQekDRDjDowA+tbZzJPQ8HA6Zoh1kZ6u5JkEX3x4idKzXFE1VEM6TIjjuwU2SphD9n7e//MKNaiw9AJ3yVqm1IIi0mKdzJsRRMBCO0D/uHwshAqyT+STc5un82bNjU2DnvFon8+fP+8f8KFl4tLtO5gEcHoJMlTwZI+lkUKwgKhYQhHk6D/zVuEg6AESvu848KSa0aq5w0AjV7e9/+ffpr3//2/u3f/1p+pe3v15GuwCoerlc4fv3f31HjwfVar0zi2oBBzgncwjCK1p0NC307NY+E+xmeVYl2UYJMjRsupCdWxx6BoNohkerm0qt1rYNM2Jh2P9d/gX+hEpdXp4NsNvGioAF7Rg0edhYXsTFHSySVJWXkKmkWqrCDkaWF4CjALM4Q85wWyRVpTK9nC5OkTOsbhbJIud2B+qzyqoykF/5plpvqqC+ZupoCYR5rkrk3nCbFzewVAWuWzPP2CuvXfVFzeD09Ru/4TP9QLd9/vpwCK/eHI64wsVr73UH4S985DvIA5hldwD27l3w/qdf/9oBuF3eTegjSRXO7D+RHS/vcAoOD+Htv/02wdWp+cqNuoMYrmBm1ggvZ3yeZPQAYL2pelDFN2qKMwNBGOOIXtFqULMlcum4gjeHpzAeSxV6cg9X6jrJcHPLV6sEH8RXeUEv7pBtllW+xoflDdzDPId7+KyKq57A0CuQxgECxClwGg/CmV59hAQVgDCG8ArCGW7Pp2NQaaloSLpJBSXCuV3GFSQ4s7yFIultcHehpcH/TDeOe0+qrCsIIyXqB8FK5QvgCXhzeNqhPZg6JPNpN2GCUB8KjwOdaP5jnpzSE4ZxhvyE+OY9LJIsKZd6H1rEOArCQjWuOPZt4IVkTsMzJBkpfNzTz0+8N8yTO4Y2Gp0ykgXvv/1P9RGNabXDbVItcVRpDzZTUpc5hLwDngaBYNbpIkEhoMoBV88lTlOF5RabNP0hqAki3Nf5HK7KCf2a5ZusmowgWaTx9QTrXKEsCW9k/eIm1LrX2iVHXKTK8xvagHBYktmNWbhmJ1fpAqbwmndH/EWbuaEXrgQhvmGaAdhkVZIi/qs4yWj3Mcu1TJmXY7UAvntzGMH3bw4j3sCcCogwNYAFBazQaZItVZFUxFw2iknU1BPs7aaHb2jwTPexZ9OyiotKv6Y9JQiv1HWcBXAwkedcKIBPnV3HVnJlnm4XqNKk2/1XxZ9SVRBFngDUAYEebk+Gu86uQ+1PvWk6opF7lMsCEPs+w/F+bVFwsDlBHo8FefKOQCa2h1O3b9rGek56cIiEFVezZZJdT8IDnBaeJzteRTWdFzFxDkdggyDEYUuy66DxYr1ZrQMWH3CCUBil+UGplTcIfHxUqrJM8qwXwMTqPCJMaNHITM0SyV62MeRZhil7LVOxwHBZ7v+wf0K/kDgmRPH0s5WguBQ/njBp0dN5ka+na5Vhhxm0qqpU0ddFXlyrairdQSERW/f2cEMFNJKaCB4hgDHP/gyJ8vACTnH6iBQuXh9Gdjbr5ECzuusUmyx7+n4udOaLCQCkm98k2Rx18zRZJaSZ0/aKqrkqionwrb4qClrlEys44/o8gEiJpBFmfVzUJKThTJhnspCxHaQFlc25kKMe8xb/vK4fZ8i7zoSnwJsgVEURmK0BATpbXg+OYLZM0jkpq6ukon0e+xJAubRIlssAKS1h4HAiYHFc9U41z7X4IDQuYCa8NbpEjP++sV2ZS4aBMsbTAEYz6Gq+MerMyIxytIUtNzYKLCWNtUzzgwgyO26VpFUkmSAgchkTESJS9/f81dE8fPZ4SmB3+DnqdUhyDcItInEZjU4vdkEXtInliR03EpOMvSu8HZkRSfPrScg0yP9mcVHcTfMNtn+EOLvN9QIp16MWD/0WVDZHWhHkZYTN7IuIQKrcwT7S5XG9LvLNGsIMWK3j/RCtFqLWIaXS9PxgaBaZZZ/g9cMZGwBYNuqrbN4n9bWPI9An+1aHu57f9GvabMQtujOjhaz+6PSiR3wzVYsq/6wKqqnmjhjmvaU/btc9wxV2Ge1XLUszoB4ETD28iMZu1Vmal6qtJhIQU4LLTFytRajGYyyyTJ09wog7uN/RPBBCIiPTEhIGKbxtpHkb7hjlMllUcKLZZ7Sfe7LRLwgdi2Bj/9Pbn8MaaJGWqiqTOVTJSiGxRjcwGrrr+k/OeoVz/PPqjcv+9X7zBGAub7hAkRNFHLUOOgsSQi+IcEnXPO/ojXcKU5KLFH177D/eTqdWiDplIcqFzHROMPshV0gy+PCP3z8hEUsp0imCfngWaPXCeUFk6CKI/6Wkv7bJvPWS39ANBs59MfCu8rwyrd2VgxtVZCodFHE2z1cDfDtN5h2h9+B5NBp9X34kOhVcpfchAUL1YPSaJgW3bhKsmALPWIlHUnCZJ5mtHc6vhWZfCn4CAe06+VplU6QBWQ2rm3lSQLTWrQwKRUZXsnHwE7KeUF/QFs4K4nKVz+FiOLTIHR7KzvxG1yOCg0PmuFvU90rbivSbWSjaXdiODaPR981C3S6yCYFEI/S9bQaxQon3jSA40AZcFMUsZNcKHzyPwlE/HMkcncp0nNQ1gI4IelTXUR74KW5k0lN+QIOgbeXUV3neMKiTpduRJKmBmqR84IrKtVF6dQaNtmmQOlVx504v6ZzoQbFjhVyEmECUwfee2mkK++PoVviO7VvyewPfW50aW991buOschFA1XuKq34EJ3AKZ3BuNE2NKo4atTyfjDpG0CJTHz+W/n8QPwA+OJjA0FgjrwoV3zQ0gZHHOLVqutB2BwPa4dI5mgcn4ZF1laDSyaMSsCDiIhGllXZNePbIpSJ5jaAFY2RXnxVcnI9hZ0AYRUkb+qW+3TJ5p2QHWACG2qW8t7s2ivrz17d1drV9ttaf6wpHFTGhfuDzJLsmqWpTFCqreoHpF9XmmpPw6Ii/wQsY9XqicwlVsYUY94AJLqA7Z3v3uwR7EUdRik2zRCHOQji3LEgYgR2Iw8NmyRqH8Epzjx5eZGZFynpElMi0UNMamc6UAfA/+abI4tQnN1JLl8hU6sV4fbAReYZCGU/DVpjzZbTJbrL8NtsFesGwkuopI259NSct3vjTPqtinswqrq5SEV/0U5iIgRWnVLR4Wo/LOJur+RQhBjXVh92SZEi7jUtAkRJ9X+gHk3bhSi3yQoHGA01k6ZwsbVdYaJV/VvNLCDcZd2auJXefXLwx+qpeGq2K6pTVZnbTPqgQNJGQVTzsGEWFZTFHfHY8Idt5UjwfHO8Cj+cIxfhDt8mEKwP7wVF2tPPPb7FjOJI0AsADgU4LGTuBKyZKBfOkvLFmyvpaJLgaqr+0hROgY8mhZ9qdWiehn6lbKyj0BRQ9RW7HyPsOP4+lO+a1pmnF7DHuj+9QgufNottFyZ6blDbiahIe4bJKk+zG4CVlAnInxdUk473AMlBkn1sy6g12gbYl4sJ0TK3EE0rWqn1jJUctEBdwPJ62jgGiC4oK0u0iMiO4Xeap1Gcni+tL+RynG3xSVmbfND6YPFX+OI4ch0tc9X2ny0jHNPR4rSPgEAHjcj/x4ViHxUlf8O6ZDnBVW+S0T/3pac2q9vrD6OSU5P0m8OP+JiPXxHFfOxiESghGsA8p0pB7MnAjz7tSLyx6rJDGUVyZLYoURYp3MBq5ZkzazRDV3f3k7G9xIrieANHALNPUE4WWQeIpQhDCnZAODLfBHw6TnVC4TKKymZou8mI6ZwHtbNjkPHu2m9oq27/lsPxhESF+Iy/BL+twHoQX+DKgUYYdzjJx+bIW25ZxupjwvJuxMNuOeNqoDBGJLoE/Mu149tfL7TKZLdG7Oi+dxYITkMyWjATCk1HRPmwji6IdAUtjfdZy3BLOyNjNIdyar5cvxrALj0yozOicQmUYWu8SwqMqTlLUyk9FErmuOYBAB/OIyYppEjHuMxikSx6vPtJIhDN/3PPopdtFxEkgdshTk3pjA/1ghmQCNMo0Msg8p7N8tUabDQYhdQzTsdtig/G4sGRWuYi2jvv65cASRJ3yWBSAZsk6odVAJ9ksX5HCaFXQfL32nqw3aSqejHaxoo5NV7BxlkO3rvQk5VS3ZDU5bZk5h/KurNRqVqHHLeIfkei2HgVYvw8tGQ0SFwzGvImR88nuv602+Yrnz/Oo1DWBg4ZzT7p4cc6s6go0qzRmzK2xxT8AWMCIgbDDGiqWdRTEdbxhrotKIuqxsnit24SdJK6hd4R2WsdT5u7JRtggwB6p0lvqrBle/512pHFVXoj5aoVxZNFnYAYMvpPQ4xM6TgIhNDi31bEOD+HAM97BuQb+WRVsXtjrBjQD9HBXdGdGOuyiZSsJj45aHkNk9DhRnCXeyN10ZAKtXSTLbx81kjUJRDc/GZ0PSdCZnA/Rh8MSHvOV7QiDmA4mbKCW6SyryWhonNnGROGbn4hCPXeoK0MxXIl02rMAWOJnOx7yV3YYomM5z1mIIzsy4eqOhlj+2PBHdj+OVXldN2+1qeWex3LLoC4jFFytynfgix1UJtCGEmxQbEhZfutYUFwf+pZ+XL5g6+TObs2mt8aq4thkpCGiYXZEDNELoZ97hi5HQWx3n2m0eCb0BNecatIyEYV0hRtGtrCnbVOZSWnkALNLk9fjaDh0gWq3yn6gnoPOpV/fj2X0ar+5QKRu4x53XqcV4DLQ82BgU5WOA7sB2TGIuRp5t8xXqkKfPwevxIDrApZxyZSp5nCN8S55hvwXN7mreHaD3qxs3m3Vv7VZt9Xcq6O1UABx0bUdsfzGYTLGe99ms5PZd9bq4/ZiFlvINW5c8DU/Kk022cwdRtsDtiOTbHaIelxc3ghT5Bhry7LP4dVQ82yCc2LqOhAd3rPrLONyirtFnFiH/QKHehIe2YZgXUIU/wFRlOVRVWyyGUTRIkkramjEeqxwpxM7QARIB8Os02QWa9WzVMXnBAd/pH1dHVoXT2kvja9UinJ5nwv3RTDsm/h9Y0z7SHP5hKoGH/kS2Ep76+SZyheLyb9R6BkOdwdD2rP5NJ7PlVbU0TKpyATA/a8Pl9t9rDYRASShMN+QqlM4DcneAYTHEHBQMYTJHAJz0oBrByF94rvAhrHLVunIOBQ6tHBiiEbSLor1fqDkgET9gVXbB9GgZzXcAaukg35/IF8GdR21P/3T5eAlaappfi1WbI4VR9DUbkwS3SVQY1aspvjxlsBDDKKb0AKU/fiZ8BscWT2gIm7KEmiJpUK/vctJWb+hAD3p7Y1S6yjP0rsefJ7ijyn+4MUliBXqc/JZ4Xv+VntJjCASsiq5GD2b6me1Cijb18rjoweLZ6rCEF63uH7UVrzYZE7JYpN5hShMKMrULZahH9NM3XpFytukmi2jIt/gCrk33TQPWFexvwlMD4LPU6uQImo41gHcY2B9BNNe4LViVEpEBH+QRlnrUJUUMvj4ra235C10+ku/W4dF1Dt3bOSRV5wNg1Gyiq+5sFgK+YFX1CN53MtIbxES45hOsvBS8HWT7CX4VIMQr1/dz4IHdfYTOR3YcYhXM3nDqRhhlyNp6QbfNi02W0CKEUa9Wc/RPx9FSAIohmY5CA9C/ccWpEDo1je8mUef5S0rsA7lCcLoxyMON4LwBMLTwERJnD7enX/WuiPgIWSo0jS1y6tYm2/tlpRk5RoP4URRdbdWYDZN3CnyYhVX0N1u+2/nu12XlcE9obTJAq4LtYbojxKC/w5HH8MW64A+c1EbP4JrgIkoTLp9K6IOXj/nZfXnPFsk1/1feabe5Wkyu+v/LV4pjbLYxbYnzy+PRbLh9dGY78BOOMYO+Hg9FaffKAzjV5aRPBxIkGO6c0eAlY//jaZk5n3GrFdKka8oOkd8iy/Dk5dehI6Do7ZRRVGclQlk6jMRiAgkEa37wMon9s08KdSsyos7FqGXnuyiWmxViNVAiyJ38SoNYFYoXotZHl1tULSMIrQuCRqNdYH7rvSVD+r8KbCu8KbcokWjXk2pF25BNdosmY0p5KI1KOIjEK8tSTgvdZMvrZijITu2RCDX3uTVsGbtwKfGvOEYKOQ01yMkkyxAqOZnFafVcrczZMQP6MemxOcqo1XP/epZSQngmHqcZNckE22yJVW9O3YEKNoktH1Uq3O6Z3WDCfU0PDoiZ+Y+k0hDZHAMW/8f5vvx/YHnv21/aHvD+4MWhXceNvUea6nH6bE8avS4RcvRRdMSoj8ctYGkzf8O5fXHcN+QaH2nMSQPtNVKe9lcfYH+L6h5lBDsV3WC3Q6221Rl0P+z3o9KZm8Cn1H1kPlgMZ1YZgTDR9auRrhYOdAfnAyr6npaph7PwQ+0+Rm5+weyt/rnNk9anVtH4ti7OMGDxA6OEt5KllgXszZpQ06wOJKlsWOjJEmOLwaAxxO6XcjULblK47KSJ/P8VoItHJXtqObFHT1DKwGJuC/x2GjPUGBtVDCmN5m7nhYakSGxvpHP+tqdfhZ3tOjQNzAg9++TD8kzT5AbknnAwWFxehvfla68iONEqPB3jYywK62n0bnWrMmTPJlum2fqOQUwNIc4zxR7yt1hri1RZ4ZEzDQbAk4skvQt4jdgcOR3d/cLQfB4wL0UZXeTpaosI5Lb1BzP/WvyCEL55uniDW5tpFOZr6BF7EHGqKezRa41w9us2+C+Pr7gTo1Gt70FB7fH+btGto3Dy7s6IyenC1EWjrJQUg3bPIsWcZJuCns2jILctaXboSOcTWeGyTRvJtab1y2+I8Ji+mMkgp6ADkKJo3for2UuzVBR6b0T4YrN0hBIAw1Gur8/Lb1p64sdrktkFw8iY2sG/lqzqp/vvH0AvW9jNC0SukWjphQQ3w1C/HAnprGmsECwR4+gl7JbIUUK88/TmgnO40hP5tgIhk7Km9XfvpP5BmU6Wd8IkHhksWEjbQut+VwEqTydu7s0mUMceSmezws80Fbvuwjo9u0x8UAnjsZJ9qCN9I4vnNoZhFuBcPnD7hHpQVSdtuQHDbTkzVei1JcQvz6PfF2mkwkhx5QTOvKpRaKK2lQ0O51e6dVn13lRK74HNZzIJ+MuI4nESiYpbcvIylvyr+7xGFDZdvXZsWrQAak2b0LPc3gLtVCTNDMf/pZ96uZQbmZLbqnbLsPUjVsMwlq4rAP/BN0Kq2/oIkmw/0JXuoUq13lWKjINwDxWqzzrtmcc+bru1EyJ2vJlVNpn4h509Fm3AneLDnvXQgiMrUJow63lyOgWyjdI5cgNj/b19x442AhhUaSLaauGrIuGnFL7Sjyq+Lr0da39lE2q069qnb+Pr0srzjYMTAjT8TA47HlTqqLc4yzT+mOczci0NGkDTpyfoGjev3LnAYmCze1TtqZrLYV+oF2Kgsnqp8YWkqdKmAwVHoRij6ezb/MJnryREOjJZl1WhYpXZR+3Bz3oHL+WZHCVV0u4B3IKeOqHx2B1yhZFGiYiMLBwEYSbw6W1EEXvesfUOGBIkqik8eymBB8mYCoFH4CzuMANCCNzKfmpD/a0zyzbaX+9qabmtakROC3O8mwBHgRvgo3L3cT8oaLhNtGYAeyVPucNkTlktw+VwNbUjdSwq1OzQYXGj3coJgn+wFNYmO8iZXcWU03Ax/m4RABlVSSziv2ebgiW9HYm5w5P64fqP9gjsTL6IQ8AC3ndZ4AxJd1a5IB2+DcmDPvXiKbfO1K6qdoA1SLoGwFi1jTsLcH2NTbq7OlnjcrcrEJ7e/5wv2tc3p2zEU0XTxakKkswj4hETpqRsmdC9iwEDgqbYYqkcm+pfdg1Y232rTqOoA0aUTbJ4oG2JdB/z8hwsPNDjKjWlpXL9lR4qKlFuqHz7ZrQ6lFv4KbeqU3TORAf1nMUHqF1rJwm2b4B7+l5fATtfQOkR/sJeBus9zbyIAU83oQ08ATSwIpPIXD/ZInIOSgpO0c99UqV3ZV81V+1tNtxXSSNA1UPUrCUf9L62csIGEidA+6dr0fafOKMid/x4MFdnLaVb1y+rZPtrRNxTfIhLzrTxbJNOIJ5wme4MGcTbNaQVCWZ5XQyw7iCPJupMeZXusWYK0q1VEKmvlRsHQiapCOjYWVneqGFMZmdUdtIuw8pQZr/SFbQqIXhjJrjNWquDestb4iGa8onYIXy4dnvXRK5e3DFLolTDnWeDPsjz5++WaMKZdMJlWqWZ/PSaCOXRgEhl1TdxHrEOJRWeui5HjjKROXJzOzdRltJpHLMb/EyLq5LuBdf+Qy62XWSfbmkVHUoY0vanaSEcrmpyHKJFp2uzs7BQsgmqxyxnVCVx2RMYGAlHgvUePpWPed0LnkT/V1jj5XI7SJ9os0oU7MqybNSeomGxqIKel4Q6B588QNDbhfV5YuXsBP8XZiIf80ojo04KVdHJybtiOmcMF8z1Xu7K6uMaEzNIV7QQjs6EqKAiKmk14PSxrAM/Ujd1uIRaTlX4jbzGpNG6B1gaCguVEarpYmWGHlN1+dW621MhiwYSqfyrSbLd4kxjvS8s5WUBMWEE9Mv94w4aTbDsR/LwbUL0Lkf1sl8kKlqUM3WPvGRZNlWqOXhq3rEsNkonC5LmodRQKAZiNT3f70i/o9pejqW0F3fu015keazOLU5PJwF8oE247jiI+fDkRN2TZWePTu+3Inp7cQY0XhJ8ZpyDnYbghZlkZdRByiQiKmbD4yaAypMh+aMCpcZ6xeTcCvfMFEq5UbALZFglHfZTFuPmmFWnuKh88oZgWE0oL7ojKWkG9AzOVpG6Gs1AAkC3rTsHjam192YOf/Fq7Oztg3H2dTb3mlhoXWjkgSMpj5uN1pC9exT5swbhnRSoMvUN9Ly0TOQmD880YgRBqqAbZeMCvonWtLqZqQtVnrOYUnNU2SElOw4MtNOtK01xJQUsTGRqGxKTqHSdDq352r3cPSHQkYe4hDsJAXDK3TIyEvOKEM5lszLn74k1Z/zueNVtZEkx10QrF/S+DgHTM0OsnV0ma/FtEwxKITwhdFuRwfmKTfCS8pXnZTNPuDhmkf6MbaiFx0XvDQb072Dq163MVlGZOr4bIBBAzG4JmHH1vJsvCfGxpvm1yV2Fs2Np9JezdJrgOx8U5Gbhsvxz+w6RhZtSljmGMGJtqGEp2IcmYRnRqbCb9cqU0WMG88kasnI4BvpGiJxPU8DrrVVXNzgoWNedFPnJM+DsGzSD6yPx4GJ1Xaf6Qw/Xea4DsK0drXkb8zsBpAbfv1VtPdRBt6LuDJeQBMKIyEID0TE6GglitPidbfdFiTv9//G0Sq/KZITS/0bFyI6N979yC4pE8plIrooZI7TcDQEWpNpDZ2sZDPj7COY2tIE/lMMCfMiGyhC0cAUiEDjWOMy8laLmAS89aj6gKywAhyd9MLzOBm+dwadkZGYrVoB3xMplismYD7zSXY+l/rItOVzaNu6ldgHEk76zMtFQ9xWuKt/dpZtbzS4mFXzuohXew5D1EOTRHbBlc5pxiiqCQEETs4qS82Bd07J2jRNL0Sy0TZNPTVuTjxAN68TkqNzGpy8gnsYnVz0rAKL50PLZC4ejbEGbCud90To1TqsfJq8v7Te2235d6oikD4ixuNpbbEHZoE2osGeGD6rOb8N+pnoXWkPYMcKTDl8hGOP6sy6TPD01ei8bOfXhqh+gu7HD0eqKPLiflYk1X2cqqK6VytVXPc+fuo6bqbTVi+Atuk2ObueJJ2mio3yGGwkSuI0X0jwsXutRQ+CThstjgIghRWiCqI/PC8W4TMkKjG0Yo8LCKKnXtJDBz6fCIzK5BrzHmBWwEZENKmNo+Gw83g0LKlVVntfa/W91udeI3xWMufISaS1HEVicKO9ETJ8FjZJU8MSWHE7cVW6nZ80q7M37tVNQt51TECe/YeuvVC3SJuL5HrDDACtQpiPG12KQyi7Le7YM0wdZkaheRzAhOPX7BW+MLymhIiUB8mJjqEnvOW2WjW6bh5PnaxTCNZnkFqB5V+TbsfdsvdIJx1t5aGUArCsqjWC+3IHP79//2767tf/+P3/Qpym8vDHX37hZ50sv/0X9SjquJxarFI1CQL3vhd69oRbNRCSTI3WQPjXJAh0KJk2D2WivH6gu1JsuDM1FYRbKfiMS+2CljkKWudIH/zULYfaltQKUyYvLm+8/PF4ErjQLGG2KdIe/UWTafQWoh/N7hVFq/hLhKML5xDglF0OBqOTi/6w/91Ff3Q5+u7iu4tGBnfhKrfXqurRX4h+Q96xTtCZGv3dbo4PQzw0YsdVjClx8C9ts/pGCGqymq0dAAMC4OQf/Bj8/NOPf4HB85LobDDqDz8WHzP6P4CPwcdw9JGyo3K+f8w7fRpwU0Frx+RwFI0hzjzdsJHnKV1bg6NIPUYA9kYRJ3ECJk7L06CZyYC0c4ZKRcZOOj+axyy/xbQDE8ek9cIstR5u/GXFKPm20n+dMJlquAzqqEKZ3KChzGODQgPMuDUTi42Y43pC2/rMNPZXTDbcXZ1oUGU2JlRS+5OAyddH8P6nBQQ5yy3Cs9wrcsbc3vJ6wkZkUFdeO5hA5MigHE9Pq30LbopVekEMSVWzAWGg73SpKUHNHAe1uHi3+U8mh+x5Z5F05PRsviYj4iQIgK5UEBokXQx30S1N1LPWSdrJjPOMYnWsEs0wx9O6BwZ0KN+kDB+PdaaPGmbljGkTG5vQ345D7DwX9WTt9/f8YiIcl1EcqC+qsy7yq1StJuFREFKZAAwqJNIQhJ6XIzJ4LulLpbKeZbo8BsfsxULz7Y7IV5prdlisYXFGE6Ee87MOCmg4zLhj4Z1tx2RUwCfayjs8aSMbohq2LPIRwPLGyRMIBFZy7GnYQeDHQtCy99exYyVPPitj4+VAHoLia+us5pVaX4ZGWdGaIQgcx4I2hCAlcUk6B87JnrfyVqJ0D/c9NsKX0U1ZO3VOgNsz4IKnefZiUTtR9Wz/caqRe+rpw+9fPkUffis/8cq77DlWG5ml7Qln16its4ZTHniSRt4jiXY+j3Zuq9I28dNe7SnAKilLissPGq/2j3ajqDZlvjRD/ez45e5loA+sbU/RRumcVzPNhvLNKJl+HLn7z5k0+0+TvoBpvHfOkxm1nxdJuD2NdhBuz6JdUC9Wa9+JUoD202hyZMMGgXMuVRT7AyftuNaoJ9pD786sXvNG67B7ougVXsYDLViZvAfmyo2mxjH28HJSxMhCtbf/2MVnn2nVxLN1mEQvelsUlUVSPycVJ4tMnrZR6j21USg8OsJs9pERJOAFnPR6chmFcLmTTsPVZXdMlyOZHpht+ZuUI2MlgfKSrRHkJ6fNxK+TZLN0M1fQsu8e0377Q9CRUDhPC6whWnPKOnizA5Cwdj2f4ia0eAa4QT+4oiV3hGGVL493VgByODpjpMGwCwIPXFizjMQEV8si31wvXWwbaIVbXIyXL+CIzOFS0+viJZ/B6e1kUnnvw5SidAHJvqSlRL4He3ItUhyzTbCIWdHctHLuoXR7TYUp8aY1uerhofaCtb/049tb87LqFloi3VwEeCdy2gps6BMGg9C2YJyZ+/PBtsSB+sIfJ3l0c6u2Z6RkVvFA6sDaiWw/zZuPoJebFq02GUXKtGQjbK1hRvr9nvf1XLN+zpnmoPoj4mZcNJQXeKls6c5ar798DFBnddUte2Ua8dPWC9KEZySrX/a8dujnRq2rSbNQnzeUSHDyo82wjs7eRdXxb18PvD6s0dq0rtyIOONpfHgM2iDWxh9je/SRpDWl9IY/NmojWXklEfM85yzcx5QLo8rXU0x51dm7mFpyzdOG5mTqtqAxpSm5peWJhMDOvZybJB3vOmyNpNZ9NuUdh3OYDfsY1HqqL6+hvCifWu/VYhiCDOfIiuicQ2ReNRY0GuqqfKqyuUO81KBkezuopQR1blWTHByTUAYTc5nb/kniR8LTFJW0dHjRlkyCHYZ/SstWzhfMvEyDrrFWNkjFIR/m0B9ruXxVJF1oiRaShtmdZWMuZYRjvIPNisRLFRfNZHHtedDa89MNbbyGO6j+mLqDhhnsHoAXnT8F4LZ+4VqldLYU/Drh+yYa4qtc1CnHLDlo4B7w0kq8VaBYmbs6+fq6Ho1Pu3fMHDfddbCQZ8vzhtwd8GSe0ujipxO1YtYBPg8kFKqWkJiznU/o6RhQknYu8bTCVOyIt87dvXgTng9I5YsHwGgqlSSANlXtxKVHbR4TKn4MksXHmS6CgZoMX9XA33hs6vBYceLLIBRmBa+piAJliN2qzJp1o4y+mj7da5vo7ej0Ql+g1XYpGBJYj6d5qJ8RpdTvaWsZSdMok1Z4VUNeT8HB5AE20oYUot/TzdZry3Ix9GxHUZN9vrCBlGw6karsqHy/dMVwis5IPitUHS7t/bTm8DVd1YjNWDLU+UxyE7KsB5OXoipWPV1clpYU0KsUP+lt7JmDMYi3cW5OQs0mEkzi63wO0dMTbjXwrpmgvddlx3QhyyTc0ovnz8dyoTbv0fL42fF45xlYqFKn1WhCIn4PKYW+uZvxlbreZLL9UUrsLl9I6KZD9y6u2H/5AkeVGc7IYm+vntUUBY62g6s6oJ1qNSw1Iqa4ATqIvcmf7tuAmjIHL02TZ12kDv20KXWY1eqmPgUZIbmN2b3rwxuiVTxn7VfkMzzI3m07rGHGiq8tpiz/fJsmcYbAZL+iS5sCvDjYVGm/7tkfZCNJPARShqReCO0Fo5NzkonaLnf2Y5hsbXO9qlqjk9DIYXTPpjhaw1Nkx+cY0msYKN662eQYxHdp3o9ALvx2b/ii/CyZ5AnVndNDxRct6o2B74CV8PqaqywY6zWo7yQMxjgl4QjNQG6aB1NSHuolyRkOnFq7WgFes+OdnzMCP545jfm1Aql2+YIbHe9wUsKRnRcNYWzyifiZ/Rz1yt/LfamUHvMwP3QtLt9+u+vQ3TAC2C+hL9xt3pwrDDXo1MNz9a1LRkRrvyvqG+5QMjfNfOXlvv79tqBvy6Q4UL5pN+RLORkX5An9NL+WURzZ+1oaypXZGu2q0D90Vm27Bgzhdrudlht9m7f51heNq0FoAUI2vW5X32U1tJckd7tm2+t2nY21o2/5SnM46bhXWz18DeQl2+Ssswe2YO7jMzey9kx5885coCW00REu7N4XVLstqH5AQTuJ/GsmFknnK64m9q4MhjeHr9zbBl/r2wZrVxZ7yZUPO0hTyHmEe70+PH+kvhuIUHBKdYSjZyM84CsTbf3WtPnezdwd7jHfXo4qyZvDU75ioPPAUjQ329X8U09TFR/RWhwl0ejrIkRZJFqEJtnQDG4P6Qc1GWJPcjstDHsRTN+sfrZgo+Wdw0O+FLKmsTdsFbgV4A0YNfTZ6PzHRpUVB5A/lRHWPE3WSuMIYubIvLTgnCOQKR373pvbZV6/N1BXdZ1j38C0PUkrkBeYTArjiDstTqy6akLC/b7bIvhWs9HZaZMOjbqF0u+9ll4139QbMn0yXY+NMMbSmxXIHqhk9BdbG/HztPnh44qdpyKT+GYFG6oybowLkXFrO5LkZq0yxtR1e44w5Q2NyccxJSX7ONa/ejxHfMuDn3DyAbbCMzBs9f+5yqV+i3f9eIp3k3XIAFHR1mPetL5zvvmLdU3topeNUiaKpKsYFXKRrljU82i/aV48kDWrLRtXJhrWani+PM60TbyDyMFtoT5tx67FyGbCELg1xmjiy/TzCWm8PPBaGW4uf8ZHVzJEOTWjLpNmPJHqS8VepP8HIrKMd+aOAAA=';
 
 ;// CONCATENATED MODULE: ./shared/src/guardian/client.ts
 /** Our end of the guardian: starts it on the server, sends it steps ahead of time, and hears what became of them. */
@@ -85258,7 +85260,7 @@ const client_BURST_MS = { quick: 250, slow: 2000 };
 async function startGuardian(session, request, { clock, redact, signal, }) {
     const token = `slipway-${(0,external_node_crypto_.randomBytes)(16).toString('hex')}`;
     const { path, project, mode, leaseSeconds, waitSeconds, holder } = request;
-    const process = await session.start(script(START, GUARDIAN, token, path, project, mode, String(leaseSeconds), String(waitSeconds), holder.replaceAll(/[\r\n]/g, ' ')));
+    const process = await session.start(render_script(START, GUARDIAN, token, path, project, mode, String(leaseSeconds), String(waitSeconds), holder.replaceAll(/[\r\n]/g, ' ')));
     const client = new GuardianClient(session, process, token, request, clock, redact);
     const onCancel = () => {
         client.abort();
@@ -85286,6 +85288,7 @@ class GuardianClient {
     isLocked = false;
     problem = '';
     current;
+    waitedFor;
     recovery;
     ready;
     committed;
@@ -85380,9 +85383,13 @@ class GuardianClient {
                 this.#untaken--;
                 this.#took();
                 return;
-            case 'waiting':
-                onWait?.(this.#redact(rest));
+            case 'waiting': {
+                const [current = 'none'] = rest.split(' ', 1);
+                const holder = this.#redact(rest.slice(current.length + 1));
+                this.waitedFor = { holder, current: current === 'none' ? undefined : current };
+                onWait?.(holder);
                 return;
+            }
             case 'held':
                 this.#ready.reject(new LockHeldError(`Another session is at work on this project at ${this.where}: ${this.#redact(rest) || 'it left no name'}.`, `Nothing was changed. We waited ${waitSeconds} s (input lock-wait). Run this again when that one has ended; a lock never outlives its session by more than the lease.`));
                 return;
@@ -85584,6 +85591,10 @@ class GuardianClient {
         this.#process.close();
     }
 }
+/** It was not asked to: what else failed, failed because of that. */
+function isOfItsOwnAccord(why) {
+    return why === 'lease' || why.startsWith('preempted ');
+}
 /** Why the guardian has gone back by itself. */
 function describeReason(why) {
     if (why === 'lease')
@@ -85632,7 +85643,7 @@ function isReleaseId(text) {
 const NO_ROUTER = 3;
 /** @throws SyntaxError when the answer is cut off or not what the question gives. */
 function parseServerFacts(output, token) {
-    const sections = parseSections(output, token);
+    const sections = sections_parseSections(output, token);
     const section = (name) => sections.get(name) ?? { exitCode: 127, stdout: '', stderr: '' };
     const lines = (name) => section(name)
         .stdout.split('\n')
@@ -85700,9 +85711,9 @@ function readContainers(section) {
 function parseDocker(section) {
     if (section === undefined)
         return { kind: 'missing' };
-    const info = parseJson(section.stdout);
-    const errors = readList(info, 'ServerErrors').filter((text) => typeof text === 'string');
-    const version = readText(info, 'ServerVersion');
+    const info = json_parseJson(section.stdout);
+    const errors = json_readList(info, 'ServerErrors').filter((text) => typeof text === 'string');
+    const version = json_readText(info, 'ServerVersion');
     if (info === undefined || version === '' || errors.length > 0) {
         // The daemon's answer and the client's words for it are often the same.
         const words = [...errors, ...section.stderr.split('\n')].map((text) => text.trim().replace(/^ERROR: /, ''));
@@ -85711,33 +85722,33 @@ function parseDocker(section) {
             problem: [...new Set(words)].filter((text) => text !== '' && text !== 'errors pretty printing info').join(' '),
         };
     }
-    const compose = readList(info, 'ClientInfo', 'Plugins').find((plugin) => readText(plugin, 'Name') === 'compose');
+    const compose = json_readList(info, 'ClientInfo', 'Plugins').find((plugin) => json_readText(plugin, 'Name') === 'compose');
     return {
         kind: 'ready',
         version,
-        composeVersion: readText(compose, 'Version').replace(/^v/, ''),
-        architecture: readText(info, 'Architecture'),
-        dataRoot: readText(info, 'DockerRootDir'),
+        composeVersion: json_readText(compose, 'Version').replace(/^v/, ''),
+        architecture: json_readText(info, 'Architecture'),
+        dataRoot: json_readText(info, 'DockerRootDir'),
         info,
     };
 }
 /** `0.0.0.0:8080->80/tcp, :::8080->80/tcp` */
 function parsePublished(line) {
-    const container = parseJson(line);
-    const project = /(?:^|,)com\.docker\.compose\.project=([^,]*)/.exec(readText(container, 'Labels'))?.[1] ?? '';
-    return [...readText(container, 'Ports').matchAll(/(\S+?):(\d+)(?:-(\d+))?->[\d-]+\/(tcp|udp|sctp)/g)].flatMap(([, address = '', from = '', to = from, protocol = '']) => Array.from({ length: Number(to) - Number(from) + 1 }, (_, index) => ({
+    const container = json_parseJson(line);
+    const project = /(?:^|,)com\.docker\.compose\.project=([^,]*)/.exec(json_readText(container, 'Labels'))?.[1] ?? '';
+    return [...json_readText(container, 'Ports').matchAll(/(\S+?):(\d+)(?:-(\d+))?->[\d-]+\/(tcp|udp|sctp)/g)].flatMap(([, address = '', from = '', to = from, protocol = '']) => Array.from({ length: Number(to) - Number(from) + 1 }, (_, index) => ({
         port: Number(from) + index,
         address: address.replace(/^\[(.*)\]$/, '$1'),
         protocol,
-        container: readText(container, 'Names'),
+        container: json_readText(container, 'Names'),
         project,
     })));
 }
 function parseImage(line) {
-    const image = parseJson(line);
-    const texts = (...keys) => readList(image, ...keys).filter((text) => typeof text === 'string');
+    const image = json_parseJson(line);
+    const texts = (...keys) => json_readList(image, ...keys).filter((text) => typeof text === 'string');
     return {
-        id: readText(image, 'Id'),
+        id: json_readText(image, 'Id'),
         tags: texts('RepoTags'),
         digests: texts('RepoDigests'),
         bytes: readNumber(image, 'Size'),
@@ -85773,11 +85784,11 @@ function parseSpace(text) {
 }
 /** A release.json that cannot be read is left out: its folder is not touched, and it cannot be chosen. */
 function parseRelease(line) {
-    const value = parseJson(line);
-    const text = (key) => readText(value, key);
+    const value = json_parseJson(line);
+    const text = (key) => json_readText(value, key);
     if (!isReleaseId(text('id')))
         return [];
-    const services = readMember(value, 'services') ?? {};
+    const services = json_readMember(value, 'services') ?? {};
     return [
         {
             id: text('id'),
@@ -85788,18 +85799,28 @@ function parseRelease(line) {
             actor: text('actor'),
             runUrl: text('runUrl'),
             result: text('result') === 'adopted' ? 'adopted' : 'healthy',
-            checks: readList(value, 'checks').filter((name) => typeof name === 'string'),
+            checks: json_readList(value, 'checks').filter((name) => typeof name === 'string'),
             services: Object.fromEntries(Object.entries(services).map(([name, service]) => [
                 name,
                 {
-                    reference: readText(service, 'reference'),
-                    image: readText(service, 'image'),
-                    configHash: readText(service, 'configHash'),
+                    reference: json_readText(service, 'reference'),
+                    image: json_readText(service, 'image'),
+                    configHash: json_readText(service, 'configHash'),
                 },
             ])),
-            files: readList(value, 'files').filter((address) => typeof address === 'string'),
+            ...parseSchemaQuestion(json_readMember(value, 'schema')),
+            ...parseRollback(json_readMember(value, 'rollback')),
+            files: json_readList(value, 'files').filter((address) => typeof address === 'string'),
         },
     ];
+}
+function parseSchemaQuestion(value) {
+    const command = json_readList(value, 'command').filter((word) => typeof word === 'string');
+    return command.length === 0 ? {} : { schema: { service: json_readText(value, 'service'), command } };
+}
+function parseRollback(value) {
+    const [of, from] = [json_readText(value, 'of'), json_readText(value, 'from')];
+    return isReleaseId(of) ? { rollback: { of, from } } : {};
 }
 
 ;// CONCATENATED MODULE: ./shared/src/server/read.ts
@@ -85988,7 +86009,7 @@ function isPinned(image) {
 }
 /** @param images as the release names them. */
 function tagImages(project, images) {
-    return script(`set -eu
+    return render_script(`set -eu
 while [ "$#" -gt 1 ]; do
   docker image tag "$1" "$2"
   shift 2
@@ -85996,7 +86017,7 @@ done`, ...[...new Set(images)].filter(isPinned).flatMap((image) => [image, local
 }
 /** Lets tags name these images again. */
 function setTags(images) {
-    return script(`while [ "$#" -gt 1 ]; do
+    return render_script(`while [ "$#" -gt 1 ]; do
   docker image tag "$1" "$2" || exit
   shift 2
 done`, ...images.flatMap(({ imageId, tag }) => [imageId, tag]));
@@ -86004,13 +86025,17 @@ done`, ...images.flatMap(({ imageId, tag }) => [imageId, tag]));
 
 ;// CONCATENATED MODULE: ./shared/src/commands/store.ts
 
+/** What a release was made from: see RenderSource. */
+const SOURCE_FILES = 'source.json source.tar';
 /**
  * Unpacks a tar from standard input (`releases/ID/...`, `files/ADDRESS/...`) into the store. What is addressed by content
  * and already there is left alone; the release appears whole, by one rename.
+ *
+ * @param like a release of which it takes what that was made from.
  */
-function storeRelease(layout, releaseId, tar) {
+function storeRelease(layout, releaseId, tar, like = '') {
     return {
-        ...script(`set -eu
+        ...render_script(`set -eu
 umask 077
 cd "$1"
 rm -rf incoming
@@ -86023,6 +86048,9 @@ cat >incoming/tar
 [ "$(wc -c <incoming/tar)" -eq "$3" ] || { echo "the release arrived cut off" >&2; exit 74; }
 tar -xpmf incoming/tar -C incoming
 rm incoming/tar
+for f in ${SOURCE_FILES}; do
+  [ -z "$4" ] || [ ! -e "releases/$4/$f" ] || cp "releases/$4/$f" "incoming/releases/$2/$f"
+done
 chmod -R go= incoming/releases
 find incoming -exec sync {} + || :
 for f in incoming/files/*; do
@@ -86031,13 +86059,13 @@ for f in incoming/files/*; do
 done
 sync files || :
 mv -T "incoming/releases/$2" "releases/$2"
-sync releases || :`, layout.store, releaseId, String(tar.byteLength)),
+sync releases || :`, layout.store, releaseId, String(tar.byteLength), like),
         stdin: tar,
     };
 }
 /** Makes the record of a project that ran before the current release; its Compose file in the project folder stays as it is. */
 function adoptCurrent(layout, releaseId) {
-    return script(`set -eu
+    return render_script(`set -eu
 cd "$1"
 rm -f .current.new
 ln -s "releases/$2" .current.new
@@ -86046,7 +86074,61 @@ sync . || :`, layout.store, releaseId);
 }
 /** Images that are about to be pulled: those of an interrupted deploy are nobody's. */
 function notePulling(layout, images) {
-    return script(`umask 077; store=$1; shift; printf '%s\\n' "$@" >>"$store/pulling"`, layout.store, ...images);
+    return render_script(`umask 077; store=$1; shift; printf '%s\\n' "$@" >>"$store/pulling"`, layout.store, ...images);
+}
+
+;// CONCATENATED MODULE: ./shared/src/commands/stored-release.ts
+
+
+
+/** @param token random, not guessable by what is in the store. */
+function readStoredRelease(token, { releases }, id) {
+    return {
+        ...script(`${SECTION_FUNCTION}section compose cat "$2/compose.yaml"
+section env cat "$2/env"
+[ ! -e "$2/schema" ] || section schema cat "$2/schema"`, token, `${releases}/${id}`),
+        secretOutput: true,
+    };
+}
+/** @throws SyntaxError where a part of it is missing, or cannot be read. */
+function parseStoredRelease(output, token) {
+    const sections = parseSections(output, token);
+    const read = (name) => {
+        const section = sections.get(name);
+        if (section?.exitCode !== 0)
+            throw new SyntaxError(section?.stderr.trim() || `it has no ${name}`);
+        return section.stdout;
+    };
+    return {
+        compose: read('compose'),
+        env: new Secret(read('env')),
+        schema: sections.has('schema') ? parseSchema(read('schema')) : undefined,
+    };
+}
+/** What a command says of the schema. */
+function parseSchema(output) {
+    return output
+        .split('\n')
+        .map((line) => line.trim())
+        .filter((line) => line !== '');
+}
+const FIND_REPLICA = `project=$1 service=$2
+shift 2
+id=$(docker ps -q --no-trunc --filter status=running --filter "label=com.docker.compose.project=$project" --filter "label=com.docker.compose.service=$service" --filter label=com.docker.compose.oneoff=False | head -n 1) || exit
+[ -n "$id" ] || { echo "service $service has no running container" >&2; exit 69; }
+`;
+/** Asks what the schema is, in the newest running container of a service. */
+function askSchema(project, service, command) {
+    return script(`${FIND_REPLICA}exec docker exec "$id" "$@"`, project, service, ...command);
+}
+/** The same, kept with a release of the store. */
+function recordSchema({ releases }, release, project, service, command) {
+    return render_script(`folder=$1
+shift
+${FIND_REPLICA}umask 077
+docker exec "$id" "$@" >"$folder/.schema.new" || { code=$?; rm -f "$folder/.schema.new"; exit "$code"; }
+sync "$folder/.schema.new" || :
+mv "$folder/.schema.new" "$folder/schema"`, `${releases}/${release}`, project, service, ...command);
 }
 
 ;// CONCATENATED MODULE: ./shared/src/releases/shipped.ts
@@ -86256,7 +86338,7 @@ function routerFiles(layout, service) {
 /** Puts the files of a switch beside what is in force. Changes nothing that nginx reads. Each file as a whole, or not at all. */
 function stageUpstreams(layout, service, { both, next, final }) {
     const files = routerFiles(layout, service);
-    return script(`umask 022
+    return render_script(`umask 022
 mkdir -p "$1" && chmod 755 "$1" || exit
 put() { printf '%s' "$2" >"$1.put" && sync "$1.put" && mv -f "$1.put" "$1" || { rm -f "$1.put"; exit 1; }; }
 put "$2" "$3"
@@ -86353,7 +86435,7 @@ function checkName(name) {
         throw new RangeError(`not a name: ${JSON.stringify(name)}`);
     return name;
 }
-const nginx_QUESTIONS = `${SECTION_FUNCTION}
+const nginx_QUESTIONS = `${sections_SECTION_FUNCTION}
 project=$2 service=$3 image=$4
 routers() {
   docker ps -q --no-trunc --filter status=running --filter "label=com.docker.compose.project=$project" \\
@@ -86375,15 +86457,15 @@ esac
  * @param image that is on the server already; empty where only the running one matters.
  */
 function nginx_readRouter(token, project, service, image = '') {
-    return { ...script(nginx_QUESTIONS, token, project, service, image), secretOutput: true };
+    return { ...render_script(nginx_QUESTIONS, token, project, service, image), secretOutput: true };
 }
 /**
  * @returns `running` and `image` apart: a router that is replaced in this deploy is judged by its image.
  * @throws SyntaxError when the answer is cut off.
  */
 function parseRouter(output, token) {
-    const sections = parseSections(output, token);
-    const environment = readList(parseJson(sections.get('environment')?.stdout ?? ''))
+    const sections = sections_parseSections(output, token);
+    const environment = json_readList(json_parseJson(sections.get('environment')?.stdout ?? ''))
         .filter((entry) => typeof entry === 'string')
         .find((entry) => entry.startsWith('NGINX_VERSION='));
     return {
@@ -86493,6 +86575,7 @@ function listStatements(configuration) {
 }
 
 ;// CONCATENATED MODULE: ./shared/src/transaction/execute.ts
+
 
 
 
@@ -86671,7 +86754,7 @@ class Run {
             }
             return {
                 kind: 'undone',
-                cause: why,
+                cause: isOfItsOwnAccord(verdict.why) ? new ReleaseError(describeReason(verdict.why), '') : why,
                 timeline,
                 unrestored: verdict.unrestored,
             };
@@ -86730,10 +86813,10 @@ function relocateProject(project, stagingRoot, relocate) {
         return { path, shipped: false };
     };
     const moveMount = (mount) => {
-        const { path: source, shipped } = move(readText(mount, 'source'), readMember(mount, 'read_only') !== true);
+        const { path: source, shipped } = move(json_readText(mount, 'source'), json_readMember(mount, 'read_only') !== true);
         return { ...mount, source, ...(shipped ? { read_only: true } : {}) };
     };
-    const services = mapValues(readMember(project.raw, 'services'), (service) => {
+    const services = mapValues(json_readMember(project.raw, 'services'), (service) => {
         const rest = Object.fromEntries(Object.entries(service)
             .filter(([key]) => !NOT_RELEASED.has(key))
             .map(([key, value]) => [key, key === 'depends_on' ? keepPresent(value, project) : value]));
@@ -86752,7 +86835,7 @@ function relocateProject(project, stagingRoot, relocate) {
             continue;
         raw[kind] = mapValues(raw[kind], moveFile);
         for (const [name, entry] of Object.entries(raw[kind])) {
-            if (readText(entry, 'environment') !== '')
+            if (json_readText(entry, 'environment') !== '')
                 findings.push(refuseEnvironment(kind, name));
         }
     }
@@ -86786,10 +86869,10 @@ function refuseEnvironment(kind, name) {
  */
 const CONTENT_LABEL = 'io.slipway.content';
 function labelContent(service, raw) {
-    const used = ['configs', 'secrets'].flatMap((kind) => readList(service, kind).map((use) => readMember(readMember(raw, kind), readText(use, 'source')) ?? null));
+    const used = ['configs', 'secrets'].flatMap((kind) => json_readList(service, kind).map((use) => json_readMember(json_readMember(raw, kind), json_readText(use, 'source')) ?? null));
     if (used.length === 0)
         return service;
-    const labels = readMember(service, 'labels');
+    const labels = json_readMember(service, 'labels');
     const digest = (0,external_node_crypto_.createHash)('sha256').update(JSON.stringify(used)).digest('hex').slice(0, 16);
     return { ...service, labels: { ...(isObject(labels) ? labels : {}), [CONTENT_LABEL]: digest } };
 }
@@ -86797,9 +86880,9 @@ function labelContent(service, raw) {
 function pinImages(raw, images) {
     return {
         ...raw,
-        services: mapValues(readMember(raw, 'services'), (service, name) => ({
+        services: mapValues(json_readMember(raw, 'services'), (service, name) => ({
             ...service,
-            image: images[name] ?? readText(service, 'image'),
+            image: images[name] ?? json_readText(service, 'image'),
         })),
     };
 }
@@ -86807,11 +86890,11 @@ function pinImages(raw, images) {
 function mountFolders(raw, mounts) {
     return {
         ...raw,
-        services: mapValues(readMember(raw, 'services'), (service, name) => {
+        services: mapValues(json_readMember(raw, 'services'), (service, name) => {
             const mount = mounts[name];
             if (mount === undefined)
                 return service;
-            const others = readList(service, 'volumes').filter((one) => readText(one, 'target') !== mount.target);
+            const others = json_readList(service, 'volumes').filter((one) => json_readText(one, 'target') !== mount.target);
             return { ...service, volumes: [...others, { type: 'bind', ...mount, read_only: true }] };
         }),
     };
@@ -86883,7 +86966,7 @@ function explainMounts(before, after) {
 }
 function mountsByTarget(mounts) {
     const entries = Array.isArray(mounts) ? mounts.filter(isObject) : [];
-    return new Map(entries.map((mount) => [readText(mount, 'target'), mount]));
+    return new Map(entries.map((mount) => [json_readText(mount, 'target'), mount]));
 }
 /** Equal for equal values, whatever the order of their keys. */
 function canonical(value) {
@@ -86993,7 +87076,7 @@ function planService(service, request) {
     const reasons = explainReplacement(service, replicas, request);
     if (reasons.length > 0)
         return { ...common, action: 'replace', reasons };
-    const before = readMember(readMember(request.before, 'services'), service.name);
+    const before = json_readMember(json_readMember(request.before, 'services'), service.name);
     const asBefore = before !== undefined && explainDifference(before, service.raw).length === 0;
     const down = replicas.find((container) => !isUp(container, service.oneShot, asBefore));
     if (replicas.length !== service.replicas) {
@@ -87055,7 +87138,7 @@ function isUp(container, oneShot, asBefore) {
 }
 /** Why its containers cannot stay; empty when they can. */
 function explainReplacement(service, replicas, request) {
-    const before = readMember(readMember(request.before, 'services'), service.name);
+    const before = json_readMember(json_readMember(request.before, 'services'), service.name);
     const differences = before === undefined ? [] : explainDifference(before, service.raw);
     const isReplaced = (name) => {
         const other = request.project.services.find((one) => one.name === name);
@@ -87203,7 +87286,7 @@ class Planner {
             kind: 'run',
             id,
             title: `stop ${services.join(', ')}`,
-            do: stopContainers(layout, containers.map((container) => ({ id: container.id, restart: container.restartPolicy ?? 'no' })), facts.docker?.kind === 'ready' && readMember(facts.docker.info, 'LiveRestoreEnabled') === true),
+            do: stopContainers(layout, containers.map((container) => ({ id: container.id, restart: container.restartPolicy ?? 'no' })), facts.docker?.kind === 'ready' && json_readMember(facts.docker.info, 'LiveRestoreEnabled') === true),
             undo: containers.map((container) => ({
                 verb: 'revive',
                 id: container.id,
@@ -87469,12 +87552,12 @@ function readServices(project) {
 }
 /** Names on the server of the networks that Compose will make. */
 function listNetworks(project) {
-    const networks = readMember(project.raw, 'networks');
+    const networks = json_readMember(project.raw, 'networks');
     if (!isObject(networks))
         return [];
     return Object.values(networks).flatMap((network) => {
-        const name = readText(network, 'name');
-        return name === '' || readMember(network, 'external') === true ? [] : [name];
+        const name = json_readText(network, 'name');
+        return name === '' || json_readMember(network, 'external') === true ? [] : [name];
     });
 }
 /** Its processes are there, or will be in a moment: a crash loop works on its volume as well. */
@@ -87581,7 +87664,7 @@ function readConnection(input, problems) {
     const address = readValue(input, problems, 'host', parseAddress, '');
     const user = readValue(input, problems, 'user', parseUser, '');
     const port = readValue(input, problems, 'port', integer(1, 65_535), 22);
-    const privateKey = readValue(input, problems, 'ssh-key', parseKey, new Secret(''));
+    const privateKey = readValue(input, problems, 'ssh-key', parseKey, new secret_Secret(''));
     const trust = { knownHosts: input('known-hosts'), fingerprint: input('host-fingerprint') };
     collectProblems(problems, () => parseKnownHosts(trust.knownHosts));
     collectProblems(problems, () => parseFingerprint(trust.fingerprint));
@@ -87593,7 +87676,7 @@ function readConnection(input, problems) {
         port,
         user,
         privateKey,
-        passphrase: new Secret(input('ssh-key-passphrase')),
+        passphrase: new secret_Secret(input('ssh-key-passphrase')),
         trust,
     };
 }
@@ -87673,7 +87756,7 @@ function parseKey(text) {
             problem: 'is a public key: give the private one (the file without .pub) here; the public one belongs in ~/.ssh/authorized_keys on the server.',
         };
     }
-    return { value: new Secret(text) };
+    return { value: new secret_Secret(text) };
 }
 function collectProblems(problems, parse) {
     try {
@@ -88165,7 +88248,7 @@ function readHeaders(entry) {
             entry.refuse(`headers: the value of ${name} holds characters that a header cannot have.`);
         }
         else
-            headers.push([lower, new Secret(value.trim())]);
+            headers.push([lower, new secret_Secret(value.trim())]);
     }
     return Object.fromEntries(headers);
 }
@@ -88620,7 +88703,7 @@ function readTransactionInputs(input, problems) {
         endToEnd: readValue(input, problems, 'e2e-command', optional(parseEndToEnd), undefined),
         watch: readValue(input, problems, 'watch-url', optional(parseWatchUrl), undefined),
         maxFailedRequests: readValue(input, problems, 'max-failed-requests', integer(0, 1_000_000), 0),
-        githubToken: new Secret(input('github-token')),
+        githubToken: new secret_Secret(input('github-token')),
         environment: input('github-token') === '' ? '' : readValue(input, problems, 'environment', parseEnvironment, ''),
         environmentUrl: readValue(input, problems, 'environment-url', parseEnvironmentUrl, ''),
     };
@@ -88714,7 +88797,7 @@ function readCredentials(input, problems) {
             message: 'is empty: the secret is not set in this repository or environment, or it is not handed to this (reusable) workflow.',
         });
     }
-    return problems.length > before ? undefined : { registry, username, password: new Secret(password) };
+    return problems.length > before ? undefined : { registry, username, password: new secret_Secret(password) };
 }
 
 ;// CONCATENATED MODULE: ./shared/src/engine/end-to-end.ts
@@ -88739,7 +88822,7 @@ async function tryEndToEnd(endToEnd, containers, plan, transaction, signal) {
             const { workspace } = transaction.ports.runner.context;
             const here = await transaction.ports.connect({ kind: 'local' });
             try {
-                await here.run(script('cd "$1" && exec sh -c "$2"', workspace, endToEnd.command), options);
+                await here.run(render_script('cd "$1" && exec sh -c "$2"', workspace, endToEnd.command), options);
             }
             finally {
                 await here.close();
@@ -88820,6 +88903,7 @@ function beginWatch(transaction) {
 
 
 
+
 /**
  * @param keepReleases how many releases stay in the store in all.
  * @throws ReleaseError that says what happened, what serves now, and what to do.
@@ -88862,7 +88946,11 @@ async function execute(preparation, release, keepReleases, transaction) {
     const cleaning = planCleaning(preparation, release, keepReleases, transaction);
     // What the gates before have seen a moment ago needs no second look: it would cost a round trip.
     const isProven = checks.length === 0 && endToEnd === undefined && inputs.bakeSeconds === 0;
-    const changes = plan.steps.filter((step) => !(isProven && step.kind === 'hold' && step.gate.gate === 'proven'));
+    const isProof = (step) => step.kind === 'hold' && step.gate.gate === 'proven';
+    const planned = plan.steps.filter((step) => !(isProven && isProof(step)));
+    // All that migrates has run by then, and no visitor has come yet.
+    const routing = planned.findIndex((step) => step.kind === 'route' || isProof(step));
+    const changes = planned.toSpliced(routing < 0 ? planned.length : routing, 0, ...planSchema(preparation, transaction));
     // What can be done while the new replicas become ready costs nobody any time.
     const waiting = changes.findIndex((step) => step.kind !== 'run');
     const steps = [
@@ -88985,6 +89073,9 @@ async function planStorage({ project, plan, candidate }, release, { facts, layou
         { path: `${folder}/compose.yaml`, content: candidate.text ?? renderYaml(project.raw) },
         { path: `${folder}/env`, content: candidate.env.reveal() },
         { path: `${folder}/release.json`, content: JSON.stringify(release) },
+        ...('like' in candidate.source
+            ? []
+            : candidate.source.map((entry) => ({ ...entry, path: `${folder}/${entry.path}` }))),
         ...candidate.trees.flatMap(treeEntries),
     ]);
     const strayed = findStrayedTags(facts);
@@ -89005,7 +89096,7 @@ async function planStorage({ project, plan, candidate }, release, { facts, layou
             kind: 'run',
             id: 'store',
             title: 'write the release into the store',
-            do: storeRelease(layout, plan.release, tar),
+            do: storeRelease(layout, plan.release, tar, 'like' in candidate.source ? candidate.source.like : ''),
             undo: [],
             timeoutSeconds: 300,
         },
@@ -89020,6 +89111,22 @@ function planTags({ images }, { target }) {
         undo: [],
         timeoutSeconds: 60,
     };
+}
+/** Whoever wants to go back to this release must know what schema it had. */
+function planSchema({ plan, schema }, { layout, target }) {
+    if (schema === undefined)
+        return [];
+    const { service, command } = schema;
+    return [
+        {
+            kind: 'run',
+            id: 'schema',
+            title: `note the state of the schema, as ${service} says it`,
+            do: recordSchema(layout, plan.release, target.project, service, command),
+            undo: [],
+            timeoutSeconds: 60,
+        },
+    ];
 }
 function isKept(service, plan) {
     return plan.services.some((one) => one.service === service && one.action === 'keep');
@@ -89286,23 +89393,23 @@ function credentialsFor(registry, credentials) {
 
 /** @throws ImageError for text that is not the answer of a running daemon. */
 function parseDaemon(infoJson) {
-    const info = parseJson(infoJson);
-    const architecture = readText(info, 'Architecture');
+    const info = json_parseJson(infoJson);
+    const architecture = json_readText(info, 'Architecture');
     if (architecture === '') {
-        const said = readText(readList(info, 'ServerErrors')[0]) || excerpt(infoJson, 120) || 'nothing';
+        const said = json_readText(json_readList(info, 'ServerErrors')[0]) || excerpt(infoJson, 120) || 'nothing';
         throw new ImageError(`docker info did not describe a running Docker Engine but said: ${excerpt(said, 300)}`, 'Log in to the server as the same user and run `docker info`: it must show a Server section without errors.');
     }
-    const config = readMember(info, 'RegistryConfig');
-    const indexes = readMember(config, 'IndexConfigs');
+    const config = json_readMember(info, 'RegistryConfig');
+    const indexes = json_readMember(config, 'IndexConfigs');
     const names = typeof indexes === 'object' && indexes !== null ? Object.keys(indexes) : [];
     return {
-        platform: platformOf(readText(info, 'OSType') || 'linux', architecture),
-        rootDirectory: readText(info, 'DockerRootDir') || '/var/lib/docker',
-        containerdStore: readList(info, 'DriverStatus').some((pair) => readMember(pair, 1) === 'io.containerd.snapshotter.v1'),
-        usesProxy: readText(info, 'HttpProxy') !== '' || readText(info, 'HttpsProxy') !== '',
-        insecureNetworks: readList(config, 'InsecureRegistryCIDRs').filter((item) => typeof item === 'string'),
-        secureByName: new Map(names.map((name) => [name.toLowerCase(), readMember(readMember(indexes, name), 'Secure') !== false])),
-        mirrors: readList(config, 'Mirrors').filter((item) => typeof item === 'string'),
+        platform: platformOf(json_readText(info, 'OSType') || 'linux', architecture),
+        rootDirectory: json_readText(info, 'DockerRootDir') || '/var/lib/docker',
+        containerdStore: json_readList(info, 'DriverStatus').some((pair) => json_readMember(pair, 1) === 'io.containerd.snapshotter.v1'),
+        usesProxy: json_readText(info, 'HttpProxy') !== '' || json_readText(info, 'HttpsProxy') !== '',
+        insecureNetworks: json_readList(config, 'InsecureRegistryCIDRs').filter((item) => typeof item === 'string'),
+        secureByName: new Map(names.map((name) => [name.toLowerCase(), json_readMember(json_readMember(indexes, name), 'Secure') !== false])),
+        mirrors: json_readList(config, 'Mirrors').filter((item) => typeof item === 'string'),
     };
 }
 /** `uname -m` words, which `docker info` shows, as Go's. */
@@ -89593,7 +89700,7 @@ async function send(line, asked, signal) {
             ...(body === undefined ? {} : { 'content-type': 'application/json' }),
             ...Object.fromEntries(Object.entries(asked.headers ?? {}).map(([name, value]) => [
                 name,
-                value instanceof Secret ? value.reveal() : value,
+                value instanceof secret_Secret ? value.reveal() : value,
             ])),
         },
     });
@@ -89751,8 +89858,8 @@ class PullProgress {
     }
     /** One message of `POST /images/create`. */
     addMessage(message) {
-        const status = readText(message, 'status');
-        const id = readText(message, 'id');
+        const status = json_readText(message, 'status');
+        const id = json_readText(message, 'id');
         this.#readDigest(status);
         if (!/^[0-9a-f]{12,64}$/.test(id))
             return;
@@ -89973,12 +90080,12 @@ async function pullByApi(session, reference, credentials, progress, update, { pl
     const { status, body } = await askEngine(session, {
         method: 'POST',
         path: `/images/create?${query.toString()}`,
-        headers: { 'x-registry-auth': new Secret(encodeAuth(authConfig(credentials).reveal())) },
+        headers: { 'x-registry-auth': new secret_Secret(encodeAuth(authConfig(credentials).reveal())) },
         onLine: (line) => {
-            const message = parseJson(line);
+            const message = json_parseJson(line);
             if (message === undefined)
                 return;
-            failure ??= readText(message, 'errorDetail', 'message') || readText(message, 'error') || undefined;
+            failure ??= json_readText(message, 'errorDetail', 'message') || json_readText(message, 'error') || undefined;
             progress.addMessage(message);
             update();
         },
@@ -90002,7 +90109,7 @@ async function orHangUp(pull) {
     }
 }
 function readEngineError(status, body) {
-    return excerpt(readText(parseJson(body), 'message'), 1000) || `Docker answered with status ${status}`;
+    return excerpt(json_readText(json_parseJson(body), 'message'), 1000) || `Docker answered with status ${status}`;
 }
 /** https://docs.docker.com/reference/api/engine/#tag/Authentication: base64url, which Go reads with its padding only. */
 function encodeAuth(json) {
@@ -90010,7 +90117,7 @@ function encodeAuth(json) {
 }
 function authConfig({ registry, username, password }) {
     const host = normalizeRegistry(registry);
-    return new Secret(JSON.stringify({
+    return new secret_Secret(JSON.stringify({
         username,
         password: password.reveal(),
         serveraddress: host === DEFAULT_REGISTRY ? 'https://index.docker.io/v1/' : host,
@@ -90056,14 +90163,14 @@ async function findImage(session, reference, digest, signal) {
         ? formatFamiliar({ ...reference, tag: wanted(reference) })
         : formatFamiliar({ ...reference, tag: '', digest });
     const found = await session.run({ words: ['docker', 'image', 'inspect', '--format', pull_INSPECT, name] }, { accept: 'any', purpose: `look for the image ${name}`, ...withSignal(signal) });
-    const json = found.exitCode === 0 ? parseJson(found.stdout) : undefined;
-    const recorded = readList(json, 'repoDigests').flatMap((entry) => {
+    const json = found.exitCode === 0 ? json_parseJson(found.stdout) : undefined;
+    const recorded = json_readList(json, 'repoDigests').flatMap((entry) => {
         const parsed = typeof entry === 'string' ? parseReference(entry) : { problem: '' };
         return 'value' in parsed && sameRepository(parsed.value, reference) ? [parsed.value.digest] : [];
     });
     // Of several digests of one image no tag says which is its own.
     const actual = digest === '' && recorded.length === 1 ? recorded[0] : recorded.find((entry) => entry === digest);
-    const id = readText(json, 'id');
+    const id = json_readText(json, 'id');
     if (actual === undefined || !isDigest(actual) || id === '')
         return undefined;
     return { pinned: reference.digest === '' ? pin(reference, actual) : formatFamiliar(reference), digest: actual, id };
@@ -90080,6 +90187,17 @@ function withSignal(signal) {
 
 
 
+/** Those of a release of the store. */
+function listImages(release, images) {
+    return Object.entries(release.services).map(([service, { reference, image }]) => ({
+        service,
+        reference,
+        image,
+        present: isPresent(image, images),
+        remark: '',
+        resolution: undefined,
+    }));
+}
 /** Under its name and digest, or for an image that was never pinned under its tag. */
 function isPresent(image, images) {
     const parsed = parseReference(image);
@@ -90224,7 +90342,7 @@ function judgeDisk(estimate, disk) {
 function judgeDefinitions(before, after, existing) {
     const networks = listChanged('networks', before, after, existing.networks).map(({ name, keys }) => ({
         message: `Network ${name} is defined otherwise than in the running release (${keys.join(', ')}): Compose would have to make it anew, and cut off every container on it.`,
-        hint: `Give it a new name (\`name:\`), or take the project down first: \`docker compose -p ${readText(after, 'name')} down\`.`,
+        hint: `Give it a new name (\`name:\`), or take the project down first: \`docker compose -p ${json_readText(after, 'name')} down\`.`,
     }));
     const volumes = listChanged('volumes', before, after, existing.volumes).map(({ name, keys }) => ({
         message: `Volume ${name} is defined otherwise than in the running release (${keys.join(', ')}): Compose would have to make it anew, and its data is in the old one.`,
@@ -90246,11 +90364,11 @@ function listChanged(kind, before, after, existing) {
 }
 /** By the name on the server; without those that are made elsewhere (`external`), and without what Compose does not read. */
 function readDefinitions(project, kind) {
-    const entries = readMember(project, kind);
+    const entries = json_readMember(project, kind);
     if (!isObject(entries))
         return new Map();
     return new Map(Object.entries(entries)
-        .filter(([, entry]) => (readMember(entry, 'external') ?? false) === false)
+        .filter(([, entry]) => (json_readMember(entry, 'external') ?? false) === false)
         .map(([key, entry]) => [
         nameOnServer(project, kind, key),
         isObject(entry)
@@ -90259,7 +90377,7 @@ function readDefinitions(project, kind) {
     ]));
 }
 function nameOnServer(project, kind, key) {
-    return readText(project, kind, key, 'name') || `${readText(project, 'name')}_${key}`;
+    return json_readText(project, kind, key, 'name') || `${json_readText(project, 'name')}_${key}`;
 }
 /** Where "no" is another answer than none: none is then the daemon's own setting. */
 const THREE_STATES = new Set(['enable_ipv4', 'enable_ipv6']);
@@ -90487,16 +90605,16 @@ const KEY_RULES = {
 };
 /** What in these keys cannot be honoured in the order that was chosen. */
 function judgeKeys(service, order) {
-    const deploy = readMember(service.raw, 'deploy');
-    const dependsOn = readMember(service.raw, 'depends_on');
+    const deploy = json_readMember(service.raw, 'deploy');
+    const dependsOn = json_readMember(service.raw, 'depends_on');
     const judge = (table, place, values) => isObject(values)
         ? Object.entries(values).flatMap(([key, value]) => judgeKey(table, `${place}.${key}`, key, value, service, order))
         : [];
     return [
-        ...judge(UPDATE_CONFIG, 'update_config', readMember(deploy, 'update_config')),
-        ...judge(ROLLBACK_CONFIG, 'rollback_config', readMember(deploy, 'rollback_config')),
-        ...judge(RESTART_POLICY, 'restart_policy', readMember(deploy, 'restart_policy')),
-        ...judge(HEALTHCHECK, 'healthcheck', readMember(service.raw, 'healthcheck')),
+        ...judge(UPDATE_CONFIG, 'update_config', json_readMember(deploy, 'update_config')),
+        ...judge(ROLLBACK_CONFIG, 'rollback_config', json_readMember(deploy, 'rollback_config')),
+        ...judge(RESTART_POLICY, 'restart_policy', json_readMember(deploy, 'restart_policy')),
+        ...judge(HEALTHCHECK, 'healthcheck', json_readMember(service.raw, 'healthcheck')),
         ...(isObject(dependsOn)
             ? Object.entries(dependsOn).flatMap(([name, how]) => judge(DEPENDENCY, `depends_on.${name}`, how))
             : []),
@@ -90679,7 +90797,7 @@ function describeData(mount) {
 }
 /** `volumes_from` of containers and services that may be written to. */
 function listForeignVolumes(service) {
-    return readList(service.raw, 'volumes_from').flatMap((from) => typeof from !== 'string' || from.endsWith(':ro') ? [] : [from.replace(/:rw$/, '')]);
+    return json_readList(service.raw, 'volumes_from').flatMap((from) => typeof from !== 'string' || from.endsWith(':ro') ? [] : [from.replace(/:rw$/, '')]);
 }
 /**
  * Volumes that nobody named, at places where the new container would inherit them: those of the image's VOLUME. Where the
@@ -90688,7 +90806,7 @@ function listForeignVolumes(service) {
 function findAnonymous(service, containers) {
     const covered = new Set([
         ...service.mounts.map(({ target }) => target),
-        ...[readText(service.raw, 'tmpfs'), ...readList(service.raw, 'tmpfs')].map((entry) => typeof entry === 'string' ? (entry.split(':')[0] ?? '') : ''),
+        ...[json_readText(service.raw, 'tmpfs'), ...json_readList(service.raw, 'tmpfs')].map((entry) => typeof entry === 'string' ? (entry.split(':')[0] ?? '') : ''),
     ]);
     // What the file itself mounts without a name is in its mounts, and handed on as well.
     for (const mount of service.mounts)
@@ -90719,13 +90837,13 @@ function describeNetwork(service) {
             },
         ];
     }
-    const networks = readMember(service.raw, 'networks');
+    const networks = json_readMember(service.raw, 'networks');
     const fixed = isObject(networks)
-        ? Object.entries(networks).filter(([, how]) => ['ipv4_address', 'ipv6_address', 'mac_address'].some((key) => readText(how, key) !== ''))
+        ? Object.entries(networks).filter(([, how]) => ['ipv4_address', 'ipv6_address', 'mac_address'].some((key) => json_readText(how, key) !== ''))
         : [];
     const places = [
         ...fixed.map(([name]) => `in network ${name}`),
-        ...(readText(service.raw, 'mac_address') === '' ? [] : ['(`mac_address`)']),
+        ...(json_readText(service.raw, 'mac_address') === '' ? [] : ['(`mac_address`)']),
     ];
     return places.map((place) => ({
         kind: 'address',
@@ -90740,12 +90858,12 @@ function listReplacers(service, project) {
 }
 /** Services of `links`, which are written into a container with the other one's name. */
 function listLinks(service) {
-    return readList(service.raw, 'links').map((link) => (typeof link === 'string' ? (link.split(':')[0] ?? '') : ''));
+    return json_readList(service.raw, 'links').map((link) => (typeof link === 'string' ? (link.split(':')[0] ?? '') : ''));
 }
 const EXTENSION_KEYS = ['one-shot', 'router', 'port'];
 /** `x-slipway`: a key that is not known would be ignored in silence, which is worse than an error. */
 function judgeExtension(service) {
-    const extension = readMember(service.raw, 'x-slipway');
+    const extension = json_readMember(service.raw, 'x-slipway');
     if (extension === undefined)
         return [];
     const known = 'Known are: `x-slipway: { router: web, port: 3000 }` and `x-slipway: { one-shot: true }`.';
@@ -90772,7 +90890,7 @@ function judgeExtension(service) {
     if (port !== undefined && router === undefined)
         findings.push(refuse('a `port` and no `router`'));
     if (service.router !== undefined && port === undefined && service.router.port === undefined) {
-        findings.push(refuse(`a \`router\` and no \`port\`, and ${readList(service.raw, 'expose').length === 0 ? 'no `expose`' : 'an `expose` that names not exactly one TCP port'}`, `Say on which port the container listens: \`x-slipway: { router: ${service.router.service}, port: 3000 }\`.`));
+        findings.push(refuse(`a \`router\` and no \`port\`, and ${json_readList(service.raw, 'expose').length === 0 ? 'no `expose`' : 'an `expose` that names not exactly one TCP port'}`, `Say on which port the container listens: \`x-slipway: { router: ${service.router.service}, port: 3000 }\`.`));
     }
     return findings;
 }
@@ -90844,16 +90962,16 @@ function judgeContradictions(service, project) {
             hint: "Say `restart: 'no'` or `restart: on-failure`.",
         });
     }
-    const mode = readText(service.raw, 'deploy', 'mode');
+    const mode = json_readText(service.raw, 'deploy', 'mode');
     if (mode.endsWith('-job')) {
         findings.push({
             message: `Service ${name} has \`deploy.mode: ${mode}\`, which Docker Compose ignores.`,
             hint: 'Say `x-slipway: { one-shot: true }`.',
         });
     }
-    const check = readMember(service.raw, 'healthcheck');
+    const check = json_readMember(service.raw, 'healthcheck');
     if (check !== undefined &&
-        (readMember(check, 'disable') === true || readMember(readMember(check, 'test'), 0) === 'NONE')) {
+        (json_readMember(check, 'disable') === true || json_readMember(json_readMember(check, 'test'), 0) === 'NONE')) {
         const waiting = project.services.filter((other) => other.dependsOn[name] === 'service_healthy');
         findings.push(...waiting.map((other) => ({
             message: `Service ${other.name} waits for ${name} to be healthy (\`service_healthy\`), and ${name} has its health check switched off.`,
@@ -90867,8 +90985,8 @@ function warnOf(service, strategy) {
     if (strategy?.order === 'stop-first' && strategy.groups.length > 1) {
         warnings.push(`Service ${service.name} is replaced stop-first: \`parallelism\` and \`delay\` pace the start of its new replicas, but all old ones are stopped before.`);
     }
-    const policy = readMember(readMember(service.raw, 'deploy'), 'restart_policy');
-    const ignored = ['delay', 'window'].filter((key) => (readMember(policy, key) ?? null) !== null);
+    const policy = json_readMember(json_readMember(service.raw, 'deploy'), 'restart_policy');
+    const ignored = ['delay', 'window'].filter((key) => (json_readMember(policy, key) ?? null) !== null);
     if (ignored.length > 0) {
         warnings.push(`Service ${service.name} has \`deploy.restart_policy.${ignored.join('` and `')}\`, which Docker Compose ignores: Docker waits 100 ms before the first restart, and twice as long before each further one.`);
     }
@@ -90982,6 +91100,7 @@ const ACTIONS = {
 const TITLES = {
     deployed: 'Deployed',
     'rolled-back': 'Rolled back',
+    listed: 'Releases',
     unchanged: 'Nothing to do',
     planned: 'Plan (dry run)',
     reverted: 'Failed, and put back',
@@ -91099,7 +91218,7 @@ function describeImages(service) {
 
 
 /** @throws PreflightError with all findings at once. */
-async function prepareRelease({ candidate, images, migrations, commit, findings }, transaction) {
+async function prepareRelease({ candidate, images, migrations, schema, commit, findings }, transaction) {
     const { project, session, facts, ports } = transaction;
     if (facts.docker.kind !== 'ready')
         throw new PreflightError(session.where, judgeServer(facts));
@@ -91114,6 +91233,7 @@ async function prepareRelease({ candidate, images, migrations, commit, findings 
         ...findings,
         ...judgeCommands(candidate.services, [
             ...migrations.map(({ service }) => ({ input: 'migrate', service })),
+            ...(schema === undefined ? [] : [{ input: 'schema-state', service: schema.service }]),
             ...(endToEnd?.where === 'service' ? [{ input: 'e2e-command', service: endToEnd.service }] : []),
         ]),
         ...judgeOwner(facts.releases, project, facts.path),
@@ -91127,7 +91247,7 @@ async function prepareRelease({ candidate, images, migrations, commit, findings 
     if (all.length > 0)
         throw new PreflightError(session.where, all);
     const release = makeReleaseId(ports.clock.now(), commit);
-    return planWith({ images, candidate, migrations, strategies: chosen.strategies }, release, transaction);
+    return planWith({ images, candidate, migrations, schema, strategies: chosen.strategies }, release, transaction);
 }
 /** The same change with images that are known better now. */
 async function planWith(known, release, transaction) {
@@ -91164,7 +91284,7 @@ async function planWith(known, release, transaction) {
 }
 /** Compose's own hash of each service of the final file. */
 async function readHashes(remote, raw, project, layout, signal) {
-    const { stdout } = await remote.run(hashServices({ project, projectDirectory: layout.project }, new Secret(renderYaml(raw))), { purpose: 'compute the configuration hashes', signal });
+    const { stdout } = await remote.run(hashServices({ project, projectDirectory: layout.project }, new secret_Secret(renderYaml(raw))), { purpose: 'compute the configuration hashes', signal });
     return Object.fromEntries(stdout.split('\n').flatMap((line) => {
         const [name, hash] = line.trim().split(/\s+/);
         return name !== undefined && hash !== undefined ? [[name, hash]] : [];
@@ -91247,7 +91367,7 @@ function judgeSpace(images, candidate, { facts }) {
     return findings;
 }
 /** The release as the store keeps it. */
-function describeRelease({ candidate, images, project, hashes, plan }, { inputs, ports }) {
+function describeRelease({ candidate, images, schema, project, hashes, plan }, { inputs, ports }) {
     const { commit, ref, actor, runUrl } = ports.runner.context;
     return {
         id: plan.release,
@@ -91260,6 +91380,7 @@ function describeRelease({ candidate, images, project, hashes, plan }, { inputs,
         result: 'healthy',
         checks: inputs.checks.map((check) => check.name),
         services: Object.fromEntries(images.map(({ service, reference, image }) => [service, { reference, image, configHash: hashes[service] ?? '' }])),
+        ...(schema === undefined ? {} : { schema }),
         files: candidate.files,
     };
 }
@@ -91451,7 +91572,7 @@ function guessRegistries(texts, variables) {
  */
 function renderRunning(project) {
     return {
-        ...script(`id=$(docker ps -aq --filter "label=com.docker.compose.project=$1" --filter label=com.docker.compose.oneoff=False | head -n 1) || exit
+        ...render_script(`id=$(docker ps -aq --filter "label=com.docker.compose.project=$1" --filter label=com.docker.compose.oneoff=False | head -n 1) || exit
 label() { docker inspect --format "{{index .Config.Labels \\"com.docker.compose.project.$1\\"}}" "$id"; }
 directory=$(label working_dir) || exit
 files=$(label config_files) || exit
@@ -91730,7 +91851,7 @@ function findCandidate(service, services, entry, root, text) {
         !service.hasHostPort ||
         !obstacles.every(({ kind }) => kind === 'host-port' || kind === 'container-name') ||
         service.router !== undefined ||
-        readMember(service.raw, 'x-slipway') !== undefined ||
+        json_readMember(service.raw, 'x-slipway') !== undefined ||
         others ||
         service.networkMode !== '' ||
         OTHER_IMAGES.test(image)) {
@@ -91962,7 +92083,7 @@ function applyEdits(text, edits) {
 /** Reads both texts and compares: whatever the layout was, nothing but what was meant has changed. */
 function isAsMeant(before, after, router) {
     const [was, is] = [readYaml(before), readYaml(after)];
-    const services = readMember(was, 'services');
+    const services = json_readMember(was, 'services');
     if (!isObject(was) || !isObject(is) || !isObject(services))
         return false;
     const wanted = { ...services };
@@ -91985,7 +92106,7 @@ function isAsMeant(before, after, router) {
     };
     // What is under `x-` is there to be merged, and says nothing by itself.
     const spoken = (file) => Object.fromEntries(Object.entries(file).filter(([key]) => key !== 'services' && !key.startsWith('x-')));
-    return (canonical(readMember(is, 'services')) === canonical(wanted) && canonical(spoken(is)) === canonical(spoken(was)));
+    return (canonical(json_readMember(is, 'services')) === canonical(wanted) && canonical(spoken(is)) === canonical(spoken(was)));
 }
 function readYaml(text) {
     try {
@@ -92056,7 +92177,7 @@ ${routed
 
 
 /** Prints the staging folder on the first line, then the rendered project: as YAML, since Compose leaves `x-` keys out of its JSON. */
-const RENDER = `umask 077
+const render = (fill) => `umask 077
 base=\${XDG_RUNTIME_DIR:-/dev/shm}
 [ -d "$base" ] && [ -w "$base" ] || base=\${TMPDIR:-/tmp}
 root=$(mktemp -d "$base/slipway.XXXXXXXX") || exit
@@ -92064,11 +92185,12 @@ trap 'rm -rf "$root"' EXIT
 trap 'exit 129' HUP INT TERM PIPE
 # So deep that \`../..\` in a path stays below a folder of ours, where it can be told.
 stage=$root/_/_/_/_/_/_/_/_
-mkdir -p "$stage" && tar -xf - -C "$stage" || exit
 directory=$stage/$1
 project=$2
 shift 2
-mkdir -p "$directory" && cd "$directory" || exit
+mkdir -p "$directory" || exit
+${fill} || exit
+cd "$directory" || exit
 printf '%s\\n' "$stage"
 unset COMPOSE_FILE COMPOSE_PROJECT_NAME COMPOSE_ENV_FILES COMPOSE_PROFILES
 docker compose --ansi never --project-name "$project" --project-directory "$directory" "$@" config`;
@@ -92078,8 +92200,28 @@ docker compose --ansi never --project-name "$project" --project-directory "$dire
  */
 function renderProject(request) {
     return {
-        ...script(RENDER, request.directory, request.project, ...request.envFiles.flatMap((file) => ['--env-file', file]), ...request.composeFiles.flatMap((file) => ['--file', file])),
+        ...render_script(render('tar -xf - -C "$stage"'), ...listArguments(request)),
         stdin: request.tar,
+        secretOutput: true,
+    };
+}
+function listArguments({ directory, project, envFiles, composeFiles }) {
+    return [
+        directory,
+        project,
+        ...envFiles.flatMap((file) => ['--env-file', file]),
+        ...composeFiles.flatMap((file) => ['--file', file]),
+    ];
+}
+/** As {@link renderProject}, of what a release of the store was made from, with the environment of another one. */
+function renderStored(request, releases) {
+    const fill = `source=$1 env=$2
+shift 2
+tar -xf "$source/source.tar" -C "$stage" && { [ ! -s "$env/env" ] || cat "$env/env" >"$directory/.env"; }`;
+    // What is shifted comes before what is handed on to Compose.
+    const [directory = '', project = '', ...words] = listArguments(request);
+    return {
+        ...script(render(fill), directory, project, releases.source, releases.env, ...words),
         secretOutput: true,
     };
 }
@@ -92097,14 +92239,60 @@ function parseRendered(stdout) {
  */
 function parseComposeWarnings(stderr) {
     const messages = [...stderr.matchAll(/level=warning msg=("(?:[^"\\]|\\.)*")/g)].map(([, quoted = '']) => {
-        const text = parseJson(quoted);
+        const text = json_parseJson(quoted);
         return typeof text === 'string' ? text : quoted;
     });
     return [...new Set(messages)];
 }
 
+;// CONCATENATED MODULE: ./shared/src/releases/source.ts
+/** What a release was made from, kept with it: so that it can be rendered again with another environment. Pure. */
+
+
+
+/** In the folder of the first Compose file: variables that are not secret. */
+const VARIABLES_FILE = '.slipway-variables';
+/** What Compose is given to read; later ones win. */
+function listEnvFiles(hasDotEnv) {
+    return [...(hasDotEnv ? ['.env'] : []), VARIABLES_FILE];
+}
+/** @param entries all that Compose may read, but the secret environment. */
+async function describeSource(source, entries) {
+    const hasDotEnv = entries.some(({ path }) => path === external_node_path_namespaceObject.posix.join(source.directory, '.env'));
+    const described = { ...source, hasDotEnv };
+    return [
+        { path: 'source.json', content: JSON.stringify(described) },
+        { path: 'source.tar', content: await packTar(entries) },
+    ];
+}
+/** Undefined where it is none. */
+function parseSource(text) {
+    const value = parseJson(text);
+    const mounts = readMember(value, 'mounts');
+    if (typeof mounts !== 'object' || mounts === null)
+        return undefined;
+    return {
+        directory: readText(value, 'directory'),
+        composeFiles: readList(value, 'composeFiles').filter((file) => typeof file === 'string'),
+        hasDotEnv: readMember(value, 'hasDotEnv') === true,
+        mounts: Object.fromEntries(Object.keys(mounts).map((path) => [path, readText(mounts, path)])),
+    };
+}
+
+;// CONCATENATED MODULE: ./shared/src/engine/candidate.ts
+/** What every release gets on its way to the server. Pure. */
+
+
+
+/** Routers read what Slipway writes for them in a folder of their own. */
+function mountRouters(raw, layout) {
+    const routers = new Set(readProject(raw).services.flatMap((service) => service.router?.service ?? []));
+    return mountFolders(raw, Object.fromEntries([...routers].map((router) => [router, { source: routerFolder(layout, router), target: ROUTER_MOUNT }])));
+}
+
 ;// CONCATENATED MODULE: ./action-deploy/src/facts.ts
 /** The read-only questions of a deploy: to the workspace, the server and the registries. */
+
 
 
 
@@ -92165,40 +92353,31 @@ async function readSource(inputs, ports) {
 /** The `name:` of a Compose file, where it is plain text. A file that cannot be parsed is left to Compose, which explains it better. */
 function readProjectName(file) {
     try {
-        const name = readText(parseYaml(Buffer.from(file.content).toString()), 'name');
+        const name = json_readText(parseYaml(Buffer.from(file.content).toString()), 'name');
         return name.includes('$') ? '' : name;
     }
     catch {
         return '';
     }
 }
-const VARIABLES_FILE = '.slipway-variables';
 /** Larger files are mounted, not read by Compose: their place is kept by an empty one while rendering. */
 const MAX_RENDER_FILE_BYTES = 1024 * 1024;
 /** @throws PreflightError with Compose's own words when it refuses the files. */
 async function renderOnServer(remote, source, inputs, ports) {
-    const within = (path) => external_node_path_namespaceObject.posix.join(source.directory, path);
-    const variables = { SLIPWAY_COMMIT: ports.runner.context.commit, ...inputs.variables };
-    const entries = [
-        ...source.files.map((file) => ({
-            path: file.path,
-            content: file.content.byteLength > MAX_RENDER_FILE_BYTES ? new Uint8Array() : file.content,
-        })),
-        ...(inputs.env.isEmpty ? [] : [{ path: within('.env'), content: `${inputs.env.reveal()}\n` }]),
-        { path: within(VARIABLES_FILE), content: renderVariables(variables) },
-    ];
-    const hasDotEnv = entries.some((entry) => entry.path === within('.env'));
-    const composeFiles = source.composeFiles.map((file) => external_node_path_namespaceObject.posix.relative(source.directory, file));
+    const { directory } = source;
+    const entries = listEntries(source, inputs, ports);
+    const dotEnv = { path: external_node_path_namespaceObject.posix.join(directory, '.env'), content: `${inputs.env.reveal()}\n` };
+    const hasDotEnv = !inputs.env.isEmpty || entries.some(({ path }) => path === dotEnv.path);
     try {
         const { stdout, stderr } = await remote.run(renderProject({
             project: source.project,
-            directory: source.directory,
-            composeFiles,
-            envFiles: [...(hasDotEnv ? ['.env'] : []), VARIABLES_FILE],
-            tar: await packTar(entries),
+            directory,
+            composeFiles: composeFilesOf(source),
+            envFiles: listEnvFiles(hasDotEnv),
+            tar: await packTar(inputs.env.isEmpty ? entries : [...entries, dotEnv]),
         }), { purpose: 'render the Compose file', signal: ports.signal });
         const remarks = parseComposeWarnings(stderr).map((message) => `Docker Compose: ${message}`);
-        return { ...parseRendered(stdout), remarks };
+        return { ...parseRendered(stdout), remarks, entries };
     }
     catch (error) {
         if (!(error instanceof CommandError))
@@ -92212,6 +92391,20 @@ async function renderOnServer(remote, source, inputs, ports) {
         ]);
     }
 }
+/** All that Compose may read but the secret environment. */
+function listEntries(source, inputs, { runner }) {
+    const variables = { SLIPWAY_COMMIT: runner.context.commit, ...inputs.variables };
+    return [
+        ...source.files.map((file) => ({
+            path: file.path,
+            content: file.content.byteLength > MAX_RENDER_FILE_BYTES ? new Uint8Array() : file.content,
+        })),
+        { path: external_node_path_namespaceObject.posix.join(source.directory, VARIABLES_FILE), content: renderVariables(variables) },
+    ];
+}
+function composeFilesOf({ directory, composeFiles }) {
+    return composeFiles.map((file) => external_node_path_namespaceObject.posix.relative(directory, file));
+}
 /** Names are checked by the inputs. Compose reads `\\'` as an escape between single quotes too, so a backslash needs double ones. */
 function renderVariables(variables) {
     return Object.entries(variables)
@@ -92219,9 +92412,10 @@ function renderVariables(variables) {
         .join('');
 }
 /** The project with its paths where they will be on the server. */
-async function relocate({ stagingRoot, rendered, remarks }, source, env, layout, remote, ports) {
+async function relocate({ stagingRoot, rendered, remarks, entries }, source, env, layout, remote, ports) {
     const project = parseProject(rendered);
     const trees = new Map();
+    const mounts = {};
     const mounted = [];
     const { raw: moved, findings } = relocateProject(project, stagingRoot, (stagedPath, isWritable) => {
         const workspacePath = external_node_path_namespaceObject.posix.relative(stagingRoot, stagedPath);
@@ -92238,6 +92432,7 @@ async function relocate({ stagingRoot, rendered, remarks }, source, env, layout,
         const tree = findTree(source.files, workspacePath);
         if (tree !== undefined) {
             trees.set(tree.address, tree);
+            mounts[workspacePath] = `${tree.address}/${tree.name}`;
             mounted.push({ path: workspacePath, onServer, isShipped: true, isWritable });
             return { path: `${layout.files}/${tree.address}/${tree.name}`, shipped: true };
         }
@@ -92261,6 +92456,7 @@ async function relocate({ stagingRoot, rendered, remarks }, source, env, layout,
         trees: [...trees.values()],
         files: [...trees.keys()],
         env,
+        source: await describeSource({ directory: source.directory, composeFiles: composeFilesOf(source), mounts }, entries),
         findings: [...findings, ...judgeServices(services, layout), ...judged.findings],
         warnings: [...remarks, ...judged.warnings],
     };
@@ -92272,7 +92468,7 @@ async function judgeMounts(mounted, remote, ports) {
     const doubtful = mounted.filter((one) => !one.isShipped || one.isWritable);
     if (doubtful.length === 0)
         return { findings, warnings };
-    const { stdout } = await remote.run(script('for p; do if [ -e "$p" ]; then echo 1; else echo 0; fi; done', ...doubtful.map(({ onServer }) => onServer)), { purpose: 'look for mounted folders', signal: ports.signal });
+    const { stdout } = await remote.run(render_script('for p; do if [ -e "$p" ]; then echo 1; else echo 0; fi; done', ...doubtful.map(({ onServer }) => onServer)), { purpose: 'look for mounted folders', signal: ports.signal });
     const there = stdout.split('\n');
     for (const [index, { path, onServer, isShipped, isWritable }] of doubtful.entries()) {
         const onServerToo = there[index] === '1';
@@ -92335,11 +92531,6 @@ function judgeServices(services, layout) {
 function isAround(outer, inner) {
     return outer === '/' || inner === outer || inner.startsWith(`${outer.replace(/\/+$/, '')}/`);
 }
-/** Routers read what Slipway writes for them in a folder of their own. */
-function mountRouters(raw, layout) {
-    const routers = new Set(readProject(raw).services.flatMap((service) => service.router?.service ?? []));
-    return mountFolders(raw, Object.fromEntries([...routers].map((router) => [router, { source: routerFolder(layout, router), target: ROUTER_MOUNT }])));
-}
 
 ;// CONCATENATED MODULE: ./action-deploy/src/inputs.ts
 /** The inputs as one typed object, or all that is wrong with them at once. Pure. */
@@ -92355,11 +92546,12 @@ function readInputs(input) {
         composeFiles: readValue(input, problems, 'compose-file', parseComposeFiles, []),
         project: readValue(input, problems, 'project', parseProjectName, ''),
         files: parseLines(input('files')),
-        env: readValue(input, problems, 'env', parseEnv, new Secret('')),
+        env: readValue(input, problems, 'env', parseEnv, new secret_Secret('')),
         variables: readValue(input, problems, 'variables', parseVariables, {}),
         refresh: parseLines(input('refresh')),
         keepReleases: readValue(input, problems, 'keep-releases', integer(2, 100), 5),
         migrations: readValue(input, problems, 'migrate', parseMigrations, []),
+        schema: readValue(input, problems, 'schema-state', optional(parseSchemaState), undefined),
     };
     if (problems.length > 0 || host === undefined)
         throw new InputError(problems);
@@ -92378,6 +92570,21 @@ function parseMigrations(text) {
     return twice === undefined
         ? { value: migrations }
         : { problem: `names the service ${quoteValue(twice.service)} twice: put both commands into one script.` };
+}
+const TABLE = /^table\s+([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)?)$/;
+/** By the variables of the official image: https://hub.docker.com/_/postgres */
+const READ_TABLE = `exec psql -X -q -A -t -v ON_ERROR_STOP=1 -U "\${POSTGRES_USER:-postgres}" -d "\${POSTGRES_DB:-\${POSTGRES_USER:-postgres}}" -c "SELECT * FROM $1 ORDER BY 1"`;
+/** `service: command`, or `service: table NAME` of a PostgreSQL service. */
+function parseSchemaState(text) {
+    const parsed = parseServiceCommand(text);
+    if ('problem' in parsed) {
+        return { problem: `${quoteValue(text)} is neither \`service: command\` nor \`service: table schema_migrations\`.` };
+    }
+    const { service, command } = parsed.value;
+    const table = TABLE.exec(command.join(' '))?.[1];
+    if (table !== undefined)
+        return { value: { service, command: ['sh', '-c', READ_TABLE, 'slipway', table] } };
+    return { value: { service, command } };
 }
 function parseComposeFiles(text) {
     const files = parseLines(text).map((file) => file.replace(/^(\.\/)+/, ''));
@@ -92414,7 +92621,7 @@ function parseEnv(text) {
         }
     }
     return quote === ''
-        ? { value: new Secret(text.replaceAll(/\r\n?/g, '\n')) }
+        ? { value: new secret_Secret(text.replaceAll(/\r\n?/g, '\n')) }
         : { problem: `a quote (${quote}) is opened and never closed.` };
 }
 function parseVariables(text) {
@@ -92508,30 +92715,30 @@ const ACCEPT = [
 const manifest_MAX_LAYERS = 1000;
 /** @param contentType the answer's header; what the document says of itself comes first, as in the daemon. */
 function parseManifest(text, contentType) {
-    const json = parseJson(text);
+    const json = json_parseJson(text);
     if (typeof json !== 'object' || json === null) {
         return {
             kind: 'unusable',
             why: `is not an image manifest but ${excerpt(contentType, 100) || 'something without a type'}`,
         };
     }
-    const mediaType = readText(json, 'mediaType') || contentType.replace(/;.*$/s, '').trim().toLowerCase();
+    const mediaType = json_readText(json, 'mediaType') || contentType.replace(/;.*$/s, '').trim().toLowerCase();
     if (readNumber(json, 'schemaVersion') === 1 || mediaType.includes('manifest.v1+prettyjws')) {
         return { kind: 'unusable', why: 'is an image of the old format "schema 1", which Docker does not pull any more' };
     }
-    if (Array.isArray(readMember(json, 'manifests')))
+    if (Array.isArray(json_readMember(json, 'manifests')))
         return parseIndex(json, mediaType);
-    if (Array.isArray(readMember(json, 'layers')))
+    if (Array.isArray(json_readMember(json, 'layers')))
         return manifest_parseImage(json, mediaType);
     return { kind: 'unusable', why: `is of the type ${JSON.stringify(excerpt(mediaType, 100))}, which is not an image` };
 }
 function parseIndex(json, mediaType) {
-    const manifests = readList(json, 'manifests').flatMap((entry) => {
+    const manifests = json_readList(json, 'manifests').flatMap((entry) => {
         const descriptor = parseDescriptor(entry);
         const platform = {
-            os: readText(entry, 'platform', 'os').toLowerCase(),
-            architecture: readText(entry, 'platform', 'architecture').toLowerCase(),
-            variant: readText(entry, 'platform', 'variant').toLowerCase(),
+            os: json_readText(entry, 'platform', 'os').toLowerCase(),
+            architecture: json_readText(entry, 'platform', 'architecture').toLowerCase(),
+            variant: json_readText(entry, 'platform', 'variant').toLowerCase(),
         };
         // Attestations (provenance, SBOM) are listed as images for `unknown/unknown`.
         const runnable = ![platform.os, platform.architecture].some((word) => word === '' || word === 'unknown');
@@ -92540,8 +92747,8 @@ function parseIndex(json, mediaType) {
     return { kind: 'index', mediaType, manifests };
 }
 function manifest_parseImage(json, mediaType) {
-    const config = parseDescriptor(readMember(json, 'config'));
-    const listed = readList(json, 'layers');
+    const config = parseDescriptor(json_readMember(json, 'config'));
+    const listed = json_readList(json, 'layers');
     const layers = listed.map(parseDescriptor).filter((layer) => layer !== undefined);
     if (config === undefined || layers.length !== listed.length || layers.length > manifest_MAX_LAYERS) {
         return { kind: 'unusable', why: 'is a damaged image manifest' };
@@ -92549,22 +92756,22 @@ function manifest_parseImage(json, mediaType) {
     return { kind: 'image', mediaType, config, layers };
 }
 function parseDescriptor(json) {
-    const digest = readText(json, 'digest');
+    const digest = json_readText(json, 'digest');
     const bytes = readNumber(json, 'size');
     if (!isDigest(digest) || !Number.isSafeInteger(bytes) || bytes < 0)
         return undefined;
-    return { digest, bytes, mediaType: readText(json, 'mediaType').toLowerCase() };
+    return { digest, bytes, mediaType: json_readText(json, 'mediaType').toLowerCase() };
 }
 /** What an image's configuration says: for which platform it is, and the digests of its unpacked layers (empty if unknown). */
 function parseConfig(text) {
-    const json = parseJson(text);
-    const diffIds = readList(json, 'rootfs', 'diff_ids').filter((id) => typeof id === 'string');
-    const os = readText(json, 'os').toLowerCase();
-    const architecture = readText(json, 'architecture').toLowerCase();
+    const json = json_parseJson(text);
+    const diffIds = json_readList(json, 'rootfs', 'diff_ids').filter((id) => typeof id === 'string');
+    const os = json_readText(json, 'os').toLowerCase();
+    const architecture = json_readText(json, 'architecture').toLowerCase();
     return {
         platform: os === '' || architecture === ''
             ? undefined
-            : { os, architecture, variant: readText(json, 'variant').toLowerCase() },
+            : { os, architecture, variant: json_readText(json, 'variant').toLowerCase() },
         diffIds: diffIds.every(isDigest) ? diffIds : [],
     };
 }
@@ -92880,12 +93087,12 @@ class RegistryClient {
         const response = await this.#send('GET', url, 'application/json', this.#credentials && basic(this.#credentials));
         if (response.status !== 200)
             throw this.#explain(response, 'token service');
-        const json = response.truncated ? undefined : parseJson(response.body);
-        const token = readText(json, 'token') || readText(json, 'access_token');
+        const json = response.truncated ? undefined : json_parseJson(response.body);
+        const token = json_readText(json, 'token') || json_readText(json, 'access_token');
         if (token === '' || token.length > MAX_TOKEN || !/^[\x21-\x7e]+$/.test(token)) {
             throw new ImageError(`The token service of ${this.#place} answered without a usable token.`, HINT_LATER);
         }
-        this.#authorization = new Secret(`Bearer ${token}`);
+        this.#authorization = new secret_Secret(`Bearer ${token}`);
     }
     /** To begin a sentence with. */
     get #subject() {
@@ -92934,15 +93141,15 @@ class RegistryClient {
 const HINT_LOGIN = 'Check registry-username and registry-password; many registries want an access token with the right to read packages.';
 const HINT_LATER = "Look at the registry's status page or its logs, and run the deploy again.";
 function basic({ username, password }) {
-    return new Secret(`Basic ${Buffer.from(`${username}:${password.reveal()}`).toString('base64')}`);
+    return new secret_Secret(`Basic ${Buffer.from(`${username}:${password.reveal()}`).toString('base64')}`);
 }
 /** The first error of a registry's answer; texts shortened, since they come from outside. */
 function readRegistryError(body) {
-    const json = parseJson(body);
-    const [first] = readList(json, 'errors');
+    const json = json_parseJson(body);
+    const [first] = json_readList(json, 'errors');
     return {
-        code: readText(first, 'code').toUpperCase(),
-        message: excerpt(readText(first, 'message') || readText(json, 'message') || readText(json, 'details'), 200),
+        code: json_readText(first, 'code').toUpperCase(),
+        message: excerpt(json_readText(first, 'message') || json_readText(json, 'message') || json_readText(json, 'details'), 200),
     };
 }
 function asRequestError(error) {
@@ -92987,7 +93194,7 @@ const AUTHORITIES = `for file in "/etc/docker/certs.d/$1"/*.crt "$HOME/.config/d
 done
 exit 0`;
 async function readAuthorities(options, registry) {
-    const { stdout } = await options.session.run(script(AUTHORITIES, registry), {
+    const { stdout } = await options.session.run(render_script(AUTHORITIES, registry), {
         timeoutSeconds: 15,
         purpose: 'read the certificate authorities that the server trusts',
         ...(options.signal === undefined ? {} : { signal: options.signal }),
@@ -93115,7 +93322,14 @@ async function prepare(rendering, source, inputs, transaction) {
         hint: `Its services: ${names.join(', ')}.`,
     }));
     const { commit } = ports.runner.context;
-    const proposal = { candidate, images, migrations: inputs.migrations, commit, findings: [...findings, ...unknown] };
+    const proposal = {
+        candidate,
+        images,
+        migrations: inputs.migrations,
+        schema: inputs.schema,
+        commit,
+        findings: [...findings, ...unknown],
+    };
     return prepareRelease(proposal, transaction);
 }
 

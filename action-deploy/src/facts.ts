@@ -1,8 +1,8 @@
 /** The read-only questions of a deploy: to the workspace, the server and the registries. */
 import { posix } from 'node:path';
 import { parseComposeWarnings, parseRendered, renderProject } from '#shared/commands/render';
-import { type JsonObject, parseProject, readProject, type Service } from '#shared/compose/project';
-import { mountFolders, relocateProject } from '#shared/compose/rewrite';
+import { parseProject, readProject, type Service } from '#shared/compose/project';
+import { relocateProject } from '#shared/compose/rewrite';
 import { parseYaml } from '#shared/compose/yaml';
 import { guessProjectName, parseProjectName } from '#shared/engine/inputs';
 import type { Candidate } from '#shared/engine/prepare';
@@ -13,8 +13,9 @@ import type { Ports, Remote, ShippedFile } from '#shared/ports';
 import { readText } from '#shared/json';
 import type { StoreLayout } from '#shared/releases/layout';
 import { findTree, type ShippedTree } from '#shared/releases/shipped';
-import { packTar } from '#shared/releases/tar';
-import { ROUTER_MOUNT, routerFolder } from '#shared/routers/nginx';
+import { describeSource, listEnvFiles, VARIABLES_FILE } from '#shared/releases/source';
+import { packTar, type TarEntry } from '#shared/releases/tar';
+import { mountRouters } from '#shared/engine/candidate';
 import { script } from '#shared/shell/render';
 import type { Inputs } from './inputs';
 
@@ -83,8 +84,6 @@ function readProjectName(file: ShippedFile): string {
   }
 }
 
-const VARIABLES_FILE = '.slipway-variables';
-
 /** Larger files are mounted, not read by Compose: their place is kept by an empty one while rendering. */
 const MAX_RENDER_FILE_BYTES = 1024 * 1024;
 
@@ -93,6 +92,8 @@ export interface Rendering {
   readonly stagingRoot: string;
   readonly rendered: string;
   readonly remarks: readonly string[];
+  /** What it read, but the secret environment. */
+  readonly entries: readonly TarEntry[];
 }
 
 /** @throws PreflightError with Compose's own words when it refuses the files. */
@@ -102,31 +103,23 @@ export async function renderOnServer(
   inputs: Inputs,
   ports: Pick<Ports, 'runner' | 'signal'>,
 ): Promise<Rendering> {
-  const within = (path: string): string => posix.join(source.directory, path);
-  const variables = { SLIPWAY_COMMIT: ports.runner.context.commit, ...inputs.variables };
-  const entries = [
-    ...source.files.map((file) => ({
-      path: file.path,
-      content: file.content.byteLength > MAX_RENDER_FILE_BYTES ? new Uint8Array() : file.content,
-    })),
-    ...(inputs.env.isEmpty ? [] : [{ path: within('.env'), content: `${inputs.env.reveal()}\n` }]),
-    { path: within(VARIABLES_FILE), content: renderVariables(variables) },
-  ];
-  const hasDotEnv = entries.some((entry) => entry.path === within('.env'));
-  const composeFiles = source.composeFiles.map((file) => posix.relative(source.directory, file));
+  const { directory } = source;
+  const entries = listEntries(source, inputs, ports);
+  const dotEnv = { path: posix.join(directory, '.env'), content: `${inputs.env.reveal()}\n` };
+  const hasDotEnv = !inputs.env.isEmpty || entries.some(({ path }) => path === dotEnv.path);
   try {
     const { stdout, stderr } = await remote.run(
       renderProject({
         project: source.project,
-        directory: source.directory,
-        composeFiles,
-        envFiles: [...(hasDotEnv ? ['.env'] : []), VARIABLES_FILE],
-        tar: await packTar(entries),
+        directory,
+        composeFiles: composeFilesOf(source),
+        envFiles: listEnvFiles(hasDotEnv),
+        tar: await packTar(inputs.env.isEmpty ? entries : [...entries, dotEnv]),
       }),
       { purpose: 'render the Compose file', signal: ports.signal },
     );
     const remarks = parseComposeWarnings(stderr).map((message) => `Docker Compose: ${message}`);
-    return { ...parseRendered(stdout), remarks };
+    return { ...parseRendered(stdout), remarks, entries };
   } catch (error) {
     if (!(error instanceof CommandError)) throw error;
     const words = error.stderr.replaceAll(/\/\S*\/slipway\.[A-Za-z0-9]{8}\/(_\/)*/g, '').trim();
@@ -137,6 +130,22 @@ export async function renderOnServer(
       },
     ]);
   }
+}
+
+/** All that Compose may read but the secret environment. */
+function listEntries(source: Source, inputs: Inputs, { runner }: Pick<Ports, 'runner'>): TarEntry[] {
+  const variables = { SLIPWAY_COMMIT: runner.context.commit, ...inputs.variables };
+  return [
+    ...source.files.map((file) => ({
+      path: file.path,
+      content: file.content.byteLength > MAX_RENDER_FILE_BYTES ? new Uint8Array() : file.content,
+    })),
+    { path: posix.join(source.directory, VARIABLES_FILE), content: renderVariables(variables) },
+  ];
+}
+
+function composeFilesOf({ directory, composeFiles }: Source): string[] {
+  return composeFiles.map((file) => posix.relative(directory, file));
 }
 
 /** Names are checked by the inputs. Compose reads `\\'` as an escape between single quotes too, so a backslash needs double ones. */
@@ -150,7 +159,7 @@ function renderVariables(variables: Readonly<Record<string, string>>): string {
 
 /** The project with its paths where they will be on the server. */
 export async function relocate(
-  { stagingRoot, rendered, remarks }: Rendering,
+  { stagingRoot, rendered, remarks, entries }: Rendering,
   source: Source,
   env: Secret,
   layout: StoreLayout,
@@ -159,6 +168,7 @@ export async function relocate(
 ): Promise<Candidate> {
   const project = parseProject(rendered);
   const trees = new Map<string, ShippedTree>();
+  const mounts: Record<string, string> = {};
   const mounted: MountedPath[] = [];
   const { raw: moved, findings } = relocateProject(project, stagingRoot, (stagedPath, isWritable) => {
     const workspacePath = posix.relative(stagingRoot, stagedPath);
@@ -175,6 +185,7 @@ export async function relocate(
     const tree = findTree(source.files, workspacePath);
     if (tree !== undefined) {
       trees.set(tree.address, tree);
+      mounts[workspacePath] = `${tree.address}/${tree.name}`;
       mounted.push({ path: workspacePath, onServer, isShipped: true, isWritable });
       return { path: `${layout.files}/${tree.address}/${tree.name}`, shipped: true };
     }
@@ -198,6 +209,10 @@ export async function relocate(
     trees: [...trees.values()],
     files: [...trees.keys()],
     env,
+    source: await describeSource(
+      { directory: source.directory, composeFiles: composeFilesOf(source), mounts },
+      entries,
+    ),
     findings: [...findings, ...judgeServices(services, layout), ...judged.findings],
     warnings: [...remarks, ...judged.warnings],
   };
@@ -292,15 +307,4 @@ function judgeServices(services: readonly Service[], layout: StoreLayout): Prefl
 
 function isAround(outer: string, inner: string): boolean {
   return outer === '/' || inner === outer || inner.startsWith(`${outer.replace(/\/+$/, '')}/`);
-}
-
-/** Routers read what Slipway writes for them in a folder of their own. */
-function mountRouters(raw: JsonObject, layout: StoreLayout): JsonObject {
-  const routers = new Set(readProject(raw).services.flatMap((service) => service.router?.service ?? []));
-  return mountFolders(
-    raw,
-    Object.fromEntries(
-      [...routers].map((router) => [router, { source: routerFolder(layout, router), target: ROUTER_MOUNT }]),
-    ),
-  );
 }

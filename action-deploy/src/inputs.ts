@@ -6,8 +6,9 @@ import {
   type TransactionInputs,
 } from '#shared/engine/inputs';
 import { type InputProblem, InputError } from '#shared/errors';
-import { integer, parseLines, quoteValue, readValue, type Parsed } from '#shared/inputs/values';
+import { integer, optional, parseLines, quoteValue, readValue, type Parsed } from '#shared/inputs/values';
 import { Secret } from '#shared/model/secret';
+import type { SchemaQuestion } from '#shared/model/release';
 import type { Migration } from '#shared/transaction/plan';
 
 export interface Inputs extends TransactionInputs {
@@ -21,6 +22,7 @@ export interface Inputs extends TransactionInputs {
   readonly refresh: readonly string[];
   readonly keepReleases: number;
   readonly migrations: readonly Migration[];
+  readonly schema: SchemaQuestion | undefined;
 }
 
 /** @throws InputError with every problem. */
@@ -36,6 +38,7 @@ export function readInputs(input: (name: string) => string): Inputs {
     refresh: parseLines(input('refresh')),
     keepReleases: readValue(input, problems, 'keep-releases', integer(2, 100), 5),
     migrations: readValue(input, problems, 'migrate', parseMigrations, []),
+    schema: readValue(input, problems, 'schema-state', optional(parseSchemaState), undefined),
   };
   if (problems.length > 0 || host === undefined) throw new InputError(problems);
   return { host, ...common, ...own };
@@ -53,6 +56,23 @@ function parseMigrations(text: string): Parsed<Migration[]> {
   return twice === undefined
     ? { value: migrations }
     : { problem: `names the service ${quoteValue(twice.service)} twice: put both commands into one script.` };
+}
+
+const TABLE = /^table\s+([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)?)$/;
+
+/** By the variables of the official image: https://hub.docker.com/_/postgres */
+const READ_TABLE = `exec psql -X -q -A -t -v ON_ERROR_STOP=1 -U "\${POSTGRES_USER:-postgres}" -d "\${POSTGRES_DB:-\${POSTGRES_USER:-postgres}}" -c "SELECT * FROM $1 ORDER BY 1"`;
+
+/** `service: command`, or `service: table NAME` of a PostgreSQL service. */
+function parseSchemaState(text: string): Parsed<SchemaQuestion> {
+  const parsed = parseServiceCommand(text);
+  if ('problem' in parsed) {
+    return { problem: `${quoteValue(text)} is neither \`service: command\` nor \`service: table schema_migrations\`.` };
+  }
+  const { service, command } = parsed.value;
+  const table = TABLE.exec(command.join(' '))?.[1];
+  if (table !== undefined) return { value: { service, command: ['sh', '-c', READ_TABLE, 'slipway', table] } };
+  return { value: { service, command } };
 }
 
 function parseComposeFiles(text: string): Parsed<string[]> {

@@ -26,6 +26,13 @@ export async function prepare(
       hint: `Its services: ${names.join(', ')}.`,
     }));
   const { commit } = ports.runner.context;
-  const proposal = { candidate, images, migrations: inputs.migrations, commit, findings: [...findings, ...unknown] };
+  const proposal = {
+    candidate,
+    images,
+    migrations: inputs.migrations,
+    schema: inputs.schema,
+    commit,
+    findings: [...findings, ...unknown],
+  };
   return prepareRelease(proposal, transaction);
 }

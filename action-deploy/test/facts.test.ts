@@ -48,7 +48,7 @@ function runner(repository = 'acme/My.Shop', commit = 'c0ffee0'): Runner {
     throw new Error('only inputs.ts reads inputs');
   };
   return {
-    context: { workspace: '', repository, commit, ref: '', actor: '', runUrl: '' },
+    context: { workspace: '', repository, commit, ref: '', actor: '', runUrl: '', event: '' },
     input: refuse,
     rawInput: refuse,
     setOutput: refuse,

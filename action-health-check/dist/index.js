@@ -74561,6 +74561,7 @@ function readContext(env) {
         repository,
         commit: env['GITHUB_SHA'] ?? '',
         ref: env['GITHUB_REF_NAME'] ?? env['GITHUB_REF'] ?? '',
+        event: env['GITHUB_EVENT_NAME'] ?? '',
         actor: env['GITHUB_TRIGGERING_ACTOR'] ?? env['GITHUB_ACTOR'] ?? '',
         runUrl: repository !== '' && runId !== '' ? `${server}/${repository}/actions/runs/${runId}` : '',
     };

@@ -58,7 +58,7 @@ function stage(
   const http: Http = { request: ask, reach: ask };
   const ports: Ports = {
     runner: {
-      context: { workspace: '', repository: '', commit: '', ref: '', actor: '', runUrl: '' },
+      context: { workspace: '', repository: '', commit: '', ref: '', actor: '', runUrl: '', event: '' },
       input: (name) => texts[name] ?? '',
       rawInput: (name) => texts[name] ?? '',
       setOutput: (name, value) => outputs.set(name, value),

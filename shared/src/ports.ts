@@ -74,6 +74,8 @@ export interface RunContext {
   readonly ref: string;
   readonly actor: string;
   readonly runUrl: string;
+  /** What started the workflow: `push`, `workflow_dispatch`. Empty outside of GitHub. */
+  readonly event: string;
 }
 
 /** The GitHub Actions runner. */

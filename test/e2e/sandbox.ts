@@ -104,6 +104,8 @@ export const rebootServer = async (): Promise<void> => sandbox.reboot(theServer(
 export const cutLink = async (): Promise<void> => sandbox.cut(theServer().name);
 export const joinLink = async (): Promise<void> => sandbox.join(theServer().name);
 export const fillDisk = async (leave: string): Promise<void> => sandbox.fill(theServer().name, { leave });
+export const stopRegistry = async (): Promise<void> => sandbox.stopRegistry();
+export const startRegistry = async (): Promise<void> => sandbox.startRegistry();
 export const unfillDisk = async (): Promise<void> => sandbox.unfill(theServer().name);
 
 /** A shell script as root, whatever its exit code. Arguments are `$1`, `$2` ... */
@@ -382,6 +384,24 @@ export async function deploy(
     with: { host: server.address, 'ssh-key': key, 'known-hosts': server.knownHosts, ...inputs },
   });
   if (run.outputs['result'] === 'deployed') await waitForFinish(inputs['path']);
+  return run;
+}
+
+/** Runs action-rollback as a workflow step would, in a workspace that nothing was checked out into. */
+export async function rollBack(
+  inputs: Readonly<Record<string, string>> = {},
+  options: DeployOptions = {},
+): Promise<ActionRun> {
+  const server = theServer();
+  const key = await deployKey();
+  const run = await runAction({
+    action: 'action-rollback',
+    workspace: (await projectFiles({})).folder,
+    secrets: [key],
+    ...options,
+    with: { host: server.address, 'ssh-key': key, 'known-hosts': server.knownHosts, project: 'shop', ...inputs },
+  });
+  if (run.outputs['result'] === 'rolled-back') await waitForFinish(inputs['path']);
   return run;
 }
 

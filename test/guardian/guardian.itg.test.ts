@@ -658,7 +658,7 @@ describe('the lock', () => {
         await sleep(20);
       }
       const told = await Promise.all(waiting.map((session) => session.hear('waiting')));
-      expect(new Set(told)).toEqual(new Set(['waiting the first']));
+      expect(new Set(told)).toEqual(new Set(['waiting r1 the first']));
       let holding = 0;
       await first.bye();
       await Promise.all(
@@ -706,7 +706,7 @@ describe('the lock', () => {
       const holding = await open({ holder: 'the one that holds' });
       const busy = holding.send('do', 'sleep 1');
       const preempting = start({ mode: 'preempt', holder: 'a rollback', path: home.path('elsewhere'), waitTicks: 300 });
-      expect(await preempting.hear('waiting')).toBe('waiting the one that holds');
+      expect(await preempting.hear('waiting')).toBe('waiting none the one that holds');
       expect((await holding.ended(busy)).code).toBe(0);
       expect(await holding.hear('undoing')).toBe('undoing preempted a rollback');
       await holding.hear('undone');

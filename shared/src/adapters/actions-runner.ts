@@ -34,6 +34,7 @@ function readContext(env: NodeJS.ProcessEnv): RunContext {
     repository,
     commit: env['GITHUB_SHA'] ?? '',
     ref: env['GITHUB_REF_NAME'] ?? env['GITHUB_REF'] ?? '',
+    event: env['GITHUB_EVENT_NAME'] ?? '',
     actor: env['GITHUB_TRIGGERING_ACTOR'] ?? env['GITHUB_ACTOR'] ?? '',
     runUrl: repository !== '' && runId !== '' ? `${server}/${repository}/actions/runs/${runId}` : '',
   };

@@ -4,7 +4,7 @@ import type { Command } from '../model/command';
 import { script } from '../shell/render';
 
 /** Prints the staging folder on the first line, then the rendered project: as YAML, since Compose leaves `x-` keys out of its JSON. */
-const RENDER = `umask 077
+const render = (fill: string): string => `umask 077
 base=\${XDG_RUNTIME_DIR:-/dev/shm}
 [ -d "$base" ] && [ -w "$base" ] || base=\${TMPDIR:-/tmp}
 root=$(mktemp -d "$base/slipway.XXXXXXXX") || exit
@@ -12,11 +12,12 @@ trap 'rm -rf "$root"' EXIT
 trap 'exit 129' HUP INT TERM PIPE
 # So deep that \`../..\` in a path stays below a folder of ours, where it can be told.
 stage=$root/_/_/_/_/_/_/_/_
-mkdir -p "$stage" && tar -xf - -C "$stage" || exit
 directory=$stage/$1
 project=$2
 shift 2
-mkdir -p "$directory" && cd "$directory" || exit
+mkdir -p "$directory" || exit
+${fill} || exit
+cd "$directory" || exit
 printf '%s\\n' "$stage"
 unset COMPOSE_FILE COMPOSE_PROJECT_NAME COMPOSE_ENV_FILES COMPOSE_PROFILES
 docker compose --ansi never --project-name "$project" --project-directory "$directory" "$@" config`;
@@ -39,14 +40,33 @@ export interface RenderRequest {
  */
 export function renderProject(request: RenderRequest): Command {
   return {
-    ...script(
-      RENDER,
-      request.directory,
-      request.project,
-      ...request.envFiles.flatMap((file) => ['--env-file', file]),
-      ...request.composeFiles.flatMap((file) => ['--file', file]),
-    ),
+    ...script(render('tar -xf - -C "$stage"'), ...listArguments(request)),
     stdin: request.tar,
+    secretOutput: true,
+  };
+}
+
+function listArguments({ directory, project, envFiles, composeFiles }: Omit<RenderRequest, 'tar'>): string[] {
+  return [
+    directory,
+    project,
+    ...envFiles.flatMap((file) => ['--env-file', file]),
+    ...composeFiles.flatMap((file) => ['--file', file]),
+  ];
+}
+
+/** As {@link renderProject}, of what a release of the store was made from, with the environment of another one. */
+export function renderStored(
+  request: Omit<RenderRequest, 'tar'>,
+  releases: { readonly source: string; readonly env: string },
+): Command {
+  const fill = `source=$1 env=$2
+shift 2
+tar -xf "$source/source.tar" -C "$stage" && { [ ! -s "$env/env" ] || cat "$env/env" >"$directory/.env"; }`;
+  // What is shifted comes before what is handed on to Compose.
+  const [directory = '', project = '', ...words] = listArguments(request);
+  return {
+    ...script(render(fill), directory, project, releases.source, releases.env, ...words),
     secretOutput: true,
   };
 }

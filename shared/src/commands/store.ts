@@ -3,11 +3,16 @@ import type { Command } from '../model/command';
 import { script } from '../shell/render';
 import type { StoreLayout } from '../releases/layout';
 
+/** What a release was made from: see RenderSource. */
+const SOURCE_FILES = 'source.json source.tar';
+
 /**
  * Unpacks a tar from standard input (`releases/ID/...`, `files/ADDRESS/...`) into the store. What is addressed by content
  * and already there is left alone; the release appears whole, by one rename.
+ *
+ * @param like a release of which it takes what that was made from.
  */
-export function storeRelease(layout: StoreLayout, releaseId: string, tar: Uint8Array): Command {
+export function storeRelease(layout: StoreLayout, releaseId: string, tar: Uint8Array, like = ''): Command {
   return {
     ...script(
       `set -eu
@@ -23,6 +28,9 @@ cat >incoming/tar
 [ "$(wc -c <incoming/tar)" -eq "$3" ] || { echo "the release arrived cut off" >&2; exit 74; }
 tar -xpmf incoming/tar -C incoming
 rm incoming/tar
+for f in ${SOURCE_FILES}; do
+  [ -z "$4" ] || [ ! -e "releases/$4/$f" ] || cp "releases/$4/$f" "incoming/releases/$2/$f"
+done
 chmod -R go= incoming/releases
 find incoming -exec sync {} + || :
 for f in incoming/files/*; do
@@ -35,6 +43,7 @@ sync releases || :`,
       layout.store,
       releaseId,
       String(tar.byteLength),
+      like,
     ),
     stdin: tar,
   };

@@ -1,6 +1,7 @@
 /** Carries the plan out, looks at the new release, and says what became of it. */
 import { setTags, tagImages } from '../commands/images';
 import { storeRelease } from '../commands/store';
+import { recordSchema } from '../commands/stored-release';
 import { renderYaml } from '../compose/yaml';
 import { CancelledError, ConnectError, ReleaseError } from '../errors';
 import type { Release } from '../model/release';
@@ -84,7 +85,11 @@ export async function execute(
   const cleaning = planCleaning(preparation, release, keepReleases, transaction);
   // What the gates before have seen a moment ago needs no second look: it would cost a round trip.
   const isProven = checks.length === 0 && endToEnd === undefined && inputs.bakeSeconds === 0;
-  const changes = plan.steps.filter((step) => !(isProven && step.kind === 'hold' && step.gate.gate === 'proven'));
+  const isProof = (step: Step): boolean => step.kind === 'hold' && step.gate.gate === 'proven';
+  const planned = plan.steps.filter((step) => !(isProven && isProof(step)));
+  // All that migrates has run by then, and no visitor has come yet.
+  const routing = planned.findIndex((step) => step.kind === 'route' || isProof(step));
+  const changes = planned.toSpliced(routing < 0 ? planned.length : routing, 0, ...planSchema(preparation, transaction));
   // What can be done while the new replicas become ready costs nobody any time.
   const waiting = changes.findIndex((step) => step.kind !== 'run');
   const steps = [
@@ -237,6 +242,9 @@ async function planStorage(
     { path: `${folder}/compose.yaml`, content: candidate.text ?? renderYaml(project.raw) },
     { path: `${folder}/env`, content: candidate.env.reveal() },
     { path: `${folder}/release.json`, content: JSON.stringify(release) },
+    ...('like' in candidate.source
+      ? []
+      : candidate.source.map((entry) => ({ ...entry, path: `${folder}/${entry.path}` }))),
     ...candidate.trees.flatMap(treeEntries),
   ]);
   const strayed = findStrayedTags(facts);
@@ -257,7 +265,7 @@ async function planStorage(
       kind: 'run',
       id: 'store',
       title: 'write the release into the store',
-      do: storeRelease(layout, plan.release, tar),
+      do: storeRelease(layout, plan.release, tar, 'like' in candidate.source ? candidate.source.like : ''),
       undo: [],
       timeoutSeconds: 300,
     },
@@ -276,6 +284,22 @@ function planTags({ images }: Preparation, { target }: Transaction): Step {
     undo: [],
     timeoutSeconds: 60,
   };
+}
+
+/** Whoever wants to go back to this release must know what schema it had. */
+function planSchema({ plan, schema }: Preparation, { layout, target }: Transaction): Step[] {
+  if (schema === undefined) return [];
+  const { service, command } = schema;
+  return [
+    {
+      kind: 'run',
+      id: 'schema',
+      title: `note the state of the schema, as ${service} says it`,
+      do: recordSchema(layout, plan.release, target.project, service, command),
+      undo: [],
+      timeoutSeconds: 60,
+    },
+  ];
 }
 
 function isKept(service: string, plan: DeployPlan): boolean {

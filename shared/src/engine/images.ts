@@ -4,6 +4,7 @@ import { ImageError } from '../errors';
 import { pullImage } from '../images/pull';
 import { familiarName, parseReference } from '../images/reference';
 import type { Resolution } from '../images/registry';
+import type { Release } from '../model/release';
 import type { Ports, Session } from '../ports';
 import type { LocalImage } from '../server/facts';
 import type { TransactionInputs } from './inputs';
@@ -19,6 +20,18 @@ export interface ChosenImage {
   /** For people: "newer image exists, kept". Empty mostly. */
   readonly remark: string;
   readonly resolution: Resolution | undefined;
+}
+
+/** Those of a release of the store. */
+export function listImages(release: Release, images: readonly LocalImage[]): ChosenImage[] {
+  return Object.entries(release.services).map(([service, { reference, image }]) => ({
+    service,
+    reference,
+    image,
+    present: isPresent(image, images),
+    remark: '',
+    resolution: undefined,
+  }));
 }
 
 /** Under its name and digest, or for an image that was never pinned under its tag. */

@@ -7,11 +7,12 @@ import { parseYaml, renderYaml } from '../compose/yaml';
 import { type PreflightFinding, PreflightError } from '../errors';
 import { estimateDisk, judgeDisk } from '../images/disk';
 import type { Json } from '../json';
-import type { Release } from '../model/release';
+import type { Release, SchemaQuestion } from '../model/release';
 import { Secret } from '../model/secret';
 import type { Remote } from '../ports';
 import { makeReleaseId, type StoreLayout } from '../releases/layout';
 import type { ShippedTree } from '../releases/shipped';
+import type { TarEntry } from '../releases/tar';
 import { canResolve, judgeRouter, parseRouter, parseRunning, readRouter, type RouterFacts } from '../routers/nginx';
 import { judgeAnonymousVolumes, judgeDefinitions, judgeOwner } from '../server/hazards';
 import { judgePorts, judgeServer, judgeSharedPorts, judgeStoreSpace } from '../server/preflight';
@@ -31,6 +32,8 @@ export interface Candidate {
   readonly files: readonly string[];
   /** Secret environment in dotenv form. */
   readonly env: Secret;
+  /** What it was made from, so that it can be made again with another environment. */
+  readonly source: readonly TarEntry[] | { readonly like: string };
   /** Its Compose file, byte for byte, where it has one already. */
   readonly text?: string;
   readonly findings: readonly PreflightFinding[];
@@ -40,6 +43,7 @@ export interface Candidate {
 export interface Preparation {
   readonly candidate: Candidate;
   readonly migrations: readonly Migration[];
+  readonly schema: SchemaQuestion | undefined;
   readonly images: readonly ChosenImage[];
   /** With the images pinned. */
   readonly project: Project;
@@ -56,6 +60,8 @@ export interface Proposal {
   readonly candidate: Candidate;
   readonly images: readonly ChosenImage[];
   readonly migrations: readonly Migration[];
+  /** Asked once its services are ready, and kept with it. */
+  readonly schema: SchemaQuestion | undefined;
   /** Commit that it is of. */
   readonly commit: string;
   readonly findings: readonly PreflightFinding[];
@@ -63,7 +69,7 @@ export interface Proposal {
 
 /** @throws PreflightError with all findings at once. */
 export async function prepareRelease(
-  { candidate, images, migrations, commit, findings }: Proposal,
+  { candidate, images, migrations, schema, commit, findings }: Proposal,
   transaction: Transaction,
 ): Promise<Preparation> {
   const { project, session, facts, ports } = transaction;
@@ -79,6 +85,7 @@ export async function prepareRelease(
     ...findings,
     ...judgeCommands(candidate.services, [
       ...migrations.map(({ service }) => ({ input: 'migrate', service })),
+      ...(schema === undefined ? [] : [{ input: 'schema-state', service: schema.service }]),
       ...(endToEnd?.where === 'service' ? [{ input: 'e2e-command', service: endToEnd.service }] : []),
     ]),
     ...judgeOwner(facts.releases, project, facts.path),
@@ -91,12 +98,12 @@ export async function prepareRelease(
   ];
   if (all.length > 0) throw new PreflightError(session.where, all);
   const release = makeReleaseId(ports.clock.now(), commit);
-  return planWith({ images, candidate, migrations, strategies: chosen.strategies }, release, transaction);
+  return planWith({ images, candidate, migrations, schema, strategies: chosen.strategies }, release, transaction);
 }
 
 /** The same change with images that are known better now. */
 export async function planWith(
-  known: Pick<Preparation, 'images' | 'candidate' | 'migrations' | 'strategies'>,
+  known: Pick<Preparation, 'images' | 'candidate' | 'migrations' | 'schema' | 'strategies'>,
   release: string,
   transaction: Transaction,
 ): Promise<Preparation> {
@@ -268,7 +275,7 @@ function judgeSpace(images: readonly ChosenImage[], candidate: Candidate, { fact
 
 /** The release as the store keeps it. */
 export function describeRelease(
-  { candidate, images, project, hashes, plan }: Preparation,
+  { candidate, images, schema, project, hashes, plan }: Preparation,
   { inputs, ports }: Pick<Transaction, 'inputs' | 'ports'>,
 ): Release {
   const { commit, ref, actor, runUrl } = ports.runner.context;
@@ -285,6 +292,7 @@ export function describeRelease(
     services: Object.fromEntries(
       images.map(({ service, reference, image }) => [service, { reference, image, configHash: hashes[service] ?? '' }]),
     ),
+    ...(schema === undefined ? {} : { schema }),
     files: candidate.files,
   };
 }

@@ -12,7 +12,7 @@ import type { Task } from './transaction';
 import type { WatchResult } from './watch';
 
 export type TransactionResult =
-  'deployed' | 'rolled-back' | 'unchanged' | 'planned' | 'reverted' | 'refused' | 'failed' | 'unknown';
+  'deployed' | 'rolled-back' | 'listed' | 'unchanged' | 'planned' | 'reverted' | 'refused' | 'failed' | 'unknown';
 
 /** Filled while it goes on, so that a failure reports everything up to it. */
 export interface TransactionReport {
@@ -131,6 +131,7 @@ const ACTIONS: Readonly<Record<ServicePlan['action'], { sign: string; words: str
 const TITLES: Readonly<Record<TransactionResult, string>> = {
   deployed: 'Deployed',
   'rolled-back': 'Rolled back',
+  listed: 'Releases',
   unchanged: 'Nothing to do',
   planned: 'Plan (dry run)',
   reverted: 'Failed, and put back',

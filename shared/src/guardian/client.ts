@@ -47,6 +47,8 @@ export interface Guardian {
   /** The current release at the moment the lock was taken; undefined before the first one. */
   readonly current: string | undefined;
   readonly recovery: Recovery | undefined;
+  /** Who had the lock before us, where we had to wait for it, and the current release at that time. */
+  readonly waitedFor: { readonly holder: string; readonly current: string | undefined } | undefined;
   /** A command outside of the transaction, in turn with what was sent before. As Session.run. */
   run(command: Command, options?: RunOptions): Promise<Completed>;
   /** Opens a transaction. */
@@ -149,6 +151,7 @@ class GuardianClient implements Guardian {
   isLocked = false;
   problem = '';
   current: string | undefined;
+  waitedFor: Guardian['waitedFor'];
   recovery: Recovery | undefined;
   readonly ready: Promise<void>;
   readonly committed: Promise<void>;
@@ -256,9 +259,13 @@ class GuardianClient implements Guardian {
         this.#untaken--;
         this.#took();
         return;
-      case 'waiting':
-        onWait?.(this.#redact(rest));
+      case 'waiting': {
+        const [current = 'none'] = rest.split(' ', 1);
+        const holder = this.#redact(rest.slice(current.length + 1));
+        this.waitedFor = { holder, current: current === 'none' ? undefined : current };
+        onWait?.(holder);
         return;
+      }
       case 'held':
         this.#ready.reject(
           new LockHeldError(
@@ -487,8 +494,13 @@ class GuardianClient implements Guardian {
   }
 }
 
+/** It was not asked to: what else failed, failed because of that. */
+export function isOfItsOwnAccord(why: string): boolean {
+  return why === 'lease' || why.startsWith('preempted ');
+}
+
 /** Why the guardian has gone back by itself. */
-function describeReason(why: string): string {
+export function describeReason(why: string): string {
   if (why === 'lease')
     return 'The server had not heard of this runner for the time of the lease, and went back by itself.';
   if (why.startsWith('preempted ')) return `Another session has taken over: ${why.slice('preempted '.length)}.`;

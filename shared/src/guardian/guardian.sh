@@ -288,7 +288,7 @@ want_lock() {
     [ "$waited" -lt "$wait" ] || { tell held "$other"; leave 75; }
     # Its session may be that of another folder.
     [ "$mode" != preempt ] || { printf '%s\n' "$holder" >"$store/preempt"; printf '%s\n' "$holder" >"$locks/$project.preempt"; } 2>/dev/null
-    [ "$waited" -gt 0 ] || tell waiting "$other"
+    [ "$waited" -gt 0 ] || tell waiting "$(current)" "$other"
     waited=$((waited + 1))
     return
   fi
@@ -700,18 +700,42 @@ v_remove_releases() {
   done
 }
 
-# forget-images IMAGE TAG...: our tag goes, and the image, if nothing else names or uses it.
+# Whether there is such an image; 2 where the daemon cannot be asked, which is no answer.
+has_image() {
+  answer=$(timeout -k 5 60 docker image inspect --format '{{.Id}}' "$1" 2>&1 </dev/null 8>&- 9>&-) && return
+  case $answer in *[Nn]'o such image'*) return 1 ;; esac
+  printf '%s\n' "$answer" >>"$log"
+  return 2
+}
+
+# rm_image NAME: 2 where the daemon cannot be asked. What it refuses is needed by somebody.
+rm_image() {
+  answer=$(timeout -k 5 60 docker image rm "$1" 2>&1 </dev/null 8>&- 9>&-) && return
+  case $answer in *'response from daemon'*) return 0 ;; esac
+  printf '%s\n' "$answer" >>"$log"
+  return 2
+}
+
+# forget-images IMAGE TAG...: our tag goes, and the image, if nothing else names or uses it. Once the tag is gone nobody would
+# find the image again: so it is not done before the daemon has answered.
 v_forget_images() {
   while [ "$#" -gt 1 ]; do
-    if id=$(ask_docker image inspect --format '{{.Id}}' "$1"); then
-      timeout 60 docker image rm "$2" >/dev/null 2>&1 </dev/null
-      if [ "$(ask_docker image inspect --format '{{len .RepoTags}}' "$id")" = 0 ] &&
-        [ -z "$(ask_docker ps -aq --filter "ancestor=$id")" ]; then
-        timeout 60 docker image rm "$1" >/dev/null 2>&1 </dev/null
-      fi
-    fi
+    forget_image "$1" "$2" || return
     shift 2
   done
+}
+
+forget_image() {
+  has_image "$1"
+  case $? in 1) return 0 ;; 2) return 1 ;; esac
+  id=$(printf '%s\n' "$answer" | tail -n 1)
+  rm_image "$2" || return
+  has_image "$id"
+  case $? in 1) return 0 ;; 2) return 1 ;; esac
+  tags=$(ask_docker image inspect --format '{{len .RepoTags}}' "$id") || return
+  [ "$tags" = 0 ] || return 0
+  users=$(ask_docker ps -aq --filter "ancestor=$id") || return
+  [ -n "$users" ] || rm_image "$1"
 }
 
 # --- the transaction -------------------------------------------------------------------------------------------------

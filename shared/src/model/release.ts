@@ -14,8 +14,17 @@ export interface Release {
   /** Names of the health checks that it had to pass. */
   readonly checks: readonly string[];
   readonly services: Readonly<Record<string, ReleasedService>>;
+  /** Command in a service that says what its database's schema is; what it said is kept beside it. */
+  readonly schema?: SchemaQuestion;
+  /** Where it is a rollback: the release that it brings back, and the one that served before, which had to go. */
+  readonly rollback?: { readonly of: string; readonly from: string };
   /** SHA-256 addresses below `files/` that the release's mounts point to. */
   readonly files: readonly string[];
+}
+
+export interface SchemaQuestion {
+  readonly service: string;
+  readonly command: readonly string[];
 }
 
 export interface ReleasedService {

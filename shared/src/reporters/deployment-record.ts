@@ -24,14 +24,7 @@ export interface RecordIntent {
 
 /** The output `result` of a deploy or a rollback. */
 export type RecordResult =
-  | 'deployed'
-  | 'rolled-back'
-  | 'unchanged'
-  | 'planned'
-  | 'reverted'
-  | 'refused'
-  | 'failed'
-  | 'unknown';
+  'deployed' | 'rolled-back' | 'listed' | 'unchanged' | 'planned' | 'reverted' | 'refused' | 'failed' | 'unknown';
 
 export interface RecordEnd {
   readonly result: RecordResult;
@@ -100,6 +93,7 @@ function describeEnd(
     // Neither gets a record; should one have been begun, it is none of a release that was ever live.
     case 'unchanged':
     case 'planned':
+    case 'listed':
       return { state: 'inactive', description: 'Nothing was changed.' };
   }
 }

@@ -274,7 +274,19 @@ export function parseRelease(line: string): Release[] {
           },
         ]),
       ),
+      ...parseSchemaQuestion(readMember(value, 'schema')),
+      ...parseRollback(readMember(value, 'rollback')),
       files: readList(value, 'files').filter((address) => typeof address === 'string'),
     },
   ];
+}
+
+function parseSchemaQuestion(value: Json | undefined): Pick<Release, 'schema'> {
+  const command = readList(value, 'command').filter((word) => typeof word === 'string');
+  return command.length === 0 ? {} : { schema: { service: readText(value, 'service'), command } };
+}
+
+function parseRollback(value: Json | undefined): Pick<Release, 'rollback'> {
+  const [of, from] = [readText(value, 'of'), readText(value, 'from')];
+  return isReleaseId(of) ? { rollback: { of, from } } : {};
 }

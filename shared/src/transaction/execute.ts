@@ -1,7 +1,7 @@
 /** Carries a plan out as a transaction: the guardian on the server does the work, and the way back if there must be one. */
 import type { ComposeTarget } from '../commands/compose';
-import { CancelledError, ConnectError, type ReleaseError, SlipwayError } from '../errors';
-import type { Guardian } from '../guardian/client';
+import { CancelledError, ConnectError, ReleaseError, SlipwayError } from '../errors';
+import { describeReason, type Guardian, isOfItsOwnAccord } from '../guardian/client';
 import { renderJournal } from '../guardian/journal';
 import type { FinishVerb, HoldStep, RouteStep, Step, UndoVerb } from '../model/step';
 import type { Clock, Reporter } from '../ports';
@@ -243,7 +243,7 @@ class Run {
       }
       return {
         kind: 'undone',
-        cause: why,
+        cause: isOfItsOwnAccord(verdict.why) ? new ReleaseError(describeReason(verdict.why), '') : why,
         timeline,
         unrestored: verdict.unrestored,
       };

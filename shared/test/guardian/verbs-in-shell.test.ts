@@ -119,8 +119,34 @@ esac`);
     expect(changes()).toEqual([`<image><rm><${localTag('shop', web)}>`]);
   });
 
+  test.each([
+    ['at first', '"image inspect"*web*', 0],
+    ['when the tag is to go', '"image rm"*slipway*', 1],
+    ['when the tag has gone', '"image inspect"*Id*sha256:id*', 1],
+    ['when its tags are counted', '"image inspect"*RepoTags*', 1],
+    ['when its users are looked for', '"ps -aq"*', 1],
+    ['when it is to go itself', '"image rm"*@*', 2],
+  ])(
+    'forget-images is not done where Docker does not answer %s: once the tag is gone, nobody would find it',
+    (_name, asked, made) => {
+      machine.withDocker(
+        `case "$*" in ${asked}) echo "Cannot connect to the Docker daemon" >&2; exit 1 ;; esac\n${docker('0', '')}`,
+      );
+      expect(forget(web).exitCode).not.toBe(0);
+      expect(changes()).toHaveLength(made);
+    },
+  );
+
+  test('forget-images: what Docker refuses to remove is needed by somebody', () => {
+    machine.withDocker(
+      `case "$*" in "image rm"*@*) echo "Error response from daemon: conflict" >&2; exit 1 ;; esac\n${docker('0', '')}`,
+    );
+    expect(forget(web).exitCode).toBe(0);
+    expect(changes()).toHaveLength(2);
+  });
+
   test('forget-images: what is gone is no problem, and what was never pinned is not ours', () => {
-    machine.withDocker('exit 1');
+    machine.withDocker('echo "Error response from daemon: No such image: x" >&2; exit 1');
     expect(forget(web, db, 'redis:7').exitCode).toBe(0);
     expect(machine.calls).toHaveLength(2);
     expect(

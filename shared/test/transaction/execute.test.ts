@@ -49,6 +49,7 @@ class FakeGuardian implements Guardian {
   readonly isLocked = true;
   readonly problem = '';
   readonly current = undefined;
+  readonly waitedFor = undefined;
   readonly recovery = undefined;
   readonly heard: string[] = [];
   readonly commands: Command[] = [];
@@ -464,6 +465,18 @@ test('what the guardian decides by itself ends a gate', async () => {
     },
   );
   expect(outcome).toMatchObject({ kind: 'undone', cause: lease });
+});
+
+test.each([
+  ['lease', /had not heard of this runner/],
+  ['preempted rollback by ann', /Another session has taken over: rollback by ann/],
+])('what failed because the guardian went back by itself (%s) is not the reason', async (why, message) => {
+  const { outcome } = await play({
+    steps: [run('a'), hold('ready')],
+    end: { kind: 'undone', why, unrestored: '' },
+    transaction: { hold: () => Promise.reject(new Error('the watch ended with exit code 143')) },
+  });
+  expect(outcome).toMatchObject({ kind: 'undone', cause: { message: expect.stringMatching(message) as string } });
 });
 
 test('a lost connection: the end is unknown; one that was heard of after all is known', async () => {
