@@ -1,8 +1,9 @@
 /**
- * The whole kill matrix: a deploy is killed at every point of it, in every way, and what serves then and whether the next
+ * The whole kill matrix: a deploy (or a rollback) is killed at every point of it, in every way, and what serves then and whether the next
  * deploy goes well is looked at. Needs root and Linux (infra/sandbox). Hours, all of it; on a sandbox of its own:
  *
- * `SLIPWAY_SANDBOX=matrix node_modules/.bin/node scripts/kill-matrix.mjs [--only start-first|stop-first] [--kill reboot]...
+ * `SLIPWAY_SANDBOX=matrix node_modules/.bin/node scripts/kill-matrix.mjs [--task rollback]
+ * [--only start-first|stop-first] [--kill reboot]...
  * [--point REGEX] [--seed N] [--sample N] [--shard 0/2] [--minutes N] [--list] [--log FILE] [--passed FILE]... [--action FOLDER]`
  *
  * `--point` matches lines of `--list`, such as `do 13 during docker stop`. `--minutes` ends it early.
@@ -17,6 +18,7 @@ process.env.SLIPWAY_SANDBOX ??= 'matrix';
 
 const { values } = parseArgs({
   options: {
+    task: { type: 'string' },
     only: { type: 'string', multiple: true },
     kill: { type: 'string', multiple: true },
     point: { type: 'string' },
@@ -37,6 +39,8 @@ function fail(message) {
   process.stderr.write(`kill-matrix: ${message}\n`);
   process.exit(2);
 }
+if (!['deploy', 'rollback'].includes(values.task ?? 'deploy'))
+  fail(`--task ${values.task} is neither deploy nor rollback`);
 for (const kill of values.kill ?? []) {
   if (!(kill in KILLS)) fail(`--kill ${kill} is not one of: ${Object.keys(KILLS).join(', ')}`);
 }
@@ -63,6 +67,7 @@ print(`seed ${seed}`);
 let count = 0;
 const { points, cells, results, chosen } = await runMatrix({
   seed,
+  ...(values.task && { task: values.task }),
   ...(values.only && { variants: values.only }),
   ...(values.kill && { kills: values.kill }),
   ...(values.point && { point: new RegExp(values.point) }),

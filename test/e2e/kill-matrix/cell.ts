@@ -5,7 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { type Checkout, cutLink, joinLink, theServer } from '../sandbox.ts';
 import { type ActionRun } from '../harness/index.ts';
 import { expectedAfter, type Point } from './points.ts';
-import { LEASE_SECONDS, runDeploy, TAGS, type Variant, waitForWhole } from './project.ts';
+import { LEASE_SECONDS, runDeploy, runRollback, TAGS, type Task, type Variant, waitForWhole } from './project.ts';
 import {
   arm,
   disarm,
@@ -36,6 +36,7 @@ export const KILLS = {
 export type Kill = keyof typeof KILLS;
 
 export interface Cell {
+  readonly task: Task;
   readonly variant: Variant;
   readonly point: Point;
   readonly kill: Kill;
@@ -56,8 +57,8 @@ export interface CellResult {
   readonly log: string;
 }
 
-export const describeCell = ({ variant, point, kill }: Cell): string =>
-  `${variant} | ${point.phase} ${point.at} | ${point.when} ${point.label} | ${kill}`;
+export const describeCell = ({ task, variant, point, kill }: Cell): string =>
+  `${task === 'deploy' ? '' : `${task} | `}${variant} | ${point.phase} ${point.at} | ${point.when} ${point.label} | ${kill}`;
 
 /** What all cells on one server share. */
 export interface Bench {
@@ -97,13 +98,14 @@ const NOBODY_LEFT: readonly Kill[] = ['guardian-all', 'reboot', 'poweroff'];
 const NEVER_AWAY: readonly Kill[] = ['runner', 'cancel', 'guardian', 'guardian-all'];
 
 export async function runCell(cell: Cell, bench: Bench): Promise<CellResult> {
-  const { point, kill, variant, chance } = cell;
+  const { task, point, kill, variant, chance } = cell;
   const startedMs = performance.now();
   const problems: string[] = [];
   const remarks: string[] = [];
   const old = bench.tag;
-  const attempt = tagAfter(old);
-  const next = tagAfter(attempt);
+  const kept = await findKept();
+  const attempt = task === 'deploy' ? tagAfter(old) : readImageTag(kept);
+  const next = tagAfter(task === 'deploy' ? attempt : old);
   const common = { checkout: bench.checkout, variant, action: bench.action };
 
   await arm({ at: point.at, when: point.when, delaySeconds: 0.03 + Math.round(chance * 150) / 1000 });
@@ -135,10 +137,11 @@ export async function runCell(cell: Cell, bench: Bench): Promise<CellResult> {
     await strike();
     await struck.promise.catch(() => undefined);
   };
-  const running = runDeploy(
-    { ...common, tag: attempt },
-    inputsFor(point),
-    runnerGone ? { loseAfter: trigger } : kill === 'cancel' ? { cancelAfter: trigger } : {},
+  const ending = runnerGone ? { loseAfter: trigger } : kill === 'cancel' ? { cancelAfter: trigger } : {};
+  const running = (
+    task === 'deploy'
+      ? runDeploy({ ...common, tag: attempt }, inputsFor(point), ending)
+      : runRollback(bench.checkout, kept, inputsFor(point), ending)
   ).finally(async () => {
     if (isServerAlone(point)) await Promise.race([struck.promise, sleep(30_000)]);
     over.abort();
@@ -328,6 +331,13 @@ async function judgeServing(
   }
 }
 
+/** Id of the kept release that does not serve: the newest of them. */
+export async function findKept(): Promise<string> {
+  const current = await readCurrent();
+  const releases = readdirSync(pathOn('/home/deploy/apps/shop/.slipway/releases')).filter((id) => id !== current);
+  return releases.sort().at(-1) ?? '';
+}
+
 /** The tag of the routed service that a kept release names. */
 function readImageTag(id: string): string {
   try {
@@ -344,12 +354,13 @@ async function judgeClaim(run: ActionRun, kill: Kill, attempt: string, problems:
   const decided = readImageTag(await readCurrent());
   const { result = '' } = run.outputs;
   const live = decided === attempt;
-  if (result === 'deployed' && !live) problems.push(`the action says deployed, and ${decided} was decided`);
+  const isWell = result === 'deployed' || result === 'rolled-back';
+  if (isWell && !live) problems.push(`the action says ${result}, and ${decided} was decided`);
   if (['reverted', 'refused'].includes(result) && live)
     problems.push(`the action says ${result}, and ${attempt} is live`);
   if (result === 'unknown') problems.push('the action says unknown');
   if (result === 'failed') problems.push(`the action says failed: ${kill}`);
-  if (run.outcome === 'success' && result !== 'deployed') problems.push(`success, and result ${result}`);
+  if (run.outcome === 'success' && !isWell) problems.push(`success, and result ${result}`);
   if (run.post !== undefined && run.post.outcome !== 'success') problems.push(`post ended with ${run.post.outcome}`);
 }
 

@@ -1,15 +1,36 @@
-/** The kill matrix: every point of a deploy times every death, on the two ways to replace a service. */
+/** The kill matrix: every point of a deploy or a rollback times every death, on the two ways to replace a service. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { freshServer, removeCheckouts, startSandbox } from '../sandbox.ts';
-import { type Bench, type Cell, type CellResult, describeCell, isPossible, type Kill, KILLS, runCell } from './cell.ts';
-import { listPoints, type Point } from './points.ts';
-import { makeCheckout, publishReleases, runDeploy, type Variant, waitForWhole } from './project.ts';
+import {
+  type Bench,
+  type Cell,
+  type CellResult,
+  describeCell,
+  findKept,
+  isPossible,
+  type Kill,
+  KILLS,
+  runCell,
+} from './cell.ts';
+import { listPoints, type Point, type Seen } from './points.ts';
+import type { ActionRun } from '../harness/index.ts';
+import {
+  makeCheckout,
+  publishReleases,
+  runDeploy,
+  runRollback,
+  type Task,
+  type Variant,
+  waitForWhole,
+} from './project.ts';
 import { arm, disarm, installShims, isSettled, listSeen, readTraces } from './server.ts';
 
 export const VARIANTS: readonly Variant[] = ['start-first', 'stop-first'];
 
 export interface MatrixOptions {
   readonly seed: number;
+  /** Default `deploy`. */
+  readonly task?: Task;
   readonly variants?: readonly Variant[];
   readonly kills?: readonly Kill[];
   /** Only points whose `phase at when label` it matches. */
@@ -48,24 +69,34 @@ export function drawNumbers(seed: number): () => number {
   };
 }
 
-/** A new server that runs the project with two kept releases, and what a deploy there does. */
-async function prepareBench(variant: Variant, action: string): Promise<{ bench: Bench; points: Point[] }> {
+const FAILING = { 'e2e-command': 'runner: exit 1' };
+
+/** A new server that runs the project with two kept releases, and what a deploy or a rollback there does. */
+async function prepareBench(task: Task, variant: Variant, action: string): Promise<{ bench: Bench; points: Point[] }> {
   await freshServer();
   await installShims();
   const checkout = await makeCheckout();
-  const deploy = async (tag: string, inputs: Readonly<Record<string, string>> = {}): Promise<void> => {
-    const run = await runDeploy({ checkout, variant, tag, action }, inputs);
-    const wanted = 'e2e-command' in inputs ? 'failure' : 'success';
-    if (run.outcome !== wanted) throw new Error(`deploy of ${tag}: ${run.outcome}\n${run.log}`);
+  const settle = async (what: string, run: ActionRun, wanted: string): Promise<void> => {
+    if (run.outcome !== wanted) throw new Error(`${what}: ${run.outcome}\n${run.log}`);
     while (!(await isSettled())) await sleep(200);
   };
+  const deploy = async (tag: string): Promise<void> => {
+    await settle(`deploy of ${tag}`, await runDeploy({ checkout, variant, tag, action }), 'success');
+  };
+  const attempt = async (tag: string, wanted: 'success' | 'failure'): Promise<Seen[]> => {
+    const inputs = wanted === 'success' ? {} : FAILING;
+    await arm();
+    const run =
+      task === 'deploy'
+        ? await runDeploy({ checkout, variant, tag, action }, inputs)
+        : await runRollback(checkout, await findKept(), inputs);
+    await settle(`${task}, ${tag}`, run, wanted);
+    return listSeen();
+  };
   for (const tag of ['r1', 'r2', 'r3']) await deploy(tag);
-  await arm();
-  await deploy('r4');
-  const good = await listSeen();
-  await arm();
-  await deploy('r5', { 'e2e-command': 'runner: exit 1' });
-  const bad = await listSeen();
+  const good = await attempt('r4', 'success');
+  if (task === 'rollback') await deploy('r4');
+  const bad = await attempt('r5', 'failure');
   await disarm();
   await sleep(1000);
   const found = await waitForWhole(variant, 5);
@@ -76,7 +107,7 @@ async function prepareBench(variant: Variant, action: string): Promise<{ bench: 
 
 export async function runMatrix(options: MatrixOptions): Promise<MatrixResult> {
   const { variants = VARIANTS, kills = Object.keys(KILLS) as Kill[], seed, shard, sample } = options;
-  const action = options.action ?? 'action-deploy';
+  const { task = 'deploy', action = 'action-deploy' } = options;
   const startedMs = performance.now();
   await startSandbox();
   await publishReleases();
@@ -88,14 +119,14 @@ export async function runMatrix(options: MatrixOptions): Promise<MatrixResult> {
   const firstKill = Math.floor(drawNumbers(seed)() * kills.length);
   try {
     for (const [number, variant] of variants.entries()) {
-      const prepared = await prepareBench(variant, action);
+      const prepared = await prepareBench(task, variant, action);
       const { points } = prepared;
       let { bench } = prepared;
       counts[variant] = points.length;
       const draw = drawNumbers(seed + number);
       const all = points
         .filter((point) => (options.point ?? /(?:)/).test(`${point.phase} ${point.at} ${point.when} ${point.label}`))
-        .flatMap((point) => kills.map((kill): Cell => ({ variant, point, kill, chance: draw() })))
+        .flatMap((point) => kills.map((kill): Cell => ({ task, variant, point, kill, chance: draw() })))
         .filter(isPossible)
         .map((cell) => ({ cell, place: draw() }))
         .sort((one, other) => one.place - other.place)
@@ -113,7 +144,7 @@ export async function runMatrix(options: MatrixOptions): Promise<MatrixResult> {
         results.push(result);
         options.onResult?.(result);
         // What one cell has left must not count against the next.
-        if (!result.inOrder) ({ bench } = await prepareBench(variant, action));
+        if (!result.inOrder) ({ bench } = await prepareBench(task, variant, action));
       }
     }
   } finally {

@@ -6,7 +6,10 @@ import { type ActionRequest, type ActionRun, runAction } from '../harness/index.
 import { readBeats, registryHost } from './server.ts';
 import { ROUTER_SITE } from '../router-site.ts';
 
-/** Which services of the project a deploy changes. */
+/** What is killed: a release comes from the workspace, or from the store. */
+export type Task = 'deploy' | 'rollback';
+
+/** Which services of the project it changes. */
 export type Variant = 'start-first' | 'stop-first';
 
 /** Enough for: the release before, the current one, one that dies, and the next. */
@@ -78,10 +81,40 @@ export interface Deploy {
 export const makeCheckout = (): Promise<Checkout> =>
   projectFiles({ 'compose.yaml': compose(), 'nginx/site.conf': ROUTER_SITE, 'site/release': '' });
 
+type RunOptions = Pick<ActionRequest, 'cancelAfter' | 'killAfter' | 'loseAfter' | 'onEntry'>;
+
+/** Back to a kept release, by its id. */
+export async function runRollback(
+  checkout: Checkout,
+  release: string,
+  inputs: Readonly<Record<string, string>> = {},
+  options: RunOptions = {},
+): Promise<ActionRun> {
+  const server = theServer();
+  const key = await deployKey();
+  return runAction({
+    action: 'action-rollback',
+    workspace: checkout.folder,
+    secrets: [key],
+    limitSeconds: 240,
+    ...options,
+    with: {
+      host: server.address,
+      'ssh-key': key,
+      'known-hosts': server.knownHosts,
+      project: 'shop',
+      release,
+      lease: `${LEASE_SECONDS}`,
+      timeout: '30',
+      ...inputs,
+    },
+  });
+}
+
 export async function runDeploy(
   { checkout, variant, tag, action }: Deploy,
   inputs: Readonly<Record<string, string>> = {},
-  options: Pick<ActionRequest, 'cancelAfter' | 'killAfter' | 'loseAfter' | 'onEntry'> = {},
+  options: RunOptions = {},
 ): Promise<ActionRun> {
   await checkout.write({ 'site/release': `${tag}\n` });
   const server = theServer();
