@@ -720,6 +720,27 @@ describe('the lock', () => {
   );
 
   test.concurrent(
+    'preempt takes it from one that yields, whatever that is at',
+    inEachShell(async ({ home, start }) => {
+      const yielding = start({ mode: 'yield', holder: 'a backup' });
+      await yielding.hear('locked');
+      yielding.send('ask', 'echo $$ >"$HOME/busy"; exec sleep 60');
+      await until('it is at work', () => existsSync(home.path('busy')), 20);
+      const preempting = start({ mode: 'preempt', holder: 'a rollback', waitTicks: 300 });
+      expect(await preempting.hear('waiting')).toBe('waiting r1 a backup');
+      expect(await yielding.hear('undoing')).toBe('undoing preempted a rollback');
+      await yielding.hear('undone');
+      const pid = Number(readFileSync(home.path('busy'), 'utf8'));
+      expect(() => process.kill(pid, 0)).toThrow('ESRCH');
+      await yielding.bye();
+      await preempting.hear('locked');
+      expect(home.state()).toEqual(OLD);
+      await preempting.bye();
+      await home.expectNothingLeft();
+    }),
+  );
+
+  test.concurrent(
     'a store that cannot be written: said, and nothing is locked',
     inEachShell(async ({ home, start }) => {
       writeFileSync(home.path('file'), '');

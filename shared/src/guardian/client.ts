@@ -13,8 +13,11 @@ export interface GuardianRequest {
   /** Of the project; relative to the login's home where it is not absolute. */
   readonly path: string;
   readonly project: string;
-  /** `look`: without the lock, changes nothing. `preempt`: takes it from a session that only holds or bakes. */
-  readonly mode: 'change' | 'preempt' | 'look';
+  /**
+   * `look`: without the lock, changes nothing. `preempt`: takes it from a session that only holds or bakes, or that is there to `yield`: which
+   * opens no transaction, and whose commands fail then.
+   */
+  readonly mode: 'change' | 'preempt' | 'yield' | 'look';
   /** After so long without a word of ours it gives us up for lost, and undoes what is open. */
   readonly leaseSeconds: number;
   /** How long to wait for another session. */

@@ -5,7 +5,8 @@
 #   standard output  what steps print, each framed by lines that begin with TOKEN. Written by `cat` alone (the pump)
 #   standard error   control lines, each begins with TOKEN: few and short, so writing them never blocks
 #
-# MODE: `change` takes the lock, `preempt` takes it from a session that only holds, `look` does without.
+# MODE: `change` takes the lock, `preempt` takes it from a session that only holds, `yield` gives it up to such a one at any
+# moment, `look` does without.
 # LEASE: ticks without a line from the runner after which it counts as lost. WAIT: ticks to wait for the lock.
 # TICK: seconds, 1 but for tests.
 #
@@ -34,7 +35,7 @@ for number in "$lease" "$wait"; do
   is_number "$number" || { tell refused 'LEASE and WAIT are to be numbers'; exit 64; }
 done
 case $project in '' | [!A-Za-z0-9]* | *[!A-Za-z0-9_.-]*) tell refused 'not the name of a project'; exit 64 ;; esac
-case $mode in change | preempt | look) ;; *) tell refused 'not a mode'; exit 64 ;; esac
+case $mode in change | preempt | yield | look) ;; *) tell refused 'not a mode'; exit 64 ;; esac
 
 # A killed process stays in /proc (and `kill -0` finds it) until its parent has asked for its end.
 is_gone() {
@@ -772,6 +773,9 @@ link_compose() {
   ln -s .slipway/current/compose.yaml "$path/compose.yaml"
 } 2>/dev/null
 
+# A transaction that waits for the runner's word; or one who has said so (a backup), at any moment.
+may_be_preempted() { [ -n "$open" ] || { [ "$mode" = yield ] && [ -n "$locked" ]; }; }
+
 undo() {
   open='' queue=''
   tell undoing "$*"
@@ -954,9 +958,9 @@ while :; do
         left=$((left - 1))
         [ "$left" -gt 0 ] || [ "$step_abort" = finish ] || signal_step KILL
       fi
-      if [ -n "$open" ] && { [ -z "$step" ] || [ "$step_kind" = ask ]; }; then
+      if may_be_preempted && { [ -z "$step" ] || [ "$step_kind" = ask ]; }; then
         for request in "$store/preempt" "$locks/$project.preempt"; do
-          if [ -z "$open" ] || ! [ -e "$request" ]; then continue; fi
+          if ! may_be_preempted || ! [ -e "$request" ]; then continue; fi
           who=$(first_line "$request")
           rm -f "$store/preempt" "$locks/$project.preempt"
           undo "preempted $who"
