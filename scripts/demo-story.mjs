@@ -1,13 +1,24 @@
 /**
- * What `npm run demo` shows, once everything is set up: five deploys by the real bundle, run as GitHub runs it, to a sandbox
- * server, four of them while visitors are there. Everything that is told is checked; the exit code is 0 only if all of it
+ * What `npm run demo` shows, once everything is set up: five deploys and a rollback by the real bundles, run as GitHub runs them, to a
+ * sandbox server, all but the first while visitors are there. Everything that is told is checked; the exit code is 0 only if all of it
  * came true.
  */
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { stripVTControlCharacters } from 'node:util';
-import { build, execute, info, reset, SandboxError, setQuiet, status, up } from '../infra/sandbox/sandbox.mjs';
+import {
+  build,
+  execute,
+  info,
+  reset,
+  SandboxError,
+  setQuiet,
+  startRegistry,
+  status,
+  stopRegistry,
+  up,
+} from '../infra/sandbox/sandbox.mjs';
 import { Job, renderEntry } from '../test/e2e/harness/index.ts';
 import { runLoad } from '../test/load/index.ts';
 import { renderMarkdown, wrapText } from './markdown-in-terminal.mjs';
@@ -123,18 +134,31 @@ function showStep({ server, registry }) {
 }
 
 /**
- * Runs the action and shows its log as it comes, then its job summary.
+ * Runs an action and shows its log as it comes, then its job summary.
  *
- * @param more inputs; `fault` ends it half-way (see the harness), and `visitors: false` leaves it alone
+ * `fault` ends it half-way (see the harness), and `visitors: false` leaves it alone
  */
-async function deploy(version, place, { inputs = {}, fault = {}, visitors = true, title = `deploy ${version}` } = {}) {
+async function deploy(version, place, { inputs = {}, ...options } = {}) {
   const key = await readFile(place.server.keyFile, 'utf8');
+  const step = { action: 'action-deploy', with: inputsOf(version, place, key, inputs) };
+  return act(step, `demo ${version}`, key, place, { title: `deploy ${version}`, ...options });
+}
+
+/** @param target as the input `release` takes it */
+async function rollBack(target, place, options) {
+  const key = await readFile(place.server.keyFile, 'utf8');
+  const { address, knownHosts } = place.server;
+  const inputs = { host: address, 'ssh-key': key, 'known-hosts': knownHosts, project: PROJECT, release: target };
+  return act({ action: 'action-rollback', with: inputs }, 'demo rollback', key, place, options);
+}
+
+async function act(step, commit, key, place, { fault = {}, visitors = true, title }) {
   // What the runner prints before the action starts is the step above, over again.
   let announced = false;
   job = await Job.open({
     workspace: example,
     secrets: [key],
-    github: { sha: createHash('sha1').update(`demo ${version}`).digest('hex'), repository: 'you/shop', actor: 'you' },
+    github: { sha: createHash('sha1').update(commit).digest('hex'), repository: 'you/shop', actor: 'you' },
     onEntry: (entry) => {
       if (stopped || entry.kind === 'debug') return;
       if (entry.kind === 'endgroup') announced = true;
@@ -142,9 +166,7 @@ async function deploy(version, place, { inputs = {}, fault = {}, visitors = true
     },
   });
   load = visitors ? await sendVisitors(place) : undefined;
-  const run = await measure(title, () =>
-    job.step({ action: 'action-deploy', with: inputsOf(version, place, key, inputs), ...fault }),
-  );
+  const run = await measure(title, () => job.step({ ...step, ...fault }));
   const { posts, orphans } = await job.close();
   job = undefined;
   const summaries = [run.summary, ...posts.map((post) => post.summary)].join('\n').trim();
@@ -369,6 +391,17 @@ async function tellStory() {
   check('visitors had been served by v4 already', sawBoth(orphaned, 'v2', 'v4'), JSON.stringify(orphaned.releases));
   check(`${address} says v2`, (await serving(place)) === 'v2');
   check('its releases are those of v1 and v2', look.releases === 2, String(look.releases));
+  check('the note is still there', await hasNote());
+
+  heading('Roll back to v1, with the registry switched off');
+  tell('Its images, files and environment are on the server. Only the release is named; nothing is checked out.\n');
+  await stopRegistry();
+  const sixth = await rollBack(first.outputs.release, place, { title: 'roll back' }).finally(startRegistry);
+  const back = await countVisitors(place, 'roll back');
+  const { result } = sixth.outputs;
+  check('v1 was brought back', sixth.outcome === 'success' && result === 'rolled-back', result);
+  check('visitors were served by v2, then by v1', sawBoth(back, 'v1', 'v2'), JSON.stringify(back.releases));
+  check(`${address} says v1`, (await serving(place)) === 'v1');
   check('the note is still there', await hasNote());
   return place;
 }

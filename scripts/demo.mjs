@@ -16,7 +16,7 @@ import {
 } from './set-up.mjs';
 
 const HELP = `npm run demo              deploys to a sandbox server on this machine while visitors are there: v1, v2,
-                          a broken v3, a v4 that is cancelled, and one whose runner is lost
+                          a broken v3, a v4 that is cancelled, one whose runner is lost, and back to v1
 npm run demo -- --down    removes that server
 `;
 
