@@ -5,8 +5,12 @@ import { type AddressInfo, createServer as createTcpServer, type Server as TcpSe
 import { text } from 'node:stream/consumers';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { jest } from '@jest/globals';
 import { findNode24 } from '../e2e/harness/node-binary.ts';
 import { type LoadOptions, type LoadReport, runLoad } from './index.ts';
+
+// Loads last for seconds; on a busy machine their processes start slowly besides.
+jest.setTimeout(30_000);
 
 const closers: (() => unknown)[] = [];
 
