@@ -31,6 +31,7 @@ export async function prepare(
     images,
     migrations: inputs.migrations,
     schema: inputs.schema,
+    runsOnce: true,
     commit,
     findings: [...findings, ...unknown],
   };

@@ -82499,11 +82499,14 @@ function warn({ report, ports }, message) {
 /** The GitHub Deployment record of this transaction, where a token is given. It runs beside it, and cannot fail it. */
 
 
-function beginDeploymentRecord(release, transaction) {
+/** @param commit that goes live; empty where it is not known, and that of the run is taken. */
+function beginDeploymentRecord(release, transaction, commit = '') {
     const { inputs, facts, ports, report } = transaction;
     if (inputs.githubToken.isEmpty)
         return;
-    report.record = beginRecord(record_describe(release, transaction, facts.current ?? '', ports), {
+    const target = commit || ports.runner.context.commit;
+    ports.runner.saveState('commit', target);
+    report.record = beginRecord(record_describe(release, transaction, facts.current ?? '', target, ports), {
         ...recordPorts(inputs, ports),
         warn: (message) => {
             warn(transaction, message);
@@ -82515,7 +82518,7 @@ async function endDeploymentRecord(result, current, request, ports) {
     const { inputs } = request;
     if (inputs.githubToken.isEmpty || ports.runner.state(RECORD_STATE) !== 'open')
         return;
-    const record = resumeRecord(record_describe(ports.runner.state('release'), request, current, ports), {
+    const record = resumeRecord(record_describe(ports.runner.state('release'), request, current, ports.runner.state('commit'), ports), {
         ...recordPorts(inputs, ports),
         warn: (message) => {
             ports.reporter.warning('Slipway', message);
@@ -82523,8 +82526,8 @@ async function endDeploymentRecord(result, current, request, ports) {
     });
     await record.settle({ result });
 }
-function record_describe(release, { task, project, inputs: { environment, environmentUrl } }, previous, { runner }) {
-    const { commit, runUrl } = runner.context;
+function record_describe(release, { task, project, inputs: { environment, environmentUrl } }, previous, commit, { runner }) {
+    const { runUrl } = runner.context;
     return { task, commit, environment, environmentUrl, project, release, previous, runUrl };
 }
 function recordPorts({ githubToken }, { github, clock, runner, reporter }) {
@@ -85158,6 +85161,372 @@ async function readLog(session, container) {
     }
 }
 
+;// CONCATENATED MODULE: ./shared/src/releases/layout.ts
+/** Where everything is in the release store: pure. See infra/docs/ARCHITECTURE.md, "The release store". */
+/** @param projectPath absolute, without a slash at its end. */
+function layoutStore(projectPath) {
+    const store = `${projectPath}/.slipway`;
+    return {
+        project: projectPath,
+        store,
+        journal: `${store}/journal`,
+        releases: `${store}/releases`,
+        files: `${store}/files`,
+        current: `${store}/current`,
+    };
+}
+function releaseComposeFile(layout, releaseId) {
+    return `${layout.releases}/${releaseId}/compose.yaml`;
+}
+/** `20261122T223100Z-ab12cd3`; without a commit, `20261122T223100Z-manual`. */
+function makeReleaseId(now, commit, instead = 'manual') {
+    const time = now.toISOString().replaceAll(/[-:]|\.\d+/g, '');
+    return `${time}-${/^[0-9a-f]{7,}$/i.test(commit) ? commit.slice(0, 7).toLowerCase() : instead}`;
+}
+/**
+ * The time for the next id: now, or just after the newest release there is, where the clock of an earlier runner was ahead of ours. Ids
+ * sort by time, and no two are the same.
+ */
+function nextReleaseTime(now, ids) {
+    const newest = ids.filter(isReleaseId).sort().at(-1);
+    const [, year, month, day, hour, minute, second] = /^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z/.exec(newest ?? '') ?? [];
+    if (year === undefined)
+        return now;
+    const last = Date.parse(`${year}-${month ?? ''}-${day ?? ''}T${hour ?? ''}:${minute ?? ''}:${second ?? ''}Z`);
+    return Number.isNaN(last) ? now : new Date(Math.max(now.getTime(), last + 1000));
+}
+const RELEASE_ID = /^\d{8}T\d{6}Z-[a-z0-9]{1,40}$/;
+function isReleaseId(text) {
+    return RELEASE_ID.test(text);
+}
+
+;// CONCATENATED MODULE: ./shared/src/commands/stored-release.ts
+
+
+
+/** @param token random, not guessable by what is in the store. */
+function readStoredRelease(token, { releases }, id) {
+    return {
+        ...render_script(`${SECTION_FUNCTION}section compose cat "$2/compose.yaml"
+section env cat "$2/env"
+[ ! -e "$2/schema" ] || section schema cat "$2/schema"`, token, `${releases}/${id}`),
+        secretOutput: true,
+    };
+}
+/** @throws SyntaxError where a part of it is missing, or cannot be read. */
+function parseStoredRelease(output, token) {
+    const sections = parseSections(output, token);
+    const read = (name) => {
+        const section = sections.get(name);
+        if (section?.exitCode !== 0)
+            throw new SyntaxError(section?.stderr.trim() || `it has no ${name}`);
+        return section.stdout;
+    };
+    return {
+        compose: read('compose'),
+        env: new Secret(read('env')),
+        schema: sections.has('schema') ? parseSchema(read('schema')) : undefined,
+    };
+}
+/** What a command says of the schema. */
+function parseSchema(output) {
+    return output
+        .split('\n')
+        .map((line) => line.trim())
+        .filter((line) => line !== '');
+}
+const MAX_SCHEMA_BYTES = 256 * 1024;
+const FIND_REPLICA = `project=$1 service=$2
+shift 2
+id=$(docker ps -q --no-trunc --filter status=running --filter "label=com.docker.compose.project=$project" --filter "label=com.docker.compose.service=$service" --filter label=com.docker.compose.oneoff=False | head -n 1) || exit
+[ -n "$id" ] || { echo "service $service has no running container" >&2; exit 69; }
+`;
+/** Asks what the schema is, in the newest running container of a service. */
+function askSchema(project, service, command) {
+    return render_script(`${FIND_REPLICA}exec docker exec "$id" "$@"`, project, service, ...command);
+}
+/** The same, kept with a release of the store. */
+function recordSchema({ releases }, release, project, service, command) {
+    return render_script(`folder=$1
+shift
+${FIND_REPLICA}umask 077
+docker exec "$id" "$@" >"$folder/.schema.new" || { code=$?; rm -f "$folder/.schema.new"; exit "$code"; }
+[ "$(wc -c <"$folder/.schema.new")" -le ${MAX_SCHEMA_BYTES} ] || {
+  rm -f "$folder/.schema.new"
+  echo 'the command of schema-state prints more than 256 KiB: a line for each migration is meant' >&2
+  exit 70
+}
+sync "$folder/.schema.new" || :
+mv "$folder/.schema.new" "$folder/schema"`, `${releases}/${release}`, project, service, ...command);
+}
+
+// EXTERNAL MODULE: external "node:util"
+var external_node_util_ = __nccwpck_require__(7975);
+;// CONCATENATED MODULE: ./shared/src/inputs/connection.ts
+/** The inputs that every action shares: which server, and how to get in. */
+
+
+
+
+
+
+/** The names of the inputs that {@link readConnection} reads. */
+const CONNECTION_INPUTS = (/* unused pure expression or super */ null && ([
+    'host',
+    'user',
+    'port',
+    'ssh-key',
+    'ssh-key-passphrase',
+    'known-hosts',
+    'host-fingerprint',
+]));
+/**
+ * The server to talk to. All problems are collected; undefined is returned if there were any. With `host: local` the other
+ * inputs are not looked at. The key's form is checked by whoever uses it. Neither known-hosts nor host-fingerprint is no
+ * problem yet: the connection is refused then with the server's key in the message, so that it can be compared and pinned.
+ */
+function readConnection(input, problems) {
+    if (input('host').trim() === 'local')
+        return { kind: 'local' };
+    const before = problems.length;
+    const address = readValue(input, problems, 'host', parseAddress, '');
+    const user = readValue(input, problems, 'user', parseUser, '');
+    const port = readValue(input, problems, 'port', integer(1, 65_535), 22);
+    const privateKey = readValue(input, problems, 'ssh-key', parseKey, new Secret(''));
+    const trust = { knownHosts: input('known-hosts'), fingerprint: input('host-fingerprint') };
+    collectProblems(problems, () => parseKnownHosts(trust.knownHosts));
+    collectProblems(problems, () => parseFingerprint(trust.fingerprint));
+    if (problems.length > before)
+        return undefined;
+    return {
+        kind: 'ssh',
+        address,
+        port,
+        user,
+        privateKey,
+        passphrase: new Secret(input('ssh-key-passphrase')),
+        trust,
+    };
+}
+const LABEL = /^[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?$/;
+/** A host name, an IPv4 or an IPv6 address without brackets. `256.1.1.1` is none of them. */
+function isHostName(text) {
+    if ((0,external_node_net_.isIP)(text) !== 0)
+        return true;
+    const labels = (text.endsWith('.') ? text.slice(0, -1) : text).split('.');
+    return text.length <= 254 && !/^\d+$/.test(labels.at(-1) ?? '') && labels.every((label) => LABEL.test(label));
+}
+/** A host name, an IPv4 or an IPv6 address (brackets are taken off). Says where a user or a port belongs. */
+function parseAddress(text) {
+    const value = text.trim();
+    if (value === '') {
+        return {
+            problem: 'is empty: give the name or the address of the server, or `local` on a self-hosted runner that is the server itself. ' +
+                'If it comes from a secret or a variable, that is not set in this repository or environment.',
+        };
+    }
+    if (/[\s,;]/.test(value))
+        return { problem: `${quoteValue(value)} is not one host: give one name or address.` };
+    if (value.includes('://'))
+        return { problem: `${quoteValue(value)} is a URL: give only the name or the address of the server.` };
+    const at = value.lastIndexOf('@');
+    if (at >= 0) {
+        return {
+            problem: `${quoteValue(value)} holds a user name: give ${quoteValue(value.slice(0, at))} in the input user, and here only ${quoteValue(value.slice(at + 1))}.`,
+        };
+    }
+    const bracketed = /^\[([^\]]*)\](?::(\d+))?$/.exec(value);
+    const bare = bracketed?.[1] ?? value;
+    if (bracketed !== null) {
+        if (!(0,external_node_net_.isIPv6)(bare))
+            return { problem: `${quoteValue(value)} is not an IPv6 address in brackets.` };
+        if (bracketed[2] !== undefined)
+            return { problem: portBelongsElsewhere(value, bracketed[2], bare) };
+        return { value: bare };
+    }
+    if ((0,external_node_net_.isIP)(bare) !== 0)
+        return { value: bare };
+    const withPort = /^([^:]+):(\d+)$/.exec(bare);
+    if (withPort !== null)
+        return { problem: portBelongsElsewhere(value, withPort[2] ?? '', withPort[1] ?? '') };
+    if (/(?:^|\.)\d+\.?$/.test(bare)) {
+        return {
+            problem: `${quoteValue(value)} is not an IPv4 address: that has four numbers from 0 to 255, joined by dots.`,
+        };
+    }
+    if (!isHostName(bare)) {
+        return {
+            problem: `${quoteValue(value)} is neither a host name nor an IPv4 or IPv6 address (international names: give the xn-- form).`,
+        };
+    }
+    return { value: bare };
+}
+function portBelongsElsewhere(value, port, address) {
+    return `${quoteValue(value)} holds a port: give ${quoteValue(port)} in the input port, and here only ${quoteValue(address)}.`;
+}
+function parseUser(text) {
+    const value = text.trim();
+    if (value === '')
+        return required('the user to log in as, who may run docker on the server')(value);
+    return /^[^\s:-][^\s:\u0000-\u001f\u007f]{0,255}$/.test(value)
+        ? { value }
+        : { problem: `${quoteValue(value)} is not a user name: no spaces, no colon, no hyphen at the start.` };
+}
+function parseKey(text) {
+    if (text.trim() === '') {
+        return {
+            problem: 'is empty: the secret is not set in this repository or environment, or it is not handed to this (reusable) workflow ' +
+                "or to a fork's pull request.",
+        };
+    }
+    if (/^(ssh-(rsa|ed25519)|ecdsa-sha2-\S+) AAAA/.test(text.trim())) {
+        return {
+            problem: 'is a public key: give the private one (the file without .pub) here; the public one belongs in ~/.ssh/authorized_keys on the server.',
+        };
+    }
+    return { value: new Secret(text) };
+}
+function collectProblems(problems, parse) {
+    try {
+        parse();
+    }
+    catch (error) {
+        if (!(error instanceof InputError))
+            throw error;
+        problems.push(...error.problems);
+    }
+}
+/**
+ * What must not be shown of a login: key, passphrase, and the key as it is decoded (one given in base64 or with escaped line
+ * ends has other lines than its input). A key that cannot be read is reported by the login.
+ */
+function listHostSecrets(host) {
+    if (host?.kind !== 'ssh')
+        return [];
+    const [key, passphrase] = [host.privateKey.reveal(), host.passphrase.reveal()];
+    try {
+        return [key, passphrase, parsePrivateKey(key, passphrase).tidied.reveal()];
+    }
+    catch {
+        return [key, passphrase];
+    }
+}
+
+;// CONCATENATED MODULE: ./shared/src/engine/secrets.ts
+/** Everything of the inputs that must not be seen, told to the reporter before the first line that could show it. */
+
+
+function hideSecrets(inputs, reporter) {
+    for (const value of listSecrets(inputs))
+        reporter.hide(value);
+}
+/** An environment in dotenv form, of the inputs or of a release. */
+function hideEnv(env, reporter) {
+    for (const value of new Set(listEnv(env.reveal())))
+        reporter.hide(value);
+}
+/** The secrets and what is derived from them: each value of the env, passwords in URLs, the login as registries are sent it. */
+function listSecrets(inputs) {
+    const secrets = listHostSecrets(inputs.host);
+    secrets.push(...listEnv(inputs.env?.reveal() ?? ''), inputs.githubToken.reveal());
+    if (inputs.credentials !== undefined) {
+        const { username, password } = inputs.credentials;
+        secrets.push(password.reveal(), `${username}:${password.reveal()}`);
+    }
+    return [...new Set(secrets)].filter((value) => value !== '');
+}
+function listEnv(env) {
+    if (env === '')
+        return [];
+    return [
+        ...Object.values((0,external_node_util_.parseEnv)(env)).flatMap((text) => [text ?? '', ...unescapeValue(text ?? '')]),
+        ...rawValues(env),
+        ...quotedValues(env),
+    ]
+        .flatMap((value) => [value, ...passwordsInUrl(value)])
+        .filter((value) => value !== '');
+}
+/** Values as they are written: Compose reads some forms of quoting otherwise than Node does. */
+function rawValues(env) {
+    return env.split('\n').flatMap((line) => {
+        const value = /^\s*(?:export\s+)?[A-Za-z_][\w.-]*\s*=\s*(.*?)\s*$/.exec(line)?.[1];
+        if (value === undefined)
+            return [];
+        const bare = value.replace(/\s+#.*$/, '');
+        return [value, bare].flatMap((text) => {
+            const inner = text.replace(/^(["'])(.*)\1$/s, '$2');
+            return [text, inner, ...unescapeValue(inner)];
+        });
+    });
+}
+/** As Compose reads it: `$$` is a dollar, `\$`, `\"` and `\\` are what they escape, `\n` is a line break. */
+function unescapeValue(text) {
+    const plain = text.replaceAll(/\\(["'\\$])/g, '$1');
+    const broken = text.replaceAll(/\\([\s\S])/g, (_, next) => ESCAPES[next] ?? next);
+    return [plain, broken].flatMap((form) => [form, form.replaceAll('$$', () => '$')]);
+}
+const ESCAPES = { n: '\n', r: '\r', t: '\t' };
+/** Values over several lines, which are quoted: everything between the quotes. */
+function quotedValues(env) {
+    return [...env.matchAll(/=[ \t]*(["'])((?:\\[\s\S]|(?!\1)[^\\])*)\1/g)].flatMap(([, , inner = '']) => [
+        inner,
+        ...unescapeValue(inner),
+    ]);
+}
+function passwordsInUrl(value) {
+    const password = /^[a-z][a-z0-9+.-]*:\/\/[^/?#\s:@]*:([^/?#\s]*)@/i.exec(value)?.[1];
+    if (password === undefined)
+        return [];
+    try {
+        return [password, decodeURIComponent(password)];
+    }
+    catch {
+        return [password];
+    }
+}
+
+;// CONCATENATED MODULE: ./shared/src/engine/stored.ts
+/** Reading releases of the store on the server. */
+
+
+
+
+/**
+ * One release, with its secret environment hidden from here on.
+ *
+ * @throws ServerAnswerError where a part of it is missing, or cannot be read.
+ */
+async function readStored(id, layout, remote, reporter, signal) {
+    const token = `slipway-${(0,external_node_crypto_.randomBytes)(16).toString('hex')}`;
+    const { stdout } = await remote.run(readStoredRelease(token, layout, id), {
+        purpose: `read release ${id} in the store`,
+        ...(signal === undefined ? {} : { signal }),
+    });
+    try {
+        const stored = parseStoredRelease(stdout, token);
+        hideEnv(stored.env, reporter);
+        return stored;
+    }
+    catch (cause) {
+        if (!(cause instanceof SyntaxError))
+            throw cause;
+        throw new ServerAnswerError(`Release ${id} cannot be read in the store at ${remote.where}: ${cause.message}.`, `Nothing was changed. Choose another release, or look at ${layout.releases}/${id} on the server.`, { cause });
+    }
+}
+/** What containers of a release say in their logs may hold what is secret in its environment, which our inputs need not know. */
+async function hideStoredEnv(id, layout, remote, reporter) {
+    if (id === undefined)
+        return;
+    try {
+        await readStored(id, layout, remote, reporter);
+    }
+    catch (error) {
+        // It may be damaged: that is no reason not to tell how things stand.
+        if (!(error instanceof ServerAnswerError || error instanceof CommandError))
+            throw error;
+    }
+}
+
 ;// CONCATENATED MODULE: external "node:readline"
 const external_node_readline_namespaceObject = require("node:readline");
 ;// CONCATENATED MODULE: ./shared/src/guardian/frames.ts
@@ -85230,7 +85599,7 @@ class FrameReader {
  * The guardian as one sh program, compressed by gzip, in base64: so it fits into the first packets of a connection. Made
  * from guardian.sh and router.sh by `npm run build`; do not edit.
  */
-const GUARDIAN = 'H4sIAAAAAAACA719a3fbRpLod/6KEgyLomzwoYeViKYzOTPZjc/NzHoTz9ncsb08ENkUsQIBBgAtayj+93vq0S8AlGTP2euciCTQXV3dXV1dr66u8huVTcIRrONqOQlPYF3k/6Nm1SQ8hVU+V5PwDFIVl2oSnsNtnFST8BUs83Suikl4AVUyu5mE2+8uo9GuM4tLBSECgiSDwXEPxmM47gno7c//8defLqPw3X/9ZTfgUuMxqDKedcoqL9SEng36ZZqsb+M7SPPZTVmrpl9G9LKT5tdJNt2s4vJmEh7RZ69DHzC8uOhURbyGbhd+/vs7ePf23U/w9m/v4T///vZ9p1JpetSDLayLJKsW0H1ewvP+6XA4LD9mXQjCCoclgCA8DuDN4QmcvBnM1edBtklTuL+HyzHsOlleKQKC0AB/UXl8lWdqmiaZvC6gi1Dxv3uYbSqIZjCKzodDLLpIirKyhfHLZAxbKFQ8h6igB/A6CEcI2MVjrJF/3j8fDksIQixKzSflNNusrlRBIHlaRjgnXcTg+MPBMPr+0zHcw/AH/PuD+Xfcg0JVmyKDkZ4cwjEvgAEikCAkgsDRQYIIxjDPOwCmUQhC/hLgUMnwFGqxKdUcur/89ONvP0GczeG/fnz7HuJCQZXDlZIGyu4Y1Jekgldn2PI8z5SmKyZM040PBz9G/4ijf+q+HDsPpv3o03Gv1nKWV1AtFWTxSkG+gFjTum3SUCQ3iQsA25st4+xawT2sC6VW6wruIc3zG03fzWZiWjstcJNyep3zVHcAyiquJh1wZhufwOtgsC7y2SAcDfB3feJxVGWWhh2Q6d1iyWfPjnuwQ4z/gSPyu53OocEAzAx3dh2VzafYlCpLQekDRDjDowA+tbZzJPQ8HA6Zoh1kZ6u5JkEX3x4idKzXFE1VEM6TIjjuwU2SphD9n7e//MKNaiw9AJ3yVqm1IIi0mKdzJsRRMBCO0D/uHwshAqyT+STc5un82bNjU2DnvFon8+fP+8f8KFl4tLtO5gEcHoJMlTwZI+lkUKwgKhYQhHk6D/zVuEg6AESvu848KSa0aq5w0AjV7e9/+ffpr3//2/u3f/1p+pe3v15GuwCoerlc4fv3f31HjwfVar0zi2oBBzgncwjCK1p0NC307NY+E+xmeVYl2UYJMjRsupCdWxx6BoNohkerm0qt1rYNM2Jh2P9d/gX+hEpdXp4NsNvGioAF7Rg0edhYXsTFHSySVJWXkKmkWqrCDkaWF4CjALM4Q85wWyRVpTK9nC5OkTOsbhbJIud2B+qzyqoykF/5plpvqqC+ZupoCYR5rkrk3nCbFzewVAWuWzPP2CuvXfVFzeD09Ru/4TP9QLd9/vpwCK/eHI64wsVr73UH4S985DvIA5hldwD27l3w/qdf/9oBuF3eTegjSRXO7D+RHS/vcAoOD+Htv/02wdWp+cqNuoMYrmBm1ggvZ3yeZPQAYL2pelDFN2qKMwNBGOOIXtFqULMlcum4gjeHpzAeSxV6cg9X6jrJcHPLV6sEH8RXeUEv7pBtllW+xoflDdzDPId7+KyKq57A0CuQxgECxClwGg/CmV59hAQVgDCG8ArCGW7Pp2NQaaloSLpJBSXCuV3GFSQ4s7yFIultcHehpcH/TDeOe0+qrCsIIyXqB8FK5QvgCXhzeNqhPZg6JPNpN2GCUB8KjwOdaP5jnpzSE4ZxhvyE+OY9LJIsKZd6H1rEOArCQjWuOPZt4IVkTsMzJBkpfNzTz0+8N8yTO4Y2Gp0ykgXvv/1P9RGNabXDbVItcVRpDzZTUpc5hLwDngaBYNbpIkEhoMoBV88lTlOF5RabNP0hqAki3Nf5HK7KCf2a5ZusmowgWaTx9QTrXKEsCW9k/eIm1LrX2iVHXKTK8xvagHBYktmNWbhmJ1fpAqbwmndH/EWbuaEXrgQhvmGaAdhkVZIi/qs4yWj3Mcu1TJmXY7UAvntzGMH3bw4j3sCcCogwNYAFBazQaZItVZFUxFw2iknU1BPs7aaHb2jwTPexZ9OyiotKv6Y9JQiv1HWcBXAwkedcKIBPnV3HVnJlnm4XqNKk2/1XxZ9SVRBFngDUAYEebk+Gu86uQ+1PvWk6opF7lMsCEPs+w/F+bVFwsDlBHo8FefKOQCa2h1O3b9rGek56cIiEFVezZZJdT8IDnBaeJzteRTWdFzFxDkdggyDEYUuy66DxYr1ZrQMWH3CCUBil+UGplTcIfHxUqrJM8qwXwMTqPCJMaNHITM0SyV62MeRZhil7LVOxwHBZ7v+wf0K/kDgmRPH0s5WguBQ/njBp0dN5ka+na5Vhhxm0qqpU0ddFXlyrairdQSERW/f2cEMFNJKaCB4hgDHP/gyJ8vACTnH6iBQuXh9Gdjbr5ECzuusUmyx7+n4udOaLCQCkm98k2Rx18zRZJaSZ0/aKqrkqionwrb4qClrlEys44/o8gEiJpBFmfVzUJKThTJhnspCxHaQFlc25kKMe8xb/vK4fZ8i7zoSnwJsgVEURmK0BATpbXg+OYLZM0jkpq6ukon0e+xJAubRIlssAKS1h4HAiYHFc9U41z7X4IDQuYCa8NbpEjP++sV2ZS4aBMsbTAEYz6Gq+MerMyIxytIUtNzYKLCWNtUzzgwgyO26VpFUkmSAgchkTESJS9/f81dE8fPZ4SmB3+DnqdUhyDcItInEZjU4vdkEXtInliR03EpOMvSu8HZkRSfPrScg0yP9mcVHcTfMNtn+EOLvN9QIp16MWD/0WVDZHWhHkZYTN7IuIQKrcwT7S5XG9LvLNGsIMWK3j/RCtFqLWIaXS9PxgaBaZZZ/g9cMZGwBYNuqrbN4n9bWPI9An+1aHu57f9GvabMQtujOjhaz+6PSiR3wzVYsq/6wKqqnmjhjmvaU/btc9wxV2Ge1XLUszoB4ETD28iMZu1Vmal6qtJhIQU4LLTFytRajGYyyyTJ09wog7uN/RPBBCIiPTEhIGKbxtpHkb7hjlMllUcKLZZ7Sfe7LRLwgdi2Bj/9Pbn8MaaJGWqiqTOVTJSiGxRjcwGrrr+k/OeoVz/PPqjcv+9X7zBGAub7hAkRNFHLUOOgsSQi+IcEnXPO/ojXcKU5KLFH177D/eTqdWiDplIcqFzHROMPshV0gy+PCP3z8hEUsp0imCfngWaPXCeUFk6CKI/6Wkv7bJvPWS39ANBs59MfCu8rwyrd2VgxtVZCodFHE2z1cDfDtN5h2h9+B5NBp9X34kOhVcpfchAUL1YPSaJgW3bhKsmALPWIlHUnCZJ5mtHc6vhWZfCn4CAe06+VplU6QBWQ2rm3lSQLTWrQwKRUZXsnHwE7KeUF/QFs4K4nKVz+FiOLTIHR7KzvxG1yOCg0PmuFvU90rbivSbWSjaXdiODaPR981C3S6yCYFEI/S9bQaxQon3jSA40AZcFMUsZNcKHzyPwlE/HMkcncp0nNQ1gI4IelTXUR74KW5k0lN+QIOgbeXUV3neMKiTpduRJKmBmqR84IrKtVF6dQaNtmmQOlVx504v6ZzoQbFjhVyEmECUwfee2mkK++PoVviO7VvyewPfW50aW991buOschFA1XuKq34EJ3AKZ3BuNE2NKo4atTyfjDpG0CJTHz+W/n8QPwA+OJjA0FgjrwoV3zQ0gZHHOLVqutB2BwPa4dI5mgcn4ZF1laDSyaMSsCDiIhGllXZNePbIpSJ5jaAFY2RXnxVcnI9hZ0AYRUkb+qW+3TJ5p2QHWACG2qW8t7s2ivrz17d1drV9ttaf6wpHFTGhfuDzJLsmqWpTFCqreoHpF9XmmpPw6Ii/wQsY9XqicwlVsYUY94AJLqA7Z3v3uwR7EUdRik2zRCHOQji3LEgYgR2Iw8NmyRqH8Epzjx5eZGZFynpElMi0UNMamc6UAfA/+abI4tQnN1JLl8hU6sV4fbAReYZCGU/DVpjzZbTJbrL8NtsFesGwkuopI259NSct3vjTPqtinswqrq5SEV/0U5iIgRWnVLR4Wo/LOJur+RQhBjXVh92SZEi7jUtAkRJ9X+gHk3bhSi3yQoHGA01k6ZwsbVdYaJV/VvNLCDcZd2auJXefXLwx+qpeGq2K6pTVZnbTPqgQNJGQVTzsGEWFZTFHfHY8Idt5UjwfHO8Cj+cIxfhDt8mEKwP7wVF2tPPPb7FjOJI0AsADgU4LGTuBKyZKBfOkvLFmyvpaJLgaqr+0hROgY8mhZ9qdWiehn6lbKyj0BRQ9RW7HyPsOP4+lO+a1pmnF7DHuj+9QgufNottFyZ6blDbiahIe4bJKk+zG4CVlAnInxdUk473AMlBkn1sy6g12gbYl4sJ0TK3EE0rWqn1jJUctEBdwPJ62jgGiC4oK0u0iMiO4Xeap1Gcni+tL+RynG3xSVmbfND6YPFX+OI4ch0tc9X2ny0jHNPR4rSPgEAHjcj/x4ViHxUlf8O6ZDnBVW+S0T/3pac2q9vrD6OSU5P0m8OP+JiPXxHFfOxiESghGsA8p0pB7MnAjz7tSLyx6rJDGUVyZLYoURYp3MBq5ZkzazRDV3f3k7G9xIrieANHALNPUE4WWQeIpQhDCnZAODLfBHw6TnVC4TKKymZou8mI6ZwHtbNjkPHu2m9oq27/lsPxhESF+Iy/BL+twHoQX+DKgUYYdzjJx+bIW25ZxupjwvJuxMNuOeNqoDBGJLoE/Mu149tfL7TKZLdG7Oi+dxYITkMyWjATCk1HRPmwji6IdAUtjfdZy3BLOyNjNIdyar5cvxrALj0yozOicQmUYWu8SwqMqTlLUyk9FErmuOYBAB/OIyYppEjHuMxikSx6vPtJIhDN/3PPopdtFxEkgdshTk3pjA/1ghmQCNMo0Msg8p7N8tUabDQYhdQzTsdtig/G4sGRWuYi2jvv65cASRJ3yWBSAZsk6odVAJ9ksX5HCaFXQfL32nqw3aSqejHaxoo5NV7BxlkO3rvQk5VS3ZDU5bZk5h/KurNRqVqHHLeIfkei2HgVYvw8tGQ0SFwzGvImR88nuv602+Yrnz/Oo1DWBg4ZzT7p4cc6s6go0qzRmzK2xxT8AWMCIgbDDGiqWdRTEdbxhrotKIuqxsnit24SdJK6hd4R2WsdT5u7JRtggwB6p0lvqrBle/512pHFVXoj5aoVxZNFnYAYMvpPQ4xM6TgIhNDi31bEOD+HAM97BuQb+WRVsXtjrBjQD9HBXdGdGOuyiZSsJj45aHkNk9DhRnCXeyN10ZAKtXSTLbx81kjUJRDc/GZ0PSdCZnA/Rh8MSHvOV7QiDmA4mbKCW6SyryWhonNnGROGbn4hCPXeoK0MxXIl02rMAWOJnOx7yV3YYomM5z1mIIzsy4eqOhlj+2PBHdj+OVXldN2+1qeWex3LLoC4jFFytynfgix1UJtCGEmxQbEhZfutYUFwf+pZ+XL5g6+TObs2mt8aq4thkpCGiYXZEDNELoZ97hi5HQWx3n2m0eCb0BNecatIyEYV0hRtGtrCnbVOZSWnkALNLk9fjaDh0gWq3yn6gnoPOpV/fj2X0ar+5QKRu4x53XqcV4DLQ82BgU5WOA7sB2TGIuRp5t8xXqkKfPwevxIDrApZxyZSp5nCN8S55hvwXN7mreHaD3qxs3m3Vv7VZt9Xcq6O1UABx0bUdsfzGYTLGe99ms5PZd9bq4/ZiFlvINW5c8DU/Kk022cwdRtsDtiOTbHaIelxc3ghT5Bhry7LP4dVQ82yCc2LqOhAd3rPrLONyirtFnFiH/QKHehIe2YZgXUIU/wFRlOVRVWyyGUTRIkkramjEeqxwpxM7QARIB8Os02QWa9WzVMXnBAd/pH1dHVoXT2kvja9UinJ5nwv3RTDsm/h9Y0z7SHP5hKoGH/kS2Ep76+SZyheLyb9R6BkOdwdD2rP5NJ7PlVbU0TKpyATA/a8Pl9t9rDYRASShMN+QqlM4DcneAYTHEHBQMYTJHAJz0oBrByF94rvAhrHLVunIOBQ6tHBiiEbSLor1fqDkgET9gVXbB9GgZzXcAaukg35/IF8GdR21P/3T5eAlaappfi1WbI4VR9DUbkwS3SVQY1aspvjxlsBDDKKb0AKU/fiZ8BscWT2gIm7KEmiJpUK/vctJWb+hAD3p7Y1S6yjP0rsefJ7ijyn+4MUliBXqc/JZ4Xv+VntJjCASsiq5GD2b6me1Cijb18rjoweLZ6rCEF63uH7UVrzYZE7JYpN5hShMKMrULZahH9NM3XpFytukmi2jIt/gCrk33TQPWFexvwlMD4LPU6uQImo41gHcY2B9BNNe4LViVEpEBH+QRlnrUJUUMvj4ra235C10+ku/W4dF1Dt3bOSRV5wNg1Gyiq+5sFgK+YFX1CN53MtIbxES45hOsvBS8HWT7CX4VIMQr1/dz4IHdfYTOR3YcYhXM3nDqRhhlyNp6QbfNi02W0CKEUa9Wc/RPx9FSAIohmY5CA9C/ccWpEDo1je8mUef5S0rsA7lCcLoxyMON4LwBMLTwERJnD7enX/WuiPgIWSo0jS1y6tYm2/tlpRk5RoP4URRdbdWYDZN3CnyYhVX0N1u+2/nu12XlcE9obTJAq4LtYbojxKC/w5HH8MW64A+c1EbP4JrgIkoTLp9K6IOXj/nZfXnPFsk1/1feabe5Wkyu+v/LV4pjbLYxbYnzy+PRbLh9dGY78BOOMYO+Hg9FaffKAzjV5aRPBxIkGO6c0eAlY//jaZk5n3GrFdKka8oOkd8iy/Dk5dehI6Do7ZRRVGclQlk6jMRiAgkEa37wMon9s08KdSsyos7FqGXnuyiWmxViNVAiyJ38SoNYFYoXotZHl1tULSMIrQuCRqNdYH7rvSVD+r8KbCu8KbcokWjXk2pF25BNdosmY0p5KI1KOIjEK8tSTgvdZMvrZijITu2RCDX3uTVsGbtwKfGvOEYKOQ01yMkkyxAqOZnFafVcrczZMQP6MemxOcqo1XP/epZSQngmHqcZNckE22yJVW9O3YEKNoktH1Uq3O6Z3WDCfU0PDoiZ+Y+k0hDZHAMW/8f5vvx/YHnv21/aHvD+4MWhXceNvUea6nH6bE8avS4RcvRRdMSoj8ctYGkzf8O5fXHcN+QaH2nMSQPtNVKe9lcfYH+L6h5lBDsV3WC3Q6221Rl0P+z3o9KZm8Cn1H1kPlgMZ1YZgTDR9auRrhYOdAfnAyr6npaph7PwQ+0+Rm5+weyt/rnNk9anVtH4ti7OMGDxA6OEt5KllgXszZpQ06wOJKlsWOjJEmOLwaAxxO6XcjULblK47KSJ/P8VoItHJXtqObFHT1DKwGJuC/x2GjPUGBtVDCmN5m7nhYakSGxvpHP+tqdfhZ3tOjQNzAg9++TD8kzT5AbknnAwWFxehvfla68iONEqPB3jYywK62n0bnWrMmTPJlum2fqOQUwNIc4zxR7yt1hri1RZ4ZEzDQbAk4skvQt4jdgcOR3d/cLQfB4wL0UZXeTpaosI5Lb1BzP/WvyCEL55uniDW5tpFOZr6BF7EHGqKezRa41w9us2+C+Pr7gTo1Gt70FB7fH+btGto3Dy7s6IyenC1EWjrJQUg3bPIsWcZJuCns2jILctaXboSOcTWeGyTRvJtab1y2+I8Ji+mMkgp6ADkKJo3for2UuzVBR6b0T4YrN0hBIAw1Gur8/Lb1p64sdrktkFw8iY2sG/lqzqp/vvH0AvW9jNC0SukWjphQQ3w1C/HAnprGmsECwR4+gl7JbIUUK88/TmgnO40hP5tgIhk7Km9XfvpP5BmU6Wd8IkHhksWEjbQut+VwEqTydu7s0mUMceSmezws80Fbvuwjo9u0x8UAnjsZJ9qCN9I4vnNoZhFuBcPnD7hHpQVSdtuQHDbTkzVei1JcQvz6PfF2mkwkhx5QTOvKpRaKK2lQ0O51e6dVn13lRK74HNZzIJ+MuI4nESiYpbcvIylvyr+7xGFDZdvXZsWrQAak2b0LPc3gLtVCTNDMf/pZ96uZQbmZLbqnbLsPUjVsMwlq4rAP/BN0Kq2/oIkmw/0JXuoUq13lWKjINwDxWqzzrtmcc+bru1EyJ2vJlVNpn4h509Fm3AneLDnvXQgiMrUJow63lyOgWyjdI5cgNj/b19x442AhhUaSLaauGrIuGnFL7Sjyq+Lr0da39lE2q069qnb+Pr0srzjYMTAjT8TA47HlTqqLc4yzT+mOczci0NGkDTpyfoGjev3LnAYmCze1TtqZrLYV+oF2Kgsnqp8YWkqdKmAwVHoRij6ezb/MJnryREOjJZl1WhYpXZR+3Bz3oHL+WZHCVV0u4B3IKeOqHx2B1yhZFGiYiMLBwEYSbw6W1EEXvesfUOGBIkqik8eymBB8mYCoFH4CzuMANCCNzKfmpD/a0zyzbaX+9qabmtakROC3O8mwBHgRvgo3L3cT8oaLhNtGYAeyVPucNkTlktw+VwNbUjdSwq1OzQYXGj3coJgn+wFNYmO8iZXcWU03Ax/m4RABlVSSziv2ebgiW9HYm5w5P64fqP9gjsTL6IQ8AC3ndZ4AxJd1a5IB2+DcmDPvXiKbfO1K6qdoA1SLoGwFi1jTsLcH2NTbq7OlnjcrcrEJ7e/5wv2tc3p2zEU0XTxakKkswj4hETpqRsmdC9iwEDgqbYYqkcm+pfdg1Y232rTqOoA0aUTbJ4oG2JdB/z8hwsPNDjKjWlpXL9lR4qKlFuqHz7ZrQ6lFv4KbeqU3TORAf1nMUHqF1rJwm2b4B7+l5fATtfQOkR/sJeBus9zbyIAU83oQ08ATSwIpPIXD/ZInIOSgpO0c99UqV3ZV81V+1tNtxXSSNA1UPUrCUf9L62csIGEidA+6dr0fafOKMid/x4MFdnLaVb1y+rZPtrRNxTfIhLzrTxbJNOIJ5wme4MGcTbNaQVCWZ5XQyw7iCPJupMeZXusWYK0q1VEKmvlRsHQiapCOjYWVneqGFMZmdUdtIuw8pQZr/SFbQqIXhjJrjNWquDestb4iGa8onYIXy4dnvXRK5e3DFLolTDnWeDPsjz5++WaMKZdMJlWqWZ/PSaCOXRgEhl1TdxHrEOJRWeui5HjjKROXJzOzdRltJpHLMb/EyLq5LuBdf+Qy62XWSfbmkVHUoY0vanaSEcrmpyHKJFp2uzs7BQsgmqxyxnVCVx2RMYGAlHgvUePpWPed0LnkT/V1jj5XI7SJ9os0oU7MqybNSeomGxqIKel4Q6B588QNDbhfV5YuXsBP8XZiIf80ojo04KVdHJybtiOmcMF8z1Xu7K6uMaEzNIV7QQjs6EqKAiKmk14PSxrAM/Ujd1uIRaTlX4jbzGpNG6B1gaCguVEarpYmWGHlN1+dW621MhiwYSqfyrSbLd4kxjvS8s5WUBMWEE9Mv94w4aTbDsR/LwbUL0Lkf1sl8kKlqUM3WPvGRZNlWqOXhq3rEsNkonC5LmodRQKAZiNT3f70i/o9pejqW0F3fu015keazOLU5PJwF8oE247jiI+fDkRN2TZWePTu+3Inp7cQY0XhJ8ZpyDnYbghZlkZdRByiQiKmbD4yaAypMh+aMCpcZ6xeTcCvfMFEq5UbALZFglHfZTFuPmmFWnuKh88oZgWE0oL7ojKWkG9AzOVpG6Gs1AAkC3rTsHjam192YOf/Fq7Oztg3H2dTb3mlhoXWjkgSMpj5uN1pC9exT5swbhnRSoMvUN9Ly0TOQmD880YgRBqqAbZeMCvonWtLqZqQtVnrOYUnNU2SElOw4MtNOtK01xJQUsTGRqGxKTqHSdDq352r3cPSHQkYe4hDsJAXDK3TIyEvOKEM5lszLn74k1Z/zueNVtZEkx10QrF/S+DgHTM0OsnV0ma/FtEwxKITwhdFuRwfmKTfCS8pXnZTNPuDhmkf6MbaiFx0XvDQb072Dq163MVlGZOr4bIBBAzG4JmHH1vJsvCfGxpvm1yV2Fs2Np9JezdJrgOx8U5Gbhsvxz+w6RhZtSljmGMGJtqGEp2IcmYRnRqbCb9cqU0WMG88kasnI4BvpGiJxPU8DrrVVXNzgoWNedFPnJM+DsGzSD6yPx4GJ1Xaf6Qw/Xea4DsK0drXkb8zsBpAbfv1VtPdRBt6LuDJeQBMKIyEID0TE6GglitPidbfdFiTv9//G0Sq/KZITS/0bFyI6N979yC4pE8plIrooZI7TcDQEWpNpDZ2sZDPj7COY2tIE/lMMCfMiGyhC0cAUiEDjWOMy8laLmAS89aj6gKywAhyd9MLzOBm+dwadkZGYrVoB3xMplismYD7zSXY+l/rItOVzaNu6ldgHEk76zMtFQ9xWuKt/dpZtbzS4mFXzuohXew5D1EOTRHbBlc5pxiiqCQEETs4qS82Bd07J2jRNL0Sy0TZNPTVuTjxAN68TkqNzGpy8gnsYnVz0rAKL50PLZC4ejbEGbCud90To1TqsfJq8v7Te2235d6oikD4ixuNpbbEHZoE2osGeGD6rOb8N+pnoXWkPYMcKTDl8hGOP6sy6TPD01ei8bOfXhqh+gu7HD0eqKPLiflYk1X2cqqK6VytVXPc+fuo6bqbTVi+Atuk2ObueJJ2mio3yGGwkSuI0X0jwsXutRQ+CThstjgIghRWiCqI/PC8W4TMkKjG0Yo8LCKKnXtJDBz6fCIzK5BrzHmBWwEZENKmNo+Gw83g0LKlVVntfa/W91udeI3xWMufISaS1HEVicKO9ETJ8FjZJU8MSWHE7cVW6nZ80q7M37tVNQt51TECe/YeuvVC3SJuL5HrDDACtQpiPG12KQyi7Le7YM0wdZkaheRzAhOPX7BW+MLymhIiUB8mJjqEnvOW2WjW6bh5PnaxTCNZnkFqB5V+TbsfdsvdIJx1t5aGUArCsqjWC+3IHP79//2767tf/+P3/Qpym8vDHX37hZ50sv/0X9SjquJxarFI1CQL3vhd69oRbNRCSTI3WQPjXJAh0KJk2D2WivH6gu1JsuDM1FYRbKfiMS+2CljkKWudIH/zULYfaltQKUyYvLm+8/PF4ErjQLGG2KdIe/UWTafQWoh/N7hVFq/hLhKML5xDglF0OBqOTi/6w/91Ff3Q5+u7iu4tGBnfhKrfXqurRX4h+Q96xTtCZGv3dbo4PQzw0YsdVjClx8C9ts/pGCGqymq0dAAMC4OQf/Bj8/NOPf4HB85LobDDqDz8WHzP6P4CPwcdw9JGyo3K+f8w7fRpwU0Frx+RwFI0hzjzdsJHnKV1bg6NIPUYA9kYRJ3ECJk7L06CZyYC0c4ZKRcZOOj+axyy/xbQDE8ek9cIstR5u/GXFKPm20n+dMJlquAzqqEKZ3KChzGODQgPMuDUTi42Y43pC2/rMNPZXTDbcXZ1oUGU2JlRS+5OAyddH8P6nBQQ5yy3Cs9wrcsbc3vJ6wkZkUFdeO5hA5MigHE9Pq30LbopVekEMSVWzAWGg73SpKUHNHAe1uHi3+U8mh+x5Z5F05PRsviYj4iQIgK5UEBokXQx30S1N1LPWSdrJjPOMYnWsEs0wx9O6BwZ0KN+kDB+PdaaPGmbljGkTG5vQ345D7DwX9WTt9/f8YiIcl1EcqC+qsy7yq1StJuFREFKZAAwqJNIQhJ6XIzJ4LulLpbKeZbo8BsfsxULz7Y7IV5prdlisYXFGE6Ee87MOCmg4zLhj4Z1tx2RUwCfayjs8aSMbohq2LPIRwPLGyRMIBFZy7GnYQeDHQtCy99exYyVPPitj4+VAHoLia+us5pVaX4ZGWdGaIQgcx4I2hCAlcUk6B87JnrfyVqJ0D/c9NsKX0U1ZO3VOgNsz4IKnefZiUTtR9Wz/caqRe+rpw+9fPkUffis/8cq77DlWG5ml7Qln16its4ZTHniSRt4jiXY+j3Zuq9I28dNe7SnAKilLissPGq/2j3ajqDZlvjRD/ez45e5loA+sbU/RRumcVzPNhvLNKJl+HLn7z5k0+0+TvoBpvHfOkxm1nxdJuD2NdhBuz6JdUC9Wa9+JUoD202hyZMMGgXMuVRT7AyftuNaoJ9pD786sXvNG67B7ougVXsYDLViZvAfmyo2mxjH28HJSxMhCtbf/2MVnn2nVxLN1mEQvelsUlUVSPycVJ4tMnrZR6j21USg8OsJs9pERJOAFnPR6chmFcLmTTsPVZXdMlyOZHpht+ZuUI2MlgfKSrRHkJ6fNxK+TZLN0M1fQsu8e0377Q9CRUDhPC6whWnPKOnizA5Cwdj2f4ia0eAa4QT+4oiV3hGGVL493VgByODpjpMGwCwIPXFizjMQEV8si31wvXWwbaIVbXIyXL+CIzOFS0+viJZ/B6e1kUnnvw5SidAHJvqSlRL4He3ItUhyzTbCIWdHctHLuoXR7TYUp8aY1uerhofaCtb/049tb87LqFloi3VwEeCdy2gps6BMGg9C2YJyZ+/PBtsSB+sIfJ3l0c6u2Z6RkVvFA6sDaiWw/zZuPoJebFq02GUXKtGQjbK1hRvr9nvf1XLN+zpnmoPoj4mZcNJQXeKls6c5ar798DFBnddUte2Ua8dPWC9KEZySrX/a8dujnRq2rSbNQnzeUSHDyo82wjs7eRdXxb18PvD6s0dq0rtyIOONpfHgM2iDWxh9je/SRpDWl9IY/NmojWXklEfM85yzcx5QLo8rXU0x51dm7mFpyzdOG5mTqtqAxpSm5peWJhMDOvZybJB3vOmyNpNZ9NuUdh3OYDfsY1HqqL6+hvCifWu/VYhiCDOfIiuicQ2ReNRY0GuqqfKqyuUO81KBkezuopQR1blWTHByTUAYTc5nb/kniR8LTFJW0dHjRlkyCHYZ/SstWzhfMvEyDrrFWNkjFIR/m0B9ruXxVJF1oiRaShtmdZWMuZYRjvIPNisRLFRfNZHHtedDa89MNbbyGO6j+mLqDhhnsHoAXnT8F4LZ+4VqldLYU/Drh+yYa4qtc1CnHLDlo4B7w0kq8VaBYmbs6+fq6Ho1Pu3fMHDfddbCQZ8vzhtwd8GSe0ujipxO1YtYBPg8kFKqWkJiznU/o6RhQknYu8bTCVOyIt87dvXgTng9I5YsHwGgqlSSANlXtxKVHbR4TKn4MksXHmS6CgZoMX9XA33hs6vBYceLLIBRmBa+piAJliN2qzJp1o4y+mj7da5vo7ej0Ql+g1XYpGBJYj6d5qJ8RpdTvaWsZSdMok1Z4VUNeT8HB5AE20oYUot/TzdZry3Ix9GxHUZN9vrCBlGw6karsqHy/dMVwis5IPitUHS7t/bTm8DVd1YjNWDLU+UxyE7KsB5OXoipWPV1clpYU0KsUP+lt7JmDMYi3cW5OQs0mEkzi63wO0dMTbjXwrpmgvddlx3QhyyTc0ovnz8dyoTbv0fL42fF45xlYqFKn1WhCIn4PKYW+uZvxlbreZLL9UUrsLl9I6KZD9y6u2H/5AkeVGc7IYm+vntUUBY62g6s6oJ1qNSw1Iqa4ATqIvcmf7tuAmjIHL02TZ12kDv20KXWY1eqmPgUZIbmN2b3rwxuiVTxn7VfkMzzI3m07rGHGiq8tpiz/fJsmcYbAZL+iS5sCvDjYVGm/7tkfZCNJPARShqReCO0Fo5NzkonaLnf2Y5hsbXO9qlqjk9DIYXTPpjhaw1Nkx+cY0msYKN662eQYxHdp3o9ALvx2b/ii/CyZ5AnVndNDxRct6o2B74CV8PqaqywY6zWo7yQMxjgl4QjNQG6aB1NSHuolyRkOnFq7WgFes+OdnzMCP545jfm1Aql2+YIbHe9wUsKRnRcNYWzyifiZ/Rz1yt/LfamUHvMwP3QtLt9+u+vQ3TAC2C+hL9xt3pwrDDXo1MNz9a1LRkRrvyvqG+5QMjfNfOXlvv79tqBvy6Q4UL5pN+RLORkX5An9NL+WURzZ+1oaypXZGu2q0D90Vm27Bgzhdrudlht9m7f51heNq0FoAUI2vW5X32U1tJckd7tm2+t2nY21o2/5SnM46bhXWz18DeQl2+Ssswe2YO7jMzey9kx5885coCW00REu7N4XVLstqH5AQTuJ/GsmFknnK64m9q4MhjeHr9zbBl/r2wZrVxZ7yZUPO0hTyHmEe70+PH+kvhuIUHBKdYSjZyM84CsTbf3WtPnezdwd7jHfXo4qyZvDU75ioPPAUjQ329X8U09TFR/RWhwl0ejrIkRZJFqEJtnQDG4P6Qc1GWJPcjstDHsRTN+sfrZgo+Wdw0O+FLKmsTdsFbgV4A0YNfTZ6PzHRpUVB5A/lRHWPE3WSuMIYubIvLTgnCOQKR373pvbZV6/N1BXdZ1j38C0PUkrkBeYTArjiDstTqy6akLC/b7bIvhWs9HZaZMOjbqF0u+9ll4139QbMn0yXY+NMMbSmxXIHqhk9BdbG/HztPnh44qdpyKT+GYFG6oybowLkXFrO5LkZq0yxtR1e44w5Q2NyccxJSX7ONa/ejxHfMuDn3DyAbbCMzBs9f+5yqV+i3f9eIp3k3XIAFHR1mPetL5zvvmLdU3topeNUiaKpKsYFXKRrljU82i/aV48kDWrLRtXJhrWani+PM60TbyDyMFtoT5tx67FyGbCELg1xmjiy/TzCWm8PPBaGW4uf8ZHVzJEOTWjLpNmPJHqS8VepP8HIrKMd+aOAAA=';
+const GUARDIAN = 'H4sIAAAAAAACA719a3fbRpLod/6KEgyLomzwoYeViKYzOTPZjc/NzHoTz9ncsb08ENkUsQIBBgAtayj+93vq0S8AlGTP2euciCTQXV3dXV1dr66u8huVTcIRrONqOQlPYF3k/6Nm1SQ8hVU+V5PwDFIVl2oSnsNtnFST8BUs83Suikl4AVUyu5mE2+8uo9GuM4tLBSECgiSDwXEPxmM47gno7c//8defLqPw3X/9ZTfgUuMxqDKedcoqL9SEng36ZZqsb+M7SPPZTVmrpl9G9LKT5tdJNt2s4vJmEh7RZ69DHzC8uOhURbyGbhd+/vs7ePf23U/w9m/v4T///vZ9p1JpetSDLayLJKsW0H1ewvP+6XA4LD9mXQjCCoclgCA8DuDN4QmcvBnM1edBtklTuL+HyzHsOlleKQKC0AB/UXl8lWdqmiaZvC6gi1Dxv3uYbSqIZjCKzodDLLpIirKyhfHLZAxbKFQ8h6igB/A6CEcI2MVjrJF/3j8fDksIQixKzSflNNusrlRBIHlaRjgnXcTg+MPBMPr+0zHcw/AH/PuD+Xfcg0JVmyKDkZ4cwjEvgAEikCAkgsDRQYIIxjDPOwCmUQhC/hLgUMnwFGqxKdUcur/89ONvP0GczeG/fnz7HuJCQZXDlZIGyu4Y1Jekgldn2PI8z5SmKyZM040PBz9G/4ijf+q+HDsPpv3o03Gv1nKWV1AtFWTxSkG+gFjTum3SUCQ3iQsA25st4+xawT2sC6VW6wru4S5R6RzuIc3zG03nzeZiWkMt8JNyep3zlHcAyiquJh1wZh2fwOtgsC7y2SAcDfB3nQBwdGW2hh2Qad5iyWfPjnuwQ8z/gSPzu53WocEAzEx3dh2VzafYlCpLQekDRDjTowA+tbZzJHQ9HA6Zsh1kZ6u5JkUX3x4idKzXFk1ZEM6TIjjuwU2SphD9n7e//MKNaiw9AJ3yVqm1IIg0madzJshRMBDO0D/uHwtBAqyT+STc5un82bNjU2DnvFon8+fP+8f8KFl4NLxO5gEcHoJMlTwZIwllUKwgKhYQhHk6D/xVuUg6AES3u848KSa0eq5w0AjV7e9/+ffpr3//2/u3f/1p+pe3v15GuwCoerlc4fv3f31HjwfVar0zi2sBBzgncwjCK1p8NC307NY+E+xmeVYl2UYJMjRsupCdWxx6BoNohkerm0qt1rYNM2Jh2P9d/gX+hEpdXqYNsNvGioAF7Rw0edhYXsTFHSySVJWXkKmkWqrCDkaWF4CjALM4Qw5xWyRVpTK9nC5OkUOsbhbJIud2B+qzyqoykF/5plpvqqC+ZupoCYR5rkrk4nCbFzewVAWuWzPP2CuvXfVFzeD09Ru/4TP9QLd9/vpwCK/eHI64wsVr73UH4S985DvIA5h1dwD27mHw/qdf/9oBuF3eTegjSRXO7D+RLS/vcAoOD+Htv/02wdWp+cqNuoMYrmBm1ggvZ3yeZPQAYL2pelDFN2qKMwNBGOOIXtFqULMlcuu4gjeHpzAeSxV6cg9X6jrJcJPLV6sEH8RXeUEv7pB9llW+xoflDdzDPId7+KyKq57A0CuQxgECxClwGg/CmV59hAQVgDCG8ArCGW7Tp2NQaaloSLpJBSXCuV3GFSQ4s7yVIultcJehpcH/TDeOe0+qrCsIIyXqB8FK5QvgCXhzeNqhvZg6JPNpN2OCUB8KjwOdaP5jnpzSE4ZxhvyE+OY9LJIsKZd6H1rEOArCQjWuOPZt4IVkTsMzJBkpfNzTz0+8N8yTO4Y2Gp0yEgbvw/1P9RGNabXDbVItcVRpLzZTUpc9hLwDngaBYNbpIkFhoMoBV88lTlOF5RabNP0hqAkk3Nf5HK7KCf2a5ZusmowgWaTx9QTrXKFMCW9k/eIm1LrX2iVHXKTK8xvagHBYktmNWbhmJ1fpAqbwmndH/EWbuaEXrgQhvmGaAdhkVZIi/qs4yWj3Mcu1TJmXY7UAvntzGMH3bw4j3sCcCogwNYAFBazQaZItVZFUxFw2iknU1BPs7aaHb2jwTPexZ9OyiotKv6Y9JQiv1HWcBXAwkedcKIBPnV3HVnJlnm4XqNKk2/1XxZ9SVRBFngDUAYEebk+Gu86uQ+1PvWk6opF7lMsCEPs+w/F+bVFwsDlBHo8FefKOQCa2h1O3b9rGek56cIiEFVezZZJdT8IDnBaeJzteRTWdFzFxDkdggyDEYUuy66DxYr1ZrQMWH3CCUBil+UGplTcIfHxUqrJM8qwXwMTqPiJMaNHITM0SyV62MeRZhil7LVOxwHBZ7v+wf0K/kDgmRPH0s5WguBQ/njBp0dN5ka+na5Vhhxm0qqpU0ddFXlyrairdQSERW/f2cEMFNJKaCB4hgDHP/gyJ8vACTnH6iBQuXh9Gdjbr5ECzuusUmyx7+n4udOaLCQCko98k2Rx19DRZJaSh0/aKKroqionwrb4qClrlEys44/o8gEiJpBFmfVzUJKThTJhnspCxHaQFlc25kKMm8xb/vK4nZ8i7zoSnwJsgVEURmK0BATpbXg+OYLZM0jkpraukon0e+xJAubRIlssAKS1h4HAiYHFc9U41z7X4IDQuYCa8NbpEjP++sV2ZS4aBMsbTAEYz6Gq+MerMyJxytIUtNzYKLCWNtUzzgwgyO26VpFUkmSAgchkTESJS9/f81dE8fPZ4SmB3+DnqdUhyDcItInEZjU4vdkEXtKnliR03EpOMvSu8HZkRSfPrScg0yP9mcVHcTfMNtn+EOLvN9QIp16MWD/0WVDZHWhHkZYTN7IuIQKrcwT7S5XG9LvLNGsIMWK3j/RCtF6LWIaXS9PxgaBaZZZ/g9cMZGwJYNuqrbN4n9bWPI9AnO1eHu57f9GvabMQtujOjhaz+6PSiR3wzVYsq/6wKqqnmjhjmvaU/btc9AxZ2Ge1YLUszoB4ETD28iMZu1Vmal6qtJhIQU4LLTFytRajGYyyyTJ09wog7uN/RPBBCIiPTEhIGKbxtpHkb7hjlMllUcKLZZ7Sfe7LxLwgdy2Bj/9Pbn8MaaJGWqiqTOVTJSiGxRjcwGrrr+k/OeoVz/PPqjcv+9X7zBGAub7hAkRNFHLUOOgsSQi+IcEnXPO/ojXcKU5KLFH177D/eTqdWiDplIcqFzHROMPshV0gy+PCP3z8hEUsp0imCfngWaPXCeUFk6CKI/6Wkv7bJvPWS39ANBs59MfCu8rwyrd2VgxtVZCodFHE2z1cDfDtN5h2h9+B5NBp9X34kOhVcpfchAUL1YPSaJgW3bhKsmALPWIlHUnCZJ5mvHc6vhWZfCn4CAe06+VplU6QBWQ2rm3lSQLTWrQwKRcZXsnHwE7KeUF/QJs4K4nKVz+FiOLTIHR7KzvxG1yOCg0PmuFvU90rbivSbWSjaXdieDaPR981C3S6yCYFEI/S9bQaxQon3jSA40IZcFMUsZNcaHzyPwlE/HMkcncp0nNQ1gI4IelTXUR74KW5k0lN+QIOgbebUV3neMKyTxduRJKmBmqR84IrKtVF6dQaNtmmQOlVx504v6ZzoSbFjhVyEmECUwfee2mkK++PoVviO7VvyewPfW50aW991buOschFA1XuKq34EJ3AKZ3BuNE2NKo4atTyfjDpG0CJTHz+W/n8QfwA+OJjA0FgjrwoV3zQ0gZHHOLVqutB2BwPa4dI5mgcn4ZF1maDSyaMSsCDiIhGllXZRePbIpSJ5jaAFY2RXnxVcnI9hZ0AYRUkb/KW+3TJ5p2RHWACG2qW8t7s2ivrz17d1drV9ttaf6wpHFTGhfuDzJLsmqWpTFCqreoHpF9XmmpPw6Ii/wQsY9XqicwlVsYUY94AJLqA7Z3v3uwR7EUdRik2zRCHOQji3LEgYgR2Iw8NmyRqH8Epzjx5eZGZFynpElMi0UNMamc6UAfA/+abI4tQnN1JLl8hU6sV4fbAReYZCGU/DVpjzZbTJbrL8NtsFesGwkuopI259NSct3vjVPqtinswqrq5SEV/0U5iIgRWnVLR4Wo/LOJur+RQhBjXVh92TZEi7jUtAkRJ9YOgPk3bhSi3yQoHGA01k6ZwsbVdYaJV/VvNLCDcZd2auJXefXLwx+qpeGq2K6pTVZnbTPqgQNJGQVTzsGEWFZTFHfHY8Idt5UjwfHO8Cj+cIxfhDt8mEKwP7w1F2tPPPb7FjOJI0AsADgU4LGTuBKyZKBfOkvLFmyvpaJLgaqr+0hROgY8mhZ9qdWiehn6lbKyj0BRQ9RW7HyPsOP4+lO+a1pmnF7DHuj+9QgufNottFyZ6blDbiahIe4bJKk+zG4CVlAnInxdUk473AMlBkn1sy6g12gbYl4sJ0TK3EE0rWqn1jJUcvEBdwPJ62jgGiC4oK0u0iMiO4Xeap1Gcni+tL+RynG3xSVmbfND6YPFX+OI4ch0tc9X2ny0jHNvR4rSPgEAHjcj/x4ViHxUlf8O6ZDnBVW+S0T/3pac2q9vrD6OSU5P0m8OP+JiPXxHFfOxiESghGsA8p0pB7MnAjz7tSLyx6rJDGUVyZLYoURYp7MBq5ZkzazRDV3f7k9G9xIrieANHALNPUE4WWQeIpQhDCnZAODLfBHw6TnVDYTKKymZou8mI6ZwHtbNjkPHu2m9oq27/lsPxhESF+Iy/BL+twHoQX+DKgUYYdzjJx+bIW25ZxupjwvJuxMNuOeNqoDBGJLoE/Mu149tfL7TKZLdG7Oi+dxYITkMyWjATCk1HRPmwji6IdAUtjfdZy3BLOyNjNIdyar5cvxrALj0zIzOicQmYYWu8SwqMqTlLUyk9FErmuOYBAB/WIyYppEjHuMxikSx6vPtJIhDN/3PPopdtFxEkgdshTk3pjA/1ghmQCNMo0Msg8p7N8tUabDQYjdQzTsdtig/G4sGRWuYi2jvv65cASRJ3yWBSAZsk6odVAJ9ksX5HCaFXQfL32nqw3aSqejHaxoo5NV7BxlkO3rvQk5VS3ZDU5bZk5h/KurNRqVqHHLeIfkei2HgVYvw8tGQ0SFwzGvomR88nuv602+Yrnz/Oo1DWBg4ZzT7p4cc6s6go0qzRmzK2xxT8AWMCIgbDDGiqWdRTEdbxhrotKIuqxsnit24SdJK6hd4R2WsdT5u7JRtggwB6p0lvqrBle/512pHFVXoj5aoXxZNFnYAYMvpPQ4xM6TgIhNDi31bEOD+HAM97BuQb+WRVsXtjrBjQD9HBXdGdGOuyiZSsJj45aHkNk9DhRnCXeyN10ZAKtXSTLbx81kjUJRDc/GZ0PSdCZnA/Rh8MSHvOV7QiDmA4mbKCW6SyryWhonNnGROGbn4hCPXeoK0MxXIl02rMAWOJnOx7yV3YYomM5z1mIIzsy4eqOhlj+2PBHdj+OVXldN2+1qeWex3LLoC4jFFytynfgix1UJtCGEmxQbEhZfutYUFwf+pZ+XL5g6+TObs2mt8aq4thkpCGiYXZEDNELoZ97hi5HQWx3n2m0eCb0BNecatIyEYV0hRtGtrCnbVOZSWnkALNLk9fjaDh0gWq3yn6gnoPOpV/fj2X0ar+5QKRu4x53XqcV4DLQ82BgU5WOA7sB2TGIuRp5t8xXqkKfPwevxIDrApZxyZSp5nCN8S55hvwXN7mreHaD3qxs3m3Vv7VZt9Xcq6O1UABx0bUdsfzGYTLGe99ms5PZd9bq4/ZiFlvINW5c8DU/Kk022cwdRtsDtiOTbHaIelxc3ghT5Fhry7LP4dVQ82yCc2LqOhAd3rPrLONyirtFnFiH/QKHehIe2YZgXUIU/wFRlOVRVWyyGUTRIkkramjEeqxwpxM7QARIB8Os02QWa9WzVMXnBAd/pH1dHVoXT2kvja9UinJ5nwv3RTDsmzh+Y0z7SHP5hKoGH/kS2Ep76+SZyheLyb9R6BkOdwdD27P5NJ7PlVbU0TKpyATA/a8Pl9t9rDYRASShMN+QqlM4DcneAYTHEHBQMYTJHAJz4oBrByF94rvAhrPLVunIOBQ6tHBiiEbSLor1fqDkgET9gVXbB9GgZzXcAaukg35/IF8GdR21P/3T5eAlaappfi1WbI4VR9DUbkwS3SVQY1aspvjxlsBDDKKb0AKU/fiZ8BscWT2gIm7KEmiJpUK/vctJWb+hAD3p7Y1S6yjP0rsefJ7ijyn+4MUliBXqc/JZ4Xv+VntJjCASsiq5GD2b6me1Cijb18rjoweLZ6rCEF63uH7UVrzYZE7JYpN5hShMKMrULZahH9NM3XpFytukmi2jIt/gCrk33TQPWFexvwlMD4LPU6uQImo41gHcY2B9BNNe4LViVEpEBH+QRlnrUJUUMvj4ra235C10+ku/W4dF1Dt3bOSRV5wNg1Gyiq+5sFgK+YFX1CN53MtIbxES45hOsvBS8HWT7CX4VIMQr1/dz4IHdvYTOR3ccYhXM3nDqRhhlyNp6QbfNi02W0CKEUa9Wc/RPx9FSAIohmY5CA9C/ccWpEDo1je8mUef5S0rsA7lCcLoxyMON4LwBMLTwERJnD7enX/WuiPgIWSo0jS1y6tYm2/tlpRk5RoP40RRdbdWYDZN3CnyYhVX0N1u+2/nu12XlcE9obTJAq4LtYbojxKC/w5HH8MW64A+c1EbP4JrgIkoTLp9K6IOXj/nZfXnPFsk1/1feabe5Wkyu+v/LV4pjbLYxbYnzy+PRbLh9dGY78BOOMYO+Hg9FaffKAzjV5aRPBxIkGO6c0eAlY//jaZk5n3GrFdKka8oOkd8iy/Dk5dehI6Do7ZRRVGclQlk6jMRiAgkEa37wMon9s08KdSsyos7FqGXnuyiWmxViNVAiyJ38SoNYFYoXotZHl1tULSMIrQuCRqNdYH7rvSVD+r8KbCu8KbcokWjXk2pF25BNdosmY0p5KI1KOIjEK8tSTgvdZMvrZijITu2RCDX3uTVsGbtwKfGvOEYKOQ01yMkkyxAqOZnFafVcrczZMQP6MemxOcqo1XP/epZSQngmHqcZNckE22yJVW9O3YEKNoktH1Uq3O6Z3WDCfU0PDoiZ+Y+k0hDZHAMW/8f5vvx/YHnv21/aHvD+4MWhXceNvUea6nH6bE8avS4RcvRRdMSoj8ctYGkzf8O5fXHcN+QaH2nMSQPtNVKe9lcfYH+L6h5lBDsV3WC3Q6221Rl0P+z3o9KZm8Cn1H1kPlgMZ1YZgTDR9auRrhYOdAfnAyr6npaph7PwQ+0+Rm5+weyt/rnNk9anVtH4ti7OMEDxQ6OEt5KllgXszZpQ06wOJKlsWOjJEmOLwaAxxO6XcjULblK47KSJ/P8VoItHJXtqObFHT1DKwGJuC/x2GjPUGBtVDCmN5m7nhYakSGxvpHP+tqdfhZ3tOjQNzAg9++TD8kzT5AbknnAwWFxehvfla68iONEqPB3jYywK62n0bnWrMmTPJlum2fqOQUwNIc4zxR7yt1hri1RZ4ZEzDQbAk4skvQt4jdgcOR3d/cLQfB4wL0UZXeTpaosI5Lb1BzP/2vyCEL55uniDW5tpFOZr6BF7EHGqKezRa41w9us2+C+Pr7gTo1Gt70FB7fH+btGto3Dy7s6IyenC1EWjrJQUg3bPIsWcZJuCns2jILctaXboSOcTWeGyTRvJtab1y2+I8Ji+mMkgp6ADkKJo3for2UuzVBR6b0T4YrN0hBIAw1Gur8/Lb1p64sdrktkFw8iY2sG/lqzqp/vvH0AvW9jNC0SukWjphQQ3w1C/HAnprGmsECwR4+gl7JbIUUK88/TmgnO40hP5tgIhk7Km9XfvpP5BmU6Wd8IkHhksWEjbQut+VwEqTydu7s0mUMceSmezws80Fbvuwjo9u0x8UAnjsZJ9qCN9I4vnNoZhFuBcPnD7hHpQVSdtuQHDbTkzVei1JcQvz6PfF2mkwkhx5QTOvKpRaKK2lQ0O51e6dVn13lRK74HNZzIJ+MuI4nESiYpbcvIylvyr+7xGFDZdvXZsWrQAak2b0LPc3gLtVCTNDMf/pZ96uZQbmZLbqnbLsPUjVsMwlq4rAP/BN0Kq2/oIkmw/0JXuoUq13lWKjINwDxWqzzrtmcc+bru1EyJ2vJlVNpn4h509Fm3AneLDnvXQgiMrUJow63lyOgWyjdI5cgNj/b19x442AhhUaSLaauGrIuGnFL7Sjyq+Lr0da39lE2q069qnb+Pr0srzjYMTAjT8TA47HlTqqLc4yzT+mOczci0NGkDTpyfoGjev3LnAYmCze1TtqZrLYV+oF2Kgsnqp8YWkq9KmAwVHoRij6ezb/MJnryREOjJZl1WhYpXZR+3Bz3oHL+WZHCVV0u4B3IKeOqHx2B1yhZFGiYiMLBwEYSbw6W1EEXvesfUOGBIkqik8eymBB8mYCoFH4CzuMANCCNzKfmpD/a0zyzbaX+9qabmtakROC3O8mwBHgRvgo3L3cT8oaLhNtGYAeyVPucNkTlktw+VwNbUjdSwq1OzQYXGj3coJgn+wFNYmO8iZXcWU03Ax/m4RABlVSSziv2ebgiW9HYm5w5P64fqP9gjsTL6IQ8AC3ndZ4AxJd1a5IB2+DcmDPvXiKbfO1K6qdoA1SLoGwFi1jTsLcH2NTbq7OlnjcrcrEJ7e/5wv2tc3p2zEU0XTxakKkswj4hETpqRsmdC9iwEDgqbYYqkcm+pfdg1Y232rTqOoA0aUTbJ4oG2JdB/z8hwsPNDjKjWlpXL9lR4qKlFuqHz7ZrQ6lFv4KbeqU3TORAf1nMUHqF1rJwm2b4B7+l5fATtfQOkR/sJeBus9zbyIAU83oQ08ATSwIpPIXD/ZInIOSgpO0c99UqV3ZV81V+1tNtxXSSNA1UPUrCUf9L62csIGEidA+6dr0fafOKMid/x4MFdnLaVb1y+rZPtrRNxTfIhLzrTxbJNOIJ5wme4MGcTbNaQVCWZ5XRSw7iCPJupMeZXusWYK0q1VEKmvlRsHQiapCOjYWVneqGFMZmdUdtIuw8pQZr/SFbQqIXhjJrjNWquDestb4iGa8onYIXy4dnvXRK5e3DFLolTDnWeDPsjz5++WaMKZdMJlWqWZ/PSaCOXRgEhl1TdxHrEOJRWeui5HjjKROXJzOzdRltJpHLMb/EyLq5LuBdf+Qy62XWSfbmkVHUoY0vanaSEcrmpyHKJFp2uzs7BQsgmqxyxnVCVx2RMYGAlHgvUePpWPed0LnkT/V1jj5XI7SJ9os0oU7MqybNSeomGxqIKel4Q6B588QNDbhfV5YuXsBP8XZiIf80ojo04qVdHJybtiOmcMF8z1Xu7K6uMaEzNIV7QQjs6EqKAiKmk14PSxrAM/Ujd1uIRaTlX4jbzGpNG6B1gaCguVEarpYmWGHlN1+dW621MhiwYSqfyrSbLd4kxjvS8s5WUBMWEE9Mv94w4aTbDsR/LwbUL0Lkf1sl8kKlqUM3WPvGRZNlWqOXhq3rEsNkonC5LmodRQKAZiNT3f70i/o9pejqW0F3fu015keazOLU5PJwF8oE247jiI+fDkRN2TZWePTu+3Inp7cQY0XhJ8ZpyDnYbghZlkZdRByiQiKmbD4yaAypMh+aMCpcZ6xeTcCvfMFEq5UbALZFglHfZTFuPmmFWnuKh88oZgWE0oL7ojKWkG9AzOVpG6Gs1AAkC3rTsHjam192YOf/Fq7Oztg3H2dTb3mlhoXWjkgSMpj5uN1pC9exT5swbhnRSoMvUN9Ly0TOQmD880YgRBqqAbZeMCvonWtLqZqQtVnrOYUnNU2SElOw4MtNOtK01xJQUsTGRqGxKTqHSdDq352r3cPSHQkYe4hDsJAXDK3TIyEvOKEM5lszLn74k1Z/zueNVtZEkx10QrF/S+DgHTM0OsnV0ma/FtEwxKITwhdFuRwfmKTfCS8pbnZTNPuDhmkf6MbaiFx0XvDQb072Dq163MVlGZOr4bIBBAzG4JmHH1vJsvCfGxpvm1yV2Fs2Np9JezdJrgOx8U5Gbhsvxz+w6RhZtSljmGMGJtqGEp2IcmYRnRqbCb9cqU0WMG88kasnI4BvpGiJxPU8DrrVVXNzgoWNedFPnJM+DsGzSD6yPx4GJ1Xaf6Qw/Xea4DsK0drXkb8zsBpAbfv1VtPdRBt6LuDJeQBMKIyEID0TE6GglitPidbfdFiTv9//G0Sq/KZITS/0bFyI6N979yC4pE8plIrooZI7TcDQEWpNpDZ2sZDPj7COY2tIE/lMMCfMiGyhC0cAUiEDjWOMy8laLmAS89aj6gKywAhyd9MLzOCm+dwadkZGYrVoB3xMplismYD7zSXY+l/rItOVzaNu6ldgHEk76zMtFQ9xWuKt/dpZtbzS4mFXzuohXew5D1EOTRHbBlc5pxiiqCQEETs4qS82Bd07J2jRNL0Sy0TZNPTVuTjxAN68TkqNzGpy8gnsYnVz0rAKL50PLZC4ejbEGbCud90To1TqsfJq8v7Te2235d6oikD4ixuNpbbEHZoE2osGeGD6rOb8N+pnoXWkPYMcKTDl8hGOP6sy6TPD01ei8bOfXhqh+gu7HD0eqKPLiflYk1X2cqqK6VytVXPc+fuo6bqbTVi+Atuk2ObueJJ2mio3yGGwkSuI0X0jwsXu9RQ+CThstjgIghRWiCqI/PC8W4TMkKjG0Yo8LCKKnXtJDBz6fCIzK5BrzHmBWwEZENKmNo+Gw83g0LKlVVntfa/W91udeI3xWMufISaS1HEVicKO9ETJ8FjZJU8MSWHE7cVW6nZ80q7M37tVNQt51TECe/Yeuv1C3SJuL5HrDDACtQpiPG12KQyi7Le7YM0wdZkaheRzAhOPX7BW+MLymhIiUB8mJjqEnvOW2WjW6bh5PnaxTCNZnkFqB5V+TbsfdsvdIJx1t5aGUArCsqjWC+3IHP79//2767tf/+P3/Qpym8vDHX37hZ50sv/0X9SjquJxarFI1CQL33hd69oRbNRCSTI3WQPjXJAh0KJk2D2WivH6gO1NsuDM1FYRbKfiMS+2CljkKWudIH/zULYfaltQKUyYvLm+8/PF4ErjQLGG2KdIe/UWTafQWoh/N7hVFq/hLhKML5xDglF0OBqOTi/6w/91Ff3Q5+u7iu4tGBnfhKrfXqurRX4h+Q96xTtCZGv3dbo4PQzw0YsdVjClx8C9ts/pGCGqymq0dAAMC4OQf/Bj8/NOPf4HB85LobDDqDz8WHzP6P4CPwcdw9JGyo3K+f8w7fRpwU0Frx+RwFI0hzjzdsJHnKV1fg6NIPUYA9kYRJ3ECJk7L06CZyYC0c4ZKRcZOOj+axyy/xbQDE8ek9cIstR5u/GXFKPm20n+dMJlquAzqqEKZ3KChzGODQgPMuDUTi42Y43pC2/rMNPZXTDbcXZ1oUGU2JlRS+5OAyddH8P6nBQQ5yy3Cs9wrcsbc3vJ6wkZkUFdeO5hA5MigHE9Pq30LbopVekEMSVWzAWGg73SpKUHNHAe1uHi3+U8mh+x5Z5F05PRsviYj4iQIgK5UEBokXQx30S1N1LPWSdrJjPOMYnWsEs0wx9O6BwZ0KN+kDB+PdaaPGmbljGkTG5vQ345D7DwX9WTt9/f8YiIcl1EcqC+qsy7yq1StJuFREFKZAAwqJNIQhJ6XIzJ4LulLpbKeZbo8BsfsxULz7Y7IV5prdlisYXFGE6Ee87MOCmg4zLhj4d1tx2RUwCfayjs8aSMbohq2LPIRwPLGyRMIBFZy7GnYQeDHQtCy99exYyVPPitj4+VAHoLia+us5pVaX4ZGWdGaIQgcx4I2hCAlcUk6B87JnrfyVqJ0D/c9NsKX0U1ZO3VOgNsz4IKnefZiUTtR9Wz/caqRe+rpw+9fPkUffis/8cq77DlWG5ml7Qln16its4ZTHniSRt4jiXY+j3Zuq9I28dNe7SnAKilLissPGq/2j3ajqDZlvjRD/ez45e5loA+sbU/RRumcVzPNhvLNKJl+HLn7z5k0+0+TvoBpvHfOkxm1nxdJuD2NdhBuz6JdUC9Wa9+JUoD202hyZMMGgXMuVRT7AyftuNaoJ9pD786sXvNG67B7ougVXsYDLViZvAfmyo2mxjH28HJSxMhCtbf/2MVnn2nVxLN1mEQvelsUlUVSPycVJ4tMnrZR6j21USg8OsJs9pERJOAFnPR6chmFcLmTTsPVZXdMlyOZHpht+ZuUI2MlgfKSrRHkJ6fNxK+TZLN0M1fQsu8e0377Q9CRUDhPC6whWnPKOnizA5Cwdj2f4ia0eAa4QT+4oiV3hGGVL493VgByODpjpMGwCwIPXFizjMQEV8si31wvXWwbaIVbXIyXL+CIzOFS0+viJZ/B6e1kUnnvw5SidAGJOZ222JRxOum62RC9vLX7c69225KeEvkf7MnVSHHQNkEjZlVz09K5h9r3BME3kizqDgQ6t6VNcllqKZHTycYp2f6d7KZoKtQr216rYTB605oM9vBQe+3aX/rx+K15ZHULLZF5LgK8czptBTZUC4NXaBszztf9+Wtb4lZ9YZWTUrq5YNszaDJreyDVYe0EuZ+WzkfQy6WLVqaMIntaZrq1hhnp93ve13Pj+jlymoPqj4ibIdKk9w281Lt0167XXz62qLPQ6pa9Mo14b0vpTXhGEvxlz2uHfm7Uupo0C/V5A4wEJz86DuvobGNUHf/29cDrwyWtTevKjQg5nsaHx6ANYm38V/Hd9EpNJT+6SX+0J7O8TUXr8aGtOQi1NnKxe4kJ30D7iTOEYPSTPrS1pqTn8MdGbSRvsaSqnuecp/yYsoVU+XqKScE6e5dvSzZ+2vKdXOYWNCZ9Jce9PJEg4bmXlZQY1q7D9lpq3c8+7R0Y9NgpkrtaT/X1PpQ55lPrzWMMQ5DhLGIRnQSJzKsGC0FTZpVPVeZOFTUo+fAOaklTnXvnJEvJJJTBxGzvtn+SGpPwNEUlcR9eRSaTYIfhn9Ky1YQEMy8Xo2vOFhFCcVCMORbJdgC+TJOu/EQbUsMxwdoDlzLqA95SZ5WGpYqLZjq99kxx7Rn8hpZ63UH1x9QdNMzx9wC86PwpALf1K+kqpfPJ4NcJ38jREPDlKlM5iMphFfeA13rivQvFytxmyhf89Wh82v2H5kDuroOFPGunN+TugCfzlEYXP524HrMO8HkgwWI1aYLzwU/o6RhQ13CuObXiZuwoAM7txnhXoA9I5YsHwGgqlTSJNpnvxKVHbUAUKn4MksXHmS6CgboeX2bB33hs6vBYteTrMhTmTa8p0QJliN2qzJp147C+mj7di63o7ej0Ql8x1nZtGhJYj6d5qJ8RpdRvsmsZSdMok1Z4VUNeT8HB5AE20oYUot/TzdZry3Ix9GxHUZN9vrChpmxckqrsyn2/dBUVil9JPitUri7tDb7meDpdZonNWDLUGV9yE9StB5OXoipWPV1clpYU0KsUP+lt7BnMMcy5cbJQgvEmEm7ja8UO0dMTbjXwNnLae112TFfWTMItvXj+fCxXjvMeLY+fHY93ngmKKnVazUqkBPWQUuibuxlfqetNJtsfJQ0P+MrGUHQN2v8su2PpuVdP5uoIHd5+oeP4qVbDQCWyhxuXhCiZtPG+6aspSPB6M+nlRZTQT5uihFmCbsZX4G535RJq94oTTzVcxXNW+kXMw/P73bYzKmas+LZmutyALxGl5R6YpF90V1WA9yWbKu23XPuDbMSDh0DKkNQLoZlkdHJOgk7bndZ+6JatbW6VVWv0jRrhiq4XFf9yeIo89hwjmQ1XxMtGm2yAmCnN+xHIPefuxWaUliaT9Ki6c3qo+H5Jze356ls5VVDzEAZjvbD0VYzBGKckHKH1y81uYUrKQ73OOLGDU2tXK8ALcbzzU2XgxzOnMb9WINUuX3Cj4x1OSjiy86IhjE0aFT+hoaOl+Ru0L2rSYx7mh24D5kt/dx26EkcA+yX0PcPNC4OFSwadelSyvmyqpobUr8j6hqujzAU7X3mnsX+tL+hLQin8lS8YDvkuUsYFeUI/za9lFEf2mpqGxmT2O7sq9A+dTNyuAUO43W6n5SLj5iXG9UXjqgVaKpCdrNvVV3gN7d3Q3a7ZyyigTu+WHX25WZrDSce90evh2y8v2RRpfVywBXMNobmItmfKm3fm3jChjY5wYfeapNolSfVzGdo35t+usUg6X3Ejs3dTMrw5fOVesvhaX7JYu6nZyyl92EGaQs4j3Ov14fkj9d34i4IzySMcPRvhAd8Uaeu33hbgXUje4R7zpe2oZ7w5POWbFToPLEVzoV/NLfc0/e8RVcTR/IwSLpKRRaJFEpINzeD2kNBfkyH25PTTEq4XuPXNOqWLTd1WY0wvNUW8YYLAzQCtL7UOsLX9j40qK46cfyorrLnYKH1AAzmdL4A5JLXiHKKQiR37rqvbZV6/NFFXdT2D38C6PXkrsFhSEHWnxYNX1zpIbt93VQZf6TY6O21So9GkULC91zKs5p56W6ZPpu6xEclYhrNi2QOVjGpiayN+nqI+fFxn87RfEuKseENVxo1xIWJubUcy/KxVxpi6Pt8R5vuhMfk4poxsH8f6V4/niK+48LNtPsBceAaGrc5PV2/Ub/GiI0+nbjIQGSAq2nrGnVZ5zteesRqp4xNku5SJIhkrRl1bZCwW+Dzab1oOD2TdaqPFlQkFtsqbL5UzbRMHIXJwW6hP27FrDLJpQARujT2a4Dr9fELKLA+81nOFDznaGOOjKxminJpRl0kzblj1pWIX2v8DkZT/ROuPAAA=';
 
 ;// CONCATENATED MODULE: ./shared/src/guardian/client.ts
 /** Our end of the guardian: starts it on the server, sends it steps ahead of time, and hears what became of them. */
@@ -85604,33 +85973,6 @@ function describeReason(why) {
     return 'The transaction was undone.';
 }
 
-;// CONCATENATED MODULE: ./shared/src/releases/layout.ts
-/** Where everything is in the release store: pure. See infra/docs/ARCHITECTURE.md, "The release store". */
-/** @param projectPath absolute, without a slash at its end. */
-function layoutStore(projectPath) {
-    const store = `${projectPath}/.slipway`;
-    return {
-        project: projectPath,
-        store,
-        journal: `${store}/journal`,
-        releases: `${store}/releases`,
-        files: `${store}/files`,
-        current: `${store}/current`,
-    };
-}
-function releaseComposeFile(layout, releaseId) {
-    return `${layout.releases}/${releaseId}/compose.yaml`;
-}
-/** `20261122T223100Z-ab12cd3`; without a commit, `20261122T223100Z-manual`. */
-function makeReleaseId(now, commit, instead = 'manual') {
-    const time = now.toISOString().replaceAll(/[-:]|\.\d+/g, '');
-    return `${time}-${/^[0-9a-f]{7,}$/i.test(commit) ? commit.slice(0, 7).toLowerCase() : instead}`;
-}
-const RELEASE_ID = /^\d{8}T\d{6}Z-[a-z0-9]{1,40}$/;
-function isReleaseId(text) {
-    return RELEASE_ID.test(text);
-}
-
 ;// CONCATENATED MODULE: ./shared/src/server/facts.ts
 /** What is known of a server and a project on it, read from the answers to `readServer`: pure. */
 
@@ -85853,6 +86195,7 @@ async function readServerFacts(remote, path, project, signal) {
 
 
 
+/** Relative to the login's home where it is not absolute. */
 function projectPath({ inputs, project }) {
     return inputs.path === '' ? `apps/${project}` : inputs.path;
 }
@@ -85913,6 +86256,8 @@ async function reconnect({ inputs }, { connect, clock, reporter }, patienceSecon
 
 
 
+
+
 /** More than the lease: the session that was lost may still be putting things back. */
 const PATIENCE_SECONDS = 120;
 /**
@@ -85931,8 +86276,17 @@ async function settle(release, request, ports) {
             if (!guardian.isLocked)
                 throw new PreflightError(session.where, judgeServer(facts));
             const { current } = facts;
-            if (current === release)
-                return { kind: 'committed', current, isReady: true, text: `Release ${release} is live.` };
+            await hideStoredEnv(current, layoutStore(facts.path), guardian, reporter);
+            // An undo takes it out of the store; and what went live may have been followed by another one since.
+            if (facts.releases.some(({ id }) => id === release))
+                return {
+                    kind: 'committed',
+                    current,
+                    isReady: true,
+                    text: current === release
+                        ? `Release ${release} is live.`
+                        : `Release ${release} went live; ${current ?? 'none'} has followed it since.`,
+                };
             const serves = current === undefined ? 'no release serves' : `release ${current} serves`;
             const problem = await waitForRestored(facts.containers.filter((one) => !one.oneoff && one.state === 'running').map((one) => one.service), facts.currentCompose, inputs.readyTimeoutSeconds, { remote: guardian, session, project, ports });
             return {
@@ -86075,60 +86429,6 @@ function notePulling(layout, images) {
     return render_script(`umask 077; store=$1; shift; printf '%s\\n' "$@" >>"$store/pulling"`, layout.store, ...images);
 }
 
-;// CONCATENATED MODULE: ./shared/src/commands/stored-release.ts
-
-
-
-/** @param token random, not guessable by what is in the store. */
-function readStoredRelease(token, { releases }, id) {
-    return {
-        ...render_script(`${SECTION_FUNCTION}section compose cat "$2/compose.yaml"
-section env cat "$2/env"
-[ ! -e "$2/schema" ] || section schema cat "$2/schema"`, token, `${releases}/${id}`),
-        secretOutput: true,
-    };
-}
-/** @throws SyntaxError where a part of it is missing, or cannot be read. */
-function parseStoredRelease(output, token) {
-    const sections = parseSections(output, token);
-    const read = (name) => {
-        const section = sections.get(name);
-        if (section?.exitCode !== 0)
-            throw new SyntaxError(section?.stderr.trim() || `it has no ${name}`);
-        return section.stdout;
-    };
-    return {
-        compose: read('compose'),
-        env: new Secret(read('env')),
-        schema: sections.has('schema') ? parseSchema(read('schema')) : undefined,
-    };
-}
-/** What a command says of the schema. */
-function parseSchema(output) {
-    return output
-        .split('\n')
-        .map((line) => line.trim())
-        .filter((line) => line !== '');
-}
-const FIND_REPLICA = `project=$1 service=$2
-shift 2
-id=$(docker ps -q --no-trunc --filter status=running --filter "label=com.docker.compose.project=$project" --filter "label=com.docker.compose.service=$service" --filter label=com.docker.compose.oneoff=False | head -n 1) || exit
-[ -n "$id" ] || { echo "service $service has no running container" >&2; exit 69; }
-`;
-/** Asks what the schema is, in the newest running container of a service. */
-function askSchema(project, service, command) {
-    return render_script(`${FIND_REPLICA}exec docker exec "$id" "$@"`, project, service, ...command);
-}
-/** The same, kept with a release of the store. */
-function recordSchema({ releases }, release, project, service, command) {
-    return render_script(`folder=$1
-shift
-${FIND_REPLICA}umask 077
-docker exec "$id" "$@" >"$folder/.schema.new" || { code=$?; rm -f "$folder/.schema.new"; exit "$code"; }
-sync "$folder/.schema.new" || :
-mv "$folder/.schema.new" "$folder/schema"`, `${releases}/${release}`, project, service, ...command);
-}
-
 ;// CONCATENATED MODULE: ./shared/src/releases/shipped.ts
 /** Shipped files, addressed by their content: pure. A mount points to `files/<address>/<name>`, so it changes exactly when its content does. */
 
@@ -86248,6 +86548,10 @@ function listWords(verb, project) {
 /** A service may ask for a long farewell (`stop_grace_period`); an hour is more than that. */
 const journal_LIMITS = { least: 120, most: 3600 };
 /** @throws RangeError for what is not an id of ours, or not a plain word. */
+/** The release that a journal on the server is about; undefined where there is none. */
+function readJournalRelease(journal) {
+    return /^release (\S+)$/m.exec(journal)?.[1];
+}
 function renderJournal(journal) {
     if (!isReleaseId(journal.release))
         throw new RangeError('not the id of a release');
@@ -87297,7 +87601,9 @@ class Planner {
     #wave(name, wave) {
         const { target, layout, release, readyTimeoutSeconds, facts } = this.#request;
         const file = releaseComposeFile(layout, release);
-        const act = (...actions) => wave.filter((service) => actions.includes(this.#plan(service).action));
+        // What is replaced in its place cannot be made without being started.
+        const isLeft = (service) => !this.#runs(service) && this.#plan(service).strategy.order === 'in-place';
+        const act = (...actions) => wave.filter((service) => actions.includes(this.#plan(service).action) && !isLeft(service));
         const inPlace = act('replace').filter((service) => this.#plan(service).strategy.order === 'in-place');
         const additions = [...act('create', 'replace', 'scale')]
             .filter((service) => !inPlace.includes(service))
@@ -87307,6 +87613,8 @@ class Planner {
             return { service: service.name, adding, before, of: service };
         })
             .filter(({ adding }) => adding > 0);
+        // What runs to its end is made, so that Compose finds what it looks for.
+        const launched = additions.filter(({ of }) => this.#runs(of));
         const replaced = additions
             .filter(({ of }) => this.#plan(of).action === 'replace' && this.#plan(of).strategy.order === 'stop-first')
             .flatMap(({ service }) => replicasOf(facts.containers, service));
@@ -87316,12 +87624,13 @@ class Planner {
             .filter(({ of }) => this.#plan(of).strategy.order === 'start-first')
             .flatMap(({ service }) => replicasOf(facts.containers, service))
             .filter((container) => container.state === 'running');
-        const down = act('start').flatMap((service) => replicasOf(facts.containers, service.name).filter((container) => container.state !== 'running'));
+        const again = act('start').filter((service) => this.#runs(service));
+        const down = again.flatMap((service) => replicasOf(facts.containers, service.name).filter((container) => container.state !== 'running'));
         const longestStop = Math.max(0, ...wave.map((service) => service.stopGraceSeconds));
         const timeoutSeconds = 60 + longestStop + readyTimeoutSeconds;
         const waiting = [
-            ...additions.map(({ service }) => service),
-            ...[...inPlace, ...act('start')].map((service) => service.name),
+            ...launched.map(({ service }) => service),
+            ...[...inPlace, ...again].map((service) => service.name),
         ];
         const migrations = (this.#request.migrations ?? []).filter(({ service }) => wave.some((one) => one.name === service));
         const steps = [...migrations.map((migration) => this.#migrate(migration, file))];
@@ -87355,9 +87664,9 @@ class Planner {
             const { groups } = this.#plan(of).strategy;
             return this.#plan(of).action === 'scale' || groups.length === 0 ? [adding] : groups;
         };
-        const groupCount = Math.max(0, ...additions.map((one) => groupsOf(one).length));
+        const groupCount = Math.max(0, ...launched.map((one) => groupsOf(one).length));
         for (let group = 0; group < groupCount; group++) {
-            const starting = additions.filter((one) => groupsOf(one).length > group);
+            const starting = launched.filter((one) => groupsOf(one).length > group);
             const names = starting.map(({ service }) => service).join(', ');
             const suffix = groupCount === 1 ? '' : `-${group + 1}`;
             const delaySeconds = group === 0 ? 0 : Math.max(0, ...starting.map(({ of }) => this.#plan(of).strategy.groupDelaySeconds));
@@ -87409,6 +87718,9 @@ class Planner {
             });
         }
         return steps;
+    }
+    #runs({ oneShot }) {
+        return !oneShot || this.#request.runsOnce !== false;
     }
     /** All that these depend on, and what those depend on: what Compose looks at, and takes a `--scale` for. */
     #dependenciesOf(services) {
@@ -87630,156 +87942,6 @@ function planCleaning({ plan, candidate }, release, keepReleases, { facts, targe
 }
 function namesOf(releases) {
     return releases.flatMap((release) => Object.values(release.services).map((service) => service.image));
-}
-
-;// CONCATENATED MODULE: ./shared/src/inputs/connection.ts
-/** The inputs that every action shares: which server, and how to get in. */
-
-
-
-
-
-
-/** The names of the inputs that {@link readConnection} reads. */
-const CONNECTION_INPUTS = (/* unused pure expression or super */ null && ([
-    'host',
-    'user',
-    'port',
-    'ssh-key',
-    'ssh-key-passphrase',
-    'known-hosts',
-    'host-fingerprint',
-]));
-/**
- * The server to talk to. All problems are collected; undefined is returned if there were any. With `host: local` the other
- * inputs are not looked at. The key's form is checked by whoever uses it. Neither known-hosts nor host-fingerprint is no
- * problem yet: the connection is refused then with the server's key in the message, so that it can be compared and pinned.
- */
-function readConnection(input, problems) {
-    if (input('host').trim() === 'local')
-        return { kind: 'local' };
-    const before = problems.length;
-    const address = readValue(input, problems, 'host', parseAddress, '');
-    const user = readValue(input, problems, 'user', parseUser, '');
-    const port = readValue(input, problems, 'port', integer(1, 65_535), 22);
-    const privateKey = readValue(input, problems, 'ssh-key', parseKey, new Secret(''));
-    const trust = { knownHosts: input('known-hosts'), fingerprint: input('host-fingerprint') };
-    collectProblems(problems, () => parseKnownHosts(trust.knownHosts));
-    collectProblems(problems, () => parseFingerprint(trust.fingerprint));
-    if (problems.length > before)
-        return undefined;
-    return {
-        kind: 'ssh',
-        address,
-        port,
-        user,
-        privateKey,
-        passphrase: new Secret(input('ssh-key-passphrase')),
-        trust,
-    };
-}
-const LABEL = /^[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?$/;
-/** A host name, an IPv4 or an IPv6 address without brackets. `256.1.1.1` is none of them. */
-function isHostName(text) {
-    if ((0,external_node_net_.isIP)(text) !== 0)
-        return true;
-    const labels = (text.endsWith('.') ? text.slice(0, -1) : text).split('.');
-    return text.length <= 254 && !/^\d+$/.test(labels.at(-1) ?? '') && labels.every((label) => LABEL.test(label));
-}
-/** A host name, an IPv4 or an IPv6 address (brackets are taken off). Says where a user or a port belongs. */
-function parseAddress(text) {
-    const value = text.trim();
-    if (value === '') {
-        return {
-            problem: 'is empty: give the name or the address of the server, or `local` on a self-hosted runner that is the server itself. ' +
-                'If it comes from a secret or a variable, that is not set in this repository or environment.',
-        };
-    }
-    if (/[\s,;]/.test(value))
-        return { problem: `${quoteValue(value)} is not one host: give one name or address.` };
-    if (value.includes('://'))
-        return { problem: `${quoteValue(value)} is a URL: give only the name or the address of the server.` };
-    const at = value.lastIndexOf('@');
-    if (at >= 0) {
-        return {
-            problem: `${quoteValue(value)} holds a user name: give ${quoteValue(value.slice(0, at))} in the input user, and here only ${quoteValue(value.slice(at + 1))}.`,
-        };
-    }
-    const bracketed = /^\[([^\]]*)\](?::(\d+))?$/.exec(value);
-    const bare = bracketed?.[1] ?? value;
-    if (bracketed !== null) {
-        if (!(0,external_node_net_.isIPv6)(bare))
-            return { problem: `${quoteValue(value)} is not an IPv6 address in brackets.` };
-        if (bracketed[2] !== undefined)
-            return { problem: portBelongsElsewhere(value, bracketed[2], bare) };
-        return { value: bare };
-    }
-    if ((0,external_node_net_.isIP)(bare) !== 0)
-        return { value: bare };
-    const withPort = /^([^:]+):(\d+)$/.exec(bare);
-    if (withPort !== null)
-        return { problem: portBelongsElsewhere(value, withPort[2] ?? '', withPort[1] ?? '') };
-    if (/(?:^|\.)\d+\.?$/.test(bare)) {
-        return {
-            problem: `${quoteValue(value)} is not an IPv4 address: that has four numbers from 0 to 255, joined by dots.`,
-        };
-    }
-    if (!isHostName(bare)) {
-        return {
-            problem: `${quoteValue(value)} is neither a host name nor an IPv4 or IPv6 address (international names: give the xn-- form).`,
-        };
-    }
-    return { value: bare };
-}
-function portBelongsElsewhere(value, port, address) {
-    return `${quoteValue(value)} holds a port: give ${quoteValue(port)} in the input port, and here only ${quoteValue(address)}.`;
-}
-function parseUser(text) {
-    const value = text.trim();
-    if (value === '')
-        return required('the user to log in as, who may run docker on the server')(value);
-    return /^[^\s:-][^\s:\u0000-\u001f\u007f]{0,255}$/.test(value)
-        ? { value }
-        : { problem: `${quoteValue(value)} is not a user name: no spaces, no colon, no hyphen at the start.` };
-}
-function parseKey(text) {
-    if (text.trim() === '') {
-        return {
-            problem: 'is empty: the secret is not set in this repository or environment, or it is not handed to this (reusable) workflow ' +
-                "or to a fork's pull request.",
-        };
-    }
-    if (/^(ssh-(rsa|ed25519)|ecdsa-sha2-\S+) AAAA/.test(text.trim())) {
-        return {
-            problem: 'is a public key: give the private one (the file without .pub) here; the public one belongs in ~/.ssh/authorized_keys on the server.',
-        };
-    }
-    return { value: new Secret(text) };
-}
-function collectProblems(problems, parse) {
-    try {
-        parse();
-    }
-    catch (error) {
-        if (!(error instanceof InputError))
-            throw error;
-        problems.push(...error.problems);
-    }
-}
-/**
- * What must not be shown of a login: key, passphrase, and the key as it is decoded (one given in base64 or with escaped line
- * ends has other lines than its input). A key that cannot be read is reported by the login.
- */
-function listHostSecrets(host) {
-    if (host?.kind !== 'ssh')
-        return [];
-    const [key, passphrase] = [host.privateKey.reveal(), host.passphrase.reveal()];
-    try {
-        return [key, passphrase, parsePrivateKey(key, passphrase).tidied.reveal()];
-    }
-    catch {
-        return [key, passphrase];
-    }
 }
 
 ;// CONCATENATED MODULE: ./shared/src/probes/check.ts
@@ -88902,6 +89064,7 @@ function beginWatch(transaction) {
 
 
 
+
 /**
  * @param keepReleases how many releases stay in the store in all.
  * @throws ReleaseError that says what happened, what serves now, and what to do.
@@ -88912,9 +89075,10 @@ async function execute(preparation, release, keepReleases, transaction) {
     const checks = inputs.checks.map((check) => check.kind === 'container' && check.project === THIS_PROJECT ? { ...check, project: target.project } : check);
     const watched = beginWatch(transaction);
     report.baseline = await timed(transaction, 'baseline', () => readBaseline(checks, transaction));
+    const waits = new Set(project.services.filter(({ oneShot }) => preparation.runsOnce || !oneShot).map(({ name }) => name));
     const changed = plan.services
-        .filter((service) => service.action !== 'keep' && service.action !== 'remove')
-        .map((service) => service.service);
+        .filter(({ service, action }) => action !== 'keep' && action !== 'remove' && waits.has(service))
+        .map(({ service }) => service);
     const { endToEnd } = inputs;
     const context = {
         remote: guardian,
@@ -89179,12 +89343,13 @@ function describeSchema(plan, { timeline }) {
 }
 /** @returns why what was put back is not ready, or nothing. What was warm all the time needs no waiting. */
 async function awaitPrevious(plan, context, transaction) {
-    const { facts, inputs, session, ports } = transaction;
+    const { facts, inputs, layout, session, ports } = transaction;
     const ran = (name) => facts.containers.some((one) => one.service === name && one.state === 'running');
     const away = new Set([...servicesWithOutage(plan), ...plan.removed]);
     // The guardian may have gone: it has done its work.
     const asked = { ...context, remote: session };
     try {
+        await hideStoredEnv(facts.current, layout, session, ports.reporter);
         return await waitForRestored([...away].filter(ran), facts.currentCompose, inputs.readyTimeoutSeconds, asked);
     }
     catch (error) {
@@ -91216,7 +91381,7 @@ function describeImages(service) {
 
 
 /** @throws PreflightError with all findings at once. */
-async function prepareRelease({ candidate, images, migrations, schema, commit, findings }, transaction) {
+async function prepareRelease({ candidate, images, migrations, schema, runsOnce, commit, findings }, transaction) {
     const { project, session, facts, ports } = transaction;
     if (facts.docker.kind !== 'ready')
         throw new PreflightError(session.where, judgeServer(facts));
@@ -91244,13 +91409,14 @@ async function prepareRelease({ candidate, images, migrations, schema, commit, f
     ];
     if (all.length > 0)
         throw new PreflightError(session.where, all);
-    const release = makeReleaseId(ports.clock.now(), commit);
-    return planWith({ images, candidate, migrations, schema, strategies: chosen.strategies }, release, transaction);
+    const ids = facts.releases.map(({ id }) => id);
+    const release = makeReleaseId(nextReleaseTime(ports.clock.now(), ids), commit);
+    return planWith({ images, candidate, migrations, schema, runsOnce, strategies: chosen.strategies }, release, transaction);
 }
 /** The same change with images that are known better now. */
 async function planWith(known, release, transaction) {
     const { inputs, guardian, facts, layout, target, ports } = transaction;
-    const { images, candidate, migrations, strategies } = known;
+    const { images, candidate, migrations, runsOnce, strategies } = known;
     const project = readProject(pinImages(candidate.raw, Object.fromEntries(images.map((image) => [image.service, image.image]))));
     const [hashes, routers] = await Promise.all([
         readHashes(guardian, project.raw, target.project, layout, ports.signal),
@@ -91267,6 +91433,7 @@ async function planWith(known, release, transaction) {
         strategies,
         resolve: routers.resolve,
         migrations,
+        runsOnce,
         before: parseCurrent(transaction),
         previous: facts.current,
         released: new Set(facts.releases.flatMap((one) => Object.keys(one.services))),
@@ -91335,8 +91502,22 @@ function judgeCommands(services, wanted) {
     }));
 }
 /** The current release's Compose file; undefined for a first deploy. */
-function parseCurrent({ facts }) {
-    return facts.currentCompose === '' ? undefined : parseYaml(facts.currentCompose);
+function parseCurrent({ facts, guardian }) {
+    return facts.currentCompose === ''
+        ? undefined
+        : parseStored(facts.currentCompose, facts.current ?? '', guardian.where);
+}
+/** @throws ServerAnswerError where it is none. What YAML itself says of it would quote it, and it holds secrets. */
+function parseStored(compose, release, where) {
+    try {
+        const raw = parseYaml(compose);
+        if (isObject(raw))
+            return raw;
+    }
+    catch {
+        // Said below.
+    }
+    throw new ServerAnswerError(`The Compose file of release ${release} in the store at ${where} is damaged.`, 'Nothing was changed. Deploy again, or choose another release; if it is the one that serves, put back its compose.yaml first.');
 }
 /** Compose leaves a paused container as it is, and its service would never become ready. */
 function judgePaused({ facts }) {
@@ -91396,6 +91577,7 @@ async function showPlan({ plan }, { report, ports: { reporter } }) {
 
 
 
+
 /**
  * Works on a project while nobody else does.
  *
@@ -91407,7 +91589,7 @@ async function withProject(session, request, opening, phase, work) {
     try {
         if (guardian.recovery !== undefined) {
             const { release, verdict } = guardian.recovery;
-            warn(phase, `The deploy of ${release} had been interrupted: ${verdict === 'undone' ? 'it was undone' : 'it had gone live, and was cleaned up after'}.`);
+            warn(phase, `What was to bring release ${release} had been interrupted: ${verdict === 'undone' ? 'it was undone' : 'it had gone live, and was cleaned up after'}.`);
         }
         const facts = await timed(phase, 'facts', () => readFacts(guardian, request, ports.signal));
         const findings = judgeServer(facts);
@@ -91420,87 +91602,13 @@ async function withProject(session, request, opening, phase, work) {
         if (findings.length > 0)
             throw new PreflightError(session.where, findings);
         if (opening.mode === 'look' && facts.journal !== '') {
-            warn(phase, 'An earlier deploy was interrupted on this server; the next one first puts that right.');
+            const release = readJournalRelease(facts.journal) ?? '';
+            warn(phase, `Release ${release} is on its way on this server, or was interrupted there: then the next session first puts that right.`);
         }
         await work({ guardian, facts });
     }
     finally {
         await guardian.close();
-    }
-}
-
-// EXTERNAL MODULE: external "node:util"
-var external_node_util_ = __nccwpck_require__(7975);
-;// CONCATENATED MODULE: ./shared/src/engine/secrets.ts
-/** Everything of the inputs that must not be seen, told to the reporter before the first line that could show it. */
-
-
-function hideSecrets(inputs, reporter) {
-    for (const value of listSecrets(inputs))
-        reporter.hide(value);
-}
-/** An environment in dotenv form, of the inputs or of a release. */
-function hideEnv(env, reporter) {
-    for (const value of new Set(listEnv(env.reveal())))
-        reporter.hide(value);
-}
-/** The secrets and what is derived from them: each value of the env, passwords in URLs, the login as registries are sent it. */
-function listSecrets(inputs) {
-    const secrets = listHostSecrets(inputs.host);
-    secrets.push(...listEnv(inputs.env?.reveal() ?? ''), inputs.githubToken.reveal());
-    if (inputs.credentials !== undefined) {
-        const { username, password } = inputs.credentials;
-        secrets.push(password.reveal(), `${username}:${password.reveal()}`);
-    }
-    return [...new Set(secrets)].filter((value) => value !== '');
-}
-function listEnv(env) {
-    if (env === '')
-        return [];
-    return [
-        ...Object.values((0,external_node_util_.parseEnv)(env)).flatMap((text) => [text ?? '', ...unescapeValue(text ?? '')]),
-        ...rawValues(env),
-        ...quotedValues(env),
-    ]
-        .flatMap((value) => [value, ...passwordsInUrl(value)])
-        .filter((value) => value !== '');
-}
-/** Values as they are written: Compose reads some forms of quoting otherwise than Node does. */
-function rawValues(env) {
-    return env.split('\n').flatMap((line) => {
-        const value = /^\s*(?:export\s+)?[A-Za-z_][\w.-]*\s*=\s*(.*?)\s*$/.exec(line)?.[1];
-        if (value === undefined)
-            return [];
-        const bare = value.replace(/\s+#.*$/, '');
-        return [value, bare].flatMap((text) => {
-            const inner = text.replace(/^(["'])(.*)\1$/s, '$2');
-            return [text, inner, ...unescapeValue(inner)];
-        });
-    });
-}
-/** As Compose reads it: `$$` is a dollar, `\$`, `\"` and `\\` are what they escape, `\n` is a line break. */
-function unescapeValue(text) {
-    const plain = text.replaceAll(/\\(["'\\$])/g, '$1');
-    const broken = text.replaceAll(/\\([\s\S])/g, (_, next) => ESCAPES[next] ?? next);
-    return [plain, broken].flatMap((form) => [form, form.replaceAll('$$', () => '$')]);
-}
-const ESCAPES = { n: '\n', r: '\r', t: '\t' };
-/** Values over several lines, which are quoted: everything between the quotes. */
-function quotedValues(env) {
-    return [...env.matchAll(/=[ \t]*(["'])((?:\\[\s\S]|(?!\1)[^\\])*)\1/g)].flatMap(([, , inner = '']) => [
-        inner,
-        ...unescapeValue(inner),
-    ]);
-}
-function passwordsInUrl(value) {
-    const password = /^[a-z][a-z0-9+.-]*:\/\/[^/?#\s:@]*:([^/?#\s]*)@/i.exec(value)?.[1];
-    if (password === undefined)
-        return [];
-    try {
-        return [password, decodeURIComponent(password)];
-    }
-    catch {
-        return [password];
     }
 }
 
@@ -91515,9 +91623,13 @@ function originOf(release, releases) {
     const older = releases.find((one) => one.id === of && one.id < release.id);
     return older === undefined ? of : originOf(older, releases);
 }
-/** Ids of releases that somebody went back from. */
+/** Ids of releases that somebody went back from. Of a release and what brought it back, the newest counts: the last verdict. */
 function listFailed(releases) {
-    return new Set(releases.flatMap(({ rollback }) => (rollback === undefined ? [] : [rollback.from])));
+    const left = new Set(releases.flatMap(({ rollback }) => (rollback === undefined ? [] : [rollback.from])));
+    const same = Map.groupBy(releases, (release) => originOf(release, releases));
+    return new Set([...same.values()]
+        .filter((copies) => left.has(newestFirst(copies)[0]?.id ?? ''))
+        .flatMap((copies) => copies.map(({ id }) => id)));
 }
 function newestFirst(releases) {
     return [...releases].sort((a, b) => (a.id < b.id ? 1 : -1));
@@ -91546,7 +91658,11 @@ function chooseRelease(target, releases, current) {
     if (exact !== undefined)
         return { release: exact };
     const isCommit = /^[0-9a-f]{7,40}$/i.test(target);
-    const found = releases.filter(({ id, commit, ref }) => id.startsWith(target) || ref === target || (isCommit && commit.toLowerCase().startsWith(target.toLowerCase())));
+    // A tag may look like the beginning of an id.
+    const tagged = releases.filter(({ ref }) => ref === target);
+    const found = tagged.length > 0
+        ? tagged
+        : releases.filter(({ id, commit }) => id.startsWith(target) || (isCommit && commit.toLowerCase().startsWith(target.toLowerCase())));
     // A release and what brought it back are one and the same.
     const origins = Map.groupBy(found, (release) => originOf(release, releases));
     const [one, ...others] = [...origins.values()].map((same) => newestFirst(same)[0]);
@@ -91562,67 +91678,15 @@ function chooseRelease(target, releases, current) {
         : { problem: `It could be each of ${origins.size}: ${found.map(({ id }) => id).join(', ')}.` };
 }
 
-;// CONCATENATED MODULE: ./action-rollback/src/confirm.ts
-/** Whoever starts a rollback by hand says so twice. Pure. */
-
-
-/** @throws InputError that says what to type. */
-function judgeConfirmation(confirm, { byHand, project, wanted, dryRun }) {
-    if (confirm === project || (confirm === wanted && wanted !== 'previous'))
-        return;
-    if (confirm === '' && (!byHand || dryRun))
-        return;
-    throw new InputError([
-        {
-            input: 'confirm',
-            message: `${confirm === '' ? 'is empty' : `is ${quoteValue(confirm)}`}: to roll back to ${wanted}, type the project's name, ${quoteValue(project)}, there${wanted === 'previous' ? '' : ` (or ${quoteValue(wanted)})`}. Nothing was changed.`,
-        },
-    ]);
-}
-
-;// CONCATENATED MODULE: ./action-rollback/src/inputs.ts
-/** The inputs as one typed object, or all that is wrong with them at once. Pure. */
-
-
-
-/** @throws InputError with every problem. */
-function readInputs(input) {
-    const problems = [];
-    const { host, ...common } = readTransactionInputs(input, problems);
-    const own = {
-        project: readValue(input, problems, 'project', parseProjectName, ''),
-        release: readValue(input, problems, 'release', parseTarget, ''),
-        list: readValue(input, problems, 'list', values_boolean, false),
-        confirm: input('confirm'),
-        env: readValue(input, problems, 'env', parseEnv, 'target'),
-        allowSchemaAhead: readValue(input, problems, 'allow-schema-ahead', values_boolean, false),
-        preempt: readValue(input, problems, 'preempt', values_boolean, true),
-    };
-    if (problems.length > 0 || host === undefined)
-        throw new InputError(problems);
-    return { host, ...common, ...own };
-}
-/** Ids, commits and names of tags: nothing that could be read as something else. */
-function parseTarget(text) {
-    return /^[\w.+/-]{0,200}$/.test(text)
-        ? { value: text }
-        : {
-            problem: `${quoteValue(text)} is not a release: give \`previous\`, an id or its beginning, a commit, or a tag. Without it the releases are listed.`,
-        };
-}
-function parseEnv(text) {
-    return text === 'target' || text === 'current'
-        ? { value: text }
-        : { problem: `${quoteValue(text)} is neither \`target\` nor \`current\`.` };
-}
-
 ;// CONCATENATED MODULE: ./action-rollback/src/list.ts
 /** What there is to go back to. Pure. */
 
 
 
+
 /** Newest first. */
 function describeReleases(facts) {
+    const underWay = findUnderWay(facts);
     const failed = listFailed(facts.releases);
     const serving = facts.releases.find(({ id }) => id === facts.current);
     return newestFirst(facts.releases).map((release) => {
@@ -91634,7 +91698,11 @@ function describeReleases(facts) {
             ref: release.ref,
             actor: release.actor,
             runUrl: release.runUrl,
-            result: failed.has(release.id) ? 'failed' : release.result,
+            result: release.id === underWay
+                ? 'under way'
+                : failed.has(release.id)
+                    ? 'failed'
+                    : release.result,
             rollbackOf: release.rollback?.of ?? '',
             images: Object.fromEntries(Object.entries(release.services).map(([name, { image }]) => [name, image])),
             changes: compareReleases(release, serving),
@@ -91658,7 +91726,17 @@ function compareReleases(release, serving) {
         return then.configHash === now.configHash ? [] : [[name, 'configuration']];
     }));
 }
-const RESULTS = { healthy: 'healthy', adopted: 'found running', failed: 'gone back from' };
+const RESULTS = {
+    healthy: 'healthy',
+    adopted: 'found running',
+    failed: 'gone back from',
+    'under way': 'under way',
+};
+/** Id of a release that is being tried: not decided yet. */
+function findUnderWay({ journal, current }) {
+    const release = readJournalRelease(journal);
+    return release === current ? undefined : release;
+}
 function describeLine(release) {
     const parts = [
         release.serves ? 'serves' : RESULTS[release.result],
@@ -91691,6 +91769,117 @@ function renderReleases(releases) {
             .join(', '),
         release.imagesPresent ? 'yes' : 'no: they must be pulled',
     ]));
+}
+
+;// CONCATENATED MODULE: ./action-rollback/src/choice.ts
+/** Which release is to come back, and whether that has happened already. Pure. */
+
+
+
+/** @throws ReleaseError where nothing could be gone back to. */
+function lookBefore(wanted, facts) {
+    const { current } = facts;
+    if (current === undefined) {
+        throw new ReleaseError('The first deploy of the project is under way: there is nothing yet to go back to.', 'To take it back, cancel its workflow. Nothing was changed.');
+    }
+    return { wanted, current, underWay: findUnderWay(facts) };
+}
+/**
+ * The release that is meant; or `take back`, where it is the one that serves, or did a moment ago, while another is being tried.
+ *
+ * @throws InputError with the releases that there are.
+ */
+function decide(wanted, facts, listed) {
+    const underWay = findUnderWay(facts);
+    if (wanted === 'previous' && underWay !== undefined)
+        return 'take back';
+    const refuse = (problem) => {
+        const lines = listed.map(({ line }) => line).join('\n');
+        return new InputError([{ input: 'release', message: `${wanted}: ${problem} There are:\n${lines}` }]);
+    };
+    const releases = facts.releases.filter(({ id }) => id !== underWay);
+    const choice = chooseRelease(wanted, releases, facts.current ?? '');
+    if ('problem' in choice)
+        throw refuse(choice.problem);
+    if (choice.release.id !== facts.current)
+        return choice.release;
+    if (underWay !== undefined)
+        return 'take back';
+    throw refuse('That release serves already.');
+}
+/** After waiting: what was wanted has come about without us. */
+function isDone({ wanted, current, underWay }, facts) {
+    const serving = facts.releases.find(({ id }) => id === facts.current);
+    if (serving === undefined)
+        return false;
+    const isBack = wanted === 'previous' || chooses(wanted, facts, current);
+    // The one that was being tried is gone from the store, and what served before serves.
+    if (serving.id === current) {
+        return isBack && underWay !== undefined && facts.releases.every(({ id }) => id !== underWay);
+    }
+    // Another rollback has gone back from the very release that was to go; or to the one that was wanted.
+    if (serving.rollback?.from !== current)
+        return false;
+    return wanted === 'previous' || chooses(wanted, facts, serving.rollback.of) || chooses(wanted, facts, serving.id);
+}
+function chooses(wanted, facts, id) {
+    const choice = chooseRelease(wanted, facts.releases, facts.current ?? '');
+    return 'release' in choice && choice.release.id === id;
+}
+
+;// CONCATENATED MODULE: ./action-rollback/src/confirm.ts
+/** Whoever starts a rollback by hand says so twice. Pure. */
+
+
+
+/** @throws InputError that says what to type. */
+function judgeConfirmation(confirm, { byHand, project, wanted, dryRun }) {
+    if (confirm === project || (confirm === wanted && isReleaseId(wanted)))
+        return;
+    if (confirm === '' && (!byHand || dryRun))
+        return;
+    throw new InputError([
+        {
+            input: 'confirm',
+            message: `${confirm === '' ? 'is empty' : `is ${quoteValue(confirm)}`}: to roll back to ${wanted}, type the project's name, ${quoteValue(project)}, there${isReleaseId(wanted) ? ` (or ${quoteValue(wanted)})` : ''}. Nothing was changed.`,
+        },
+    ]);
+}
+
+;// CONCATENATED MODULE: ./action-rollback/src/inputs.ts
+/** The inputs as one typed object, or all that is wrong with them at once. Pure. */
+
+
+
+/** @throws InputError with every problem. */
+function readInputs(input) {
+    const problems = [];
+    const { host, ...common } = readTransactionInputs(input, problems);
+    const own = {
+        project: readValue(input, problems, 'project', parseProjectName, ''),
+        release: readValue(input, problems, 'release', parseTarget, ''),
+        list: readValue(input, problems, 'list', values_boolean, false),
+        confirm: input('confirm'),
+        env: readValue(input, problems, 'env', parseEnv, 'target'),
+        allowSchemaAhead: readValue(input, problems, 'allow-schema-ahead', values_boolean, false),
+        preempt: readValue(input, problems, 'preempt', values_boolean, true),
+    };
+    if (problems.length > 0 || host === undefined)
+        throw new InputError(problems);
+    return { host, ...common, ...own };
+}
+/** Ids, commits and names of tags: nothing that could be read as something else. */
+function parseTarget(text) {
+    return /^[\w.+@/-]{0,200}$/.test(text)
+        ? { value: text }
+        : {
+            problem: `${quoteValue(text)} is not a release: give \`previous\`, an id or its beginning, a commit, or a tag. Without it the releases are listed.`,
+        };
+}
+function parseEnv(text) {
+    return text === 'target' || text === 'current'
+        ? { value: text }
+        : { problem: `${quoteValue(text)} is neither \`target\` nor \`current\`.` };
 }
 
 ;// CONCATENATED MODULE: ./shared/src/commands/render.ts
@@ -91760,7 +91949,7 @@ function parseRendered(stdout) {
  */
 function parseComposeWarnings(stderr) {
     const messages = [...stderr.matchAll(/level=warning msg=("(?:[^"\\]|\\.)*")/g)].map(([, quoted = '']) => {
-        const text = parseJson(quoted);
+        const text = json_parseJson(quoted);
         return typeof text === 'string' ? text : quoted;
     });
     return [...new Set(messages)];
@@ -91822,66 +92011,159 @@ function parseSource(text) {
 
 
 
-/** @throws PreflightError where the release was stored without what it was made from, or Compose refuses it. */
-async function renderAgain(target, serving, transaction) {
+const WITH_ITS_OWN = 'With `env: target` it comes back with the environment that it had.';
+/** @throws PreflightError where that cannot be had wholly, or Compose refuses it. */
+async function renderAgain(target, stored, serving, transaction) {
     const { guardian, project, facts, layout, ports } = transaction;
-    hideEnv(serving.env, ports.reporter);
-    const folder = `${layout.releases}/${target.id}`;
-    const source = await readSource(target, folder, transaction);
+    const folderOf = (id) => `${layout.releases}/${id}`;
+    const source = await readSource(target.id, transaction);
+    const servingSource = await readSource(facts.current ?? '', transaction);
+    if (serving === undefined || source === undefined || servingSource === undefined) {
+        const id = source === undefined ? target.id : (facts.current ?? '');
+        throw environment_refuse(transaction, `Release ${id} was stored without what it was made from, so \`env: current\` cannot be had.`, WITH_ITS_OWN);
+    }
+    // It is among the shipped files then, with everything else that is in it.
+    if (source.hasDotEnv || servingSource.hasDotEnv) {
+        throw environment_refuse(transaction, `Release ${source.hasDotEnv ? target.id : (facts.current ?? '')} has its .env from the input files of the deploy, not from env: \`env: current\` cannot tell its secrets from its settings.`, WITH_ITS_OWN);
+    }
     let answer;
     try {
         answer = await guardian.run(renderStored({
             project,
             directory: source.directory,
             composeFiles: source.composeFiles,
-            envFiles: listEnvFiles(source.hasDotEnv || !serving.env.isEmpty),
-        }, { source: folder, env: `${layout.releases}/${facts.current ?? ''}` }), { purpose: `render release ${target.id} with the environment of now`, signal: ports.signal });
+            envFiles: listEnvFiles(!serving.env.isEmpty),
+        }, { source: folderOf(target.id), env: folderOf(facts.current ?? '') }), { purpose: `render release ${target.id} with the environment of now`, signal: ports.signal });
     }
     catch (error) {
         if (!(error instanceof CommandError))
             throw error;
-        throw environment_refuse(transaction, `Docker Compose refuses release ${target.id} with the environment of now: ${error.stderr.trim().slice(0, 500) || error.message}`, 'Does that release need a variable that the environment of now does not have? With `env: target` it gets its own.');
+        throw environment_refuse(transaction, `Docker Compose refuses release ${target.id} with the environment of now: ${error.stderr.trim().slice(0, 500) || error.message}`, `Does that release need a variable that the environment of now does not have? ${WITH_ITS_OWN}`);
     }
     const { stagingRoot, rendered } = parseRendered(answer.stdout);
     const { raw: moved, findings } = relocateProject(parseProject(rendered), stagingRoot, (stagedPath) => {
         const shipped = source.mounts[external_node_path_namespaceObject.posix.relative(stagingRoot, stagedPath)];
         if (shipped !== undefined)
             return { path: `${layout.files}/${shipped}`, shipped: true };
-        return {
-            path: external_node_path_namespaceObject.posix.join(layout.project, external_node_path_namespaceObject.posix.relative(external_node_path_namespaceObject.posix.join(stagingRoot, source.directory), stagedPath)),
-            shipped: false,
-        };
+        const projectPath = external_node_path_namespaceObject.posix.relative(external_node_path_namespaceObject.posix.join(stagingRoot, source.directory), stagedPath);
+        return { path: external_node_path_namespaceObject.posix.join(layout.project, projectPath), shipped: false };
     });
     const raw = mountRouters(moved, layout);
+    const { services } = readProject(raw);
+    const remarks = parseComposeWarnings(answer.stderr);
     return {
         raw,
-        services: readProject(raw).services,
+        services,
         trees: [],
         files: target.files,
         env: serving.env,
         source: { like: target.id },
-        findings,
-        warnings: [],
+        findings: [
+            ...findings,
+            ...judgeServices(target, services.map(({ name }) => name)),
+            ...judgeVariables(target, stored, remarks),
+        ],
+        warnings: remarks.map((message) => `Docker Compose: ${message}`),
     };
 }
-async function readSource(target, folder, transaction) {
-    const { guardian, ports } = transaction;
-    const { stdout } = await guardian.run(render_script('[ ! -e "$1/source.json" ] || cat "$1/source.json"', folder), {
-        purpose: 'read what the release was made from',
-        signal: ports.signal,
+/** Profiles may come from the environment: then it is another set of services, of which the release knows no images. */
+function judgeServices(target, names) {
+    const [then, now] = [Object.keys(target.services).sort().join(', '), [...names].sort().join(', ')];
+    if (then === now)
+        return [];
+    return [
+        {
+            message: `With the environment of now, release ${target.id} would have the services ${now}, and it had ${then}.`,
+            hint: WITH_ITS_OWN,
+        },
+    ];
+}
+/** Compose makes an empty text of a variable that is not set, and only says so: of a secret that would be a bad surprise. */
+function judgeVariables(target, { env }, remarks) {
+    const had = Object.keys((0,external_node_util_.parseEnv)(env.reveal()));
+    return remarks.flatMap((remark) => {
+        const name = /The \\?"(\w+)\\?" variable is not set/.exec(remark)?.[1] ?? '';
+        if (!had.includes(name))
+            return [];
+        return [
+            {
+                message: `Release ${target.id} had the variable ${name}, and the environment of now does not have it: it would be empty.`,
+                hint: WITH_ITS_OWN,
+            },
+        ];
     });
-    const source = parseSource(stdout);
-    if (source === undefined) {
-        throw environment_refuse(transaction, `Release ${target.id} was stored without what it was made from, so it cannot be made again with another environment.`, 'With `env: target` it comes back with the environment that it had.');
-    }
-    return source;
+}
+async function readSource(id, { guardian, layout, ports }) {
+    const { stdout } = await guardian.run(render_script('[ ! -e "$1/source.json" ] || cat "$1/source.json"', `${layout.releases}/${id}`), { purpose: 'read what a release was made from', signal: ports.signal });
+    return parseSource(stdout);
 }
 function environment_refuse({ guardian }, message, hint) {
     return new PreflightError(guardian.where, [{ message, hint }]);
 }
 
+;// CONCATENATED MODULE: ./action-rollback/src/schema.ts
+/** Going back behind a migration: the release's code may not know the schema that there is now. */
+
+
+
+
+
+const SHOWN_MIGRATIONS = 20;
+const SHOWN_LENGTH = 200;
+async function readAhead(target, transaction) {
+    const { facts, guardian, layout, project, ports } = transaction;
+    const question = target.schema ?? facts.releases.find(({ id }) => id === facts.current)?.schema;
+    if (question === undefined)
+        return undefined;
+    const { schema } = await readStored(target.id, layout, guardian, ports.reporter, ports.signal);
+    if (schema === undefined) {
+        return { problem: `it was not recorded with the release (input schema-state of the deploy)` };
+    }
+    const then = new Set(schema);
+    try {
+        const { stdout } = await guardian.run(askSchema(project, question.service, question.command), {
+            purpose: 'ask what the schema is',
+            timeoutSeconds: 30,
+            signal: ports.signal,
+        });
+        const ahead = parseSchema(stdout).filter((line) => !then.has(line));
+        const shown = ahead.slice(0, SHOWN_MIGRATIONS).map((line) => excerpt_excerpt(line, SHOWN_LENGTH));
+        return { lines: ahead.length > shown.length ? [...shown, `and ${ahead.length - shown.length} more`] : shown };
+    }
+    catch (error) {
+        if (error instanceof CommandError)
+            return { problem: excerpt_excerpt(error.stderr.trim() || error.message, 300) };
+        if (error instanceof TimeoutError)
+            return { problem: error.message };
+        throw error;
+    }
+}
+async function judgeSchema(target, { allowSchemaAhead }, transaction) {
+    const ahead = await readAhead(target, transaction);
+    if (ahead === undefined)
+        return { findings: [], canBeAsked: true };
+    const hint = 'If that release works with the schema of now (its migrations only added things), set allow-schema-ahead: true. Else deploy a release that does.';
+    const isUnrecorded = 'problem' in ahead && ahead.problem.startsWith('it was not recorded');
+    if (isUnrecorded) {
+        warn(transaction, `Whether release ${target.id} suits the schema of now is not known: ${ahead.problem}.`);
+        return { findings: [], canBeAsked: true };
+    }
+    const canBeAsked = !('problem' in ahead);
+    const message = 'problem' in ahead
+        ? `What the schema is cannot be asked, so it may be ahead of release ${target.id}: ${ahead.problem}`
+        : ahead.lines.length === 0
+            ? ''
+            : `The schema is ahead of release ${target.id}, which was made for one without: ${ahead.lines.join(', ')}.`;
+    if (message === '')
+        return { findings: [], canBeAsked };
+    if (!allowSchemaAhead)
+        return { findings: [{ message, hint }], canBeAsked };
+    warn(transaction, message);
+    return { findings: [], canBeAsked };
+}
+
 ;// CONCATENATED MODULE: ./action-rollback/src/prepare.ts
-/** The release of the store as one that may go live again: its files, its environment, its images, its schema. */
+
 
 
 
@@ -91894,44 +92176,46 @@ function environment_refuse({ guardian }, message, hint) {
 
 /** @throws PreflightError with all that stands in the way. */
 async function prepare(target, inputs, transaction) {
-    const { facts } = transaction;
-    const stored = await readStored(target.id, transaction);
-    // What its containers say in their logs may hold what was secret then.
-    hideEnv(stored.env, transaction.ports.reporter);
+    const { facts, layout, guardian, ports } = transaction;
+    const read = (id) => readStored(id, layout, guardian, ports.reporter, ports.signal);
+    // Both, whatever is made of them: from here on the secrets of both are hidden.
+    const [stored, serving] = await Promise.all([read(target.id), readServing(transaction)]);
     const candidate = inputs.env === 'target'
         ? makeCandidate(target, stored, transaction)
-        : await renderAgain(target, await readStored(facts.current ?? '', transaction), transaction);
+        : await renderAgain(target, stored, serving, transaction);
+    const schema = await judgeSchema(target, inputs, transaction);
+    warnOfData(target, candidate.services, transaction);
     return prepareRelease({
         candidate,
         images: listImages(target, facts.images),
         migrations: [],
-        schema: target.schema,
+        schema: schema.canBeAsked ? target.schema : undefined,
+        runsOnce: false,
         commit: target.commit,
-        findings: await judgeSchema(target, stored, inputs, transaction),
+        findings: [
+            ...schema.findings,
+            ...judgeImages(target),
+            ...judgeFiles(target, transaction),
+            ...(await judgeData(candidate, transaction)),
+        ],
     }, transaction);
 }
-async function readStored(id, { guardian, layout, ports }) {
-    const token = `slipway-${(0,external_node_crypto_.randomBytes)(16).toString('hex')}`;
-    const { stdout } = await guardian.run(readStoredRelease(token, layout, id), {
-        purpose: `read release ${id} in the store`,
-        signal: ports.signal,
-    });
+/** Undefined where it is damaged: that must not stand in the way of leaving it. */
+async function readServing({ facts, layout, guardian, ports }) {
+    if (facts.current === undefined)
+        return undefined;
     try {
-        return parseStoredRelease(stdout, token);
+        return await readStored(facts.current, layout, guardian, ports.reporter, ports.signal);
     }
-    catch (cause) {
-        if (!(cause instanceof SyntaxError))
-            throw cause;
-        throw new ServerAnswerError(`Release ${id} cannot be read in the store at ${guardian.where}: ${cause.message}.`, `Nothing was changed. Choose another release, or look at ${layout.releases}/${id} on the server.`, { cause });
+    catch (error) {
+        if (error instanceof ServerAnswerError)
+            return undefined;
+        throw error;
     }
 }
 /** As it was, byte for byte. */
-function makeCandidate(target, { compose, env }, { guardian, facts }) {
-    const raw = parseYaml(compose);
-    if (!isObject(raw)) {
-        throw new ServerAnswerError(`The Compose file of release ${target.id} at ${guardian.where} is none.`, 'Nothing was changed. Choose another release.');
-    }
-    const gone = target.files.filter((address) => !facts.storedFiles.includes(address));
+function makeCandidate(target, { compose, env }, { guardian }) {
+    const raw = parseStored(compose, target.id, guardian.where);
     return {
         raw,
         services: readProject(raw).services,
@@ -91940,65 +92224,90 @@ function makeCandidate(target, { compose, env }, { guardian, facts }) {
         env,
         source: { like: target.id },
         text: compose,
-        findings: gone.map((address) => ({
-            message: `The release's files ${address.slice(0, 12)}... are gone from the store.`,
-            hint: 'Choose another release, or deploy its commit again.',
-        })),
+        findings: [],
         warnings: [],
     };
 }
-const SHOWN_MIGRATIONS = 20;
-/** Going back behind a migration: the release's code may not know the schema that there is now. */
-async function judgeSchema(target, { schema }, { allowSchemaAhead }, transaction) {
-    const { facts } = transaction;
-    const question = target.schema ?? facts.releases.find(({ id }) => id === facts.current)?.schema;
-    if (question === undefined)
-        return [];
-    if (schema === undefined) {
-        warn(transaction, `Release ${target.id} did not record what its schema was (input schema-state of the deploy): whether it suits the schema of now is not known.`);
-        return [];
-    }
-    const waysOn = 'If that release works with the schema of now (its migrations only added things), set allow-schema-ahead: true. Else deploy a release that does.';
-    const now = await readSchema(question, transaction);
-    if ('problem' in now) {
-        if (allowSchemaAhead) {
-            warn(transaction, `What the schema is cannot be asked: ${now.problem}`);
-            return [];
-        }
-        return [
-            {
-                message: `What the schema is cannot be asked, so it may be ahead of release ${target.id}: ${now.problem}`,
-                hint: waysOn,
-            },
-        ];
-    }
-    const ahead = now.lines.filter((line) => !schema.includes(line));
-    if (ahead.length === 0)
-        return [];
-    const list = [
-        ...ahead.slice(0, SHOWN_MIGRATIONS),
-        ...(ahead.length > SHOWN_MIGRATIONS ? [`and ${ahead.length - SHOWN_MIGRATIONS} more`] : []),
-    ];
-    const message = `The schema is ahead of release ${target.id}, which was made for one without: ${list.join(', ')}.`;
-    if (allowSchemaAhead) {
-        warn(transaction, message);
-        return [];
-    }
-    return [{ message, hint: waysOn }];
+/** A project that was found running may build its images where it was made. */
+function judgeImages(target) {
+    return Object.entries(target.services)
+        .filter(([, { image }]) => image === '')
+        .map(([service]) => ({
+        message: `Release ${target.id} was found running, and its service ${service} has no image's name: it was built on the server.`,
+        hint: 'Choose another release, or start that one by hand with its own Compose file.',
+    }));
 }
-async function readSchema({ service, command }, { guardian, project, ports }) {
+function judgeFiles(target, { facts }) {
+    return target.files
+        .filter((address) => !facts.storedFiles.includes(address))
+        .map((address) => ({
+        message: `Files of release ${target.id} are gone from the store: ${address}.`,
+        hint: 'Choose another release, or deploy its commit again.',
+    }));
+}
+/** What holds its data must be there: Docker would make an empty one, and all would look well. */
+async function judgeData({ raw, services }, transaction) {
+    const { facts, guardian, layout, project, ports } = transaction;
+    const mounts = services.flatMap((service) => service.mounts.map((mount) => ({ service: service.name, ...mount })));
+    const volumes = mounts
+        .filter(({ type, source }) => type === 'volume' && source !== '')
+        // Compose itself says when one of somebody else is not there.
+        .filter(({ source }) => json_readMember(json_readMember(json_readMember(raw, 'volumes'), source), 'external') !== true)
+        .map(({ service, source }) => ({
+        service,
+        source,
+        name: json_readText(raw, 'volumes', source, 'name') || `${project}_${source}`,
+    }))
+        .filter(({ name }) => !facts.volumes.includes(name))
+        .map(({ service, source, name }) => ({
+        message: `The volume ${name} of service ${service} is not there any more: with a new one it would start empty.`,
+        hint: `Put its data back first; or, if it may start empty, make it: docker volume create --label com.docker.compose.project=${project} --label com.docker.compose.volume=${source} ${name}`,
+    }));
+    const binds = mounts.filter(({ type, source }) => type === 'bind' && source.startsWith(`${layout.project}/`) && !source.startsWith(`${layout.store}/`));
+    if (binds.length === 0)
+        return volumes;
+    const { stdout } = await guardian.run(render_script('for p; do if [ -e "$p" ]; then echo 1; else echo 0; fi; done', ...binds.map(({ source }) => source)), { purpose: 'look for mounted folders', signal: ports.signal });
+    const there = stdout.split('\n');
+    return [
+        ...volumes,
+        ...binds
+            .filter((_, index) => there[index] !== '1')
+            .map(({ service, source }) => ({
+            message: `${source}, which service ${service} mounts, is not there any more: Docker would make an empty folder.`,
+            hint: 'Put it back first; or, if it may be empty, make it.',
+        })),
+    ];
+}
+/** Containers go back, data does not: people should know where that may hurt. */
+function warnOfData(target, services, transaction) {
+    const { facts } = transaction;
+    const now = facts.currentCompose === '' ? [] : readCurrent(transaction);
+    for (const service of services.filter(isStateful)) {
+        const serving = now.find(({ name }) => name === service.name);
+        const image = facts.releases.find(({ id }) => id === facts.current)?.services[service.name]?.reference;
+        const before = target.services[service.name]?.reference;
+        if (image !== undefined && before !== undefined && image !== before) {
+            warn(transaction, `Service ${service.name} has data, and goes from ${image} back to ${before}: an older version may not read what the newer one has written.`);
+        }
+        if (serving !== undefined && dataOf(serving) !== dataOf(service)) {
+            warn(transaction, `Service ${service.name} goes back to other volumes than it has now: what was written since is not in them.`);
+        }
+    }
+}
+/** Named volumes alone: shipped files have a new path with each change. */
+const dataOf = ({ mounts }) => mounts
+    .filter(({ type }) => type === 'volume')
+    .map(({ source }) => source)
+    .sort()
+    .join(' ');
+function readCurrent({ facts, guardian }) {
     try {
-        const { stdout } = await guardian.run(askSchema(project, service, command), {
-            purpose: 'ask what the schema is',
-            timeoutSeconds: 60,
-            signal: ports.signal,
-        });
-        return { lines: parseSchema(stdout) };
+        return readProject(parseStored(facts.currentCompose, facts.current ?? '', guardian.where)).services;
     }
     catch (error) {
-        if (!(error instanceof CommandError))
-            throw error;
-        return { problem: error.stderr.trim().slice(0, 300) || error.message };
+        if (error instanceof ServerAnswerError)
+            return [];
+        throw error;
     }
 }
 
@@ -92019,8 +92328,69 @@ function setOutputs(report, runner, redact) {
     runner.setOutput('releases', redact(JSON.stringify(report.releases.map((release) => ({ ...release, line: undefined })))));
 }
 
+;// CONCATENATED MODULE: ./action-rollback/src/store.ts
+
+
+
+const LOOK = `case $1 in /*) path=$1 ;; *) path=$HOME/$1 ;; esac
+if [ -e "$path/.slipway/current" ] || [ -e "$path/.slipway/journal" ]; then echo here; fi
+for store in "$HOME"/apps/*/.slipway/current; do
+  [ ! -e "$store" ] || { name=\${store%/.slipway/current} && printf '%s\\n' "\${name##*/}"; }
+done`;
+/** @throws ReleaseError with the projects that there are. */
+async function requireStore(remote, request, signal) {
+    const path = projectPath(request);
+    const { stdout } = await remote.run(render_script(LOOK, path), { purpose: 'look for releases', signal });
+    const [first = '', ...others] = stdout.split('\n').filter((line) => line !== '');
+    if (first === 'here')
+        return;
+    const names = [first, ...others].filter((name) => name !== '');
+    throw new ReleaseError(`There is no release of project ${request.project} in ${path} on ${remote.where}. Nothing was changed.`, `Is it the right project (input project, else the repository's name) and folder (input path, else apps/<project>)? ${names.length === 0 ? 'No project has releases there' : `Projects with releases in apps: ${names.join(', ')}`}. A release is there once action-deploy has run.`);
+}
+
+;// CONCATENATED MODULE: ./action-rollback/src/serving.ts
+/** What serves after somebody else has gone back: it is looked at as closely as if we had. */
+
+
+
+
+
+
+
+
+/** @throws ReleaseError where it is not ready, or a health check fails. */
+async function confirmServing(before, transaction) {
+    const { facts, guardian, session, project, inputs, layout, ports, report } = transaction;
+    const { reporter } = ports;
+    const current = facts.current ?? '';
+    const what = before.underWay === undefined
+        ? `Another rollback was at work: release ${current} serves.`
+        : `Release ${before.underWay}, which was being tried, did not go live: release ${current} serves, as before it.`;
+    await hideStoredEnv(current, layout, guardian, reporter);
+    const running = facts.containers.filter((one) => !one.oneoff && one.state === 'running').map((one) => one.service);
+    const asked = { remote: guardian, session, project, ports };
+    const problem = await waitForRestored(running, facts.currentCompose, inputs.readyTimeoutSeconds, asked);
+    if (problem !== undefined) {
+        throw new ReleaseError(`${what} But it is not ready: ${problem}`, 'Look at the server now, or name a release to go further back.');
+    }
+    const checks = inputs.checks.map((check) => check.kind === 'container' && check.project === THIS_PROJECT ? { ...check, project } : check);
+    report.checks = groupResults(await runChecks(checks, { ...ports, session, signal: ports.signal }));
+    const failed = report.checks.filter(({ ok }) => !ok);
+    if (failed.length > 0) {
+        throw new ReleaseError(`${what} But ${failed.map((one) => `check ${one.check.name} fails: ${describeOutcome(one)}`).join('; ')}`, 'To go further back, name a release.');
+    }
+    const serving = facts.releases.find(({ id }) => id === current);
+    const ahead = serving === undefined ? undefined : await readAhead(serving, transaction);
+    if (ahead !== undefined && 'lines' in ahead && ahead.lines.length > 0) {
+        warn(transaction, `The schema is ahead of release ${current}, which serves: ${ahead.lines.join(', ')}.`);
+    }
+    reporter.notice('Slipway', `${what} To go further back, name a release.`);
+}
+
 ;// CONCATENATED MODULE: ./action-rollback/src/run.ts
 /** A rollback, readable aloud: inputs -> facts -> choice -> plan -> execute -> report. */
+
+
 
 
 
@@ -92086,113 +92456,126 @@ async function rollBack(ports, report) {
     const session = await timed(phase, 'connect', () => ports.connect(inputs.host, { signal: ports.signal }));
     report.where = session.where;
     ports.reporter.line(`Connected to ${session.where}.`);
-    const look = wanted === '' || inputs.dryRun;
-    const mode = look ? 'look' : inputs.preempt ? 'preempt' : 'change';
+    const one = { request, session, ports, report };
     try {
-        await withProject(session, request, { mode, waitSeconds: inputs.lockWaitSeconds }, phase, async (open) => {
-            const { facts } = open;
-            const current = facts.current ?? '';
-            report.previous = current;
-            report.release = current;
-            report.releases = describeReleases(facts);
-            if (facts.releases.length === 0) {
-                throw new ReleaseError(`There is no release of project ${project} in ${facts.path} on ${session.where}.`, "Is it the right project (input project, else the repository's name) and folder (input path, else apps/<project>)? A release is there once action-deploy has run.");
-            }
-            if (wanted === '') {
-                report.result = 'listed';
-                await showReleases(report, ports);
-                return;
-            }
-            if (isDone(open, wanted)) {
-                report.result = 'rolled-back';
-                ports.reporter.notice('Slipway', `A deploy was under way (${open.guardian.waitedFor?.holder ?? ''}) and did not go live: release ${current} serves, as before it. To go further back, name a release.`);
-                return;
-            }
-            const target = chooseTarget(wanted, report, open);
-            report.target = target.id;
-            const layout = layoutStore(facts.path);
-            const transaction = {
-                task: request.task,
-                project,
-                inputs,
-                session,
-                guardian: open.guardian,
-                facts,
-                layout,
-                target: { project, projectDirectory: layout.project },
-                ports,
-                report,
-            };
-            await rollBackTo(target, inputs, transaction);
-        });
+        await requireStore(session, request, ports.signal);
+        if (wanted === '' || inputs.dryRun) {
+            await withProject(session, request, { mode: 'look', waitSeconds: 0 }, phase, (open) => act(open, one));
+            return;
+        }
+        try {
+            // Without waiting, it takes the lock from nobody.
+            await withProject(session, request, { mode: 'preempt', waitSeconds: 0 }, phase, (open) => act(open, one));
+        }
+        catch (error) {
+            if (!(error instanceof LockHeldError))
+                throw error;
+            ports.reporter.line(error.message);
+            await takeOver(one);
+        }
     }
     finally {
         await session.close();
     }
 }
-/** `previous` was said of a release that was still being tried, and that has been taken back before we got the lock. */
-function isDone({ guardian, facts }, wanted) {
-    const { waitedFor } = guardian;
-    return (wanted === 'previous' &&
-        waitedFor !== undefined &&
-        /^(deploy|rollback)\b/.test(waitedFor.holder) &&
-        waitedFor.current === facts.current);
-}
-/** @throws InputError with the releases that there are. */
-function chooseTarget(wanted, { releases }, { facts }) {
-    const refuse = (problem) => new InputError([
-        { input: 'release', message: `${wanted}: ${problem} There are:\n${releases.map(({ line }) => line).join('\n')}` },
-    ]);
-    const choice = chooseRelease(wanted, facts.releases, facts.current ?? '');
-    if ('problem' in choice)
-        throw refuse(choice.problem);
-    if (choice.release.id === facts.current)
-        throw refuse('That release serves already.');
-    return choice.release;
-}
-async function showReleases({ releases }, { reporter }) {
-    await reporter.group('Releases', () => {
-        for (const { line } of releases)
-            reporter.remote(line);
-        return Promise.resolve();
+/** Somebody is at work. Nobody loses the lock before it is known that there is something to be done with it. */
+async function takeOver(one) {
+    const { request, session, ports, report } = one;
+    const { inputs, wanted } = request;
+    let before;
+    await withProject(session, request, { mode: 'look', waitSeconds: 0 }, { ports, report }, async (open) => {
+        before = lookBefore(wanted, open.facts);
+        note(open, report);
+        const choice = decide(wanted, open.facts, report.releases);
+        // Throws with all that stands in the way.
+        if (choice !== 'take back')
+            await prepare(choice, inputs, openTransaction(open, one));
     });
+    const mode = inputs.preempt ? 'preempt' : 'change';
+    const opening = { mode, waitSeconds: inputs.lockWaitSeconds };
+    await withProject(session, request, opening, { ports, report }, async (open) => {
+        const known = before;
+        if (known === undefined || !isDone(known, open.facts))
+            return act(open, one);
+        note(open, report);
+        const transaction = openTransaction(open, one);
+        await timed(transaction, 'confirm', () => confirmServing(known, transaction));
+        report.result = 'rolled-back';
+        report.previous = known.underWay ?? known.current;
+        report.target = open.facts.current ?? '';
+    });
+}
+function note({ facts }, report) {
+    report.previous = facts.current ?? '';
+    report.release = facts.current ?? '';
+    report.releases = describeReleases(facts);
+}
+async function act(open, one) {
+    const { request, ports, report } = one;
+    note(open, report);
+    if (request.wanted === '') {
+        report.result = 'listed';
+        await ports.reporter.group('Releases', () => {
+            for (const { line } of report.releases)
+                ports.reporter.remote(line);
+            return Promise.resolve();
+        });
+        return;
+    }
+    const target = decide(request.wanted, open.facts, report.releases);
+    if (target === 'take back') {
+        // A dry run, while a deploy is being tried.
+        report.result = 'planned';
+        ports.reporter.line(`Dry run: the deploy that is under way would be taken back, and release ${report.release} serve.`);
+        return;
+    }
+    report.target = target.id;
+    await rollBackTo(target, request.inputs, openTransaction(open, one));
+}
+function openTransaction({ guardian, facts }, { request, session, ports, report }) {
+    const { task, project, inputs } = request;
+    const layout = layoutStore(facts.path);
+    const target = { project, projectDirectory: layout.project };
+    return { task, project, inputs, session, guardian, facts, layout, target, ports, report };
 }
 async function rollBackTo(target, inputs, transaction) {
     const { session, facts, ports, report } = transaction;
     const { reporter } = ports;
     reporter.line(`Rolling back from ${facts.current ?? 'nothing'} to ${target.id}.`);
-    const preparation = await timed(transaction, 'plan', () => prepare(target, inputs, transaction));
+    let preparation = await timed(transaction, 'plan', () => prepare(target, inputs, transaction));
     await showPlan(preparation, transaction);
     if (inputs.dryRun) {
         report.result = 'planned';
         reporter.line('Dry run: nothing was changed.');
         return;
     }
-    await pullMissing(preparation, transaction);
+    preparation = await pullMissing(preparation, transaction);
     const release = {
         ...describeRelease(preparation, transaction),
         commit: target.commit,
         ref: target.ref,
-        checks: target.checks,
         rollback: { of: target.id, from: facts.current ?? '' },
     };
     ports.runner.saveState('release', release.id);
-    beginDeploymentRecord(release.id, transaction);
+    beginDeploymentRecord(release.id, transaction, target.commit);
     // Nothing is cleaned up now: what it was gone back from may still be wanted, to see what was wrong with it.
     await execute(preparation, release, facts.releases.length + 1, transaction);
     const changes = isUnchanged(preparation.plan) ? 'nothing had to change' : describeChanges(preparation.plan);
     reporter.line(`Release ${target.id} is live again on ${session.where}, as ${release.id}: ${changes}.`);
 }
 /** A kept release's images are on the server, unless somebody else has removed them. */
-async function pullMissing({ images }, transaction) {
+async function pullMissing(preparation, transaction) {
+    const { images, unknownRouters, plan } = preparation;
     const missing = images.filter((image) => !image.present);
     if (missing.length === 0)
-        return;
+        return preparation;
     const { inputs, session, ports } = transaction;
     await timed(transaction, 'pull', () => ports.reporter.group('Images', async () => {
         await notePull(missing, transaction);
         await pullImages(images, inputs, session, ports);
     }));
+    // What the router's image can do is known only now.
+    return unknownRouters.length === 0 ? preparation : planWith(preparation, plan.release, transaction);
 }
 
 ;// CONCATENATED MODULE: ./action-rollback/src/main.ts

@@ -34,7 +34,7 @@ export function readInputs(input: (name: string) => string): Inputs {
 
 /** Ids, commits and names of tags: nothing that could be read as something else. */
 function parseTarget(text: string): Parsed<string> {
-  return /^[\w.+/-]{0,200}$/.test(text)
+  return /^[\w.+@/-]{0,200}$/.test(text)
     ? { value: text }
     : {
         problem: `${quoteValue(text)} is not a release: give \`previous\`, an id or its beginning, a commit, or a tag. Without it the releases are listed.`,

@@ -1,5 +1,6 @@
 /** What there is to go back to. Pure. */
 import { listImages } from '#shared/engine/images';
+import { readJournalRelease } from '#shared/guardian/journal';
 import type { Release } from '#shared/model/release';
 import { listFailed, newestFirst } from '#shared/releases/choose';
 import { formatTable } from '#shared/reporters/markdown';
@@ -14,8 +15,8 @@ export interface ListedRelease {
   readonly ref: string;
   readonly actor: string;
   readonly runUrl: string;
-  /** `failed`: somebody went back from it. */
-  readonly result: 'healthy' | 'adopted' | 'failed';
+  /** `failed`: somebody went back from it; `under way`: it is being tried, and may be taken back. */
+  readonly result: 'healthy' | 'adopted' | 'failed' | 'under way';
   /** Id of the release that it brought back. */
   readonly rollbackOf: string;
   /** By service. */
@@ -29,7 +30,10 @@ export interface ListedRelease {
 }
 
 /** Newest first. */
-export function describeReleases(facts: Pick<ServerFacts, 'releases' | 'current' | 'images'>): ListedRelease[] {
+export function describeReleases(
+  facts: Pick<ServerFacts, 'releases' | 'current' | 'images' | 'journal'>,
+): ListedRelease[] {
+  const underWay = findUnderWay(facts);
   const failed = listFailed(facts.releases);
   const serving = facts.releases.find(({ id }) => id === facts.current);
   return newestFirst(facts.releases).map((release) => {
@@ -41,7 +45,12 @@ export function describeReleases(facts: Pick<ServerFacts, 'releases' | 'current'
       ref: release.ref,
       actor: release.actor,
       runUrl: release.runUrl,
-      result: failed.has(release.id) ? ('failed' as const) : release.result,
+      result:
+        release.id === underWay
+          ? ('under way' as const)
+          : failed.has(release.id)
+            ? ('failed' as const)
+            : release.result,
       rollbackOf: release.rollback?.of ?? '',
       images: Object.fromEntries(Object.entries(release.services).map(([name, { image }]) => [name, image])),
       changes: compareReleases(release, serving),
@@ -65,7 +74,18 @@ function compareReleases(release: Release, serving: Release | undefined): Record
   );
 }
 
-const RESULTS = { healthy: 'healthy', adopted: 'found running', failed: 'gone back from' } as const;
+const RESULTS = {
+  healthy: 'healthy',
+  adopted: 'found running',
+  failed: 'gone back from',
+  'under way': 'under way',
+} as const;
+
+/** Id of a release that is being tried: not decided yet. */
+export function findUnderWay({ journal, current }: Pick<ServerFacts, 'journal' | 'current'>): string | undefined {
+  const release = readJournalRelease(journal);
+  return release === current ? undefined : release;
+}
 
 function describeLine(release: Omit<ListedRelease, 'line'>): string {
   const parts = [

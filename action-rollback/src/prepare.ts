@@ -1,74 +1,64 @@
-/** The release of the store as one that may go live again: its files, its environment, its images, its schema. */
-import { randomBytes } from 'node:crypto';
-import {
-  askSchema,
-  parseSchema,
-  parseStoredRelease,
-  readStoredRelease,
-  type StoredRelease,
-} from '#shared/commands/stored-release';
-import { isObject, readProject } from '#shared/compose/project';
-import { parseYaml } from '#shared/compose/yaml';
+/** The release of the store as one that may go live again: its files, its environment, its images, its data. */
+import type { StoredRelease } from '#shared/commands/stored-release';
+import { type Service, readProject } from '#shared/compose/project';
 import { listImages } from '#shared/engine/images';
-import { type Candidate, prepareRelease, type Preparation } from '#shared/engine/prepare';
-import { hideEnv } from '#shared/engine/secrets';
+import { type Candidate, parseStored, prepareRelease, type Preparation } from '#shared/engine/prepare';
+import { readStored } from '#shared/engine/stored';
 import { type Transaction, warn } from '#shared/engine/transaction';
-import { CommandError, ServerAnswerError, type PreflightFinding } from '#shared/errors';
+import { type PreflightFinding, ServerAnswerError } from '#shared/errors';
+import { readMember, readText } from '#shared/json';
 import type { Release } from '#shared/model/release';
+import { script } from '#shared/shell/render';
+import { isStateful } from '#shared/strategies/stateful';
 import { renderAgain } from './environment';
 import type { Inputs } from './inputs';
+import { judgeSchema } from './schema';
 
 /** @throws PreflightError with all that stands in the way. */
 export async function prepare(target: Release, inputs: Inputs, transaction: Transaction): Promise<Preparation> {
-  const { facts } = transaction;
-  const stored = await readStored(target.id, transaction);
-  // What its containers say in their logs may hold what was secret then.
-  hideEnv(stored.env, transaction.ports.reporter);
+  const { facts, layout, guardian, ports } = transaction;
+  const read = (id: string): Promise<StoredRelease> => readStored(id, layout, guardian, ports.reporter, ports.signal);
+  // Both, whatever is made of them: from here on the secrets of both are hidden.
+  const [stored, serving] = await Promise.all([read(target.id), readServing(transaction)]);
   const candidate =
     inputs.env === 'target'
       ? makeCandidate(target, stored, transaction)
-      : await renderAgain(target, await readStored(facts.current ?? '', transaction), transaction);
+      : await renderAgain(target, stored, serving, transaction);
+  const schema = await judgeSchema(target, inputs, transaction);
+  warnOfData(target, candidate.services, transaction);
   return prepareRelease(
     {
       candidate,
       images: listImages(target, facts.images),
       migrations: [],
-      schema: target.schema,
+      schema: schema.canBeAsked ? target.schema : undefined,
+      runsOnce: false,
       commit: target.commit,
-      findings: await judgeSchema(target, stored, inputs, transaction),
+      findings: [
+        ...schema.findings,
+        ...judgeImages(target),
+        ...judgeFiles(target, transaction),
+        ...(await judgeData(candidate, transaction)),
+      ],
     },
     transaction,
   );
 }
 
-async function readStored(id: string, { guardian, layout, ports }: Transaction): Promise<StoredRelease> {
-  const token = `slipway-${randomBytes(16).toString('hex')}`;
-  const { stdout } = await guardian.run(readStoredRelease(token, layout, id), {
-    purpose: `read release ${id} in the store`,
-    signal: ports.signal,
-  });
+/** Undefined where it is damaged: that must not stand in the way of leaving it. */
+async function readServing({ facts, layout, guardian, ports }: Transaction): Promise<StoredRelease | undefined> {
+  if (facts.current === undefined) return undefined;
   try {
-    return parseStoredRelease(stdout, token);
-  } catch (cause) {
-    if (!(cause instanceof SyntaxError)) throw cause;
-    throw new ServerAnswerError(
-      `Release ${id} cannot be read in the store at ${guardian.where}: ${cause.message}.`,
-      `Nothing was changed. Choose another release, or look at ${layout.releases}/${id} on the server.`,
-      { cause },
-    );
+    return await readStored(facts.current, layout, guardian, ports.reporter, ports.signal);
+  } catch (error) {
+    if (error instanceof ServerAnswerError) return undefined;
+    throw error;
   }
 }
 
 /** As it was, byte for byte. */
-function makeCandidate(target: Release, { compose, env }: StoredRelease, { guardian, facts }: Transaction): Candidate {
-  const raw = parseYaml(compose);
-  if (!isObject(raw)) {
-    throw new ServerAnswerError(
-      `The Compose file of release ${target.id} at ${guardian.where} is none.`,
-      'Nothing was changed. Choose another release.',
-    );
-  }
-  const gone = target.files.filter((address) => !facts.storedFiles.includes(address));
+function makeCandidate(target: Release, { compose, env }: StoredRelease, { guardian }: Transaction): Candidate {
+  const raw = parseStored(compose, target.id, guardian.where);
   return {
     raw,
     services: readProject(raw).services,
@@ -77,75 +67,105 @@ function makeCandidate(target: Release, { compose, env }: StoredRelease, { guard
     env,
     source: { like: target.id },
     text: compose,
-    findings: gone.map((address) => ({
-      message: `The release's files ${address.slice(0, 12)}... are gone from the store.`,
-      hint: 'Choose another release, or deploy its commit again.',
-    })),
+    findings: [],
     warnings: [],
   };
 }
 
-const SHOWN_MIGRATIONS = 20;
-
-/** Going back behind a migration: the release's code may not know the schema that there is now. */
-async function judgeSchema(
-  target: Release,
-  { schema }: StoredRelease,
-  { allowSchemaAhead }: Inputs,
-  transaction: Transaction,
-): Promise<PreflightFinding[]> {
-  const { facts } = transaction;
-  const question = target.schema ?? facts.releases.find(({ id }) => id === facts.current)?.schema;
-  if (question === undefined) return [];
-  if (schema === undefined) {
-    warn(
-      transaction,
-      `Release ${target.id} did not record what its schema was (input schema-state of the deploy): whether it suits the schema of now is not known.`,
-    );
-    return [];
-  }
-  const waysOn =
-    'If that release works with the schema of now (its migrations only added things), set allow-schema-ahead: true. Else deploy a release that does.';
-  const now = await readSchema(question, transaction);
-  if ('problem' in now) {
-    if (allowSchemaAhead) {
-      warn(transaction, `What the schema is cannot be asked: ${now.problem}`);
-      return [];
-    }
-    return [
-      {
-        message: `What the schema is cannot be asked, so it may be ahead of release ${target.id}: ${now.problem}`,
-        hint: waysOn,
-      },
-    ];
-  }
-  const ahead = now.lines.filter((line) => !schema.includes(line));
-  if (ahead.length === 0) return [];
-  const list = [
-    ...ahead.slice(0, SHOWN_MIGRATIONS),
-    ...(ahead.length > SHOWN_MIGRATIONS ? [`and ${ahead.length - SHOWN_MIGRATIONS} more`] : []),
-  ];
-  const message = `The schema is ahead of release ${target.id}, which was made for one without: ${list.join(', ')}.`;
-  if (allowSchemaAhead) {
-    warn(transaction, message);
-    return [];
-  }
-  return [{ message, hint: waysOn }];
+/** A project that was found running may build its images where it was made. */
+function judgeImages(target: Release): PreflightFinding[] {
+  return Object.entries(target.services)
+    .filter(([, { image }]) => image === '')
+    .map(([service]) => ({
+      message: `Release ${target.id} was found running, and its service ${service} has no image's name: it was built on the server.`,
+      hint: 'Choose another release, or start that one by hand with its own Compose file.',
+    }));
 }
 
-async function readSchema(
-  { service, command }: NonNullable<Release['schema']>,
-  { guardian, project, ports }: Transaction,
-): Promise<{ readonly lines: readonly string[] } | { readonly problem: string }> {
+function judgeFiles(target: Release, { facts }: Transaction): PreflightFinding[] {
+  return target.files
+    .filter((address) => !facts.storedFiles.includes(address))
+    .map((address) => ({
+      message: `Files of release ${target.id} are gone from the store: ${address}.`,
+      hint: 'Choose another release, or deploy its commit again.',
+    }));
+}
+
+/** What holds its data must be there: Docker would make an empty one, and all would look well. */
+async function judgeData({ raw, services }: Candidate, transaction: Transaction): Promise<PreflightFinding[]> {
+  const { facts, guardian, layout, project, ports } = transaction;
+  const mounts = services.flatMap((service) => service.mounts.map((mount) => ({ service: service.name, ...mount })));
+  const volumes = mounts
+    .filter(({ type, source }) => type === 'volume' && source !== '')
+    // Compose itself says when one of somebody else is not there.
+    .filter(({ source }) => readMember(readMember(readMember(raw, 'volumes'), source), 'external') !== true)
+    .map(({ service, source }) => ({
+      service,
+      source,
+      name: readText(raw, 'volumes', source, 'name') || `${project}_${source}`,
+    }))
+    .filter(({ name }) => !facts.volumes.includes(name))
+    .map(({ service, source, name }) => ({
+      message: `The volume ${name} of service ${service} is not there any more: with a new one it would start empty.`,
+      hint: `Put its data back first; or, if it may start empty, make it: docker volume create --label com.docker.compose.project=${project} --label com.docker.compose.volume=${source} ${name}`,
+    }));
+  const binds = mounts.filter(
+    ({ type, source }) =>
+      type === 'bind' && source.startsWith(`${layout.project}/`) && !source.startsWith(`${layout.store}/`),
+  );
+  if (binds.length === 0) return volumes;
+  const { stdout } = await guardian.run(
+    script('for p; do if [ -e "$p" ]; then echo 1; else echo 0; fi; done', ...binds.map(({ source }) => source)),
+    { purpose: 'look for mounted folders', signal: ports.signal },
+  );
+  const there = stdout.split('\n');
+  return [
+    ...volumes,
+    ...binds
+      .filter((_, index) => there[index] !== '1')
+      .map(({ service, source }) => ({
+        message: `${source}, which service ${service} mounts, is not there any more: Docker would make an empty folder.`,
+        hint: 'Put it back first; or, if it may be empty, make it.',
+      })),
+  ];
+}
+
+/** Containers go back, data does not: people should know where that may hurt. */
+function warnOfData(target: Release, services: readonly Service[], transaction: Transaction): void {
+  const { facts } = transaction;
+  const now = facts.currentCompose === '' ? [] : readCurrent(transaction);
+  for (const service of services.filter(isStateful)) {
+    const serving = now.find(({ name }) => name === service.name);
+    const image = facts.releases.find(({ id }) => id === facts.current)?.services[service.name]?.reference;
+    const before = target.services[service.name]?.reference;
+    if (image !== undefined && before !== undefined && image !== before) {
+      warn(
+        transaction,
+        `Service ${service.name} has data, and goes from ${image} back to ${before}: an older version may not read what the newer one has written.`,
+      );
+    }
+    if (serving !== undefined && dataOf(serving) !== dataOf(service)) {
+      warn(
+        transaction,
+        `Service ${service.name} goes back to other volumes than it has now: what was written since is not in them.`,
+      );
+    }
+  }
+}
+
+/** Named volumes alone: shipped files have a new path with each change. */
+const dataOf = ({ mounts }: Service): string =>
+  mounts
+    .filter(({ type }) => type === 'volume')
+    .map(({ source }) => source)
+    .sort()
+    .join(' ');
+
+function readCurrent({ facts, guardian }: Transaction): readonly Service[] {
   try {
-    const { stdout } = await guardian.run(askSchema(project, service, command), {
-      purpose: 'ask what the schema is',
-      timeoutSeconds: 60,
-      signal: ports.signal,
-    });
-    return { lines: parseSchema(stdout) };
+    return readProject(parseStored(facts.currentCompose, facts.current ?? '', guardian.where)).services;
   } catch (error) {
-    if (!(error instanceof CommandError)) throw error;
-    return { problem: error.stderr.trim().slice(0, 300) || error.message };
+    if (error instanceof ServerAnswerError) return [];
+    throw error;
   }
 }

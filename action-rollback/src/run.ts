@@ -3,23 +3,25 @@ import { cleanUp } from '#shared/engine/clean-up';
 import { execute } from '#shared/engine/execute';
 import { notePull, pullImages } from '#shared/engine/images';
 import { guessProjectName } from '#shared/engine/inputs';
-import { describeRelease, type Preparation, showPlan } from '#shared/engine/prepare';
+import { describeRelease, planWith, type Preparation, showPlan } from '#shared/engine/prepare';
 import { type OpenProject, withProject } from '#shared/engine/project';
 import { beginDeploymentRecord } from '#shared/engine/record';
 import { concludeReport, createReport } from '#shared/engine/report';
 import { hideSecrets } from '#shared/engine/secrets';
 import { timed, type Transaction, type TransactionRequest } from '#shared/engine/transaction';
-import { InputError, ReleaseError } from '#shared/errors';
+import { InputError, LockHeldError } from '#shared/errors';
 import type { Release } from '#shared/model/release';
-import type { Ports } from '#shared/ports';
-import { chooseRelease } from '#shared/releases/choose';
+import type { Ports, Session } from '#shared/ports';
 import { layoutStore } from '#shared/releases/layout';
 import { describeChanges, isUnchanged } from '#shared/transaction/plan';
+import { type Before, decide, isDone, lookBefore } from './choice';
 import { judgeConfirmation } from './confirm';
 import { type Inputs, readInputs } from './inputs';
 import { describeReleases, renderReleases } from './list';
 import { prepare } from './prepare';
 import { type RollbackReport, setOutputs } from './report';
+import { requireStore } from './store';
+import { confirmServing } from './serving';
 
 export async function run(ports: Ports): Promise<void> {
   const { runner, clock, reporter } = ports;
@@ -63,6 +65,14 @@ function readRequest({ runner, reporter }: Ports): RollbackRequest {
   return { task: 'rollback', project, inputs, wanted };
 }
 
+/** One run on one server. */
+interface Run {
+  readonly request: RollbackRequest;
+  readonly session: Session;
+  readonly ports: Ports;
+  readonly report: RollbackReport;
+}
+
 async function rollBack(ports: Ports, report: RollbackReport): Promise<void> {
   const request = readRequest(ports);
   const { inputs, project, wanted } = request;
@@ -71,107 +81,109 @@ async function rollBack(ports: Ports, report: RollbackReport): Promise<void> {
   const session = await timed(phase, 'connect', () => ports.connect(inputs.host, { signal: ports.signal }));
   report.where = session.where;
   ports.reporter.line(`Connected to ${session.where}.`);
-  const look = wanted === '' || inputs.dryRun;
-  const mode = look ? 'look' : inputs.preempt ? 'preempt' : 'change';
+  const one: Run = { request, session, ports, report };
   try {
-    await withProject(session, request, { mode, waitSeconds: inputs.lockWaitSeconds }, phase, async (open) => {
-      const { facts } = open;
-      const current = facts.current ?? '';
-      report.previous = current;
-      report.release = current;
-      report.releases = describeReleases(facts);
-      if (facts.releases.length === 0) {
-        throw new ReleaseError(
-          `There is no release of project ${project} in ${facts.path} on ${session.where}.`,
-          "Is it the right project (input project, else the repository's name) and folder (input path, else apps/<project>)? A release is there once action-deploy has run.",
-        );
-      }
-      if (wanted === '') {
-        report.result = 'listed';
-        await showReleases(report, ports);
-        return;
-      }
-      if (isDone(open, wanted)) {
-        report.result = 'rolled-back';
-        ports.reporter.notice(
-          'Slipway',
-          `A deploy was under way (${open.guardian.waitedFor?.holder ?? ''}) and did not go live: release ${current} serves, as before it. To go further back, name a release.`,
-        );
-        return;
-      }
-      const target = chooseTarget(wanted, report, open);
-      report.target = target.id;
-      const layout = layoutStore(facts.path);
-      const transaction: Transaction = {
-        task: request.task,
-        project,
-        inputs,
-        session,
-        guardian: open.guardian,
-        facts,
-        layout,
-        target: { project, projectDirectory: layout.project },
-        ports,
-        report,
-      };
-      await rollBackTo(target, inputs, transaction);
-    });
+    await requireStore(session, request, ports.signal);
+    if (wanted === '' || inputs.dryRun) {
+      await withProject(session, request, { mode: 'look', waitSeconds: 0 }, phase, (open) => act(open, one));
+      return;
+    }
+    try {
+      // Without waiting, it takes the lock from nobody.
+      await withProject(session, request, { mode: 'preempt', waitSeconds: 0 }, phase, (open) => act(open, one));
+    } catch (error) {
+      if (!(error instanceof LockHeldError)) throw error;
+      ports.reporter.line(error.message);
+      await takeOver(one);
+    }
   } finally {
     await session.close();
   }
 }
 
-/** `previous` was said of a release that was still being tried, and that has been taken back before we got the lock. */
-function isDone({ guardian, facts }: OpenProject, wanted: string): boolean {
-  const { waitedFor } = guardian;
-  return (
-    wanted === 'previous' &&
-    waitedFor !== undefined &&
-    /^(deploy|rollback)\b/.test(waitedFor.holder) &&
-    waitedFor.current === facts.current
-  );
-}
-
-/** @throws InputError with the releases that there are. */
-function chooseTarget(wanted: string, { releases }: RollbackReport, { facts }: OpenProject): Release {
-  const refuse = (problem: string): InputError =>
-    new InputError([
-      { input: 'release', message: `${wanted}: ${problem} There are:\n${releases.map(({ line }) => line).join('\n')}` },
-    ]);
-  const choice = chooseRelease(wanted, facts.releases, facts.current ?? '');
-  if ('problem' in choice) throw refuse(choice.problem);
-  if (choice.release.id === facts.current) throw refuse('That release serves already.');
-  return choice.release;
-}
-
-async function showReleases({ releases }: RollbackReport, { reporter }: Ports): Promise<void> {
-  await reporter.group('Releases', () => {
-    for (const { line } of releases) reporter.remote(line);
-    return Promise.resolve();
+/** Somebody is at work. Nobody loses the lock before it is known that there is something to be done with it. */
+async function takeOver(one: Run): Promise<void> {
+  const { request, session, ports, report } = one;
+  const { inputs, wanted } = request;
+  let before: Before | undefined;
+  await withProject(session, request, { mode: 'look', waitSeconds: 0 }, { ports, report }, async (open) => {
+    before = lookBefore(wanted, open.facts);
+    note(open, report);
+    const choice = decide(wanted, open.facts, report.releases);
+    // Throws with all that stands in the way.
+    if (choice !== 'take back') await prepare(choice, inputs, openTransaction(open, one));
   });
+  const mode = inputs.preempt ? 'preempt' : 'change';
+  const opening = { mode, waitSeconds: inputs.lockWaitSeconds } as const;
+  await withProject(session, request, opening, { ports, report }, async (open) => {
+    const known = before;
+    if (known === undefined || !isDone(known, open.facts)) return act(open, one);
+    note(open, report);
+    const transaction = openTransaction(open, one);
+    await timed(transaction, 'confirm', () => confirmServing(known, transaction));
+    report.result = 'rolled-back';
+    report.previous = known.underWay ?? known.current;
+    report.target = open.facts.current ?? '';
+  });
+}
+
+function note({ facts }: OpenProject, report: RollbackReport): void {
+  report.previous = facts.current ?? '';
+  report.release = facts.current ?? '';
+  report.releases = describeReleases(facts);
+}
+
+async function act(open: OpenProject, one: Run): Promise<void> {
+  const { request, ports, report } = one;
+  note(open, report);
+  if (request.wanted === '') {
+    report.result = 'listed';
+    await ports.reporter.group('Releases', () => {
+      for (const { line } of report.releases) ports.reporter.remote(line);
+      return Promise.resolve();
+    });
+    return;
+  }
+  const target = decide(request.wanted, open.facts, report.releases);
+  if (target === 'take back') {
+    // A dry run, while a deploy is being tried.
+    report.result = 'planned';
+    ports.reporter.line(
+      `Dry run: the deploy that is under way would be taken back, and release ${report.release} serve.`,
+    );
+    return;
+  }
+  report.target = target.id;
+  await rollBackTo(target, request.inputs, openTransaction(open, one));
+}
+
+function openTransaction({ guardian, facts }: OpenProject, { request, session, ports, report }: Run): Transaction {
+  const { task, project, inputs } = request;
+  const layout = layoutStore(facts.path);
+  const target = { project, projectDirectory: layout.project };
+  return { task, project, inputs, session, guardian, facts, layout, target, ports, report };
 }
 
 async function rollBackTo(target: Release, inputs: Inputs, transaction: Transaction): Promise<void> {
   const { session, facts, ports, report } = transaction;
   const { reporter } = ports;
   reporter.line(`Rolling back from ${facts.current ?? 'nothing'} to ${target.id}.`);
-  const preparation = await timed(transaction, 'plan', () => prepare(target, inputs, transaction));
+  let preparation = await timed(transaction, 'plan', () => prepare(target, inputs, transaction));
   await showPlan(preparation, transaction);
   if (inputs.dryRun) {
     report.result = 'planned';
     reporter.line('Dry run: nothing was changed.');
     return;
   }
-  await pullMissing(preparation, transaction);
+  preparation = await pullMissing(preparation, transaction);
   const release: Release = {
     ...describeRelease(preparation, transaction),
     commit: target.commit,
     ref: target.ref,
-    checks: target.checks,
     rollback: { of: target.id, from: facts.current ?? '' },
   };
   ports.runner.saveState('release', release.id);
-  beginDeploymentRecord(release.id, transaction);
+  beginDeploymentRecord(release.id, transaction, target.commit);
   // Nothing is cleaned up now: what it was gone back from may still be wanted, to see what was wrong with it.
   await execute(preparation, release, facts.releases.length + 1, transaction);
   const changes = isUnchanged(preparation.plan) ? 'nothing had to change' : describeChanges(preparation.plan);
@@ -179,9 +191,10 @@ async function rollBackTo(target: Release, inputs: Inputs, transaction: Transact
 }
 
 /** A kept release's images are on the server, unless somebody else has removed them. */
-async function pullMissing({ images }: Preparation, transaction: Transaction): Promise<void> {
+async function pullMissing(preparation: Preparation, transaction: Transaction): Promise<Preparation> {
+  const { images, unknownRouters, plan } = preparation;
   const missing = images.filter((image) => !image.present);
-  if (missing.length === 0) return;
+  if (missing.length === 0) return preparation;
   const { inputs, session, ports } = transaction;
   await timed(transaction, 'pull', () =>
     ports.reporter.group('Images', async () => {
@@ -189,4 +202,6 @@ async function pullMissing({ images }: Preparation, transaction: Transaction): P
       await pullImages(images, inputs, session, ports);
     }),
   );
+  // What the router's image can do is known only now.
+  return unknownRouters.length === 0 ? preparation : planWith(preparation, plan.release, transaction);
 }

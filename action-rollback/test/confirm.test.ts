@@ -25,7 +25,8 @@ test.each([
   ['another name, though nobody asked', 'shoq', wanted({ byHand: false }), /is `shoq`/],
   ['another name, in a dry run', 'shoq', wanted({ dryRun: true }), /is `shoq`/],
   ['the word that chose it', 'previous', wanted(), /is `previous`/],
-  ['another release', 'b', wanted({ wanted: 'a' }), /\(or `a`\)/],
+  ['another release', 'b', wanted({ wanted: '20261122T010000Z-aaaaaaa' }), /\(or `20261122T010000Z-aaaaaaa`\)/],
+  ['what could be any release', '2', wanted({ wanted: '2' }), /is `2`: .*`shop`, there\./],
 ])('refused: %s', (_name, confirm, what, message) => {
   expect(() => {
     judgeConfirmation(confirm, what);

@@ -39,7 +39,12 @@ const local = (letter: string) => ({
 });
 
 const list = (): ListedRelease[] =>
-  describeReleases({ releases: [first, now, back, second], current: now.id, images: ['b', 'c'].map(local) });
+  describeReleases({
+    releases: [first, now, back, second],
+    current: now.id,
+    images: ['b', 'c'].map(local),
+    journal: '',
+  });
 
 test('newest first, with what differs from what serves, and whether the images are there', () => {
   expect(
@@ -92,6 +97,7 @@ test('one line each, for people', () => {
 test('the table of the summary escapes what people have named', () => {
   const [row] = describeReleases({
     releases: [release(1, {}, { ref: 'a|b <script>', actor: '@ann' })],
+    journal: '',
     current: undefined,
     images: [],
   });

@@ -221,8 +221,10 @@ describe('back and forth', () => {
         result: 'healthy',
       });
       // What was secret then is secret still.
-      expect(run.log).not.toContain(token('alpha'));
-      expect(run.summary).not.toContain(token('alpha'));
+      for (const secret of [token('alpha'), token('beta')]) {
+        expect(run.log).not.toContain(secret);
+        expect(run.summary).not.toContain(secret);
+      }
       expect(
         await asDeploy(
           `cd /home/deploy/apps/shop && docker compose ps -q | sort >/tmp/before && docker compose up -d 2>&1 && docker compose ps -q | sort | diff /tmp/before - && echo same`,
@@ -256,6 +258,16 @@ describe('back and forth', () => {
 });
 
 describe('what stands in the way', () => {
+  test('another project: it says which there are, and makes no folder', async () => {
+    await serveAB();
+    const run = await rollBack({ project: 'shoq' });
+    expect(run.outputs['result']).toBe('refused');
+    expect(errorsOf(run).join('\n')).toMatch(
+      /no release of project shoq in apps\/shoq.*Projects with releases in apps: shop/s,
+    );
+    expect(await onServer('ls /home/deploy/apps')).toBe('shop\n');
+  });
+
   test('a release that does not come up any more: what served is put back', async () => {
     const { a, b } = await serveAB();
     // As if what it needs had gone since.
@@ -315,6 +327,59 @@ describe('what stands in the way', () => {
     expect(await served()).toEqual(wanted(A));
   });
 
+  test('right after the commit, while the old replicas are still being removed: the new release is what it leaves', async () => {
+    const { b } = await serveAB();
+    let rolling: Promise<ActionRun> | undefined;
+    await checkout.write({ 'compose.yaml': compose('v3', 'gamma'), 'config/site.conf': 'site gamma\n' });
+    const live = await mustDeploy(
+      checkout,
+      { files: 'nginx\nconfig', env: `TOKEN=${token('gamma')}` },
+      {
+        onEntry: (entry) => {
+          if (entry.text.includes(' is live on ')) rolling = mustRollBack({ release: 'previous' });
+        },
+      },
+    );
+    expect((await rolling)?.outputs).toMatchObject({
+      result: 'rolled-back',
+      target: b,
+      'previous-release': releaseOf(live),
+    });
+    expect(await served()).toEqual(wanted(B));
+  });
+
+  test('two at once: back once, and both say so', async () => {
+    const { a, b } = await serveAB();
+    const [one, two] = await Promise.all([
+      mustRollBack({ release: 'previous' }),
+      mustRollBack({ release: 'previous' }),
+    ]);
+    expect(new Set([one.outputs['result'], two.outputs['result']])).toEqual(new Set(['rolled-back']));
+    expect(one.outputs['release']).toBe(two.outputs['release']);
+    expect(await record(releaseOf(one))).toMatchObject({ rollback: { of: a, from: b } });
+    expect(await served()).toEqual(wanted(A));
+  });
+
+  test('a volume that is gone: refused, since all would look well and be empty', async () => {
+    const { a, b } = await serveAB();
+    await checkout.write({
+      'compose.yaml': compose('v3', 'gamma')
+        .replace(',"volumes":["schema:/data"]', '')
+        .replace(',"volumes":{"schema":{}}', ''),
+      'config/site.conf': 'site gamma\n',
+    });
+    await mustDeploy(checkout, { files: 'nginx\nconfig', env: `TOKEN=${token('gamma')}` });
+    await onServer('docker volume rm shop_schema');
+    const before = await serverState();
+    const run = await rollBack({ release: b });
+    expect(run.outputs['result']).toBe('refused');
+    expect(errorsOf(run).join('\n')).toMatch(
+      /volume shop_schema of service state is not there any more.*docker volume create/s,
+    );
+    expect(await serverState()).toEqual(before);
+    expect(a).not.toBe(b);
+  });
+
   test('a deploy that bakes: it is taken back at once, and that was it', async () => {
     const { b } = await serveAB();
     await checkout.write({ 'compose.yaml': compose('v3', 'gamma'), 'config/site.conf': 'site gamma\n' });
@@ -324,11 +389,16 @@ describe('what stands in the way', () => {
     });
     await Promise.race([baking.promise, deploying]);
     while ((await get(8080)) !== 'v3') await new Promise((resolve) => setTimeout(resolve, 100));
+    // Nobody loses the lock for what cannot be done.
+    const misspelled = await rollBack({ release: 'v1.2typo' });
+    expect(misspelled.outputs['result']).toBe('refused');
+    expect(errorsOf(misspelled).join('\n')).toMatch(/v1\.2typo: No release.*under way/s);
+    expect(await get(8080)).toBe('v3');
     const startedMs = performance.now();
     const run = await mustRollBack({ release: 'previous' });
     const seconds = (performance.now() - startedMs) / 1000;
     expect(run.outputs).toMatchObject({ result: 'rolled-back', release: b });
-    expect(run.log).toMatch(/A deploy was under way .*did not go live/);
+    expect(run.log).toMatch(/which was being tried, did not go live: release .* serves, as before it/);
     expect(await served()).toEqual(wanted(B));
     expect(seconds).toBeLessThan(30);
     const deploy = await deploying;

@@ -400,6 +400,18 @@ describe('a transaction', () => {
   );
 
   test.concurrent(
+    'one for a release that is in the store already is refused: its way back would remove that',
+    inEachShell(async ({ home, start }) => {
+      const session = start();
+      session.begin(journal().replace('release r2', 'release r1'));
+      expect(await session.hear('undoing')).toBe('undoing begin release r1 is in the store already');
+      await session.hear('undone');
+      expect(home.state()).toEqual(OLD);
+      await session.bye();
+    }),
+  );
+
+  test.concurrent(
     'a journal that cannot be read is neither begun nor carried out',
     inEachShell(async ({ home, start, next }) => {
       const session = start();
@@ -716,6 +728,26 @@ describe('the lock', () => {
       await preempting.hear('locked');
       expect(home.state()).toEqual(OLD);
       await preempting.bye();
+    }),
+  );
+
+  test.concurrent(
+    'preempt does not take it from one that could preempt itself: two rollbacks would undo each other',
+    inEachShell(async ({ home, start }) => {
+      const first = start({ mode: 'preempt', holder: 'a rollback' }).begin(journal());
+      await first.hear('begun');
+      const second = start({ mode: 'preempt', holder: 'another', waitTicks: 300 });
+      expect(await second.hear('waiting')).toBe('waiting r1 a rollback');
+      // Long enough for it to be asked to go.
+      expect((await first.run('ask', 'sleep 1')).code).toBe(0);
+      expect((await first.run('ask', 'sleep 1')).code).toBe(0);
+      expect(first.has('undoing')).toBe(false);
+      first.write('abort\n');
+      await first.hear('undone');
+      await first.bye();
+      await second.hear('locked');
+      await second.bye();
+      await home.expectNothingLeft();
     }),
   );
 

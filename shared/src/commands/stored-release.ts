@@ -52,6 +52,8 @@ export function parseSchema(output: string): string[] {
     .filter((line) => line !== '');
 }
 
+const MAX_SCHEMA_BYTES = 256 * 1024;
+
 const FIND_REPLICA = `project=$1 service=$2
 shift 2
 id=$(docker ps -q --no-trunc --filter status=running --filter "label=com.docker.compose.project=$project" --filter "label=com.docker.compose.service=$service" --filter label=com.docker.compose.oneoff=False | head -n 1) || exit
@@ -76,6 +78,11 @@ export function recordSchema(
 shift
 ${FIND_REPLICA}umask 077
 docker exec "$id" "$@" >"$folder/.schema.new" || { code=$?; rm -f "$folder/.schema.new"; exit "$code"; }
+[ "$(wc -c <"$folder/.schema.new")" -le ${MAX_SCHEMA_BYTES} ] || {
+  rm -f "$folder/.schema.new"
+  echo 'the command of schema-state prints more than 256 KiB: a line for each migration is meant' >&2
+  exit 70
+}
 sync "$folder/.schema.new" || :
 mv "$folder/.schema.new" "$folder/schema"`,
     `${releases}/${release}`,

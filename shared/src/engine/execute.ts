@@ -28,6 +28,7 @@ import { type Transaction, timed, warn } from './transaction';
 import { THIS_PROJECT } from './inputs';
 import type { Preparation } from './prepare';
 import { settle } from './settle';
+import { hideStoredEnv } from './stored';
 import { tryEndToEnd } from './end-to-end';
 import { beginWatch, type WatchedUrl } from './watch';
 
@@ -48,9 +49,12 @@ export async function execute(
   );
   const watched = beginWatch(transaction);
   report.baseline = await timed(transaction, 'baseline', () => readBaseline(checks, transaction));
+  const waits = new Set(
+    project.services.filter(({ oneShot }) => preparation.runsOnce || !oneShot).map(({ name }) => name),
+  );
   const changed = plan.services
-    .filter((service) => service.action !== 'keep' && service.action !== 'remove')
-    .map((service) => service.service);
+    .filter(({ service, action }) => action !== 'keep' && action !== 'remove' && waits.has(service))
+    .map(({ service }) => service);
   const { endToEnd } = inputs;
   const context: VerifyContext = {
     remote: guardian,
@@ -379,13 +383,14 @@ async function awaitPrevious(
   context: VerifyContext,
   transaction: Transaction,
 ): Promise<string | undefined> {
-  const { facts, inputs, session, ports } = transaction;
+  const { facts, inputs, layout, session, ports } = transaction;
   const ran = (name: string): boolean =>
     facts.containers.some((one) => one.service === name && one.state === 'running');
   const away = new Set([...servicesWithOutage(plan), ...plan.removed]);
   // The guardian may have gone: it has done its work.
   const asked = { ...context, remote: session };
   try {
+    await hideStoredEnv(facts.current, layout, session, ports.reporter);
     return await waitForRestored([...away].filter(ran), facts.currentCompose, inputs.readyTimeoutSeconds, asked);
   } catch (error) {
     if (!(error instanceof ConnectError)) throw error;

@@ -1,16 +1,16 @@
 /** Everything that can be known before the first change: the final project, its hashes, and the plan. */
 import { randomBytes } from 'node:crypto';
 import { hashServices } from '../commands/compose';
-import { type JsonObject, type Project, readProject, type Service } from '../compose/project';
+import { isObject, type JsonObject, type Project, readProject, type Service } from '../compose/project';
 import { pinImages } from '../compose/rewrite';
 import { parseYaml, renderYaml } from '../compose/yaml';
-import { type PreflightFinding, PreflightError } from '../errors';
+import { type PreflightFinding, PreflightError, ServerAnswerError } from '../errors';
 import { estimateDisk, judgeDisk } from '../images/disk';
 import type { Json } from '../json';
 import type { Release, SchemaQuestion } from '../model/release';
 import { Secret } from '../model/secret';
 import type { Remote } from '../ports';
-import { makeReleaseId, type StoreLayout } from '../releases/layout';
+import { makeReleaseId, nextReleaseTime, type StoreLayout } from '../releases/layout';
 import type { ShippedTree } from '../releases/shipped';
 import type { TarEntry } from '../releases/tar';
 import { canResolve, judgeRouter, parseRouter, parseRunning, readRouter, type RouterFacts } from '../routers/nginx';
@@ -44,6 +44,8 @@ export interface Preparation {
   readonly candidate: Candidate;
   readonly migrations: readonly Migration[];
   readonly schema: SchemaQuestion | undefined;
+  /** Whether one-shot services run: an old migration must not run on a new schema. */
+  readonly runsOnce: boolean;
   readonly images: readonly ChosenImage[];
   /** With the images pinned. */
   readonly project: Project;
@@ -62,6 +64,7 @@ export interface Proposal {
   readonly migrations: readonly Migration[];
   /** Asked once its services are ready, and kept with it. */
   readonly schema: SchemaQuestion | undefined;
+  readonly runsOnce: boolean;
   /** Commit that it is of. */
   readonly commit: string;
   readonly findings: readonly PreflightFinding[];
@@ -69,7 +72,7 @@ export interface Proposal {
 
 /** @throws PreflightError with all findings at once. */
 export async function prepareRelease(
-  { candidate, images, migrations, schema, commit, findings }: Proposal,
+  { candidate, images, migrations, schema, runsOnce, commit, findings }: Proposal,
   transaction: Transaction,
 ): Promise<Preparation> {
   const { project, session, facts, ports } = transaction;
@@ -97,18 +100,23 @@ export async function prepareRelease(
     ...judgeSpace(images, candidate, transaction),
   ];
   if (all.length > 0) throw new PreflightError(session.where, all);
-  const release = makeReleaseId(ports.clock.now(), commit);
-  return planWith({ images, candidate, migrations, schema, strategies: chosen.strategies }, release, transaction);
+  const ids = facts.releases.map(({ id }) => id);
+  const release = makeReleaseId(nextReleaseTime(ports.clock.now(), ids), commit);
+  return planWith(
+    { images, candidate, migrations, schema, runsOnce, strategies: chosen.strategies },
+    release,
+    transaction,
+  );
 }
 
 /** The same change with images that are known better now. */
 export async function planWith(
-  known: Pick<Preparation, 'images' | 'candidate' | 'migrations' | 'schema' | 'strategies'>,
+  known: Pick<Preparation, 'images' | 'candidate' | 'migrations' | 'schema' | 'runsOnce' | 'strategies'>,
   release: string,
   transaction: Transaction,
 ): Promise<Preparation> {
   const { inputs, guardian, facts, layout, target, ports } = transaction;
-  const { images, candidate, migrations, strategies } = known;
+  const { images, candidate, migrations, runsOnce, strategies } = known;
   const project = readProject(
     pinImages(candidate.raw, Object.fromEntries(images.map((image) => [image.service, image.image]))),
   );
@@ -125,6 +133,7 @@ export async function planWith(
     strategies,
     resolve: routers.resolve,
     migrations,
+    runsOnce,
     before: parseCurrent(transaction),
     previous: facts.current,
     released: new Set(facts.releases.flatMap((one) => Object.keys(one.services))),
@@ -234,8 +243,24 @@ function judgeCommands(
 }
 
 /** The current release's Compose file; undefined for a first deploy. */
-function parseCurrent({ facts }: Transaction): Json | undefined {
-  return facts.currentCompose === '' ? undefined : parseYaml(facts.currentCompose);
+function parseCurrent({ facts, guardian }: Transaction): Json | undefined {
+  return facts.currentCompose === ''
+    ? undefined
+    : parseStored(facts.currentCompose, facts.current ?? '', guardian.where);
+}
+
+/** @throws ServerAnswerError where it is none. What YAML itself says of it would quote it, and it holds secrets. */
+export function parseStored(compose: string, release: string, where: string): JsonObject {
+  try {
+    const raw = parseYaml(compose);
+    if (isObject(raw)) return raw;
+  } catch {
+    // Said below.
+  }
+  throw new ServerAnswerError(
+    `The Compose file of release ${release} in the store at ${where} is damaged.`,
+    'Nothing was changed. Deploy again, or choose another release; if it is the one that serves, put back its compose.yaml first.',
+  );
 }
 
 /** Compose leaves a paused container as it is, and its service would never become ready. */

@@ -1,6 +1,7 @@
 /** A session on one project of a server: its lock, what an interrupted session left, its facts. */
 import { PreflightError } from '../errors';
 import type { Guardian } from '../guardian/client';
+import { readJournalRelease } from '../guardian/journal';
 import type { Session } from '../ports';
 import type { ServerFacts } from '../server/facts';
 import { judgeServer } from '../server/preflight';
@@ -32,7 +33,7 @@ export async function withProject(
       const { release, verdict } = guardian.recovery;
       warn(
         phase,
-        `The deploy of ${release} had been interrupted: ${verdict === 'undone' ? 'it was undone' : 'it had gone live, and was cleaned up after'}.`,
+        `What was to bring release ${release} had been interrupted: ${verdict === 'undone' ? 'it was undone' : 'it had gone live, and was cleaned up after'}.`,
       );
     }
     const facts = await timed(phase, 'facts', () => readFacts(guardian, request, ports.signal));
@@ -45,7 +46,11 @@ export async function withProject(
     }
     if (findings.length > 0) throw new PreflightError(session.where, findings);
     if (opening.mode === 'look' && facts.journal !== '') {
-      warn(phase, 'An earlier deploy was interrupted on this server; the next one first puts that right.');
+      const release = readJournalRelease(facts.journal) ?? '';
+      warn(
+        phase,
+        `Release ${release} is on its way on this server, or was interrupted there: then the next session first puts that right.`,
+      );
     }
     await work({ guardian, facts });
   } finally {

@@ -3,10 +3,13 @@ import { beginRecord, RECORD_STATE, type RecordResult, resumeRecord } from '../r
 import type { Ports } from '../ports';
 import { type Transaction, type TransactionRequest, warn } from './transaction';
 
-export function beginDeploymentRecord(release: string, transaction: Transaction): void {
+/** @param commit that goes live; empty where it is not known, and that of the run is taken. */
+export function beginDeploymentRecord(release: string, transaction: Transaction, commit = ''): void {
   const { inputs, facts, ports, report } = transaction;
   if (inputs.githubToken.isEmpty) return;
-  report.record = beginRecord(describe(release, transaction, facts.current ?? '', ports), {
+  const target = commit || ports.runner.context.commit;
+  ports.runner.saveState('commit', target);
+  report.record = beginRecord(describe(release, transaction, facts.current ?? '', target, ports), {
     ...recordPorts(inputs, ports),
     warn: (message) => {
       warn(transaction, message);
@@ -23,12 +26,15 @@ export async function endDeploymentRecord(
 ): Promise<void> {
   const { inputs } = request;
   if (inputs.githubToken.isEmpty || ports.runner.state(RECORD_STATE) !== 'open') return;
-  const record = resumeRecord(describe(ports.runner.state('release'), request, current, ports), {
-    ...recordPorts(inputs, ports),
-    warn: (message) => {
-      ports.reporter.warning('Slipway', message);
+  const record = resumeRecord(
+    describe(ports.runner.state('release'), request, current, ports.runner.state('commit'), ports),
+    {
+      ...recordPorts(inputs, ports),
+      warn: (message) => {
+        ports.reporter.warning('Slipway', message);
+      },
     },
-  });
+  );
   await record.settle({ result });
 }
 
@@ -36,9 +42,10 @@ function describe(
   release: string,
   { task, project, inputs: { environment, environmentUrl } }: TransactionRequest,
   previous: string,
+  commit: string,
   { runner }: Ports,
 ): Parameters<typeof beginRecord>[0] {
-  const { commit, runUrl } = runner.context;
+  const { runUrl } = runner.context;
   return { task, commit, environment, environmentUrl, project, release, previous, runUrl };
 }
 

@@ -6,7 +6,8 @@ import type { ServerFacts } from '../server/facts';
 import { readServerFacts } from '../server/read';
 import type { TransactionRequest } from './transaction';
 
-function projectPath({ inputs, project }: TransactionRequest): string {
+/** Relative to the login's home where it is not absolute. */
+export function projectPath({ inputs, project }: TransactionRequest): string {
   return inputs.path === '' ? `apps/${project}` : inputs.path;
 }
 

@@ -3,6 +3,8 @@ import { PreflightError } from '../errors';
 import type { Ports } from '../ports';
 import { judgeServer } from '../server/preflight';
 import { waitForRestored } from '../transaction/verify';
+import { layoutStore } from '../releases/layout';
+import { hideStoredEnv } from './stored';
 import { openGuardian, readFacts, reconnect } from './request';
 import type { TransactionRequest } from './transaction';
 
@@ -43,8 +45,18 @@ export async function settle(
       const facts = await readFacts(guardian, request);
       if (!guardian.isLocked) throw new PreflightError(session.where, judgeServer(facts));
       const { current } = facts;
-      if (current === release)
-        return { kind: 'committed', current, isReady: true, text: `Release ${release} is live.` };
+      await hideStoredEnv(current, layoutStore(facts.path), guardian, reporter);
+      // An undo takes it out of the store; and what went live may have been followed by another one since.
+      if (facts.releases.some(({ id }) => id === release))
+        return {
+          kind: 'committed',
+          current,
+          isReady: true,
+          text:
+            current === release
+              ? `Release ${release} is live.`
+              : `Release ${release} went live; ${current ?? 'none'} has followed it since.`,
+        };
       const serves = current === undefined ? 'no release serves' : `release ${current} serves`;
       const problem = await waitForRestored(
         facts.containers.filter((one) => !one.oneoff && one.state === 'running').map((one) => one.service),

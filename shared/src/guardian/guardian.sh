@@ -743,7 +743,10 @@ forget_image() {
 
 # The whole way back is on the disk before the first change.
 begin() {
+  refusal='the journal could not be written: is the disk full?'
   [ -n "$locked" ] && [ ! -e "$store/journal" ] && read_head "$dir/journal" || return
+  # The way back removes it: it must be this transaction's own.
+  if [ -e "$store/releases/$release" ]; then refusal="release $release is in the store already" && return 1; fi
   if cat "$dir/journal" >"$store/journal.new" && sync "$store/journal.new" && mv -f "$store/journal.new" "$store/journal"; then
     rm -f "$dir/journal"
     sync "$store" || :
@@ -773,8 +776,11 @@ link_compose() {
   ln -s .slipway/current/compose.yaml "$path/compose.yaml"
 } 2>/dev/null
 
-# A transaction that waits for the runner's word; or one who has said so (a backup), at any moment.
-may_be_preempted() { [ -n "$open" ] || { [ "$mode" = yield ] && [ -n "$locked" ]; }; }
+# A transaction that waits for the runner's word; or one who has said so (a backup), at any moment. Not one who may take it from
+# others: two rollbacks would undo each other.
+may_be_preempted() {
+  [ "$mode" != preempt ] && [ -n "$locked" ] && { [ -n "$open" ] || [ "$mode" = yield ]; }
+}
 
 undo() {
   open='' queue=''
@@ -863,7 +869,7 @@ next() {
     # shellcheck disable=SC2086
     set -- $first
     case $1 in
-      begin) if begin; then tell begun; else undo 'begin the journal could not be written: is the disk full?'; fi ;;
+      begin) if begin; then tell begun; else undo "begin $refusal"; fi ;;
       commit)
         [ -n "$open" ] || continue
         if commit; then
@@ -960,7 +966,8 @@ while :; do
       fi
       if may_be_preempted && { [ -z "$step" ] || [ "$step_kind" = ask ]; }; then
         for request in "$store/preempt" "$locks/$project.preempt"; do
-          if ! may_be_preempted || ! [ -e "$request" ]; then continue; fi
+          # Not before it says whose it is.
+          if ! may_be_preempted || ! [ -s "$request" ]; then continue; fi
           who=$(first_line "$request")
           rm -f "$store/preempt" "$locks/$project.preempt"
           undo "preempted $who"

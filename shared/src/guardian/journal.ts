@@ -18,6 +18,11 @@ export interface Journal {
 const LIMITS = { least: 120, most: 3600 };
 
 /** @throws RangeError for what is not an id of ours, or not a plain word. */
+/** The release that a journal on the server is about; undefined where there is none. */
+export function readJournalRelease(journal: string): string | undefined {
+  return /^release (\S+)$/m.exec(journal)?.[1];
+}
+
 export function renderJournal(journal: Journal): string {
   if (!isReleaseId(journal.release)) throw new RangeError('not the id of a release');
   const limit = Math.ceil(Math.min(Math.max(journal.limitSeconds, LIMITS.least), LIMITS.most));

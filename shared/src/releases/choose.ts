@@ -11,9 +11,15 @@ export function originOf(release: Release, releases: readonly Release[]): string
   return older === undefined ? of : originOf(older, releases);
 }
 
-/** Ids of releases that somebody went back from. */
+/** Ids of releases that somebody went back from. Of a release and what brought it back, the newest counts: the last verdict. */
 export function listFailed(releases: readonly Release[]): ReadonlySet<string> {
-  return new Set(releases.flatMap(({ rollback }) => (rollback === undefined ? [] : [rollback.from])));
+  const left = new Set(releases.flatMap(({ rollback }) => (rollback === undefined ? [] : [rollback.from])));
+  const same = Map.groupBy(releases, (release) => originOf(release, releases));
+  return new Set(
+    [...same.values()]
+      .filter((copies) => left.has(newestFirst(copies)[0]?.id ?? ''))
+      .flatMap((copies) => copies.map(({ id }) => id)),
+  );
 }
 
 export function newestFirst(releases: readonly Release[]): Release[] {
@@ -45,10 +51,15 @@ export function chooseRelease(target: string, releases: readonly Release[], curr
   const exact = releases.find(({ id }) => id === target);
   if (exact !== undefined) return { release: exact };
   const isCommit = /^[0-9a-f]{7,40}$/i.test(target);
-  const found = releases.filter(
-    ({ id, commit, ref }) =>
-      id.startsWith(target) || ref === target || (isCommit && commit.toLowerCase().startsWith(target.toLowerCase())),
-  );
+  // A tag may look like the beginning of an id.
+  const tagged = releases.filter(({ ref }) => ref === target);
+  const found =
+    tagged.length > 0
+      ? tagged
+      : releases.filter(
+          ({ id, commit }) =>
+            id.startsWith(target) || (isCommit && commit.toLowerCase().startsWith(target.toLowerCase())),
+        );
   // A release and what brought it back are one and the same.
   const origins = Map.groupBy(found, (release) => originOf(release, releases));
   const [one, ...others] = [...origins.values()].map((same) => newestFirst(same)[0]);

@@ -34,6 +34,19 @@ export function makeReleaseId(now: Date, commit: string, instead = 'manual'): st
   return `${time}-${/^[0-9a-f]{7,}$/i.test(commit) ? commit.slice(0, 7).toLowerCase() : instead}`;
 }
 
+/**
+ * The time for the next id: now, or just after the newest release there is, where the clock of an earlier runner was ahead of ours. Ids
+ * sort by time, and no two are the same.
+ */
+export function nextReleaseTime(now: Date, ids: readonly string[]): Date {
+  const newest = ids.filter(isReleaseId).sort().at(-1);
+  const [, year, month, day, hour, minute, second] =
+    /^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z/.exec(newest ?? '') ?? [];
+  if (year === undefined) return now;
+  const last = Date.parse(`${year}-${month ?? ''}-${day ?? ''}T${hour ?? ''}:${minute ?? ''}:${second ?? ''}Z`);
+  return Number.isNaN(last) ? now : new Date(Math.max(now.getTime(), last + 1000));
+}
+
 const RELEASE_ID = /^\d{8}T\d{6}Z-[a-z0-9]{1,40}$/;
 
 export function isReleaseId(text: string): boolean {

@@ -71,6 +71,10 @@ export interface PlanRequest {
   /** By router service: whether its nginx resolves names again while it runs. Default yes. */
   readonly resolve?: Readonly<Record<string, boolean>>;
   readonly migrations?: readonly Migration[];
+  /**
+   * Whether one-shot services run, or are only made: one of an older release would do old work on newer data. Default true.
+   */
+  readonly runsOnce?: boolean;
   /** The current release's Compose file as JSON; undefined for a first deploy. */
   readonly before: Json | undefined;
   readonly previous: string | undefined;
@@ -419,8 +423,11 @@ class Planner {
   #wave(name: string, wave: readonly Service[]): Step[] {
     const { target, layout, release, readyTimeoutSeconds, facts } = this.#request;
     const file = releaseComposeFile(layout, release);
+    // What is replaced in its place cannot be made without being started.
+    const isLeft = (service: Service): boolean =>
+      !this.#runs(service) && this.#plan(service).strategy.order === 'in-place';
     const act = (...actions: ServiceAction[]): Service[] =>
-      wave.filter((service) => actions.includes(this.#plan(service).action));
+      wave.filter((service) => actions.includes(this.#plan(service).action) && !isLeft(service));
     const inPlace = act('replace').filter((service) => this.#plan(service).strategy.order === 'in-place');
     const additions = [...act('create', 'replace', 'scale')]
       .filter((service) => !inPlace.includes(service))
@@ -430,6 +437,8 @@ class Planner {
         return { service: service.name, adding, before, of: service };
       })
       .filter(({ adding }) => adding > 0);
+    // What runs to its end is made, so that Compose finds what it looks for.
+    const launched = additions.filter(({ of }) => this.#runs(of));
     const replaced = additions
       .filter(({ of }) => this.#plan(of).action === 'replace' && this.#plan(of).strategy.order === 'stop-first')
       .flatMap(({ service }) => replicasOf(facts.containers, service));
@@ -439,14 +448,15 @@ class Planner {
       .filter(({ of }) => this.#plan(of).strategy.order === 'start-first')
       .flatMap(({ service }) => replicasOf(facts.containers, service))
       .filter((container) => container.state === 'running');
-    const down = act('start').flatMap((service) =>
+    const again = act('start').filter((service) => this.#runs(service));
+    const down = again.flatMap((service) =>
       replicasOf(facts.containers, service.name).filter((container) => container.state !== 'running'),
     );
     const longestStop = Math.max(0, ...wave.map((service) => service.stopGraceSeconds));
     const timeoutSeconds = 60 + longestStop + readyTimeoutSeconds;
     const waiting = [
-      ...additions.map(({ service }) => service),
-      ...[...inPlace, ...act('start')].map((service) => service.name),
+      ...launched.map(({ service }) => service),
+      ...[...inPlace, ...again].map((service) => service.name),
     ];
     const migrations = (this.#request.migrations ?? []).filter(({ service }) =>
       wave.some((one) => one.name === service),
@@ -486,9 +496,9 @@ class Planner {
       const { groups } = this.#plan(of).strategy;
       return this.#plan(of).action === 'scale' || groups.length === 0 ? [adding] : groups;
     };
-    const groupCount = Math.max(0, ...additions.map((one) => groupsOf(one).length));
+    const groupCount = Math.max(0, ...launched.map((one) => groupsOf(one).length));
     for (let group = 0; group < groupCount; group++) {
-      const starting = additions.filter((one) => groupsOf(one).length > group);
+      const starting = launched.filter((one) => groupsOf(one).length > group);
       const names = starting.map(({ service }) => service).join(', ');
       const suffix = groupCount === 1 ? '' : `-${group + 1}`;
       const delaySeconds =
@@ -547,6 +557,10 @@ class Planner {
       });
     }
     return steps;
+  }
+
+  #runs({ oneShot }: Service): boolean {
+    return !oneShot || this.#request.runsOnce !== false;
   }
 
   /** All that these depend on, and what those depend on: what Compose looks at, and takes a `--scale` for. */

@@ -72,6 +72,11 @@ describe.each(SHELLS)('in $name', (shell) => {
     expect(machine.run(recordSchema(layout(), ID, 'shop', 'db', QUESTION)).exitCode).toBe(0);
     expect(readFileSync(folder('schema'), 'utf8')).toBe('v1\nv2\n');
     expect(statSync(folder('schema')).mode & 0o777).toBe(0o600);
+    machine.withDocker('case $1 in ps) echo c1 ;; exec) head -c 300000 /dev/zero ;; esac');
+    expect(machine.run(recordSchema(layout(), ID, 'shop', 'db', QUESTION))).toMatchObject({
+      exitCode: 70,
+      stderr: expect.stringContaining('more than 256 KiB') as string,
+    });
     withAnswer('v1\\n', 3);
     expect(machine.run(recordSchema(layout(), ID, 'shop', 'db', QUESTION)).exitCode).toBe(3);
     expect(readFileSync(folder('schema'), 'utf8')).toBe('v1\nv2\n');

@@ -89,6 +89,17 @@ function putRelease(): void {
   mkdirSync(store('files', 'a'.repeat(64)), { recursive: true });
 }
 
+/** As a deploy does: the release is written into the store by the first step. */
+function beginRelease(guardian: Guardian): void {
+  guardian.begin(journal());
+  const store = script(
+    'cd "$HOME/apps/shop/.slipway" && mkdir -p "releases/$1" "files/$2" && echo "services: {}" >"releases/$1/compose.yaml"',
+    RELEASE,
+    'a'.repeat(64),
+  );
+  guardian.step(store, { purpose: 'store' }).catch(() => undefined);
+}
+
 test('the lock is taken, questions are answered in turn, and a second session hears who has it', async () => {
   const first = await start();
   expect([first.isLocked, first.current, first.recovery, first.problem]).toEqual([true, undefined, undefined, '']);
@@ -122,8 +133,7 @@ test('a look needs no lock', async () => {
 
 test('steps sent ahead are carried out in order, then committed', async () => {
   const guardian = await start();
-  putRelease();
-  guardian.begin(journal());
+  beginRelease(guardian);
   const steps = ['a', 'b', 'c'].map((name) =>
     guardian.step(script('printf %s "$1" >>"$HOME/done"; cat >>"$HOME/done"', name), { purpose: name }),
   );
@@ -139,8 +149,7 @@ test('steps sent ahead are carried out in order, then committed', async () => {
 
 test('a step that fails ends it: what was sent ahead is not carried out, and all is undone', async () => {
   const guardian = await start();
-  putRelease();
-  guardian.begin(journal());
+  beginRelease(guardian);
   const failing = guardian.step(script('echo no space >&2; exit 9'), { purpose: 'fill the disk' });
   const ahead = guardian.step(script(': >"$HOME/never"'), {});
   guardian.commit();
@@ -154,8 +163,7 @@ test('a step that fails ends it: what was sent ahead is not carried out, and all
 
 test('an abort ends the step under way', async () => {
   const guardian = await start();
-  putRelease();
-  guardian.begin(journal());
+  beginRelease(guardian);
   const long = guardian.step({ words: ['sleep', '60'] }, {});
   long.catch(() => undefined);
   await clock.sleep(0.5);
@@ -166,8 +174,7 @@ test('an abort ends the step under way', async () => {
 
 test('a verb that is not known fails, and is undone; one that is works', async () => {
   const guardian = await start();
-  putRelease();
-  guardian.begin(journal());
+  beginRelease(guardian);
   await guardian.verb(`remove-files ${'a'.repeat(64)}`, {});
   expect(existsSync(store('files', 'a'.repeat(64)))).toBe(false);
   await expect(guardian.verb('rm -rf /', {})).rejects.toThrow(/the verb rm is not known here|exit code 64/);
@@ -232,8 +239,7 @@ test('a step that lasts too long is stopped, and says so', async () => {
 
 test('a connection that is lost rejects what is under way; the server undoes by itself', async () => {
   const guardian = await start();
-  putRelease();
-  guardian.begin(journal());
+  beginRelease(guardian);
   const long = guardian.step({ words: ['sleep', '60'] }, {});
   long.catch(() => undefined);
   await clock.sleep(0.5);

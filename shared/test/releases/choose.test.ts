@@ -103,6 +103,18 @@ test('a record that points to itself, or to the future, makes no circle', () => 
   expect(originOf(two, [one, two])).toBe(c.id);
 });
 
+test('a tag that looks like the beginning of an id is a tag', () => {
+  const tagged = release(1, 'a', { ref: '20261122' });
+  expect(choose('20261122', [tagged, b, c], c)).toBe(tagged.id);
+});
+
+test('of a release and what brought it back, the last verdict counts', () => {
+  const first = backTo(4, a, b);
+  const second = backTo(5, b, first);
+  expect([...listFailed([a, b, first, second])].sort()).toEqual([a.id, first.id]);
+  expect(choose('previous', [release(0, '0'), a, b, first, second], second)).toBe(release(0, '0').id);
+});
+
 test('failed are those that somebody went back from', () => {
   expect([...listFailed([a, b, backTo(3, a, b)])]).toEqual([b.id]);
 });

@@ -1,5 +1,11 @@
 import fc from 'fast-check';
-import { isReleaseId, layoutStore, makeReleaseId, releaseComposeFile } from '../../src/releases/layout';
+import {
+  isReleaseId,
+  layoutStore,
+  makeReleaseId,
+  releaseComposeFile,
+  nextReleaseTime,
+} from '../../src/releases/layout';
 
 const now = new Date('2026-11-22T22:31:00.123Z');
 
@@ -57,4 +63,14 @@ test.each([
   '-20261122T223100Z-a',
 ])('%j is no id', (text) => {
   expect(isReleaseId(text)).toBe(false);
+});
+
+test('the time of the next release is after all others, whatever the clocks of their runners said', () => {
+  const now = new Date('2026-11-22T10:00:00.500Z');
+  const next = (...ids: string[]): string => nextReleaseTime(now, ids).toISOString();
+  expect(next()).toBe(now.toISOString());
+  expect(next('20261122T095959Z-aaaaaaa', 'no id')).toBe('2026-11-22T10:00:00.500Z');
+  expect(next('20261122T100000Z-aaaaaaa')).toBe('2026-11-22T10:00:01.000Z');
+  expect(next('20261123T235959Z-aaaaaaa', '20261122T100000Z-aaaaaaa')).toBe('2026-11-24T00:00:00.000Z');
+  expect(next('20269999T999999Z-aaaaaaa')).toBe(now.toISOString());
 });
