@@ -19,6 +19,7 @@ export const LAYERS = [
   'shell',
   'releases',
   'commands',
+  'backups',
   'inputs',
   'probes',
   'compose',

@@ -1,0 +1,71 @@
+/** What the commands of backups have in common on the server: pure. */
+import type { Command } from '../model/command';
+import { script } from '../shell/render';
+
+/**
+ * What the scripts on the server have in common. `run` is for what may take long: the shell hears of a signal while it waits, not while
+ * a program is in the foreground. `tidy` is each script's own.
+ */
+export const BACKUP_HOST = `umask 077
+LC_ALL=C
+export LC_ALL
+started=$(date +%s)
+work= clients= fed= accepted=
+say() { printf '%s\\n' "$1" >&2; }
+fail() { say "$2"; exit "$1"; }
+tidy() { :; }
+finish() {
+  ended=$?
+  trap '' HUP INT TERM PIPE
+  trap - EXIT
+  exec 3>&- 5>&-
+  [ -z "$fed" ] || kill "$fed" 2>/dev/null
+  if [ -n "$clients" ]; then
+    { trap - TERM; sleep 5; kill -KILL $clients; } >/dev/null 2>&1 &
+    timer=$!
+    wait $clients 2>/dev/null
+    kill "$timer" 2>/dev/null
+  fi
+  tidy
+  [ -z "$work" ] || rm -rf "$work"
+  exit "$ended"
+}
+trap finish EXIT
+trap 'exit 129' HUP
+trap 'exit 130' INT
+trap 'exit 143' TERM
+run() {
+  "$@" <&6 3>&- 4<&- 5>&- 6<&- &
+  clients=$! fed=$!
+  wait "$clients"
+  code=$?
+  clients= fed=
+  return "$code"
+}
+make_work() {
+  work=$(mktemp -d "$1.XXXXXX") || fail 73 "the folder of $1 cannot be written: check that it is there, that it belongs to the user that deploys, and that the disk is not full (\\\`df\\\`)."
+}
+running() {
+  state=$(docker inspect --type container --format '{{.State.Running}}' "$1") && [ "$state" = true ] ||
+    fail 69 "the container $1 does not run: start it (\\\`docker compose up -d\\\`) and look at its logs."
+}
+`;
+
+/** Where a dump is tried: a container that has nothing of the project but the image, and no network. */
+export interface Scratch {
+  readonly name: string;
+  /** The label `slipway.scratch`: {@link removeScratch} finds by it what a killed proof has left. */
+  readonly project: string;
+  readonly memoryMegabytes: number;
+  /** How long the server in it may take to start. */
+  readonly startSeconds: number;
+}
+
+/** Removes the scratch containers of a project, with their data: those of proofs that were killed. */
+export function removeScratch(project: string): Command {
+  return script(
+    `ids=$(docker ps -aq --no-trunc --filter "label=slipway.scratch=$1") || exit
+[ -z "$ids" ] || docker rm -fv $ids >/dev/null`,
+    project,
+  );
+}
