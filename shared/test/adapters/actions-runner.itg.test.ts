@@ -106,8 +106,10 @@ test('inputs, outputs, state and context', () => {
     GITHUB_REF: 'refs/heads/main',
     GITHUB_ACTOR: 'alice',
     GITHUB_WORKSPACE: '/w',
+    GITHUB_EVENT_NAME: 'workflow_dispatch',
   });
   expect(runner.context).toEqual({
+    event: 'workflow_dispatch',
     workspace: '/w',
     repository: 'acme/shop',
     commit: 'abc',

@@ -51,7 +51,8 @@ beforeEach(async () => {
 afterEach(async () => {
   for (const guardian of guardians) await guardian.close();
   await session.close();
-  rmSync(home, { recursive: true, force: true });
+  // What it has refused may still be at its own end.
+  rmSync(home, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
 });
 
 const store = (...parts: string[]): string => join(home, 'apps/shop/.slipway', ...parts);
