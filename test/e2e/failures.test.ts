@@ -460,7 +460,9 @@ describe('interrupted', () => {
     expect(run.exitCode).toBe(137);
     expect(run.post?.outcome).toBe('success');
     expect(run.post?.annotations.map((annotation) => annotation.message)).toEqual([
-      expect.stringMatching(new RegExp(`^The interrupted deploy of \\S+ was undone: release ${served} serves\\.$`)),
+      expect.stringMatching(
+        new RegExp(`^The interrupted deploy \\(release \\S+\\) was undone: release ${served} serves\\.$`),
+      ),
     ]);
     expect(run.post?.summary).toContain('### After the interruption');
     await expectRestored();
