@@ -51,7 +51,7 @@ slipway_backup_last_run_success{project="shop"} 0
   );
 });
 
-test('a run that failed before there was any backup is told', () => {
+test('metrics of a failed run, while no backup is kept', () => {
   const text = renderMetrics('shop', [], { ended: NOW, succeeded: false });
   expect(text.split('\n').filter((line) => !line.startsWith('#'))).toEqual([
     'slipway_backup_kept{project="shop"} 0',
