@@ -85513,17 +85513,21 @@ async function readStored(id, layout, remote, reporter, signal) {
         throw new ServerAnswerError(`Release ${id} cannot be read in the store at ${remote.where}: ${cause.message}.`, `Nothing was changed. Choose another release, or look at ${layout.releases}/${id} on the server.`, { cause });
     }
 }
-/** What containers of a release say in their logs may hold what is secret in its environment, which our inputs need not know. */
+/**
+ * What containers of a release say in their logs may hold what is secret in its environment, which our inputs need not know.
+ *
+ * @returns the release; undefined without one, or where it is damaged: that is no reason not to tell how things stand, or not to leave it.
+ */
 async function hideStoredEnv(id, layout, remote, reporter) {
     if (id === undefined)
-        return;
+        return undefined;
     try {
-        await readStored(id, layout, remote, reporter);
+        return await readStored(id, layout, remote, reporter);
     }
     catch (error) {
-        // It may be damaged: that is no reason not to tell how things stand.
-        if (!(error instanceof ServerAnswerError || error instanceof CommandError))
-            throw error;
+        if (error instanceof ServerAnswerError || error instanceof CommandError)
+            return undefined;
+        throw error;
     }
 }
 

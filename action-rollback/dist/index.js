@@ -85513,17 +85513,21 @@ async function readStored(id, layout, remote, reporter, signal) {
         throw new ServerAnswerError(`Release ${id} cannot be read in the store at ${remote.where}: ${cause.message}.`, `Nothing was changed. Choose another release, or look at ${layout.releases}/${id} on the server.`, { cause });
     }
 }
-/** What containers of a release say in their logs may hold what is secret in its environment, which our inputs need not know. */
+/**
+ * What containers of a release say in their logs may hold what is secret in its environment, which our inputs need not know.
+ *
+ * @returns the release; undefined without one, or where it is damaged: that is no reason not to tell how things stand, or not to leave it.
+ */
 async function hideStoredEnv(id, layout, remote, reporter) {
     if (id === undefined)
-        return;
+        return undefined;
     try {
-        await readStored(id, layout, remote, reporter);
+        return await readStored(id, layout, remote, reporter);
     }
     catch (error) {
-        // It may be damaged: that is no reason not to tell how things stand.
-        if (!(error instanceof ServerAnswerError || error instanceof CommandError))
-            throw error;
+        if (error instanceof ServerAnswerError || error instanceof CommandError)
+            return undefined;
+        throw error;
     }
 }
 
@@ -92107,18 +92111,14 @@ function environment_refuse({ guardian }, message, hint) {
 
 
 
-
 const SHOWN_MIGRATIONS = 20;
 const SHOWN_LENGTH = 200;
-async function readAhead(target, transaction) {
-    const { facts, guardian, layout, project, ports } = transaction;
+async function readAhead(target, { schema }, { facts, guardian, project, ports }) {
     const question = target.schema ?? facts.releases.find(({ id }) => id === facts.current)?.schema;
     if (question === undefined)
         return undefined;
-    const { schema } = await readStored(target.id, layout, guardian, ports.reporter, ports.signal);
-    if (schema === undefined) {
-        return { problem: `it was not recorded with the release (input schema-state of the deploy)` };
-    }
+    if (schema === undefined)
+        return { kind: 'unrecorded' };
     const then = new Set(schema);
     try {
         const { stdout } = await guardian.run(askSchema(project, question.service, question.command), {
@@ -92128,38 +92128,46 @@ async function readAhead(target, transaction) {
         });
         const ahead = parseSchema(stdout).filter((line) => !then.has(line));
         const shown = ahead.slice(0, SHOWN_MIGRATIONS).map((line) => excerpt_excerpt(line, SHOWN_LENGTH));
-        return { lines: ahead.length > shown.length ? [...shown, `and ${ahead.length - shown.length} more`] : shown };
+        return {
+            kind: 'ahead',
+            lines: ahead.length > shown.length ? [...shown, `and ${ahead.length - shown.length} more`] : shown,
+        };
     }
     catch (error) {
         if (error instanceof CommandError)
-            return { problem: excerpt_excerpt(error.stderr.trim() || error.message, 300) };
+            return { kind: 'unknown', problem: excerpt_excerpt(error.stderr.trim() || error.message, 300) };
         if (error instanceof TimeoutError)
-            return { problem: error.message };
+            return { kind: 'unknown', problem: error.message };
         throw error;
     }
 }
-async function judgeSchema(target, { allowSchemaAhead }, transaction) {
-    const ahead = await readAhead(target, transaction);
-    if (ahead === undefined)
-        return { findings: [], canBeAsked: true };
-    const hint = 'If that release works with the schema of now (its migrations only added things), set allow-schema-ahead: true. Else deploy a release that does.';
-    const isUnrecorded = 'problem' in ahead && ahead.problem.startsWith('it was not recorded');
-    if (isUnrecorded) {
-        warn(transaction, `Whether release ${target.id} suits the schema of now is not known: ${ahead.problem}.`);
-        return { findings: [], canBeAsked: true };
-    }
-    const canBeAsked = !('problem' in ahead);
-    const message = 'problem' in ahead
-        ? `What the schema is cannot be asked, so it may be ahead of release ${target.id}: ${ahead.problem}`
-        : ahead.lines.length === 0
-            ? ''
-            : `The schema is ahead of release ${target.id}, which was made for one without: ${ahead.lines.join(', ')}.`;
+async function judgeSchema(target, stored, { allowSchemaAhead }, transaction) {
+    const ahead = await readAhead(target, stored, transaction);
+    const canBeAsked = ahead?.kind !== 'unknown';
+    const message = describeAhead(target, ahead);
     if (message === '')
         return { findings: [], canBeAsked };
-    if (!allowSchemaAhead)
+    if (ahead?.kind !== 'unrecorded' && !allowSchemaAhead) {
+        const hint = 'If that release works with the schema of now (its migrations only added things), set allow-schema-ahead: true. Else deploy a release that does.';
         return { findings: [{ message, hint }], canBeAsked };
+    }
     warn(transaction, message);
     return { findings: [], canBeAsked };
+}
+/** Empty where there is nothing to be said. */
+function describeAhead({ id }, ahead) {
+    switch (ahead?.kind) {
+        case undefined:
+            return '';
+        case 'unrecorded':
+            return `Whether release ${id} suits the schema of now is not known: it was not recorded with it (input schema-state of the deploy).`;
+        case 'unknown':
+            return `What the schema is cannot be asked, so it may be ahead of release ${id}: ${ahead.problem}`;
+        case 'ahead':
+            return ahead.lines.length === 0
+                ? ''
+                : `The schema is ahead of release ${id}, which was made for one without: ${ahead.lines.join(', ')}.`;
+    }
 }
 
 ;// CONCATENATED MODULE: ./action-rollback/src/prepare.ts
@@ -92177,13 +92185,15 @@ async function judgeSchema(target, { allowSchemaAhead }, transaction) {
 /** @throws PreflightError with all that stands in the way. */
 async function prepare(target, inputs, transaction) {
     const { facts, layout, guardian, ports } = transaction;
-    const read = (id) => readStored(id, layout, guardian, ports.reporter, ports.signal);
     // Both, whatever is made of them: from here on the secrets of both are hidden.
-    const [stored, serving] = await Promise.all([read(target.id), readServing(transaction)]);
+    const [stored, serving] = await Promise.all([
+        readStored(target.id, layout, guardian, ports.reporter, ports.signal),
+        hideStoredEnv(facts.current, layout, guardian, ports.reporter),
+    ]);
     const candidate = inputs.env === 'target'
         ? makeCandidate(target, stored, transaction)
         : await renderAgain(target, stored, serving, transaction);
-    const schema = await judgeSchema(target, inputs, transaction);
+    const schema = await judgeSchema(target, stored, inputs, transaction);
     warnOfData(target, candidate.services, transaction);
     return prepareRelease({
         candidate,
@@ -92199,19 +92209,6 @@ async function prepare(target, inputs, transaction) {
             ...(await judgeData(candidate, transaction)),
         ],
     }, transaction);
-}
-/** Undefined where it is damaged: that must not stand in the way of leaving it. */
-async function readServing({ facts, layout, guardian, ports }) {
-    if (facts.current === undefined)
-        return undefined;
-    try {
-        return await readStored(facts.current, layout, guardian, ports.reporter, ports.signal);
-    }
-    catch (error) {
-        if (error instanceof ServerAnswerError)
-            return undefined;
-        throw error;
-    }
 }
 /** As it was, byte for byte. */
 function makeCandidate(target, { compose, env }, { guardian }) {
@@ -92366,7 +92363,7 @@ async function confirmServing(before, transaction) {
     const what = before.underWay === undefined
         ? `Another rollback was at work: release ${current} serves.`
         : `Release ${before.underWay}, which was being tried, did not go live: release ${current} serves, as before it.`;
-    await hideStoredEnv(current, layout, guardian, reporter);
+    const stored = await hideStoredEnv(current, layout, guardian, reporter);
     const running = facts.containers.filter((one) => !one.oneoff && one.state === 'running').map((one) => one.service);
     const asked = { remote: guardian, session, project, ports };
     const problem = await waitForRestored(running, facts.currentCompose, inputs.readyTimeoutSeconds, asked);
@@ -92380,8 +92377,8 @@ async function confirmServing(before, transaction) {
         throw new ReleaseError(`${what} But ${failed.map((one) => `check ${one.check.name} fails: ${describeOutcome(one)}`).join('; ')}`, 'To go further back, name a release.');
     }
     const serving = facts.releases.find(({ id }) => id === current);
-    const ahead = serving === undefined ? undefined : await readAhead(serving, transaction);
-    if (ahead !== undefined && 'lines' in ahead && ahead.lines.length > 0) {
+    const ahead = serving && stored && (await readAhead(serving, stored, transaction));
+    if (ahead?.kind === 'ahead' && ahead.lines.length > 0) {
         warn(transaction, `The schema is ahead of release ${current}, which serves: ${ahead.lines.join(', ')}.`);
     }
     reporter.notice('Slipway', `${what} To go further back, name a release.`);

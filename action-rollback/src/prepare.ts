@@ -3,7 +3,7 @@ import type { StoredRelease } from '#shared/commands/stored-release';
 import { type Service, readProject } from '#shared/compose/project';
 import { listImages } from '#shared/engine/images';
 import { type Candidate, parseStored, prepareRelease, type Preparation } from '#shared/engine/prepare';
-import { readStored } from '#shared/engine/stored';
+import { hideStoredEnv, readStored } from '#shared/engine/stored';
 import { type Transaction, warn } from '#shared/engine/transaction';
 import { type PreflightFinding, ServerAnswerError } from '#shared/errors';
 import { readMember, readText } from '#shared/json';
@@ -17,14 +17,16 @@ import { judgeSchema } from './schema';
 /** @throws PreflightError with all that stands in the way. */
 export async function prepare(target: Release, inputs: Inputs, transaction: Transaction): Promise<Preparation> {
   const { facts, layout, guardian, ports } = transaction;
-  const read = (id: string): Promise<StoredRelease> => readStored(id, layout, guardian, ports.reporter, ports.signal);
   // Both, whatever is made of them: from here on the secrets of both are hidden.
-  const [stored, serving] = await Promise.all([read(target.id), readServing(transaction)]);
+  const [stored, serving] = await Promise.all([
+    readStored(target.id, layout, guardian, ports.reporter, ports.signal),
+    hideStoredEnv(facts.current, layout, guardian, ports.reporter),
+  ]);
   const candidate =
     inputs.env === 'target'
       ? makeCandidate(target, stored, transaction)
       : await renderAgain(target, stored, serving, transaction);
-  const schema = await judgeSchema(target, inputs, transaction);
+  const schema = await judgeSchema(target, stored, inputs, transaction);
   warnOfData(target, candidate.services, transaction);
   return prepareRelease(
     {
@@ -43,17 +45,6 @@ export async function prepare(target: Release, inputs: Inputs, transaction: Tran
     },
     transaction,
   );
-}
-
-/** Undefined where it is damaged: that must not stand in the way of leaving it. */
-async function readServing({ facts, layout, guardian, ports }: Transaction): Promise<StoredRelease | undefined> {
-  if (facts.current === undefined) return undefined;
-  try {
-    return await readStored(facts.current, layout, guardian, ports.reporter, ports.signal);
-  } catch (error) {
-    if (error instanceof ServerAnswerError) return undefined;
-    throw error;
-  }
 }
 
 /** As it was, byte for byte. */

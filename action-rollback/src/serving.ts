@@ -18,7 +18,7 @@ export async function confirmServing(before: Before, transaction: Transaction): 
     before.underWay === undefined
       ? `Another rollback was at work: release ${current} serves.`
       : `Release ${before.underWay}, which was being tried, did not go live: release ${current} serves, as before it.`;
-  await hideStoredEnv(current, layout, guardian, reporter);
+  const stored = await hideStoredEnv(current, layout, guardian, reporter);
   const running = facts.containers.filter((one) => !one.oneoff && one.state === 'running').map((one) => one.service);
   const asked = { remote: guardian, session, project, ports };
   const problem = await waitForRestored(running, facts.currentCompose, inputs.readyTimeoutSeconds, asked);
@@ -40,8 +40,8 @@ export async function confirmServing(before: Before, transaction: Transaction): 
     );
   }
   const serving = facts.releases.find(({ id }) => id === current);
-  const ahead = serving === undefined ? undefined : await readAhead(serving, transaction);
-  if (ahead !== undefined && 'lines' in ahead && ahead.lines.length > 0) {
+  const ahead = serving && stored && (await readAhead(serving, stored, transaction));
+  if (ahead?.kind === 'ahead' && ahead.lines.length > 0) {
     warn(transaction, `The schema is ahead of release ${current}, which serves: ${ahead.lines.join(', ')}.`);
   }
   reporter.notice('Slipway', `${what} To go further back, name a release.`);

@@ -37,18 +37,22 @@ export async function readStored(
   }
 }
 
-/** What containers of a release say in their logs may hold what is secret in its environment, which our inputs need not know. */
+/**
+ * What containers of a release say in their logs may hold what is secret in its environment, which our inputs need not know.
+ *
+ * @returns the release; undefined without one, or where it is damaged: that is no reason not to tell how things stand, or not to leave it.
+ */
 export async function hideStoredEnv(
   id: string | undefined,
   layout: StoreLayout,
   remote: Remote,
   reporter: Pick<Reporter, 'hide'>,
-): Promise<void> {
-  if (id === undefined) return;
+): Promise<StoredRelease | undefined> {
+  if (id === undefined) return undefined;
   try {
-    await readStored(id, layout, remote, reporter);
+    return await readStored(id, layout, remote, reporter);
   } catch (error) {
-    // It may be damaged: that is no reason not to tell how things stand.
-    if (!(error instanceof ServerAnswerError || error instanceof CommandError)) throw error;
+    if (error instanceof ServerAnswerError || error instanceof CommandError) return undefined;
+    throw error;
   }
 }
