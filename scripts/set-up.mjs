@@ -157,12 +157,15 @@ const hasPostgres = (base) =>
   existsSync(`${base}/usr/lib/postgresql`) &&
   readdirSync(`${base}/usr/lib/postgresql`).some((one) => existsSync(`${base}/usr/lib/postgresql/${one}/bin/initdb`));
 
-/** What the tests run that a machine may lack, by Debian package: the example's servers, and a third shell for our scripts. */
+/** What the tests run that a machine may lack, by Debian package: servers, a third shell for our scripts, what backups are held against. */
 const TEST_PACKAGES = {
   postgresql: () => findProgram('initdb') !== undefined || hasPostgres(''),
   'redis-server': () => findProgram('redis-server') !== undefined,
   'busybox-static': () => findProgram('busybox') !== undefined,
   shellcheck: () => findProgram('shellcheck') !== undefined,
+  // An S3 server.
+  'python3-swift': () => existsSync('/usr/lib/python3/dist-packages/swift/proxy/server.py'),
+  age: () => findProgram('age') !== undefined && findProgram('age-keygen') !== undefined,
 };
 
 /**
@@ -177,7 +180,7 @@ export async function findTestPrograms() {
     if (findProgram('apt-get') === undefined) {
       throw new SetUpError(
         `The tests need programs that are not here (packages ${missing.join(', ')}), and there is no apt-get to fetch them with.`,
-        'Install them, so that initdb, redis-server, busybox and shellcheck are in PATH.',
+        'Install them, so that initdb, redis-server, busybox, shellcheck and age are in PATH, and Python finds swift.',
       );
     }
     checkRoot('npm test');

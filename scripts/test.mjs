@@ -84,7 +84,7 @@ const STAGES = [
   },
 ];
 
-const E2E_WORKERS = 2;
+const E2E_WORKERS = 3;
 
 /** Process groups under way, to be ended with us. */
 const running = new Set();
@@ -286,7 +286,7 @@ async function main(args) {
   process.stdout.write('Set-up\n');
   await installPackages();
   // Before the server is begun: that one, too, may want apt for itself.
-  const programs = stages.some((stage) => ['unit', 'adapter', 'example'].includes(stage.name))
+  const programs = stages.some((stage) => ['unit', 'adapter', 'example', 'e2e'].includes(stage.name))
     ? await findTestPrograms()
     : { PATH: process.env.PATH };
   if (needsServers) await buildExample();

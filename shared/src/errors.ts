@@ -103,9 +103,10 @@ export class PreflightError extends SlipwayError {
   readonly code = 'preflight';
   readonly findings: readonly PreflightFinding[];
 
-  constructor(where: string, findings: readonly PreflightFinding[]) {
+  /** @param what for: `deploy`. */
+  constructor(where: string, findings: readonly PreflightFinding[], what = 'deploy') {
     super(
-      `${where} is not ready for this deploy:\n${findings.map((f) => `- ${endSentence(f.message)} ${f.hint}`).join('\n')}`,
+      `${where} is not ready for this ${what}:\n${findings.map((f) => `- ${endSentence(f.message)} ${f.hint}`).join('\n')}`,
       'Nothing was changed on the server.',
     );
     this.findings = findings;
@@ -143,6 +144,16 @@ export class RequestError extends SlipwayError {
     super(message, hint, options);
     this.reason = reason;
   }
+}
+
+/** A backup could not be taken, proven, opened or restored. */
+export class BackupError extends SlipwayError {
+  readonly code = 'backup';
+}
+
+/** An object storage (S3) did not do what it was asked for. */
+export class StorageError extends SlipwayError {
+  readonly code = 'storage';
 }
 
 /** What others say often ends without a full stop, and something of ours follows. */

@@ -255,3 +255,65 @@ export interface GithubDeployments {
 }
 
 export type OpenGithub = (token: Secret) => GithubDeployments;
+
+/** Encryption to age's public keys: https://age-encryption.org/v1 */
+export interface Cipher {
+  /**
+   * The stream of what `plain` gives, sealed for each of the recipients. Whoever stops reading it ends `plain` as well; if
+   * `plain` fails, so does the stream.
+   *
+   * @param recipients each one checked by `isRecipient`; at least one
+   */
+  encrypt(plain: Readable, recipients: readonly string[]): Readable;
+  /**
+   * The stream fails with BackupError where the key does not fit, or the content was changed or cut off. What it gave until
+   * then is genuine, but not all: only its end says that it is complete.
+   *
+   * @param identity checked by `isIdentity`
+   */
+  decrypt(sealed: Readable, identity: Secret): Readable;
+  /** `age1...`: whether it is a public key that can be encrypted to. */
+  isRecipient(text: string): boolean;
+  /** Whether a text holds age private keys (`AGE-SECRET-KEY-1...`, one per line; comment lines and empty ones allowed). */
+  isIdentity(text: string): boolean;
+}
+
+export interface StoredObject {
+  readonly key: string;
+  readonly bytes: number;
+}
+
+/** One bucket of an S3-compatible storage. Everything throws StorageError, or CancelledError. */
+export interface ObjectStore {
+  /** `s3://bucket`: no credentials in it. */
+  readonly where: string;
+  /**
+   * Stores a stream with bounded memory, in parts; resolves when the object is there as a whole, and leaves none otherwise.
+   *
+   * @param bytes how long it is, at least roughly: it decides on the size of the parts, of which there are at most 10 000
+   */
+  put(key: string, content: Readable, bytes: number, signal?: AbortSignal): Promise<void>;
+  /** The stream fails with StorageError where the storage gives less than it said, or nothing for a while. */
+  get(key: string, signal?: AbortSignal): Promise<Readable>;
+  /** All objects whose key begins with it, sorted by key. */
+  list(prefix: string, signal?: AbortSignal): Promise<readonly StoredObject[]>;
+  /** What is not there is no failure. */
+  remove(keys: readonly string[], signal?: AbortSignal): Promise<void>;
+}
+
+export interface ObjectStoreRequest {
+  /** URL of the storage's S3 interface; empty: that of AWS for the region. */
+  readonly endpoint: string;
+  readonly region: string;
+  readonly bucket: string;
+  readonly accessKeyId: string;
+  readonly secretAccessKey: Secret;
+}
+
+export type OpenObjectStore = (request: ObjectStoreRequest) => ObjectStore;
+
+/** What an action has that takes backups. */
+export interface BackupPorts extends Ports {
+  readonly cipher: Cipher;
+  readonly openObjectStore: OpenObjectStore;
+}
