@@ -4,16 +4,18 @@ import { script } from '../shell/render';
 
 /**
  * What the scripts on the server have in common. `run` is for what may take long: the shell hears of a signal while it waits, not while
- * a program is in the foreground. `tidy` is each script's own.
+ * a program is in the foreground. `change` is for what changes what serves: its end is waited for, by us and by the watcher of
+ * {@link AFTERWARDS}. `tidy` is each script's own, `leave` that of its kind.
  */
 export const BACKUP_HOST = `umask 077
 LC_ALL=C
 export LC_ALL
 started=$(date +%s)
-work= clients= fed= accepted=
+work= clients= fed= accepted= watched=
 say() { printf '%s\\n' "$1" >&2; }
 fail() { say "$2"; exit "$1"; }
 tidy() { :; }
+leave() { :; }
 finish() {
   ended=$?
   trap '' HUP INT TERM PIPE
@@ -27,6 +29,8 @@ finish() {
     kill "$timer" 2>/dev/null
   fi
   tidy
+  never_mind
+  leave
   [ -z "$work" ] || rm -rf "$work"
   exit "$ended"
 }
@@ -35,12 +39,24 @@ trap 'exit 129' HUP
 trap 'exit 130' INT
 trap 'exit 143' TERM
 run() {
-  "$@" <&6 3>&- 4<&- 5>&- 6<&- &
+  "$@" <&6 3>&- 4<&- 5>&- 6<&- 7>&- &
   clients=$! fed=$!
   wait "$clients"
   code=$?
   clients= fed=
   return "$code"
+}
+change() {
+  "$@" </dev/null 3>&- 4<&- 5>&- &
+  clients=$!
+  wait "$clients"
+  code=$?
+  clients=
+  return "$code"
+}
+never_mind() {
+  [ -z "$watched" ] || printf 'done\\n' >&7
+  watched=
 }
 make_work() {
   work=$(mktemp -d "$1.XXXXXX") || fail 73 "the folder of $1 cannot be written: check that it is there, that it belongs to the user that deploys, and that the disk is not full (\\\`df\\\`)."
@@ -48,6 +64,35 @@ make_work() {
 running() {
   state=$(docker inspect --type container --format '{{.State.Running}}' "$1") && [ "$state" = true ] ||
     fail 69 "the container $1 does not run: start it (\\\`docker compose up -d\\\`) and look at its logs."
+}
+`;
+
+/**
+ * `afterwards TEXT WORD...`, behind `make_work`: runs a script of ours when this one is gone, by SIGKILL of its whole process group too. The
+ * watcher has a session of its own and reads a pipe that ends with us. It says nothing, and does nothing once it heard `never_mind`.
+ * Whoever still works in our name in `change` has the pipe as well, so the watcher waits for its end. After a power cut nobody does it.
+ */
+export const AFTERWARDS = `afterwards() {
+  mkfifo "$work/watch" || fail 73 'no named pipe can be made on the server: is that a file system of Linux?'
+  exec 7<>"$work/watch"
+  watched=1
+  setsid sh -c 'trap "" HUP INT TERM
+work=$1 text=$2
+shift 2
+: >"$work/watching"
+IFS= read -r word
+[ "$word" != done ] || exit 0
+exec </dev/null
+for try in 1 2 3; do
+  sh -c "$text" slipway "$@" && break
+  sleep 2
+done
+rm -rf "$work"' slipway "$work" "$@" <"$work/watch" >/dev/null 2>&1 3>&- 4<&- 5>&- 7>&- &
+  watcher_started=$(date +%s)
+  until [ -e "$work/watching" ]; do
+    [ "$(($(date +%s) - watcher_started))" -lt 10 ] || fail 69 'the server has no program \`setsid\`, by which a watcher survives this one: install util-linux.'
+    sleep 0.05
+  done
 }
 `;
 

@@ -7,7 +7,7 @@
 import type { Command } from '../model/command';
 import { Secret } from '../model/secret';
 import { script } from '../shell/render';
-import { BACKUP_HOST, type Scratch } from './backup-script';
+import { AFTERWARDS, BACKUP_HOST, type Scratch } from './backup-script';
 
 /** A server of the official image's kind, running in a container. */
 export interface RedisTarget {
@@ -304,7 +304,7 @@ among_volumes() {
   inner=$1
   shift
   docker rm -f "$scratch" >/dev/null 2>&1
-  run docker run --pull never --name "$scratch" --label "slipway.scratch=$project" --network none --restart no --user 0 --volumes-from "$container" --entrypoint sh "$image" -c "$inner" slipway "$@" 6</dev/null
+  change docker run --pull never --name "$scratch" --label "slipway.scratch=$project" --network none --restart no --user 0 --volumes-from "$container" --entrypoint sh "$image" -c "$inner" slipway "$@"
   code=$?
   docker rm -f "$scratch" >/dev/null 2>&1
   return "$code"
@@ -321,19 +321,32 @@ with_places() {
 }
 `;
 
+/** `$1` is the container, then come id, scratch container, project and {@link PUT_BACK} or {@link DROP}; `text` is what to do with them. */
+function amongVolumesOf(text: string): string {
+  return `${BACKUP_HOST}container=$1 id=$2 scratch=$3 project=$4 inner_script=$5
+${VOLUMES_HOST}image=$(docker inspect --type container --format '{{.Image}}' "$container") || fail 69 "the image of the container $container is not known: is it still there?"
+${text}`;
+}
+
+const PUT_BACK_ON_SERVER = amongVolumesOf(
+  `change docker stop "$container" >/dev/null || fail 70 'Redis cannot be stopped (the own words of Docker are above).'
+with_places "$inner_script" "$id" || fail 70 'the old data could not be put back (see above): it is still in the volume; try again.'
+change docker start "$container" >/dev/null || fail 70 'Redis does not start (the own words of Docker are above): look at its logs.'`,
+);
+
 /**
  * Loads a snapshot in place of the data of a running server. The new data is made ready in the volume while the old is in service,
  * the append-only file too: a server that is started with one does not look at the snapshot. Then Redis stands for as long as some
- * renames take. If anything fails, the old data comes back; after a power cut or SIGKILL {@link putBackRedis} does that.
+ * renames take. If anything fails, the old data comes back, SIGKILL included; after a power cut {@link putBackRedis} does that.
  *
  * @param id of the backup or the restore; the old data is kept in the volume in a folder that has it in its name.
  */
 export function restoreRedis(target: RedisTarget, file: string, id: string, scratch: Scratch): Command {
   return redisScript(
     target,
-    `${SCRATCH_HOST}${VOLUMES_HOST}prepare=$1 swap=$2 put_back=$3 file=$4 id=$5 scratch=$6 project=$7
+    `${AFTERWARDS}${SCRATCH_HOST}${VOLUMES_HOST}prepare=$1 swap=$2 put_back=$3 file=$4 id=$5 scratch=$6 project=$7
 shift 7
-memory=$1 seconds=$2
+memory=$1 seconds=$2 put_back_on_server=$3
 running "$container"
 [ -r "$file" ] || fail 66 "the snapshot $file is not on the server."
 must_answer
@@ -385,11 +398,12 @@ inner SHUTDOWN NOSAVE >/dev/null 2>&1
 wait "$loader"
 loader=
 docker rm -f "$scratch" >/dev/null
+afterwards "$put_back_on_server" "$container" "$id" "$scratch" "$project" "$put_back"
 down=$(date +%s)
 swapping=1
-run docker stop "$container" 6</dev/null >/dev/null || fail 70 'Redis cannot be stopped (the own words of Docker are above).'
+change docker stop "$container" >/dev/null || fail 70 'Redis cannot be stopped (the own words of Docker are above).'
 among_volumes "$swap" "$folder" "$id" "$name" "$append_name" "$append_folder" || fail 70 'the new data could not be put in the place of the old (see above).'
-run docker start "$container" 6</dev/null >/dev/null || fail 70 'Redis does not start on the restored data (the own words of Docker are above).'
+change docker start "$container" >/dev/null || fail 70 'Redis does not start on the restored data (the own words of Docker are above).'
 until=$(($(date +%s) + seconds))
 until ask INFO >"$work/info" 2>/dev/null && grep -q '^loading:0' "$work/info"; do
   [ "$(date +%s)" -lt "$until" ] || { docker logs --tail 10 "$container" >&2; fail 70 "Redis has not loaded the restored data within $seconds seconds (its last lines are above)."; }
@@ -400,6 +414,7 @@ there=$(info_value "$work/info" rdb_last_load_keys_loaded)
 [ -n "$there" ] || { sum_keys "$work/info"; there=$sum; }
 [ "$there" -ge "$((keys - expires))" ] || fail 65 "Redis has loaded $there keys of $keys."
 accepted=1
+never_mind
 printf '{"kind" : "restored", "keys" : %s, "downSeconds" : %s, "seconds" : %s}\\n' "$there" "$down" "$(($(date +%s) - started))"`,
     PREPARE,
     SWAP,
@@ -410,19 +425,7 @@ printf '{"kind" : "restored", "keys" : %s, "downSeconds" : %s, "seconds" : %s}\\
     scratch.project,
     String(scratch.memoryMegabytes),
     String(scratch.startSeconds),
-  );
-}
-
-function amongVolumes(text: string, container: string, id: string, scratch: Scratch, inner: string): Command {
-  return script(
-    `${BACKUP_HOST}container=$1 id=$2 scratch=$3 project=$4 inner_script=$5
-${VOLUMES_HOST}image=$(docker inspect --type container --format '{{.Image}}' "$container") || fail 69 "the image of the container $container is not known: is it still there?"
-${text}`,
-    container,
-    id,
-    scratch.name,
-    scratch.project,
-    inner,
+    PUT_BACK_ON_SERVER,
   );
 }
 
@@ -431,24 +434,19 @@ ${text}`,
  * lost. The server is stopped for it, and started; where nothing was set aside, that is all.
  */
 export function putBackRedis(container: string, id: string, scratch: Scratch): Command {
-  return amongVolumes(
-    `run docker stop "$container" 6</dev/null >/dev/null || fail 70 'Redis cannot be stopped (the own words of Docker are above).'
-with_places "$inner_script" "$id" || fail 70 'the old data could not be put back (see above): it is still in the volume; try again.'
-run docker start "$container" 6</dev/null >/dev/null || fail 70 'Redis does not start (the own words of Docker are above): look at its logs.'`,
-    container,
-    id,
-    scratch,
-    PUT_BACK,
-  );
+  return script(PUT_BACK_ON_SERVER, container, id, scratch.name, scratch.project, PUT_BACK);
 }
 
 /** Removes the data that {@link restoreRedis} has kept. */
 export function dropKeptRedis(container: string, id: string, scratch: Scratch): Command {
-  return amongVolumes(
-    `with_places "$inner_script" "$id" || fail 70 'the kept data could not be removed (see above): try again.'`,
+  return script(
+    amongVolumesOf(
+      `with_places "$inner_script" "$id" || fail 70 'the kept data could not be removed (see above): try again.'`,
+    ),
     container,
     id,
-    scratch,
+    scratch.name,
+    scratch.project,
     DROP,
   );
 }

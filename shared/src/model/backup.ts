@@ -87,6 +87,14 @@ export interface TableCount {
   readonly hash: string;
 }
 
+/** What is in a tree of files: the same figures, the same tree. */
+export interface TreeFigures {
+  /** Files, links, folders and the rest, without the folder itself. */
+  readonly entries: number;
+  /** SHA-256, in lower-case hexadecimal digits, over the sorted list of all entries: path, kind, mode, and content or target. */
+  readonly hash: string;
+}
+
 export interface BackupProof {
   /** When the comparison ended: RFC 3339, UTC. */
   readonly at: string;
@@ -138,6 +146,11 @@ export function newestBackupsFirst(backups: readonly Backup[]): Backup[] {
 /** Whether what was asked for has this source in it. */
 export function isInScope(scope: readonly string[], source: string): boolean {
   return scope.some((asked) => source === asked || source.startsWith(`${asked}/`));
+}
+
+/** What the server of a database and of its roles is called: `db` for `postgres:db/app` and for `roles:db`. */
+export function serverOf(source: string): string {
+  return /^(?:postgres|roles):([^/]+)/.exec(source)?.[1] ?? '';
 }
 
 /** What becomes of a backup that is complete. */
