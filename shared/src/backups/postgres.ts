@@ -163,6 +163,45 @@ export function parseTables(output: string): TableFigures[] {
   return readTables(readLines(output));
 }
 
+/**
+ * What a table has now, by `schema.table`, as in a backup's counts.
+ *
+ * @throws SyntaxError
+ */
+export function parseCounts(output: string): ReadonlyMap<string, number> {
+  const lines = readLines(output);
+  only(lines, 'counted');
+  return new Map(
+    lines
+      .filter((line) => readMember(line, 'kind') === 'rows')
+      .map((line) => [`${text(line, 'schema')}.${text(line, 'name')}`, count(line, 'rows')]),
+  );
+}
+
+/** The names of the roles that were created, for the others were there. @throws SyntaxError */
+export function parseRestoredRoles(output: string): readonly string[] {
+  const created = readMember(only(readLines(output), 'roles'), 'created');
+  if (!Array.isArray(created)) throw new SyntaxError('the server\'s answer has no list "created"');
+  return created.map((name: Json) => {
+    if (typeof name !== 'string') throw new SyntaxError("the server's answer has a role without a name");
+    return name;
+  });
+}
+
+/** @returns seconds that the swap took, with its waiting for sessions to end. @throws SyntaxError */
+export function parseSwapped(output: string): number {
+  return count(only(readLines(output), 'swapped'), 'seconds');
+}
+
+/** Why these tools cannot dump this server, as a sentence; undefined where they can. pg_dump reads older servers, not newer ones. */
+export function compareVersions({ serverVersion, clientVersion }: Databases): string | undefined {
+  const server = Math.floor(serverVersion / 10_000);
+  const client = Number(/\(PostgreSQL\) (\d+)/.exec(clientVersion)?.[1] ?? 0);
+  return client >= server
+    ? undefined
+    : `the server is PostgreSQL ${server}, and ${clientVersion} is older: use an image of PostgreSQL ${server} or newer for the backup`;
+}
+
 export interface TableDifference {
   readonly kind: TableFigures['kind'];
   readonly schema: string;

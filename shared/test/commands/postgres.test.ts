@@ -3,22 +3,34 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSy
 import fc from 'fast-check';
 import {
   compareTables,
+  compareVersions,
+  parseCounts,
   parseDatabases,
   parseDumpedDatabase,
   parseDumpedRoles,
   parseProof,
+  parseRestoredRoles,
+  parseSwapped,
   parseTables,
 } from '../../src/backups/postgres';
 import { removeScratch } from '../../src/commands/backup-script';
 import {
+  countTables,
   dropKept,
+  dropUnfinished,
   dumpDatabase,
   dumpRoles,
   listDatabases,
+  nameFresh,
   nameKept,
   proveDump,
-  restoreDatabase,
+  restoreBeside,
+  restoreRoles,
+  startClient,
+  swapBack,
+  swapDatabases,
 } from '../../src/commands/postgres';
+import { Secret } from '../../src/model/secret';
 import { HOSTILE, Machine, SHELLS } from '../shells';
 
 const TABLE = (name: string, rows: number): string =>
@@ -273,18 +285,19 @@ esac`;
     expect(machine.calls.at(-1)).toBe('<rm><-fv><scratch-1>');
   }, 20_000);
 
-  const restore = () => restoreDatabase(target, DUMP(), 'slipway-new-1', nameKept('shop', '1'));
+  const restore = () => restoreBeside(target, DUMP(), 'slipway-new-1-shop');
   const log = (): string => readFileSync(machine.path('docker.log'), 'utf8');
 
-  test('a restore swaps the names when all tables are the same', () => {
+  test('a restored database stays beside the one in service when all tables are the same', () => {
     stored();
     machine.withDocker(restored(TABLES));
     const ran = machine.run(restore());
     expect(ran).toMatchObject({ exitCode: 0, stderr: '' });
     expect(parseProof(ran.stdout, 'restored').tables).toHaveLength(2);
-    expect(log()).toContain('<live=shop><-v><fresh=slipway-new-1><-v><kept=slipway-kept-1-shop>');
-    expect(log().split('RENAME TO')).toHaveLength(3);
+    expect(log()).toContain('<live=shop><-v><fresh=slipway-new-1-shop>');
+    expect(log()).not.toContain('RENAME TO');
     expect(log().split('DROP DATABASE')).toHaveLength(2);
+    expect(left()).toEqual(['roles', 'shop.dump', 'shop.dump.tables']);
   });
 
   test.each<[string, string, number, RegExp]>([
@@ -296,30 +309,208 @@ esac`;
     stored();
     machine.withDocker(restored(name === 'differs' ? `${TABLE('a', 1)}\n` : TABLES, branch));
     expect(machine.run(restore())).toMatchObject({ exitCode, stderr: expect.stringMatching(message) as string });
-    expect(log()).not.toContain('RENAME TO');
-    expect(log().split('DROP DATABASE')).toHaveLength(3);
-  });
-
-  test('a swap is tried again, and given up with the old data in service', () => {
-    stored();
-    machine.withDocker(restored(TABLES, `exec*'RENAME TO'*) echo 'is being accessed' >&2; exit 3 ;;`));
-    const ran = machine.run(restore());
-    expect(ran).toMatchObject({
-      exitCode: 75,
-      stderr: expect.stringMatching(/is being accessed\n.*do not end/) as string,
-    });
-    expect(log().split('pg_terminate_backend')).toHaveLength(6);
     expect(log().split('DROP DATABASE')).toHaveLength(3);
   });
 
   test.each([
-    ['0 0', 66, /no database "shop"/],
-    ['1 1', 75, /from an earlier restore already/],
-  ])('where the databases are %s nothing is begun', (there, exitCode, message) => {
+    ['it is not there', "exec*'count(*) FROM pg_database'*) echo 0 ;;"],
+    ['nobody has used it', "exec*'oid >= 16384'*) echo t ;; exec*'count(*) FROM pg_database'*) echo 1 ;;"],
+  ])('a database is made as the dump says where %s', (_name, branch) => {
     stored();
-    machine.withDocker(restored(TABLES, `exec*'count(*) FROM pg_database'*) echo '${there}' ;;`));
-    expect(machine.run(restore())).toMatchObject({ exitCode, stderr: expect.stringMatching(message) as string });
-    expect(log()).not.toContain('DROP DATABASE');
+    const sql = machine.path('statements');
+    machine.withDocker(
+      restored(
+        TABLES,
+        `${branch}
+  exec*'pg_restore -l'*) cat >/dev/null; printf '%s\\n' '; a comment' '7; 1262 16388 DATABASE - shop owner' '8; 0 0 DATABASE PROPERTIES - shop owner' '9; 0 0 ACL - DATABASE shop owner' '10; 0 0 TABLE - DATABASE owner' '11; 0 0 COMMENT - DATABASE shop owner' ;;
+  exec*'pg_restore --create'*) printf '%s\\n' 'SET client_encoding = '\\''LATIN1'\\'';' 'CREATE DATABASE "a;""b" WITH TEMPLATE = template0;' '\\connect a' "ALTER DATABASE x SET y TO '" '\\not a command'"';" ;;
+  exec*statements*) cat >"${sql}" ;;`,
+      ),
+    );
+    expect(machine.run(restore())).toMatchObject({ exitCode: 0, stderr: '' });
+    expect(log()).toContain('<slipway><7;\n8;\n9;\n11;>');
+    expect(log()).toContain('<encoding=LATIN1>');
+    expect(JSON.parse(readFileSync(sql, 'utf8'))).toEqual([
+      { text: "SET client_encoding = 'LATIN1'", rest: '', words: ['SET', 'client_encoding'] },
+      {
+        text: 'CREATE DATABASE "a;""b" WITH TEMPLATE = template0',
+        rest: ' WITH TEMPLATE = template0',
+        words: ['CREATE', 'DATABASE', '"a;"b', 'WITH', 'TEMPLATE', 'template0'],
+      },
+      {
+        text: "ALTER DATABASE x SET y TO '\n\\not a command'",
+        rest: " SET y TO '\n\\not a command'",
+        words: ['ALTER', 'DATABASE', 'x', 'SET', 'y', 'TO'],
+      },
+    ]);
+  });
+
+  test('roles are split into statements, whatever their names are', () => {
+    const END = '--\n-- PostgreSQL database cluster dump complete\n--\n';
+    const names = [...HOSTILE.filter((one) => one !== ''), 'a;\nb', '--', '\\q', 'to', 'tab\there', '☃'];
+    const quote = (name: string): string => `"${name.replaceAll('"', '""')}"`;
+    writeFileSync(
+      file(),
+      `SET client_encoding = 'UTF8';\n${names.map((name) => `-- one\nCREATE ROLE ${quote(name)};\nALTER ROLE ${quote(name)} PASSWORD 'it''s; "secret"';\n`).join('')}${END}`,
+    );
+    const sql = machine.path('statements');
+    machine.withDocker(`case "$1 $*" in
+  inspect*) echo true ;;
+  exec*) cat >"${sql}"; echo '{"kind" : "roles", "created" : ["a"]}' ;;
+esac`);
+    const ran = machine.run(restoreRoles(target, file()));
+    expect(ran).toMatchObject({ exitCode: 0, stderr: '' });
+    expect(parseRestoredRoles(ran.stdout)).toEqual(['a']);
+    const statements = JSON.parse(readFileSync(sql, 'utf8')) as { text: string; words: string[] }[];
+    expect(statements.slice(1).map(({ text, words }) => [text, words])).toEqual(
+      names.flatMap((name) => [
+        [`CREATE ROLE ${quote(name)}`, ['CREATE', 'ROLE', `"${name}`]],
+        [`ALTER ROLE ${quote(name)} PASSWORD 'it''s; "secret"'`, ['ALTER', 'ROLE', `"${name}`, 'PASSWORD']],
+      ]),
+    );
+    expect(log()).not.toContain('secret');
+    expect(existsSync(machine.path('pwned'))).toBe(false);
+    writeFileSync(file(), 'CREATE ROLE a;\n');
+    expect(machine.run(restoreRoles(target, file()))).toMatchObject({ exitCode: 65, stdout: '' });
+    expect(machine.run(restoreRoles(target, machine.path('gone')))).toMatchObject({ exitCode: 66, stdout: '' });
+  });
+
+  const SWAPS = ['shop', 'it\'s "b"'].map((database) => ({
+    database,
+    fresh: nameFresh(database, '1'),
+    kept: nameKept(database, '1'),
+  }));
+  const swapping = (branches: string): string => `case "$1 $*" in
+  inspect*) echo true ;;
+  ${branches}
+  exec*"'ready'"*) echo ready ;;
+esac`;
+
+  test('databases are swapped in one message', () => {
+    machine.withDocker(swapping(''));
+    const ran = machine.run(swapDatabases(target, SWAPS));
+    expect(ran).toMatchObject({ exitCode: 0, stderr: '' });
+    expect(parseSwapped(ran.stdout)).toBeLessThan(60);
+    expect(log().split('RENAME TO')).toHaveLength(3);
+    expect(log()).toContain(`<swaps=${JSON.stringify(SWAPS)}>`);
+  });
+
+  test('a swap is tried again, and given up with the old data in service', () => {
+    machine.withDocker(
+      swapping(`exec*'RENAME TO'*) echo 'is being accessed' >&2; exit 3 ;;
+  exec*pg_terminate_backend*) echo 0 ;;
+  exec*'restored OR NOT there'*) echo 1 ;;`),
+    );
+    expect(machine.run(swapDatabases(target, SWAPS))).toMatchObject({
+      exitCode: 75,
+      stdout: '',
+      stderr: expect.stringMatching(/is being accessed\n.*do not end/) as string,
+    });
+    expect(log().split('RENAME TO')).toHaveLength(11);
+  });
+
+  test('a swap whose end was not heard of has happened', () => {
+    machine.withDocker(
+      swapping(`exec*'RENAME TO'*) exit 137 ;;
+  exec*pg_terminate_backend*) echo 0 ;;
+  exec*'restored OR NOT there'*) echo 0 ;;`),
+    );
+    expect(machine.run(swapDatabases(target, SWAPS))).toMatchObject({ exitCode: 0, stderr: '' });
+    expect(log().split('RENAME TO')).toHaveLength(3);
+  });
+
+  test.each([
+    ['missing slipway-new-1-shop', 66, /no restored database "slipway-new-1-shop"/],
+    ['kept slipway-kept-1-shop', 75, /"slipway-kept-1-shop" from an earlier restore/],
+  ])('where what is found is %s nothing is begun', (state, exitCode, message) => {
+    machine.withDocker(swapping(`exec*"'ready'"*) echo '${state}' ;;`));
+    expect(machine.run(swapDatabases(target, SWAPS))).toMatchObject({
+      exitCode,
+      stderr: expect.stringMatching(message) as string,
+    });
+    expect(log()).not.toContain('RENAME TO');
+  });
+
+  test('the way back is tried until all old databases have their names', () => {
+    const back = (left: string): string =>
+      swapping(`exec*'restored OR aside'*) ${left} ;; exec*pg_terminate*) echo 0 ;;`);
+    machine.withDocker(
+      back(`[ -e "${machine.path('once')}" ] && echo 0 || { touch "${machine.path('once')}"; echo 1; }`),
+    );
+    expect(machine.run(swapBack(target, SWAPS))).toMatchObject({ exitCode: 0, stderr: '' });
+    machine.withDocker(back('echo 1'));
+    expect(machine.run(swapBack(target, SWAPS))).toMatchObject({
+      exitCode: 75,
+      stderr: expect.stringContaining('they are kept') as string,
+    });
+  });
+
+  test('only our own names are swapped', () => {
+    const [swap] = SWAPS;
+    if (swap === undefined) throw new Error('one');
+    expect(() => swapDatabases(target, [{ ...swap, fresh: 'shop' }])).toThrow(RangeError);
+    expect(() => swapBack(target, [{ ...swap, kept: 'shop' }])).toThrow(RangeError);
+    expect(() => restoreBeside(target, DUMP(), 'shop')).toThrow(RangeError);
+  });
+
+  test('tables are counted as they are now', () => {
+    machine.withDocker(`case "$1 $*" in
+  inspect*) echo true ;;
+  exec*live=gone*) echo 0 ;;
+  exec*live=*) echo 1 ;;
+  exec*counted*) echo '{"kind" : "rows", "schema" : "public", "name" : "a b", "rows" : 7}'; echo '{"kind" : "counted"}' ;;
+esac`);
+    expect(parseCounts(machine.run(countTables(target, 'shop')).stdout)).toEqual(new Map([['public.a b', 7]]));
+    expect(machine.run(countTables(target, 'gone'))).toMatchObject({ exitCode: 66, stdout: '' });
+  });
+
+  test('the password of a remote server is in no argument', () => {
+    const remote = { host: 'db.example.com', port: 5433, password: new Secret('very-secret'), sslmode: 'require' };
+    machine.withDocker(`case "$1 $*" in
+  *'cat >/run/slipway/remote'*) cat >"${machine.path('remote')}" ;;
+  *) ${server().replace(/^case .*\n/, 'case "$1 $*" in\n')} ;;
+esac`);
+    const command = listDatabases({ container: 'c1', user: 'admin', remote });
+    expect(JSON.stringify(command)).not.toContain('very-secret');
+    expect(machine.run(command)).toMatchObject({ exitCode: 0, stderr: '' });
+    expect(readFileSync(machine.path('remote'), 'utf8')).toBe('db.example.com\n5433\nrequire\npostgres\nvery-secret\n');
+    expect(log()).not.toContain('very-secret');
+    const broken = { ...remote, host: 'a\nb' };
+    expect(() => listDatabases({ container: 'c1', remote: broken })).toThrow(RangeError);
+  });
+
+  test('a helper has the client programs and nothing else', () => {
+    machine.withDocker('case $1 in exec | rm) exit 1 ;; esac');
+    expect(machine.run(startClient('postgres:17', SCRATCH))).toMatchObject({ exitCode: 0, stdout: '', stderr: '' });
+    expect(log()).toContain('<--network><host>');
+    expect(log().trimEnd()).toMatch(/<--entrypoint><sh><postgres:17><-c><[^]*><slipway><5><6>$/);
+    machine.withDocker("case $1 in exec) exit 1 ;; run) echo 'no disk' >&2; exit 125 ;; esac");
+    expect(machine.run(startClient('postgres:17', SCRATCH))).toMatchObject({
+      exitCode: 69,
+      stderr: expect.stringMatching(/no disk\nno container/) as string,
+    });
+    machine.withDocker('case $1 in exec | image) exit 1 ;; esac');
+    expect(machine.run(startClient('postgres:17', SCRATCH))).toMatchObject({
+      exitCode: 69,
+      stderr: expect.stringContaining('run `docker pull postgres:17` there') as string,
+    });
+  });
+
+  test('a helper that runs is kept, and told so', () => {
+    machine.withDocker('');
+    const before = machine.calls.length;
+    expect(machine.run(startClient('postgres:17', SCRATCH))).toMatchObject({ exitCode: 0, stdout: '', stderr: '' });
+    expect(machine.calls.slice(before)).toEqual([`<exec><${SCRATCH.name}><sh><-c><: >/run/slipway/used>`]);
+  });
+
+  test('a killed script takes the helper along with the password, and no container of the project', () => {
+    machine.withDocker('case $1 in inspect) echo true ;; esac; [ "$1 $2" != "exec c1" ] || kill -TERM $PPID');
+    const remote = { host: 'db.example.com', port: 5433, password: new Secret('very-secret') };
+    expect(machine.run(listDatabases({ container: 'c1', remote })).exitCode).toBe(143);
+    expect(machine.calls.at(-1)).toBe('<rm><-fv><c1>');
+    const after = machine.calls.length;
+    expect(machine.run(listDatabases({ container: 'c1' })).exitCode).toBe(143);
+    expect(machine.calls.slice(after).join()).not.toContain('<rm>');
   });
 
   test('what a killed proof has left is found by its label', () => {
@@ -333,6 +524,8 @@ esac`;
     expect(machine.run(dropKept(target, nameKept('shop', '1')))).toMatchObject({ exitCode: 0 });
     expect(log()).toContain('<fresh=slipway-kept-1-shop>');
     expect(() => dropKept(target, 'shop')).toThrow(RangeError);
+    expect(machine.run(dropUnfinished(target))).toMatchObject({ exitCode: 0 });
+    expect(log()).toContain('slipway-new-');
   });
 });
 
@@ -342,9 +535,16 @@ test('a kept name fits, and says the database (property)', () => {
     fc.property(fc.string({ unit: 'grapheme', maxLength: 80 }), (database) => {
       const name = nameKept(database, '20261122T010000Z');
       expect(Buffer.byteLength(name)).toBeLessThanOrEqual(63);
-      expect(`slipway-kept-20261122T010000Z-${database}`.startsWith(name)).toBe(true);
+      const whole = `slipway-kept-20261122T010000Z-${database}`;
+      if (Buffer.byteLength(whole) <= 63) expect(name).toBe(whole);
+      else expect(whole.startsWith(name.slice(0, -9))).toBe(true);
+      expect(nameFresh(database, '20261122T010000Z')).toMatch(/^slipway-new-20261122T010000Z-/);
     }),
   );
+  const [a, b] = ['a', 'b'].map((end) =>
+    nameKept(`customers-production-of-${'x'.repeat(40)}-${end}`, '20261122T010000Z'),
+  );
+  expect(a).not.toBe(b);
 });
 
 describe('answers', () => {
@@ -353,6 +553,9 @@ describe('answers', () => {
     parseDumpedDatabase,
     parseDumpedRoles,
     parseTables,
+    parseCounts,
+    parseRestoredRoles,
+    parseSwapped,
     (text: string) => parseProof(text, 'proof'),
     (text: string) => parseProof(text, 'restored'),
   ];
@@ -378,6 +581,15 @@ describe('answers', () => {
         }
       }),
       { numRuns: 500 },
+    );
+  });
+
+  test('tools that are older than the server are said', () => {
+    const found = { serverVersion: 170002, user: 'a', superuser: true, databases: [] };
+    expect(compareVersions({ ...found, clientVersion: 'pg_dump (PostgreSQL) 17.1 (Debian 17.1-1)' })).toBeUndefined();
+    expect(compareVersions({ ...found, clientVersion: 'pg_dump (PostgreSQL) 18.0' })).toBeUndefined();
+    expect(compareVersions({ ...found, clientVersion: 'pg_dump (PostgreSQL) 16.9' })).toMatch(
+      /PostgreSQL 17, .* 16\.9/,
     );
   });
 
