@@ -10,6 +10,7 @@ import { integer, optional, parseLines, quoteValue, readValue, type Parsed } fro
 import { Secret } from '#shared/model/secret';
 import type { SchemaQuestion } from '#shared/model/release';
 import type { Migration } from '#shared/transaction/plan';
+import { parseWanted, type Wanted } from '#shared/vault/sources';
 
 export interface Inputs extends TransactionInputs {
   /** Relative to the workspace, at least one. */
@@ -23,6 +24,8 @@ export interface Inputs extends TransactionInputs {
   readonly keepReleases: number;
   readonly migrations: readonly Migration[];
   readonly schema: SchemaQuestion | undefined;
+  /** Taken before anything is changed, where it is given; empty: every PostgreSQL and Redis that runs. */
+  readonly backup: readonly Wanted[] | undefined;
 }
 
 /** @throws InputError with every problem. */
@@ -39,9 +42,16 @@ export function readInputs(input: (name: string) => string): Inputs {
     keepReleases: readValue(input, problems, 'keep-releases', integer(2, 100), 5),
     migrations: readValue(input, problems, 'migrate', parseMigrations, []),
     schema: readValue(input, problems, 'schema-state', optional(parseSchemaState), undefined),
+    backup: readValue(input, problems, 'backup', parseBackup, undefined),
   };
   if (problems.length > 0 || host === undefined) throw new InputError(problems);
   return { host, ...common, ...own };
+}
+
+/** `true`, `false`, or lines of what action-backup takes as `what`. */
+function parseBackup(text: string): Parsed<readonly Wanted[] | undefined> {
+  if (text === 'true') return { value: [] };
+  return text === 'false' || text === '' ? { value: undefined } : parseWanted(text);
 }
 
 /** `service: command` a line. */

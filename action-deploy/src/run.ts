@@ -16,6 +16,7 @@ import { adoptProject, isAdoptable } from '#shared/transaction/adopt';
 import { suggestPatch } from '#shared/strategies/rollable';
 import { describeChanges, isUnchanged, servicesWithOutage } from '#shared/transaction/plan';
 import { readSource, type Rendering, renderOnServer, type Source } from './facts';
+import { backUpBefore } from '#shared/vault/around-change';
 import { type Inputs, readInputs } from './inputs';
 import { prepare } from './prepare';
 import { setOutputs } from './report';
@@ -143,7 +144,8 @@ async function deployTo(
     reporter.line(`Nothing to do: release ${facts.current ?? ''} already is what the workspace asks for.`);
     return;
   }
-  const release = describeRelease(preparation, transaction);
+  const backup = inputs.backup === undefined ? '' : await backUpBefore(inputs.backup, transaction);
+  const release = { ...describeRelease(preparation, transaction), ...(backup === '' ? {} : { backup }) };
   ports.runner.saveState('release', release.id);
   beginDeploymentRecord(release.id, transaction);
   await execute(preparation, release, inputs.keepReleases, transaction);

@@ -139,8 +139,8 @@ test.each([
   ['path', '.', "`.` is too wide: give a folder of the project's own."],
   ['path', '//', "`//` is too wide: give a folder of the project's own."],
   ['path', '/.', "`/.` is too wide: give a folder of the project's own."],
-  ['path', 'apps/../../etc', '`apps/../../etc` is not a plain path: no line breaks, and no `..`.'],
-  ['path', 'a\nb', '`a b` is not a plain path: no line breaks, and no `..`.'],
+  ['path', 'apps/../../etc', '`apps/../../etc` is not a plain path: no line breaks, no backslashes, and no `..`.'],
+  ['path', 'a\nb', '`a b` is not a plain path: no line breaks, no backslashes, and no `..`.'],
   ['env', 'A=1\nnot a line', 'line 2 is not `NAME=value`. A value of several lines needs quotes around it.'],
   ['env', '1A=x', 'line 1 is not `NAME=value`. A value of several lines needs quotes around it.'],
   ['env', '-----BEGIN KEY-----', 'line 1 is not `NAME=value`. A value of several lines needs quotes around it.'],
@@ -368,5 +368,24 @@ test('garbage is a problem, never another error, and no secret is told (property
       }
     }),
     { numRuns: 2000 },
+  );
+});
+
+describe('a backup before the deploy', () => {
+  test('is none, or of all that is found, or of what is named', () => {
+    expect(read().backup).toBeUndefined();
+    expect(read({ backup: 'false' }).backup).toBeUndefined();
+    expect(read({ backup: 'true' }).backup).toEqual([]);
+    expect(read({ backup: 'postgres: db/app\nvolume: uploads paused' }).backup).toEqual([
+      { kind: 'postgres', service: 'db', database: 'app' },
+      { kind: 'volume', volume: 'uploads', quiet: 'paused' },
+    ]);
+  });
+
+  test.each(['yes', 'True', 'postgres: db\ntrue', 'files: /etc', 'volume: a\nvolume: a'])(
+    '%j is refused, or a deploy would go on without it',
+    (backup) => {
+      expect(problems({ backup })).toEqual([expect.stringMatching(/^backup: /)]);
+    },
   );
 });

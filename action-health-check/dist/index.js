@@ -74697,8 +74697,9 @@ class CancelledError extends SlipwayError {
 class PreflightError extends SlipwayError {
     code = 'preflight';
     findings;
-    constructor(where, findings) {
-        super(`${where} is not ready for this deploy:\n${findings.map((f) => `- ${endSentence(f.message)} ${f.hint}`).join('\n')}`, 'Nothing was changed on the server.');
+    /** @param what for: `deploy`. */
+    constructor(where, findings, what = 'deploy') {
+        super(`${where} is not ready for this ${what}:\n${findings.map((f) => `- ${endSentence(f.message)} ${f.hint}`).join('\n')}`, 'Nothing was changed on the server.');
         this.findings = findings;
     }
 }
@@ -74726,6 +74727,14 @@ class RequestError extends SlipwayError {
         super(message, hint, options);
         this.reason = reason;
     }
+}
+/** A backup could not be taken, proven, opened or restored. */
+class BackupError extends (/* unused pure expression or super */ null && (SlipwayError)) {
+    code = 'backup';
+}
+/** An object storage (S3) did not do what it was asked for. */
+class StorageError extends (/* unused pure expression or super */ null && (SlipwayError)) {
+    code = 'storage';
 }
 /** What others say often ends without a full stop, and something of ours follows. */
 function endSentence(text) {

@@ -75759,7 +75759,7 @@ var summary_awaiter = (undefined && undefined.__awaiter) || function (thisArg, _
 };
 
 
-const { access, appendFile, writeFile } = external_fs_.promises;
+const { access, appendFile, writeFile: summary_writeFile } = external_fs_.promises;
 const SUMMARY_ENV_VAR = 'GITHUB_STEP_SUMMARY';
 const SUMMARY_DOCS_URL = 'https://docs.github.com/actions/using-workflows/workflow-commands-for-github-actions#adding-a-job-summary';
 class Summary {
@@ -75820,7 +75820,7 @@ class Summary {
         return summary_awaiter(this, void 0, void 0, function* () {
             const overwrite = !!(options === null || options === void 0 ? void 0 : options.overwrite);
             const filePath = yield this.filePath();
-            const writeFunc = overwrite ? writeFile : appendFile;
+            const writeFunc = overwrite ? summary_writeFile : appendFile;
             yield writeFunc(filePath, this._buffer, { encoding: 'utf8' });
             return this.emptyBuffer();
         });
@@ -77692,7 +77692,7 @@ const promises_namespaceObject = require("node:timers/promises");
  * Every way in which Slipway fails, as a type. A message says what happened and where; the hint says
  * what to do next. Neither may hold a secret: they are shown as they are.
  */
-class SlipwayError extends Error {
+class errors_SlipwayError extends Error {
     /** What to do next: full sentences, may have several lines. */
     hint;
     constructor(message, hint, options) {
@@ -77702,7 +77702,7 @@ class SlipwayError extends Error {
     }
 }
 /** Inputs that cannot be used: all of them at once, found before anything was touched. */
-class InputError extends SlipwayError {
+class InputError extends errors_SlipwayError {
     code = 'input';
     problems;
     constructor(problems) {
@@ -77713,7 +77713,7 @@ class InputError extends SlipwayError {
     }
 }
 /** The server could not be reached, was not the one expected, or went away. */
-class ConnectError extends SlipwayError {
+class ConnectError extends errors_SlipwayError {
     code = 'connect';
     reason;
     constructor(reason, message, hint, options) {
@@ -77722,7 +77722,7 @@ class ConnectError extends SlipwayError {
     }
 }
 /** A command on the server ended with another exit code than expected. */
-class CommandError extends SlipwayError {
+class CommandError extends errors_SlipwayError {
     code = 'command';
     exitCode;
     stderr;
@@ -77733,50 +77733,59 @@ class CommandError extends SlipwayError {
     }
 }
 /** What the server said of itself cannot be read. */
-class ServerAnswerError extends SlipwayError {
+class ServerAnswerError extends errors_SlipwayError {
     code = 'server-answer';
 }
 /** Something took longer than it may. */
-class TimeoutError extends SlipwayError {
+class TimeoutError extends errors_SlipwayError {
     code = 'timeout';
 }
 /** The workflow was cancelled. */
-class CancelledError extends SlipwayError {
+class CancelledError extends errors_SlipwayError {
     code = 'cancelled';
 }
 /** The server or the project is not ready: all findings at once; nothing was touched. */
-class PreflightError extends SlipwayError {
+class errors_PreflightError extends errors_SlipwayError {
     code = 'preflight';
     findings;
-    constructor(where, findings) {
-        super(`${where} is not ready for this deploy:\n${findings.map((f) => `- ${endSentence(f.message)} ${f.hint}`).join('\n')}`, 'Nothing was changed on the server.');
+    /** @param what for: `deploy`. */
+    constructor(where, findings, what = 'deploy') {
+        super(`${where} is not ready for this ${what}:\n${findings.map((f) => `- ${endSentence(f.message)} ${f.hint}`).join('\n')}`, 'Nothing was changed on the server.');
         this.findings = findings;
     }
 }
 /** Another session holds the project's lock. */
-class LockHeldError extends SlipwayError {
+class LockHeldError extends errors_SlipwayError {
     code = 'lock-held';
 }
 /** One or more checks did not pass. */
-class ProbeError extends SlipwayError {
+class ProbeError extends errors_SlipwayError {
     code = 'probe';
 }
 /** An image could not be pulled or resolved. */
-class errors_ImageError extends SlipwayError {
+class errors_ImageError extends errors_SlipwayError {
     code = 'image';
 }
 /** The new release did not become healthy or a step of the deploy failed; says what became of the server. */
-class ReleaseError extends SlipwayError {
+class ReleaseError extends errors_SlipwayError {
     code = 'release';
 }
 /** An address gave no (complete) HTTP answer, or could not be connected to. */
-class RequestError extends SlipwayError {
+class RequestError extends errors_SlipwayError {
     code = 'request';
     reason;
     constructor(reason, message, hint, options) {
         super(message, hint, options);
         this.reason = reason;
     }
+}
+/** A backup could not be taken, proven, opened or restored. */
+class errors_BackupError extends errors_SlipwayError {
+    code = 'backup';
+}
+/** An object storage (S3) did not do what it was asked for. */
+class StorageError extends (/* unused pure expression or super */ null && (errors_SlipwayError)) {
+    code = 'storage';
 }
 /** What others say often ends without a full stop, and something of ours follows. */
 function endSentence(text) {
@@ -78162,7 +78171,7 @@ var external_node_tls_ = __nccwpck_require__(1692);
  * string or serialises it gets `***`; only `reveal` gives the value, so a search for
  * `reveal(` lists every place where a secret leaves this type.
  */
-class Secret {
+class secret_Secret {
     #value;
     constructor(value) {
         this.#value = value;
@@ -78378,7 +78387,7 @@ async function readBody(stream, maxBytes) {
 function revealHeaders(headers) {
     return Object.fromEntries(Object.entries(headers).map(([name, value]) => [
         name.toLowerCase(),
-        value instanceof Secret ? value.reveal() : value,
+        value instanceof secret_Secret ? value.reveal() : value,
     ]));
 }
 function joinHeaders(headers) {
@@ -80146,7 +80155,7 @@ class PrivateKey {
         this.type = parsed.type;
         this.fingerprint = fingerprintOf(blob);
         this.publicLine = `${parsed.type} ${blob.toString('base64')}`;
-        this.tidied = new Secret(tidied);
+        this.tidied = new secret_Secret(tidied);
     }
     /** The key itself, for the login. */
     reveal() {
@@ -80387,20 +80396,20 @@ const PLAIN_WORD = /^[A-Za-z0-9_@%+=:,./-]+$/;
  *
  * @throws RangeError for a NUL: no program can receive it in an argument, and the shell would cut the word there.
  */
-function quoteWord(word) {
+function render_quoteWord(word) {
     if (word.includes('\0'))
         throw new RangeError('a NUL character cannot be part of a command');
     // `a=b` as a first word would be an assignment and `~` or `-` need no quotes elsewhere: the rule is only for plain words.
     return PLAIN_WORD.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
 }
 /** The text that a POSIX shell splits into exactly the command's words. */
-function renderCommand(command) {
+function render_renderCommand(command) {
     const [program, ...rest] = command.words;
     // Quoted, a word with `=` is a program's name and not an assignment, and a reserved word (`if`) is a name too.
     const first = /^[A-Za-z0-9_./-]+$/.test(program) && !RESERVED.has(program) ? program : `'${program.replaceAll("'", `'\\''`)}'`;
     if (program.includes('\0'))
         throw new RangeError('a NUL character cannot be part of a command');
-    return [first, ...rest.map(quoteWord)].join(' ');
+    return [first, ...rest.map(render_quoteWord)].join(' ');
 }
 const RESERVED = new Set([
     'if',
@@ -80666,7 +80675,7 @@ async function tryLogIn(host, key, pins, types, options, redact, limit, progress
     }
     catch (error) {
         socket.destroy();
-        throw error instanceof SlipwayError ? error : describeSocketError(host, error);
+        throw error instanceof errors_SlipwayError ? error : describeSocketError(host, error);
     }
     progress.phase = 'banner';
     let refusedKey;
@@ -80719,7 +80728,7 @@ async function tryLogIn(host, key, pins, types, options, redact, limit, progress
     }
     catch (error) {
         socket.destroy();
-        if (error instanceof SlipwayError)
+        if (error instanceof errors_SlipwayError)
             throw error;
         if (refusedKey !== undefined)
             return { kind: 'refused-key', key: refusedKey };
@@ -80862,7 +80871,7 @@ class SshSession {
         });
     }
     async run(command, options = {}) {
-        const text = renderCommand(command);
+        const text = render_renderCommand(command);
         const seconds = options.timeoutSeconds ?? ssh_session_RUN_SECONDS;
         let lastEnding;
         const limit = interruption(seconds, () => timedOut(command, options, this.where, seconds, hintForTimeout(lastEnding)), options.signal, this.#lost.signal);
@@ -80907,7 +80916,7 @@ class SshSession {
         }
     }
     async start(command) {
-        const text = renderCommand(command);
+        const text = render_renderCommand(command);
         const [name] = command.words;
         const limit = interruption(OPEN_SECONDS, () => noAnswer(this.where, `start ${name}`), undefined, this.#lost.signal);
         try {
@@ -81007,7 +81016,7 @@ class SshSession {
             return await limit.race(opened);
         }
         catch (error) {
-            if (error instanceof SlipwayError)
+            if (error instanceof errors_SlipwayError)
                 throw error;
             limit.signal.throwIfAborted();
             throw new ChannelRefusedError('refused', `${this.where} does not let us run a program${inBrackets(error)}.`, `Look at the server's sshd_config: MaxSessions must be ${MAX_CHANNELS} or more, and no ForceCommand or restricted shell may stand in the way.`, { cause: error });
@@ -81033,7 +81042,7 @@ class SshSession {
             return await limit.race(opened);
         }
         catch (error) {
-            if (error instanceof SlipwayError)
+            if (error instanceof errors_SlipwayError)
                 throw error;
             limit.signal.throwIfAborted();
             throw describeDialError(this.where, target, error);
@@ -81805,7 +81814,7 @@ var Builder = class {
 //#endregion
 
 // EXTERNAL MODULE: ./node_modules/picomatch/index.js
-var picomatch = __nccwpck_require__(4006);
+var node_modules_picomatch = __nccwpck_require__(4006);
 ;// CONCATENATED MODULE: ./node_modules/tinyglobby/dist/index.mjs
 
 
@@ -81828,7 +81837,7 @@ function getPartialMatcher(patterns, options = {}) {
 		patternsParts[i] = parts;
 		const partsCount = parts.length;
 		const partMatchers = Array(partsCount);
-		for (j = 0; j < partsCount; j++) partMatchers[j] = picomatch(parts[j], options);
+		for (j = 0; j < partsCount; j++) partMatchers[j] = node_modules_picomatch(parts[j], options);
 		matchers[i] = partMatchers;
 	}
 	return (input) => {
@@ -81888,7 +81897,7 @@ function ensureNonDriveRelativePath(path) {
 const splitPatternOptions = { parts: true };
 function splitPattern(path) {
 	var _result$parts;
-	const result = picomatch.scan(path, splitPatternOptions);
+	const result = node_modules_picomatch.scan(path, splitPatternOptions);
 	return ((_result$parts = result.parts) === null || _result$parts === void 0 ? void 0 : _result$parts.length) ? result.parts : [path];
 }
 const ESCAPED_WIN32_BACKSLASHES = /\\(?![()[\]{}!+@])/g;
@@ -81929,7 +81938,7 @@ const escapePath = isWin ? escapeWin32Path : escapePosixPath;
 */
 function isDynamicPattern(pattern, options) {
 	if ((options === null || options === void 0 ? void 0 : options.caseSensitiveMatch) === false) return true;
-	const scan = picomatch.scan(pattern);
+	const scan = node_modules_picomatch.scan(pattern);
 	return scan.isGlob || scan.negated;
 }
 function dist_log(...tasks) {
@@ -82023,8 +82032,8 @@ function buildCrawler(options, patterns) {
 		noglobstar: options.globstar === false,
 		posix: true
 	};
-	const matcher = picomatch(processed.match, matchOptions);
-	const ignore = picomatch(processed.ignore, matchOptions);
+	const matcher = node_modules_picomatch(processed.match, matchOptions);
+	const ignore = node_modules_picomatch(processed.ignore, matchOptions);
 	const partialMatcher = getPartialMatcher(processed.match, matchOptions);
 	const format = buildFormat(cwd, root, absolute);
 	const excludeFormatter = absolute ? format : buildFormat(cwd, root, true);
@@ -82284,7 +82293,7 @@ async function start(run) {
     }
 }
 function describeFailure(error) {
-    if (error instanceof SlipwayError)
+    if (error instanceof errors_SlipwayError)
         return error.hint === '' ? error.message : `${error.message}\n${error.hint}`;
     // Not one of ours: a defect. The stack is what its report needs.
     return `Unexpected error in Slipway: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\nPlease report it with this text.`;
@@ -82478,7 +82487,7 @@ async function waitFor(work, seconds, clock) {
 
 ;// CONCATENATED MODULE: ./shared/src/engine/transaction.ts
 /** Runs a phase and notes how long it took, also when it fails. */
-async function timed({ report, ports }, phase, work) {
+async function transaction_timed({ report, ports }, phase, work) {
     const startedMs = ports.clock.monotonicMs();
     try {
         return await work();
@@ -82488,7 +82497,7 @@ async function timed({ report, ports }, phase, work) {
     }
 }
 /** Something people should know: an annotation now, and a line of the summary. Once each. */
-function warn({ report, ports }, message) {
+function transaction_warn({ report, ports }, message) {
     if (report.warnings.includes(message))
         return;
     report.warnings.push(message);
@@ -82509,7 +82518,7 @@ function beginDeploymentRecord(release, transaction, commit = '') {
     report.record = beginRecord(record_describe(release, transaction, facts.current ?? '', target, ports), {
         ...recordPorts(inputs, ports),
         warn: (message) => {
-            warn(transaction, message);
+            transaction_warn(transaction, message);
         },
     });
 }
@@ -82550,7 +82559,7 @@ function inUnit(bytes, [name, size]) {
     return name === 'B' ? String(Math.round(bytes)) : (bytes / size).toFixed(1);
 }
 /** `41.2 MB`. */
-function formatBytes(bytes) {
+function size_formatBytes(bytes) {
     const unit = unitFor(bytes);
     return `${inUnit(bytes, unit)} ${unit[0]}`;
 }
@@ -82608,7 +82617,7 @@ function judgeDocker(facts) {
                     },
                 ];
             }
-            return compareVersions(docker.composeVersion, MINIMUM_COMPOSE) < 0
+            return preflight_compareVersions(docker.composeVersion, MINIMUM_COMPOSE) < 0
                 ? [
                     {
                         message: `Docker Compose is ${docker.composeVersion}; Slipway needs ${MINIMUM_COMPOSE} or newer.`,
@@ -82652,7 +82661,7 @@ function judgeFolder(facts) {
     return findings;
 }
 /** -1, 0 or 1 by the numbers of `2.26.1-4`; what follows them is ignored. */
-function compareVersions(a, b) {
+function preflight_compareVersions(a, b) {
     const numbers = (text) => (/^\d+(\.\d+)*/.exec(text)?.[0] ?? '0').split('.').map(Number);
     const [left, right] = [numbers(a), numbers(b)];
     for (let index = 0; index < Math.max(left.length, right.length); index++) {
@@ -82673,7 +82682,7 @@ function judgeStoreSpace({ space, path }, bytes, files) {
         return [];
     return [
         {
-            message: `The release needs ${formatBytes(neededBytes)} in ${path}/.slipway, and ${formatBytes(space.freeBytes)} (${space.freeInodes ?? 'uncounted'} inodes) are free on ${space.mountPoint}.`,
+            message: `The release needs ${size_formatBytes(neededBytes)} in ${path}/.slipway, and ${size_formatBytes(space.freeBytes)} (${space.freeInodes ?? 'uncounted'} inodes) are free on ${space.mountPoint}.`,
             hint: 'Free some space there.',
         },
     ];
@@ -83359,7 +83368,7 @@ function endOf(children, otherwise) {
  *
  * @throws SyntaxError when it cannot be read. Its message quotes nothing: the text is secret.
  */
-function parseProject(rendered) {
+function project_parseProject(rendered) {
     let raw;
     try {
         raw = parseYaml(rendered);
@@ -83588,7 +83597,7 @@ function integer(least, most) {
         if (trimmed === '')
             return { problem: `${EMPTY} ${accepted}.` };
         const value = /^\d{1,15}$/.test(trimmed) ? Number(trimmed) : Number.NaN;
-        return value >= least && value <= most ? { value } : { problem: `${quoteValue(trimmed)} is not ${accepted}.` };
+        return value >= least && value <= most ? { value } : { problem: `${values_quoteValue(trimmed)} is not ${accepted}.` };
     };
 }
 const UNIT_SECONDS = { ms: 0.001, s: 1, m: 60, min: 60, h: 3600, d: 86_400 };
@@ -83604,7 +83613,7 @@ function duration(leastSeconds, mostSeconds) {
         const value = digits === undefined ? Number.NaN : Math.round(Number(digits) * (UNIT_SECONDS[unit ?? 's'] ?? 1) * 1000) / 1000;
         return value >= leastSeconds && value <= mostSeconds
             ? { value }
-            : { problem: `${quoteValue(trimmed)} is not ${accepted}.` };
+            : { problem: `${values_quoteValue(trimmed)} is not ${accepted}.` };
     };
 }
 /** `true` or `false`, in any case (the YAML 1.2 core schema, as actions know it). */
@@ -83617,7 +83626,7 @@ function values_boolean(text) {
         case '':
             return { problem: `${EMPTY} true or false.` };
         default:
-            return { problem: `${quoteValue(text)} is neither true nor false.` };
+            return { problem: `${values_quoteValue(text)} is neither true nor false.` };
     }
 }
 /** One of a few words. */
@@ -83628,11 +83637,11 @@ function oneOf(...words) {
             return { value: found };
         if (text.trim() === '')
             return { problem: `${EMPTY} ${joinOr(words)}.` };
-        return { problem: `${quoteValue(text)} is not ${joinOr(words)}${suggest(text.trim(), words) || '.'}` };
+        return { problem: `${values_quoteValue(text)} is not ${joinOr(words)}${suggest(text.trim(), words) || '.'}` };
     };
 }
 /** The lines of a list, trimmed, without empty ones and without comment lines (`# ...`). */
-function parseLines(text) {
+function values_parseLines(text) {
     return text
         .split(/\r\n|\r|\n/)
         .map((line) => line.trim())
@@ -83656,7 +83665,7 @@ function describeSeconds(seconds) {
         .join(' ');
 }
 /** A value for a message, in backticks. Never for secret inputs. */
-function quoteValue(text) {
+function values_quoteValue(text) {
     return `\`${excerpt_excerpt(text, 80).replaceAll('`', "'")}\``;
 }
 function joinOr(words) {
@@ -84668,7 +84677,7 @@ async function judgeAttempt(attemptOnce, timeoutSeconds, signal) {
     }
     catch (error) {
         // Anything that is not ours is a defect, and no verdict on a server.
-        if (!(error instanceof SlipwayError))
+        if (!(error instanceof errors_SlipwayError))
             throw error;
         if (signal?.aborted === true)
             throw new CancelledError('The workflow was cancelled.', '', { cause: error });
@@ -84723,13 +84732,13 @@ async function runChecks(checks, ports) {
 /** One check from one vantage. @throws CancelledError */
 async function runCheck(check, vantage, ports) {
     const { http, clock, signal, session, view } = ports;
-    if (vantage === 'ssh' && (session === undefined || session instanceof SlipwayError)) {
+    if (vantage === 'ssh' && (session === undefined || session instanceof errors_SlipwayError)) {
         const lastVerdict = session === undefined
             ? failed('there is no SSH connection to make it from')
             : failed(`not made, no SSH connection: ${session.message}`, session.hint);
         return { check, vantage, ok: false, attempts: 0, lastVerdict, latenciesMs: [], durationMs: 0 };
     }
-    const server = vantage === 'ssh' && !(session instanceof SlipwayError) ? session : undefined;
+    const server = vantage === 'ssh' && !(session instanceof errors_SlipwayError) ? session : undefined;
     const dial = server && ((host, port) => server.dial(host, port));
     const environment = { http, clock, signal, dial };
     const attemptOnce = async (timeoutSeconds) => {
@@ -85063,7 +85072,7 @@ function createVerifier(context) {
     };
 }
 /** Nothing but our own word ends it. */
-class WatchError extends SlipwayError {
+class WatchError extends errors_SlipwayError {
     code = 'watch';
     constructor(where) {
         super(`The watch of the containers at ${where} ended by itself.`, 'Does Docker answer there? docker ps');
@@ -85083,7 +85092,7 @@ function newOnes(seen, targets) {
 async function waitForRestored(names, compose, timeoutSeconds, context) {
     if (names.length === 0 || compose === '')
         return undefined;
-    const services = parseProject(compose).services.map((service) => ({ ...service, monitorSeconds: 0 }));
+    const services = project_parseProject(compose).services.map((service) => ({ ...service, monitorSeconds: 0 }));
     const restored = services.map((service) => service.name).filter((name) => names.includes(name));
     if (restored.length === 0)
         return undefined;
@@ -85224,7 +85233,7 @@ function parseStoredRelease(output, token) {
     };
     return {
         compose: read('compose'),
-        env: new Secret(read('env')),
+        env: new secret_Secret(read('env')),
         schema: sections.has('schema') ? parseSchema(read('schema')) : undefined,
     };
 }
@@ -85292,7 +85301,7 @@ function readConnection(input, problems) {
     const address = readValue(input, problems, 'host', parseAddress, '');
     const user = readValue(input, problems, 'user', parseUser, '');
     const port = readValue(input, problems, 'port', integer(1, 65_535), 22);
-    const privateKey = readValue(input, problems, 'ssh-key', parseKey, new Secret(''));
+    const privateKey = readValue(input, problems, 'ssh-key', parseKey, new secret_Secret(''));
     const trust = { knownHosts: input('known-hosts'), fingerprint: input('host-fingerprint') };
     collectProblems(problems, () => parseKnownHosts(trust.knownHosts));
     collectProblems(problems, () => parseFingerprint(trust.fingerprint));
@@ -85304,7 +85313,7 @@ function readConnection(input, problems) {
         port,
         user,
         privateKey,
-        passphrase: new Secret(input('ssh-key-passphrase')),
+        passphrase: new secret_Secret(input('ssh-key-passphrase')),
         trust,
     };
 }
@@ -85326,20 +85335,20 @@ function parseAddress(text) {
         };
     }
     if (/[\s,;]/.test(value))
-        return { problem: `${quoteValue(value)} is not one host: give one name or address.` };
+        return { problem: `${values_quoteValue(value)} is not one host: give one name or address.` };
     if (value.includes('://'))
-        return { problem: `${quoteValue(value)} is a URL: give only the name or the address of the server.` };
+        return { problem: `${values_quoteValue(value)} is a URL: give only the name or the address of the server.` };
     const at = value.lastIndexOf('@');
     if (at >= 0) {
         return {
-            problem: `${quoteValue(value)} holds a user name: give ${quoteValue(value.slice(0, at))} in the input user, and here only ${quoteValue(value.slice(at + 1))}.`,
+            problem: `${values_quoteValue(value)} holds a user name: give ${values_quoteValue(value.slice(0, at))} in the input user, and here only ${values_quoteValue(value.slice(at + 1))}.`,
         };
     }
     const bracketed = /^\[([^\]]*)\](?::(\d+))?$/.exec(value);
     const bare = bracketed?.[1] ?? value;
     if (bracketed !== null) {
         if (!(0,external_node_net_.isIPv6)(bare))
-            return { problem: `${quoteValue(value)} is not an IPv6 address in brackets.` };
+            return { problem: `${values_quoteValue(value)} is not an IPv6 address in brackets.` };
         if (bracketed[2] !== undefined)
             return { problem: portBelongsElsewhere(value, bracketed[2], bare) };
         return { value: bare };
@@ -85351,18 +85360,18 @@ function parseAddress(text) {
         return { problem: portBelongsElsewhere(value, withPort[2] ?? '', withPort[1] ?? '') };
     if (/(?:^|\.)\d+\.?$/.test(bare)) {
         return {
-            problem: `${quoteValue(value)} is not an IPv4 address: that has four numbers from 0 to 255, joined by dots.`,
+            problem: `${values_quoteValue(value)} is not an IPv4 address: that has four numbers from 0 to 255, joined by dots.`,
         };
     }
     if (!isHostName(bare)) {
         return {
-            problem: `${quoteValue(value)} is neither a host name nor an IPv4 or IPv6 address (international names: give the xn-- form).`,
+            problem: `${values_quoteValue(value)} is neither a host name nor an IPv4 or IPv6 address (international names: give the xn-- form).`,
         };
     }
     return { value: bare };
 }
 function portBelongsElsewhere(value, port, address) {
-    return `${quoteValue(value)} holds a port: give ${quoteValue(port)} in the input port, and here only ${quoteValue(address)}.`;
+    return `${values_quoteValue(value)} holds a port: give ${values_quoteValue(port)} in the input port, and here only ${values_quoteValue(address)}.`;
 }
 function parseUser(text) {
     const value = text.trim();
@@ -85370,7 +85379,7 @@ function parseUser(text) {
         return required('the user to log in as, who may run docker on the server')(value);
     return /^[^\s:-][^\s:\u0000-\u001f\u007f]{0,255}$/.test(value)
         ? { value }
-        : { problem: `${quoteValue(value)} is not a user name: no spaces, no colon, no hyphen at the start.` };
+        : { problem: `${values_quoteValue(value)} is not a user name: no spaces, no colon, no hyphen at the start.` };
 }
 function parseKey(text) {
     if (text.trim() === '') {
@@ -85384,7 +85393,7 @@ function parseKey(text) {
             problem: 'is a public key: give the private one (the file without .pub) here; the public one belongs in ~/.ssh/authorized_keys on the server.',
         };
     }
-    return { value: new Secret(text) };
+    return { value: new secret_Secret(text) };
 }
 function collectProblems(problems, parse) {
     try {
@@ -85603,7 +85612,7 @@ class FrameReader {
  * The guardian as one sh program, compressed by gzip, in base64: so it fits into the first packets of a connection. Made
  * from guardian.sh and router.sh by `npm run build`; do not edit.
  */
-const GUARDIAN = 'H4sIAAAAAAACA719a3fbRpLod/6KEgyLomzwoYeViKYzOTPZjc/NzHoTz9ncsb08ENkUsQIBBgAtayj+93vq0S8AlGTP2euciCTQXV3dXV1dr66u8huVTcIRrONqOQlPYF3k/6Nm1SQ8hVU+V5PwDFIVl2oSnsNtnFST8BUs83Suikl4AVUyu5mE2+8uo9GuM4tLBSECgiSDwXEPxmM47gno7c//8defLqPw3X/9ZTfgUuMxqDKedcoqL9SEng36ZZqsb+M7SPPZTVmrpl9G9LKT5tdJNt2s4vJmEh7RZ69DHzC8uOhURbyGbhd+/vs7ePf23U/w9m/v4T///vZ9p1JpetSDLayLJKsW0H1ewvP+6XA4LD9mXQjCCoclgCA8DuDN4QmcvBnM1edBtklTuL+HyzHsOlleKQKC0AB/UXl8lWdqmiaZvC6gi1Dxv3uYbSqIZjCKzodDLLpIirKyhfHLZAxbKFQ8h6igB/A6CEcI2MVjrJF/3j8fDksIQixKzSflNNusrlRBIHlaRjgnXcTg+MPBMPr+0zHcw/AH/PuD+Xfcg0JVmyKDkZ4cwjEvgAEikCAkgsDRQYIIxjDPOwCmUQhC/hLgUMnwFGqxKdUcur/89ONvP0GczeG/fnz7HuJCQZXDlZIGyu4Y1Jekgldn2PI8z5SmKyZM040PBz9G/4ijf+q+HDsPpv3o03Gv1nKWV1AtFWTxSkG+gFjTum3SUCQ3iQsA25st4+xawT2sC6VW6wru4S5R6RzuIc3zG03nzeZiWkMt8JNyep3zlHcAyiquJh1wZh2fwOtgsC7y2SAcDfB3nQBwdGW2hh2Qad5iyWfPjnuwQ8z/gSPzu53WocEAzEx3dh2VzafYlCpLQekDRDjTowA+tbZzJHQ9HA6Zsh1kZ6u5JkUX3x4idKzXFk1ZEM6TIjjuwU2SphD9n7e//MKNaiw9AJ3yVqm1IIg0madzJshRMBDO0D/uHwtBAqyT+STc5un82bNjU2DnvFon8+fP+8f8KFl4NLxO5gEcHoJMlTwZIwllUKwgKhYQhHk6D/xVuUg6AES3u848KSa0eq5w0AjV7e9/+ffpr3//2/u3f/1p+pe3v15GuwCoerlc4fv3f31HjwfVar0zi2sBBzgncwjCK1p8NC307NY+E+xmeVYl2UYJMjRsupCdWxx6BoNohkerm0qt1rYNM2Jh2P9d/gX+hEpdXqYNsNvGioAF7Rw0edhYXsTFHSySVJWXkKmkWqrCDkaWF4CjALM4Qw5xWyRVpTK9nC5OkUOsbhbJIud2B+qzyqoykF/5plpvqqC+ZupoCYR5rkrk4nCbFzewVAWuWzPP2CuvXfVFzeD09Ru/4TP9QLd9/vpwCK/eHI64wsVr73UH4S985DvIA5h1dwD27mHw/qdf/9oBuF3eTegjSRXO7D+RLS/vcAoOD+Htv/02wdWp+cqNuoMYrmBm1ggvZ3yeZPQAYL2pelDFN2qKMwNBGOOIXtFqULMlcuu4gjeHpzAeSxV6cg9X6jrJcJPLV6sEH8RXeUEv7pB9llW+xoflDdzDPId7+KyKq57A0CuQxgECxClwGg/CmV59hAQVgDCG8ArCGW7Tp2NQaaloSLpJBSXCuV3GFSQ4s7yVIultcJehpcH/TDeOe0+qrCsIIyXqB8FK5QvgCXhzeNqhvZg6JPNpN2OCUB8KjwOdaP5jnpzSE4ZxhvyE+OY9LJIsKZd6H1rEOArCQjWuOPZt4IVkTsMzJBkpfNzTz0+8N8yTO4Y2Gp0yEgbvw/1P9RGNabXDbVItcVRpLzZTUpc9hLwDngaBYNbpIkFhoMoBV88lTlOF5RabNP0hqAkk3Nf5HK7KCf2a5ZusmowgWaTx9QTrXKFMCW9k/eIm1LrX2iVHXKTK8xvagHBYktmNWbhmJ1fpAqbwmndH/EWbuaEXrgQhvmGaAdhkVZIi/qs4yWj3Mcu1TJmXY7UAvntzGMH3bw4j3sCcCogwNYAFBazQaZItVZFUxFw2iknU1BPs7aaHb2jwTPexZ9OyiotKv6Y9JQiv1HWcBXAwkedcKIBPnV3HVnJlnm4XqNKk2/1XxZ9SVRBFngDUAYEebk+Gu86uQ+1PvWk6opF7lMsCEPs+w/F+bVFwsDlBHo8FefKOQCa2h1O3b9rGek56cIiEFVezZZJdT8IDnBaeJzteRTWdFzFxDkdggyDEYUuy66DxYr1ZrQMWH3CCUBil+UGplTcIfHxUqrJM8qwXwMTqPiJMaNHITM0SyV62MeRZhil7LVOxwHBZ7v+wf0K/kDgmRPH0s5WguBQ/njBp0dN5ka+na5Vhhxm0qqpU0ddFXlyrairdQSERW/f2cEMFNJKaCB4hgDHP/gyJ8vACTnH6iBQuXh9Gdjbr5ECzuusUmyx7+n4udOaLCQCko98k2Rx19DRZJaSh0/aKKroqionwrb4qClrlEys44/o8gEiJpBFmfVzUJKThTJhnspCxHaQFlc25kKMm8xb/vK4nZ8i7zoSnwJsgVEURmK0BATpbXg+OYLZM0jkpraukon0e+xJAubRIlssAKS1h4HAiYHFc9U41z7X4IDQuYCa8NbpEjP++sV2ZS4aBMsbTAEYz6Gq+MerMyJxytIUtNzYKLCWNtUzzgwgyO26VpFUkmSAgchkTESJS9/f81dE8fPZ4SmB3+DnqdUhyDcItInEZjU4vdkEXtKnliR03EpOMvSu8HZkRSfPrScg0yP9mcVHcTfMNtn+EOLvN9QIp16MWD/0WVDZHWhHkZYTN7IuIQKrcwT7S5XG9LvLNGsIMWK3j/RCtF6LWIaXS9PxgaBaZZZ/g9cMZGwJYNuqrbN4n9bWPI9AnO1eHu57f9GvabMQtujOjhaz+6PSiR3wzVYsq/6wKqqnmjhjmvaU/btc9AxZ2Ge1YLUszoB4ETD28iMZu1Vmal6qtJhIQU4LLTFytRajGYyyyTJ09wog7uN/RPBBCIiPTEhIGKbxtpHkb7hjlMllUcKLZZ7Sfe7LxLwgdy2Bj/9Pbn8MaaJGWqiqTOVTJSiGxRjcwGrrr+k/OeoVz/PPqjcv+9X7zBGAub7hAkRNFHLUOOgsSQi+IcEnXPO/ojXcKU5KLFH177D/eTqdWiDplIcqFzHROMPshV0gy+PCP3z8hEUsp0imCfngWaPXCeUFk6CKI/6Wkv7bJvPWS39ANBs59MfCu8rwyrd2VgxtVZCodFHE2z1cDfDtN5h2h9+B5NBp9X34kOhVcpfchAUL1YPSaJgW3bhKsmALPWIlHUnCZJ5mvHc6vhWZfCn4CAe06+VplU6QBWQ2rm3lSQLTWrQwKRcZXsnHwE7KeUF/QJs4K4nKVz+FiOLTIHR7KzvxG1yOCg0PmuFvU90rbivSbWSjaXdieDaPR981C3S6yCYFEI/S9bQaxQon3jSA40IZcFMUsZNcaHzyPwlE/HMkcncp0nNQ1gI4IelTXUR74KW5k0lN+QIOgbebUV3neMKyTxduRJKmBmqR84IrKtVF6dQaNtmmQOlVx504v6ZzoSbFjhVyEmECUwfee2mkK++PoVviO7VvyewPfW50aW991buOschFA1XuKq34EJ3AKZ3BuNE2NKo4atTyfjDpG0CJTHz+W/n8QfwA+OJjA0FgjrwoV3zQ0gZHHOLVqutB2BwPa4dI5mgcn4ZF1maDSyaMSsCDiIhGllXZRePbIpSJ5jaAFY2RXnxVcnI9hZ0AYRUkb/KW+3TJ5p2RHWACG2qW8t7s2ivrz17d1drV9ttaf6wpHFTGhfuDzJLsmqWpTFCqreoHpF9XmmpPw6Ii/wQsY9XqicwlVsYUY94AJLqA7Z3v3uwR7EUdRik2zRCHOQji3LEgYgR2Iw8NmyRqH8Epzjx5eZGZFynpElMi0UNMamc6UAfA/+abI4tQnN1JLl8hU6sV4fbAReYZCGU/DVpjzZbTJbrL8NtsFesGwkuopI259NSct3vjVPqtinswqrq5SEV/0U5iIgRWnVLR4Wo/LOJur+RQhBjXVh92TZEi7jUtAkRJ9YOgPk3bhSi3yQoHGA01k6ZwsbVdYaJV/VvNLCDcZd2auJXefXLwx+qpeGq2K6pTVZnbTPqgQNJGQVTzsGEWFZTFHfHY8Idt5UjwfHO8Cj+cIxfhDt8mEKwP7w1F2tPPPb7FjOJI0AsADgU4LGTuBKyZKBfOkvLFmyvpaJLgaqr+0hROgY8mhZ9qdWiehn6lbKyj0BRQ9RW7HyPsOP4+lO+a1pmnF7DHuj+9QgufNottFyZ6blDbiahIe4bJKk+zG4CVlAnInxdUk473AMlBkn1sy6g12gbYl4sJ0TK3EE0rWqn1jJUcvEBdwPJ62jgGiC4oK0u0iMiO4Xeap1Gcni+tL+RynG3xSVmbfND6YPFX+OI4ch0tc9X2ny0jHNvR4rSPgEAHjcj/x4ViHxUlf8O6ZDnBVW+S0T/3pac2q9vrD6OSU5P0m8OP+JiPXxHFfOxiESghGsA8p0pB7MnAjz7tSLyx6rJDGUVyZLYoURYp7MBq5ZkzazRDV3f7k9G9xIrieANHALNPUE4WWQeIpQhDCnZAODLfBHw6TnVDYTKKymZou8mI6ZwHtbNjkPHu2m9oq27/lsPxhESF+Iy/BL+twHoQX+DKgUYYdzjJx+bIW25ZxupjwvJuxMNuOeNqoDBGJLoE/Mu149tfL7TKZLdG7Oi+dxYITkMyWjATCk1HRPmwji6IdAUtjfdZy3BLOyNjNIdyar5cvxrALj0zIzOicQmYYWu8SwqMqTlLUyk9FErmuOYBAB/WIyYppEjHuMxikSx6vPtJIhDN/3PPopdtFxEkgdshTk3pjA/1ghmQCNMo0Msg8p7N8tUabDQYjdQzTsdtig/G4sGRWuYi2jvv65cASRJ3yWBSAZsk6odVAJ9ksX5HCaFXQfL32nqw3aSqejHaxoo5NV7BxlkO3rvQk5VS3ZDU5bZk5h/KurNRqVqHHLeIfkei2HgVYvw8tGQ0SFwzGvomR88nuv602+Yrnz/Oo1DWBg4ZzT7p4cc6s6go0qzRmzK2xxT8AWMCIgbDDGiqWdRTEdbxhrotKIuqxsnit24SdJK6hd4R2WsdT5u7JRtggwB6p0lvqrBle/512pHFVXoj5aoXxZNFnYAYMvpPQ4xM6TgIhNDi31bEOD+HAM97BuQb+WRVsXtjrBjQD9HBXdGdGOuyiZSsJj45aHkNk9DhRnCXeyN10ZAKtXSTLbx81kjUJRDc/GZ0PSdCZnA/Rh8MSHvOV7QiDmA4mbKCW6SyryWhonNnGROGbn4hCPXeoK0MxXIl02rMAWOJnOx7yV3YYomM5z1mIIzsy4eqOhlj+2PBHdj+OVXldN2+1qeWex3LLoC4jFFytynfgix1UJtCGEmxQbEhZfutYUFwf+pZ+XL5g6+TObs2mt8aq4thkpCGiYXZEDNELoZ97hi5HQWx3n2m0eCb0BNecatIyEYV0hRtGtrCnbVOZSWnkALNLk9fjaDh0gWq3yn6gnoPOpV/fj2X0ar+5QKRu4x53XqcV4DLQ82BgU5WOA7sB2TGIuRp5t8xXqkKfPwevxIDrApZxyZSp5nCN8S55hvwXN7mreHaD3qxs3m3Vv7VZt9Xcq6O1UABx0bUdsfzGYTLGe99ms5PZd9bq4/ZiFlvINW5c8DU/Kk022cwdRtsDtiOTbHaIelxc3ghT5Fhry7LP4dVQ82yCc2LqOhAd3rPrLONyirtFnFiH/QKHehIe2YZgXUIU/wFRlOVRVWyyGUTRIkkramjEeqxwpxM7QARIB8Os02QWa9WzVMXnBAd/pH1dHVoXT2kvja9UinJ5nwv3RTDsmzh+Y0z7SHP5hKoGH/kS2Ep76+SZyheLyb9R6BkOdwdD27P5NJ7PlVbU0TKpyATA/a8Pl9t9rDYRASShMN+QqlM4DcneAYTHEHBQMYTJHAJz4oBrByF94rvAhrPLVunIOBQ6tHBiiEbSLor1fqDkgET9gVXbB9GgZzXcAaukg35/IF8GdR21P/3T5eAlaappfi1WbI4VR9DUbkwS3SVQY1aspvjxlsBDDKKb0AKU/fiZ8BscWT2gIm7KEmiJpUK/vctJWb+hAD3p7Y1S6yjP0rsefJ7ijyn+4MUliBXqc/JZ4Xv+VntJjCASsiq5GD2b6me1Cijb18rjoweLZ6rCEF63uH7UVrzYZE7JYpN5hShMKMrULZahH9NM3XpFytukmi2jIt/gCrk33TQPWFexvwlMD4LPU6uQImo41gHcY2B9BNNe4LViVEpEBH+QRlnrUJUUMvj4ra235C10+ku/W4dF1Dt3bOSRV5wNg1Gyiq+5sFgK+YFX1CN53MtIbxES45hOsvBS8HWT7CX4VIMQr1/dz4IHdvYTOR3ccYhXM3nDqRhhlyNp6QbfNi02W0CKEUa9Wc/RPx9FSAIohmY5CA9C/ccWpEDo1je8mUef5S0rsA7lCcLoxyMON4LwBMLTwERJnD7enX/WuiPgIWSo0jS1y6tYm2/tlpRk5RoP40RRdbdWYDZN3CnyYhVX0N1u+2/nu12XlcE9obTJAq4LtYbojxKC/w5HH8MW64A+c1EbP4JrgIkoTLp9K6IOXj/nZfXnPFsk1/1feabe5Wkyu+v/LV4pjbLYxbYnzy+PRbLh9dGY78BOOMYO+Hg9FaffKAzjV5aRPBxIkGO6c0eAlY//jaZk5n3GrFdKka8oOkd8iy/Dk5dehI6Do7ZRRVGclQlk6jMRiAgkEa37wMon9s08KdSsyos7FqGXnuyiWmxViNVAiyJ38SoNYFYoXotZHl1tULSMIrQuCRqNdYH7rvSVD+r8KbCu8KbcokWjXk2pF25BNdosmY0p5KI1KOIjEK8tSTgvdZMvrZijITu2RCDX3uTVsGbtwKfGvOEYKOQ01yMkkyxAqOZnFafVcrczZMQP6MemxOcqo1XP/epZSQngmHqcZNckE22yJVW9O3YEKNoktH1Uq3O6Z3WDCfU0PDoiZ+Y+k0hDZHAMW/8f5vvx/YHnv21/aHvD+4MWhXceNvUea6nH6bE8avS4RcvRRdMSoj8ctYGkzf8O5fXHcN+QaH2nMSQPtNVKe9lcfYH+L6h5lBDsV3WC3Q6221Rl0P+z3o9KZm8Cn1H1kPlgMZ1YZgTDR9auRrhYOdAfnAyr6npaph7PwQ+0+Rm5+weyt/rnNk9anVtH4ti7OMEDxQ6OEt5KllgXszZpQ06wOJKlsWOjJEmOLwaAxxO6XcjULblK47KSJ/P8VoItHJXtqObFHT1DKwGJuC/x2GjPUGBtVDCmN5m7nhYakSGxvpHP+tqdfhZ3tOjQNzAg9++TD8kzT5AbknnAwWFxehvfla68iONEqPB3jYywK62n0bnWrMmTPJlum2fqOQUwNIc4zxR7yt1hri1RZ4ZEzDQbAk4skvQt4jdgcOR3d/cLQfB4wL0UZXeTpaosI5Lb1BzP/2vyCEL55uniDW5tpFOZr6BF7EHGqKezRa41w9us2+C+Pr7gTo1Gt70FB7fH+btGto3Dy7s6IyenC1EWjrJQUg3bPIsWcZJuCns2jILctaXboSOcTWeGyTRvJtab1y2+I8Ji+mMkgp6ADkKJo3for2UuzVBR6b0T4YrN0hBIAw1Gur8/Lb1p64sdrktkFw8iY2sG/lqzqp/vvH0AvW9jNC0SukWjphQQ3w1C/HAnprGmsECwR4+gl7JbIUUK88/TmgnO40hP5tgIhk7Km9XfvpP5BmU6Wd8IkHhksWEjbQut+VwEqTydu7s0mUMceSmezws80Fbvuwjo9u0x8UAnjsZJ9qCN9I4vnNoZhFuBcPnD7hHpQVSdtuQHDbTkzVei1JcQvz6PfF2mkwkhx5QTOvKpRaKK2lQ0O51e6dVn13lRK74HNZzIJ+MuI4nESiYpbcvIylvyr+7xGFDZdvXZsWrQAak2b0LPc3gLtVCTNDMf/pZ96uZQbmZLbqnbLsPUjVsMwlq4rAP/BN0Kq2/oIkmw/0JXuoUq13lWKjINwDxWqzzrtmcc+bru1EyJ2vJlVNpn4h509Fm3AneLDnvXQgiMrUJow63lyOgWyjdI5cgNj/b19x442AhhUaSLaauGrIuGnFL7Sjyq+Lr0da39lE2q069qnb+Pr0srzjYMTAjT8TA47HlTqqLc4yzT+mOczci0NGkDTpyfoGjev3LnAYmCze1TtqZrLYV+oF2Kgsnqp8YWkq9KmAwVHoRij6ezb/MJnryREOjJZl1WhYpXZR+3Bz3oHL+WZHCVV0u4B3IKeOqHx2B1yhZFGiYiMLBwEYSbw6W1EEXvesfUOGBIkqik8eymBB8mYCoFH4CzuMANCCNzKfmpD/a0zyzbaX+9qabmtakROC3O8mwBHgRvgo3L3cT8oaLhNtGYAeyVPucNkTlktw+VwNbUjdSwq1OzQYXGj3coJgn+wFNYmO8iZXcWU03Ax/m4RABlVSSziv2ebgiW9HYm5w5P64fqP9gjsTL6IQ8AC3ndZ4AxJd1a5IB2+DcmDPvXiKbfO1K6qdoA1SLoGwFi1jTsLcH2NTbq7OlnjcrcrEJ7e/5wv2tc3p2zEU0XTxakKkswj4hETpqRsmdC9iwEDgqbYYqkcm+pfdg1Y232rTqOoA0aUTbJ4oG2JdB/z8hwsPNDjKjWlpXL9lR4qKlFuqHz7ZrQ6lFv4KbeqU3TORAf1nMUHqF1rJwm2b4B7+l5fATtfQOkR/sJeBus9zbyIAU83oQ08ATSwIpPIXD/ZInIOSgpO0c99UqV3ZV81V+1tNtxXSSNA1UPUrCUf9L62csIGEidA+6dr0fafOKMid/x4MFdnLaVb1y+rZPtrRNxTfIhLzrTxbJNOIJ5wme4MGcTbNaQVCWZ5XRSw7iCPJupMeZXusWYK0q1VEKmvlRsHQiapCOjYWVneqGFMZmdUdtIuw8pQZr/SFbQqIXhjJrjNWquDestb4iGa8onYIXy4dnvXRK5e3DFLolTDnWeDPsjz5++WaMKZdMJlWqWZ/PSaCOXRgEhl1TdxHrEOJRWeui5HjjKROXJzOzdRltJpHLMb/EyLq5LuBdf+Qy62XWSfbmkVHUoY0vanaSEcrmpyHKJFp2uzs7BQsgmqxyxnVCVx2RMYGAlHgvUePpWPed0LnkT/V1jj5XI7SJ9os0oU7MqybNSeomGxqIKel4Q6B588QNDbhfV5YuXsBP8XZiIf80ojo04qVdHJybtiOmcMF8z1Xu7K6uMaEzNIV7QQjs6EqKAiKmk14PSxrAM/Ujd1uIRaTlX4jbzGpNG6B1gaCguVEarpYmWGHlN1+dW621MhiwYSqfyrSbLd4kxjvS8s5WUBMWEE9Mv94w4aTbDsR/LwbUL0Lkf1sl8kKlqUM3WPvGRZNlWqOXhq3rEsNkonC5LmodRQKAZiNT3f70i/o9pejqW0F3fu015keazOLU5PJwF8oE247jiI+fDkRN2TZWePTu+3Inp7cQY0XhJ8ZpyDnYbghZlkZdRByiQiKmbD4yaAypMh+aMCpcZ6xeTcCvfMFEq5UbALZFglHfZTFuPmmFWnuKh88oZgWE0oL7ojKWkG9AzOVpG6Gs1AAkC3rTsHjam192YOf/Fq7Oztg3H2dTb3mlhoXWjkgSMpj5uN1pC9exT5swbhnRSoMvUN9Ly0TOQmD880YgRBqqAbZeMCvonWtLqZqQtVnrOYUnNU2SElOw4MtNOtK01xJQUsTGRqGxKTqHSdDq352r3cPSHQkYe4hDsJAXDK3TIyEvOKEM5lszLn74k1Z/zueNVtZEkx10QrF/S+DgHTM0OsnV0ma/FtEwxKITwhdFuRwfmKTfCS8pbnZTNPuDhmkf6MbaiFx0XvDQb072Dq163MVlGZOr4bIBBAzG4JmHH1vJsvCfGxpvm1yV2Fs2Np9JezdJrgOx8U5Gbhsvxz+w6RhZtSljmGMGJtqGEp2IcmYRnRqbCb9cqU0WMG88kasnI4BvpGiJxPU8DrrVVXNzgoWNedFPnJM+DsGzSD6yPx4GJ1Xaf6Qw/Xea4DsK0drXkb8zsBpAbfv1VtPdRBt6LuDJeQBMKIyEID0TE6GglitPidbfdFiTv9//G0Sq/KZITS/0bFyI6N979yC4pE8plIrooZI7TcDQEWpNpDZ2sZDPj7COY2tIE/lMMCfMiGyhC0cAUiEDjWOMy8laLmAS89aj6gKywAhyd9MLzOCm+dwadkZGYrVoB3xMplismYD7zSXY+l/rItOVzaNu6ldgHEk76zMtFQ9xWuKt/dpZtbzS4mFXzuohXew5D1EOTRHbBlc5pxiiqCQEETs4qS82Bd07J2jRNL0Sy0TZNPTVuTjxAN68TkqNzGpy8gnsYnVz0rAKL50PLZC4ejbEGbCud90To1TqsfJq8v7Te2235d6oikD4ixuNpbbEHZoE2osGeGD6rOb8N+pnoXWkPYMcKTDl8hGOP6sy6TPD01ei8bOfXhqh+gu7HD0eqKPLiflYk1X2cqqK6VytVXPc+fuo6bqbTVi+Atuk2ObueJJ2mio3yGGwkSuI0X0jwsXu9RQ+CThstjgIghRWiCqI/PC8W4TMkKjG0Yo8LCKKnXtJDBz6fCIzK5BrzHmBWwEZENKmNo+Gw83g0LKlVVntfa/W91udeI3xWMufISaS1HEVicKO9ETJ8FjZJU8MSWHE7cVW6nZ80q7M37tVNQt51TECe/Yeuv1C3SJuL5HrDDACtQpiPG12KQyi7Le7YM0wdZkaheRzAhOPX7BW+MLymhIiUB8mJjqEnvOW2WjW6bh5PnaxTCNZnkFqB5V+TbsfdsvdIJx1t5aGUArCsqjWC+3IHP79//2767tf/+P3/Qpym8vDHX37hZ50sv/0X9SjquJxarFI1CQL33hd69oRbNRCSTI3WQPjXJAh0KJk2D2WivH6gO1NsuDM1FYRbKfiMS+2CljkKWudIH/zULYfaltQKUyYvLm+8/PF4ErjQLGG2KdIe/UWTafQWoh/N7hVFq/hLhKML5xDglF0OBqOTi/6w/91Ff3Q5+u7iu4tGBnfhKrfXqurRX4h+Q96xTtCZGv3dbo4PQzw0YsdVjClx8C9ts/pGCGqymq0dAAMC4OQf/Bj8/NOPf4HB85LobDDqDz8WHzP6P4CPwcdw9JGyo3K+f8w7fRpwU0Frx+RwFI0hzjzdsJHnKV1fg6NIPUYA9kYRJ3ECJk7L06CZyYC0c4ZKRcZOOj+axyy/xbQDE8ek9cIstR5u/GXFKPm20n+dMJlquAzqqEKZ3KChzGODQgPMuDUTi42Y43pC2/rMNPZXTDbcXZ1oUGU2JlRS+5OAyddH8P6nBQQ5yy3Cs9wrcsbc3vJ6wkZkUFdeO5hA5MigHE9Pq30LbopVekEMSVWzAWGg73SpKUHNHAe1uHi3+U8mh+x5Z5F05PRsviYj4iQIgK5UEBokXQx30S1N1LPWSdrJjPOMYnWsEs0wx9O6BwZ0KN+kDB+PdaaPGmbljGkTG5vQ345D7DwX9WTt9/f8YiIcl1EcqC+qsy7yq1StJuFREFKZAAwqJNIQhJ6XIzJ4LulLpbKeZbo8BsfsxULz7Y7IV5prdlisYXFGE6Ee87MOCmg4zLhj4d1tx2RUwCfayjs8aSMbohq2LPIRwPLGyRMIBFZy7GnYQeDHQtCy99exYyVPPitj4+VAHoLia+us5pVaX4ZGWdGaIQgcx4I2hCAlcUk6B87JnrfyVqJ0D/c9NsKX0U1ZO3VOgNsz4IKnefZiUTtR9Wz/caqRe+rpw+9fPkUffis/8cq77DlWG5ml7Qln16its4ZTHniSRt4jiXY+j3Zuq9I28dNe7SnAKilLissPGq/2j3ajqDZlvjRD/ez45e5loA+sbU/RRumcVzPNhvLNKJl+HLn7z5k0+0+TvoBpvHfOkxm1nxdJuD2NdhBuz6JdUC9Wa9+JUoD202hyZMMGgXMuVRT7AyftuNaoJ9pD786sXvNG67B7ougVXsYDLViZvAfmyo2mxjH28HJSxMhCtbf/2MVnn2nVxLN1mEQvelsUlUVSPycVJ4tMnrZR6j21USg8OsJs9pERJOAFnPR6chmFcLmTTsPVZXdMlyOZHpht+ZuUI2MlgfKSrRHkJ6fNxK+TZLN0M1fQsu8e0377Q9CRUDhPC6whWnPKOnizA5Cwdj2f4ia0eAa4QT+4oiV3hGGVL493VgByODpjpMGwCwIPXFizjMQEV8si31wvXWwbaIVbXIyXL+CIzOFS0+viJZ/B6e1kUnnvw5SidAGJOZ222JRxOum62RC9vLX7c69225KeEvkf7MnVSHHQNkEjZlVz09K5h9r3BME3kizqDgQ6t6VNcllqKZHTycYp2f6d7KZoKtQr216rYTB605oM9vBQe+3aX/rx+K15ZHULLZF5LgK8czptBTZUC4NXaBszztf9+Wtb4lZ9YZWTUrq5YNszaDJreyDVYe0EuZ+WzkfQy6WLVqaMIntaZrq1hhnp93ve13Pj+jlymoPqj4ibIdKk9w281Lt0167XXz62qLPQ6pa9Mo14b0vpTXhGEvxlz2uHfm7Uupo0C/V5A4wEJz86DuvobGNUHf/29cDrwyWtTevKjQg5nsaHx6ANYm38V/Hd9EpNJT+6SX+0J7O8TUXr8aGtOQi1NnKxe4kJ30D7iTOEYPSTPrS1pqTn8MdGbSRvsaSqnuecp/yYsoVU+XqKScE6e5dvSzZ+2vKdXOYWNCZ9Jce9PJEg4bmXlZQY1q7D9lpq3c8+7R0Y9NgpkrtaT/X1PpQ55lPrzWMMQ5DhLGIRnQSJzKsGC0FTZpVPVeZOFTUo+fAOaklTnXvnJEvJJJTBxGzvtn+SGpPwNEUlcR9eRSaTYIfhn9Ky1YQEMy8Xo2vOFhFCcVCMORbJdgC+TJOu/EQbUsMxwdoDlzLqA95SZ5WGpYqLZjq99kxx7Rn8hpZ63UH1x9QdNMzx9wC86PwpALf1K+kqpfPJ4NcJ38jREPDlKlM5iMphFfeA13rivQvFytxmyhf89Wh82v2H5kDuroOFPGunN+TugCfzlEYXP524HrMO8HkgwWI1aYLzwU/o6RhQ13CuObXiZuwoAM7txnhXoA9I5YsHwGgqlTSJNpnvxKVHbUAUKn4MksXHmS6CgboeX2bB33hs6vBYteTrMhTmTa8p0QJliN2qzJp147C+mj7di63o7ej0Ql8x1nZtGhJYj6d5qJ8RpdRvsmsZSdMok1Z4VUNeT8HB5AE20oYUot/TzdZry3Ix9GxHUZN9vrChpmxckqrsyn2/dBUVil9JPitUri7tDb7meDpdZonNWDLUGV9yE9StB5OXoipWPV1clpYU0KsUP+lt7BnMMcy5cbJQgvEmEm7ja8UO0dMTbjXwNnLae112TFfWTMItvXj+fCxXjvMeLY+fHY93ngmKKnVazUqkBPWQUuibuxlfqetNJtsfJQ0P+MrGUHQN2v8su2PpuVdP5uoIHd5+oeP4qVbDQCWyhxuXhCiZtPG+6aspSPB6M+nlRZTQT5uihFmCbsZX4G535RJq94oTTzVcxXNW+kXMw/P73bYzKmas+LZmutyALxGl5R6YpF90V1WA9yWbKu23XPuDbMSDh0DKkNQLoZlkdHJOgk7bndZ+6JatbW6VVWv0jRrhiq4XFf9yeIo89hwjmQ1XxMtGm2yAmCnN+xHIPefuxWaUliaT9Ki6c3qo+H5Jze356ls5VVDzEAZjvbD0VYzBGKckHKH1y81uYUrKQ73OOLGDU2tXK8ALcbzzU2XgxzOnMb9WINUuX3Cj4x1OSjiy86IhjE0aFT+hoaOl+Ru0L2rSYx7mh24D5kt/dx26EkcA+yX0PcPNC4OFSwadelSyvmyqpobUr8j6hqujzAU7X3mnsX+tL+hLQin8lS8YDvkuUsYFeUI/za9lFEf2mpqGxmT2O7sq9A+dTNyuAUO43W6n5SLj5iXG9UXjqgVaKpCdrNvVV3gN7d3Q3a7ZyyigTu+WHX25WZrDSce90evh2y8v2RRpfVywBXMNobmItmfKm3fm3jChjY5wYfeapNolSfVzGdo35t+usUg6X3Ejs3dTMrw5fOVesvhaX7JYu6nZyyl92EGaQs4j3Ov14fkj9d34i4IzySMcPRvhAd8Uaeu33hbgXUje4R7zpe2oZ7w5POWbFToPLEVzoV/NLfc0/e8RVcTR/IwSLpKRRaJFEpINzeD2kNBfkyH25PTTEq4XuPXNOqWLTd1WY0wvNUW8YYLAzQCtL7UOsLX9j40qK46cfyorrLnYKH1AAzmdL4A5JLXiHKKQiR37rqvbZV6/NFFXdT2D38C6PXkrsFhSEHWnxYNX1zpIbt93VQZf6TY6O21So9GkULC91zKs5p56W6ZPpu6xEclYhrNi2QOVjGpiayN+nqI+fFxn87RfEuKseENVxo1xIWJubUcy/KxVxpi6Pt8R5vuhMfk4poxsH8f6V4/niK+48LNtPsBceAaGrc5PV2/Ub/GiI0+nbjIQGSAq2nrGnVZ5zteesRqp4xNku5SJIhkrRl1bZCwW+Dzab1oOD2TdaqPFlQkFtsqbL5UzbRMHIXJwW6hP27FrDLJpQARujT2a4Dr9fELKLA+81nOFDznaGOOjKxminJpRl0kzblj1pWIX2v8DkZT/ROuPAAA=';
+const GUARDIAN = 'H4sIAAAAAAACA719a3fbRpLod/6KEgyLomKQhB5WIpnO5MxkNzk3M5tNPGdzx/byQGRTxAoEGAC0rKH43++pR78AUFI8Z69zIpJAP6q7qqvr1dV1cavySRjDOqmXk/AE1mXxP2pWT8JTWBVzNQnPIFNJpSbhOdwlaT0JX8OyyOaqnIQXUKez20m4/foyine9WVIpCLEhSHMYHQ/g6gqOB9L09of/+Ov3l1H483/9ZTfiUldXoKpk1qvqolQTejYaVlm6vkvuIStmt1Wjmn4Z0cteVtyk+XSzSqrbSXhEn4MefcD44qJXl8ka+n344e8/w88//vw9/Pi3d/Cff//xXa9WWXY0gC2syzSvF9B/WcHL4el4PK4+5H0IwhqnJYAgPA7g7eEJnLwdzdWnUb7JMnh4gMsr2PXyolbUCLYG+IvK46siV9MszeV1CX1sFf97gNmmhmgGcXQ+HmPRRVpWtS2MXyZXsIVSJXOISnoAb4IwxoZdOK408C+H5+NxBUGIRan7tJrmm9W1KqlJRkuMOOkjBMfvD8bRNx+P4QHG3+Lfb82/4wGUqt6UOcQaOQRjUQI3iI0EIREEzg4SRHAF86IHYDqFIOQvAU6VTE+pFptKzaH/0/ff/fo9JPkc/uu7H99BUiqoC7hW0kHVvwL1Oa3h9Rn2PC9ypemKCdMM4/3Bd9E/kuifeizHzoPpMPp4PGj0nBc11EsFebJSUCwg0bRuuzQUyV3iAsD+Zsskv1HwAOtSqdW6hge4T1U2hwfIiuJW03m7u4TWUEf7aTW9KRjlPYCqTupJDxys4xN4E4zWZTEbhfEIfzcJAGdXsDXugaB5iyVfvDgewA4h/wfOzG8WrWMDARhM93Y9lc+n2JWqKgHpPUSI6TiAj539HAldj8djpmwH2NlqrknRhXeAAB3rtUUoC8J5WgbHA7hNswyi//PjTz9xpxpKr4FedafUWgBEmiyyORNkHIyEMwyPh8dCkADrdD4Jt0U2f/Hi2BTYOa/W6fzly+ExP0oXHg2v03kAh4cgqJInV0hCOZQriMoFBGGRzQN/VS7SHgDR7a43T8sJrZ5rnDQCdfvbX/59+svf//bux79+P/3Lj79cRrsAqHq1XOH7d3/9mR6P6tV6ZxbXAg4QJ3MIwmtafIQWenZnnwl0syKv03yjBBiaNl3I4hannptBMMOj1W2tVmvbh5mxMBz+Jv8CH6FSl5dpq9lta0XAgnYOQh52VpRJeQ+LNFPVJeQqrZeqtJORFyXgLMAsyZFD3JVpXatcL6eLU+QQq9tFuii435H6pPK6CuRXsanXmzporpkmWNLCvFAVcnG4K8pbWKoS163BM47K61d9VjM4ffPW7/hMP9B9n785HMPrt4cxV7h4473uYfsLH/ge8gBm3T2AvXsYvPv+l7/2AO6W9xP6SDOFmP0nsuXlPaLg8BB+/LdfJ7g6NV+5VfeQwDXMzBrh5YzP05weAKw39QDq5FZNETMQhAnO6DWtBjVbIrdOanh7eApXV1KFnjzAtbpJc9zkitUqxQfJdVHSi3tkn1VdrPFhdQsPMC/gAT6p8nogbegVSPMAAcIUOJ0H4UyvPgKCCkCYQHgN4Qy36dMrUFmlaEr6aQ0VtnO3TGpIEbO8lSLpbXCXoaXB/8wwjgfPqqwrCCMl6geBShULYAS8PTzt0V5MAxJ82s2YWmhOhceBTjT/MU9O6Qm3cYb8hPjmAyzSPK2Weh9aJDgLwkI1rDj3Xc0LyZyGZ0gyUvh4oJ+feG+YJ/cMbbQGZSQM3oeHH5szmtBqh7u0XuKs0l5sUNKUPYS8A0aDtGDW6SJFYaAuAFfPJaKpxnKLTZZ9GzQEEh7rfA7X1YR+zYpNXk9iSBdZcjPBOtcoU8JbWb+4CXXutXbJERepi+KWNiCclnR2axau2clVtoApvOHdEX/RZm7ohStBiG+YZgA2eZ1mCP8qSXPafcxyrTLm5VgtgK/fHkbwzdvDiDcwpwICTB1gQWlW6DTNl6pMa2IuG8UkauoJ9HbTwzc0eWb4OLJpVSdlrV/TnhKE1+omyQM4mMhzLhTAx96uZyu5Mk+/D1Rp0u//q+JPpWqIIk8A6oG0Hm5Pxrverkf9Tz00HdHMPcllAYh9n+F8v7EgONCcII/Hgoy8IxDEDhB1+9B2pXEygEMkrKSeLdP8ZhIeIFoYT3a+yno6LxPiHI7ABkGI05bmN0HrxXqzWgcsPiCCUBgl/KDUyhsEPj6qVFWlRT4IYGJ1HxEmtGhkULNEspdtDHmWYcpez1QsMFyWxz8entAvJI4JUTz97CQoLsWPJ0xa9HReFuvpWuU4YG5a1XWm6OuiKG9UPZXhoJCIvXt7uKECmklNBE8QwBVjf4ZEeXgBp4g+IoWLN4eRxWaTHAiru165yfPn7+dCZ76YAEA6+m2az1FHz9JVSho6ba+ooquynAjfGqqypFU+sYIzrs8DiJRIGmE+xEVNQhpiwjyThYz9IC2ofM6FHDWZt/iXTT05R951JjwF3gahKsvAbA3YoLPlDeAIZss0m5PSukpr2udxLAFUSwtktQyQ0lJuHE6kWZxXvVPNCy0+CI1LMxPeGl0ixn9f2K/gkttAGeN5DUYz6Gu+EfdmZE452sKWO4sDS0lXWqb5VgSZHfdK0iqSTBAQuVwRESJQDw/81dE8fPZ4Ss3u8DMe9EhyDcItAnEZxacXu6AP2tTyzIEbiUnm3hXejsyMZMXNJGQa5H+zpCzvp8UG+z9CmN3uBoGUG1CPh34PKp8jrQjwMsMG+yIikCp3sI90eV5vymKzhjAHVut4P0Trhah1SKmEnm8NzSKzHFJ7w3DGhgCWjYYqnw9JfR3iDAzJztXjoRe3w4Y2G3GPLma0kDWMTy8GxDcztaiLT6qkmmruiGHeW/rjDt0zYOGQ0Y7VsTQDGkHA1MOL6MqtOsuKSnXVRAJiSnCZiau1CNV4jEWWqbNHGHEH9zvCAwEkMjItIWGQwttizdtwx6iW6aKGE80+o/3ck41/QehYBlv7n97+HNZAi7RSdZXOoU5XCok1uoV47K7rPznrFc7xz+u3LvvX+80zGnN5wwWKnCjiqHXQW5AQekGES7rmeU9vvFOYklyk6NtT//F2OrVC1CkLUW7LTOfU5jDkCmkO7//x20ckYilFOkUwDM8CrV44L4gMXQDxv4z01y6Zt1nyC4bBjfNYTHvXRVGb3u6r0a0qc5WNyiSfF6sRvp2m857Qe/AyiuNvqg9EpwKrjD6khlA9iN8QUnDrJsGKKfCMlXgkBZd5kvna4fxaaPal4GcQ0K5XrFU+RRqQ1bC6naclRGvdy6hUZHwlGwc/IesJjQVt4qwgLlfFHC7GYwvc4aHszG91PSI4OGSOu0V9r7K9yLiZhaLdhe3ZEMfftAv1+8gmpCWaoW9sNwgVSrxvBcCRNuSiKGZbdq3xwcsojIdhLDg6FXScNDWAngh6VNdRHvgpbmQyUn5Ak6Bt5jRWed4yrJPF25EkqYOGpHzgisqNWXp9Bq2+aZJ6dXnvopd0TvSk2LlCLkJMIMrhG0/tNIX9eXQrfM32Lfm9gW+sTo2973p3SV67AKDqPcVVH8MJnMIZnBtNU4OKs0Y9zydxzwhaZOrjxzL+9+IPwAcHExgba+R1qZLbliYQe4xTq6YLbXcwTTtcukDz4CQ8si4TVDp5VgIWRFwgoqzWLgrPHrlUJK9Ra8EVsqtPCi7Or2BnmjCKkjb4S327ZfJOyY6wAAy1S3lvd20V9fE3tHV2jX22MZ6bGmcVIaFx4PM0vyGpalOWKq8HgRkX1eaak/DoiL/BVxAPBqJzCVWxhRj3gAkuoHtne/eHBHsBR1GKTbNEIc5COLcsSBiBnYjDw3bJBofwSvOIHl9kZkXKekSQyLTQ0BqZzpRp4H+KTZknmU9upJYukak0i/H6YCPyDIUyRsNWmPNltMlv8+Iu3wV6wbCS6ikjbn01Jy3e+NU+qXKezmqurjIRX/RTmIiBFVEqWjytx2WSz9V8ii0GDdWH3ZNkSLtLKkCREn1g6A+TfuFaLYpSgYYDTWTZnCxt11hoVXxS80sINzkPZq4ld59cvDn6Q6M0WhXVqerN7LZ7UiFoAyGreNwzigrLYo747HhCtvO0fDk63gUezxGK8adukwtXBvaHo+xo8c9vcWA4kzQDwBOBTguZO2lXTJQK5ml1a82UzbVI7epW/aUtnAAdSw490+7UiYRhru6soDCUpugpcjsG3nf4eSzdMa+1TStmj3F/fI0SPG8W/T5K9tyl9JHUk/AIl1WW5rcGLikTkDspqSc57wWWgSL73JJRb7QLtC0RF6ZjaiWeULFW7RsrOXqBuIDj8bR1TCO6oKgg/T4CE8PdssikPjtZXF/KpyTb4JOqNvum8cEUmfLnMXYcLkk99J0usY5tGPBax4ZDbBiX+4nfjnVYnAwF7oEZAFe1RU6HNJ6B1qwar9/HJ6ck77cbPx5ucnJNHA+1g0GohNoI9gFFGvJAJi72vCvNwqLHCmkcJbXZokhRpLgHo5FrxqTdDFHT7U9O/w4ngusJEA3MMk2NKLQMEk8RghDuhHRguA3+cJjshMJmUpXP1HRRlNM5C2hn4zbn2bPdNFbZ/i2H5Q8LCPEbeQl+WYfzYHuBLwMaZdjhLBOXL2uxbZlkiwnj3cyF2XbE00ZliEh0CfyRa8ezv17ululsid7VeeUsFkRAOlsyENiezIr2YRtZFO0IWBrrs5bjlnBmxm4O4dZ8vfzqCnbhkQmZic8pZIZbG1xCeFQnaYZa+alIIjcNBxDooB4xWTFNIsRDbgbpkudriDQSIeaPBx699PsIOAnEDnlqUm9toO/NlEyAZplmBpnndFas1mizwWCknmE6dltsMR63LcEqF9HWcV+/HFmCaFIeiwLQLtkktEbTaT4rVqQwWhW0WK+9J+tNlokno1usaELTF2ic5dBvKj1pNdU9WU1OW2bOobqvarWa1ehxi/hHJLqtRwHW70NLRjeJCwZj38TI+Wz331abfMXz53lUmprAQcu5J0O8OGdWdQ2aVRoz5tbY4h9pWJoRA2GPNVQs6yiI62TDXBeVRNRjZfFatwk7SVxDb4x2WsdT5u7JRtighj1Spbc0WDO9/jvtSOOqvBCL1QrjyaJPwAwYfCehxyd0nAS20OLcVsc6PIQDz3gH57rxT6pk88JeN6CZoMeHogcT67CLjq0kPDrqeAyR0eNEcZZ4I3fTEQRau0he3D1pJGsTiO5+Ep+PSdCZnI/Rh8MSHvOVbYxBTAcTNlALOqt6Eo+NM9uYKHzzE1Go5w51ZShuVyKd9iwAlvjZjof8lR2G6FguChbiyI5MsLqzIZY/NvyR3Y9jVd40zVtdarnnsdxyU5cRCq5W5TvwxQ4qE2hDCXYoNqS8uHMsKK4PfUs/Lr9i6+TObs1mtMaq4thkpCOiYXZEjNELoZ97hi5HQex2n2mwGBMawQ2nmvRMRCFD4Y6RLezp21RmUoqdxuzS5PUYj8duo9qtsr9Rz0Hn0q/vxzJ6td9dIFK3cY87r7MacBloPJi2qUrPabvVsmMQczXyflWsVI0+fw5eSQDXBSyTiilTzeEG412KHPkvbnLXyewWvVn5vN+pf2uzbqe5V0droQDigmsHYvmNw2SM977LZifYd9bq0/ZiFlvINW5c8A0/KiGbbOYOox0A25FJNjtEPS6pboUpcqy1Zdnn8HqseTa1c2LqOi06vGfXWybVFHeLJLUO+wVO9SQ8sh3BuoIo+R2iKC+iutzkM4iiRZrV1FHMeqxwpxM7QdSQDoZZZ+ks0apnpcpPKU5+rH1dPVoXz+kvS65VhnL5kAsPRTAcmjh+Y0z7QLh8RlUDj3wJbKW9dYpcFYvF5N8o9Aynu4eh7fl8msznSivqaJlUZALg8Tenyx0+VpuIAJJSmG9I1SmchmTvAMJjCDioGMJ0DoE5ccC1g5A+8V1gw9llq3RkHAodWjgxRLH0i2K9Hyg5IlF/ZNX2UTQaWA13xCrpaDgcyZdRU0cdTv90OXpFmmpW3IgVm2PFsWnqNyGJ7hKoMytWU/x4R+AhBtFNaAHKfvxC+A3OrJ5QETdlCXTEUqHf3uWkrN9QgJ6M9lapdVTk2f0APk3xxxR/8OISwEr1Kf2k8D1/a7wkRhAJWVVcjJ5N9bNGBZTtG+Xx0aPFc1VjCK9bXD/qKl5ucqdkucm9QhjqGCHPjeZJnWBBCn7EJ1N84hWmmKIoV3dYjn5Mc3XnFanu0nq2jMpig8vpwcyJecCKjf1NzQwg+DS12iuOAxETwANG4UcwHQReL0b/REDwB6mfjdHXaSmYwm9dU0OuRWdy6HfnHIou6E6kPPKKsxUxSlfJDRcWsyI/8Ip66wM3PlJyhB45AJTMwRSp3V4jEqmqmxAXYdMpg6d79q8IOuXjULreEQxbY4Bd9qVFIXzbNu9sAclLuPpmPUdnfhQhCaDMmhcgDAuVJVuQoqY73/DOH32St6ztOpQnAKPTj9hhDOEJhKeBCak4fXo4/2wMR5qHkFuVrqlfXvLa1mv3rzSv1nhyJ4rq+7UCs8PitlKUq6SG/nY7/HG+2/VZc9wTd5su4KZUa4h+ryD47zD+EHaYEvQBjcb8UbumMZGbyRDQCagD1w9FVf+5yBfpzfAXxtTPRZbO7od/S1ZKgyxGtO3Jy8tjEYN4fbTwHViEY6CBD9dzYfqVYjZ+YYHKg4GkPqY7dwZYU/nf6Eow73NxvVLKYkWhPOKIfBWevPLCeRwYtUEripK8SiFXn4hARHqJaN0HVpixb+ZpqWZ1Ud6zvL30BB3VYdhCqEZabrlPVlkAs1LxWsyL6HqDcmgUoSlKwGitC9ykZax8qudPgfWbt4UcLUcNGhYA4RZUo8vs2UIhF220Ig4FcfGSOPRKd/nKykS6ZcfwCOQHnLweN0wj+NTYQhxrhhz9eoJk0gUI1fygkqxe7naGjPgB/dhU+FzltOp5XAMrVgEc04jT/IYEqE2+pKr3x460RZuENqZq3U+PrGldoZGGR0fk+dxnP2nJF44V7P8Dvp/eHxj/XftD1xveH7TcvPOgaY5Yi0jOiOVRa8QdKpEumlUQ/e7oGCSa/ncorz+E+6ZEK0etKXmkr07ay+fqMwx/QjWlgmC/XhTsdrDdZiqH4Z/1flQxe5P2GVQPmPcW0ollRjB+Yu1qgMuV0/qjyLB6saeS6vkcfUubnxHSvyXjrH/I86TTE3YkXsCLEzx97MAosbBktnUh65I25LhLUxS2juQurhuPfFG6LR1p2F5r0ChK+ul2BgSLkXKNAR6lWvLYcR94rqLfh1zdkY83qWp5Mi/uJErE0TWPGu7n+AWaN0jcfoXnXQdmNTQwhMHI6dx1ERF2xsSGY58Nd3srLexoiqJvYJrcv2c/Jls9Q4ZJ5wFHtSXZXXJfudjBeSJQ+LsGRlinVjDpQG7e5o+efLktcvWSIi/aU1zkil387jQ32IWDIRF5zeaEiMXldYfwjbg5Chhw9y4B8HjEoxQtfZNnqqoikiHVHBMXaPIIQvnmGRFaO4eRlAVfQYcIhkxao7NDxjbT267b2gl8eMFFjQa3uwcHtqf3Gg1s124j75qbCnmLiLJwloWSGtAWebRI0mxT2kNtFJ2vTfQOHSE2HQyTT8Eg1sPrFt8RYTH9MRDBQJoOQjkA4NBfBy7NVFHpvYhwRXjpCKSDFlPfP56O0XSNxU7XJbKLR4GxNQN/rVlG63udHwHvyxhNh7ZgwWgoKMR3gxA/XMS01hQWCPboNPRSdk6kSGH+RdawHXoc6dkcG5uhI/5m9Xfvqr4lnFICtCI7nlhs2EnXQms/F6GuyOauxECmGUd2S+bzEk/iNccuyoJ9e0w80AkAcrJUaO+C48SnfkbhVlq4/Hb3hCQjG3dX1oYWWPLmD4I0lNjEIc98U74UhJBHzYl5+dgh3XUKLhadXunVJ9fr0ii+BzRE5LNhl5lEYiXzmLar5NUdOYb3uDqobLcq71hY6GRXlxtk4HnqhVqoS8LM+7/lH/sFVJvZknvqd8swTUMbN2GtbTby4AT9IasvGCJJ0//CUPqlqtZFXikyU8A8Uasi73enSvljw2mYNbUVzqjXL8Sv6ejWbgUeFp1Sb8Q+GLuJ0IZby9EXbCtfoCEgNzzaN94H4CgpbItCdExfDWBdMOR43R+Eo05uKl/v20/ZpMb9otbFu+SmsuJsy9iFbTquEYc9bypVVnu8fFqXTfIZmbkmXY0T56dWNO9fuXhAomDT/5Qt+1pLoR9oI6MouOZxt4Uk2hImQ4VHofgG6NDefIJHhiR2e7JZV3WpklU1xO1BTzoH3qU5XBf1Eh6AHBSe+uExWJ1rRpG2iwCMbLvYhJt8prMQhR175+s40kmyv2TJ7LYCv03AHBB+A87iAjeSjUy35GA/2NM/s2yn//WmnprXpkbg9Dgr8gV4LXgINrECJlgRFQ23ixYGcFT6gDpE5nTgPlACW1N30oCuSc0GFJo/3qGYJPgDj4+hgp6xH46pJuBziFwigKou01nNDls3dkxGO5MDk6fNbADv7Vlemf2QJ4CFvP4LwGCYfiPkQUcqtBCG42sdA9g7U7qrxgQ1Qv9bkW3WTO0twe41Fvf2jLNBZW46pL0jf3zcDS7v4iwmdDGyIFN5iglQJOTTzJQ9zLJnIXA02wxzO1V7S+2Drh0ktG/Vcehv0AoPSheP9C0nFPbMDEdpP8aIGn1ZuWxPhce6WmQbMjlpQmuG64GbM6iBpnMgPqxxFB6hpa6apvm+CR9oPD4B9r4J0rP9DLgN1Hs7eZQCnu5COngGaWDF5xC4fyRG5ByUlJ0zqnqlyu5KfvM/tLS7YV2krZNgj1KwlH/W+tnLCLiRJgfci68n+nwmxsQHevDoLk7byhcu305ke+tE3KR8Oo0Oo7FsE8YwT/nwGZp7YbOGtK7ILKezMSY1FPlMXWFiqDsMFqMcURXk6nPN1oGgTToyG1Z2phdaGBPsxF0z7T6kzG7+I1lBcQfDidvzFbfXhvXct0TDNSVCsEL5+Oy3PoncA7hm98gpx2hPxsPY8+1v1qhC2TxIlZoV+bwy2silUUDIPdY0sR4xDJWVHgauN5BSaHkyM3va0VYSqQITc7xKypsKHsRvP4N+fpPmny8pxx7K2JIvKK2gWm5qslyiRaev04qwELLJa0dsJ1DlMRkTuLEKzzNqOH2rnnOsmDyb/q6xx0rkDpE+0WaUq1mdFnklo0RDY1kHAy96dQ+8+IGxwov68qtXsBP43TYR/oZRHDtxcsbGJyZfihmcMF+D6r3DlVVGNKbmkCxooR0dCVFAxFQyGEBl42nGfohxZ/GItJxrceF5nUkn9A4wphUXKoPV0UVHcL+m63Or9baQIQuG8sB8qcny59QYRwbeoVDK3mLioOmXe7idNJvxlR9XwrVL0Ekr1ul8lKt6VM/WPvGRZNlVqOPh62aos9konCFLfoo4oKa5Eanv/3pN/B/zC/UsobtxADZXR1bMkswmH3EWyHvajJOaz8qPYydenCq9eHF8uRPT24kxovGS4jXlnEg3BC3KIi+jHlBQE1M3n3Q1J2uYDs3hGi5zpV9Mwq18wwyvlNQBt0Rqo7rPZ9p61A758hQPnRDPCAzxiMaiU62SbkDP5Ewcga/VACQIeNuxe9hgZHdj5sQdr8/OujYcZ1PveqeFhc6NSjJHmvq43WgJ1bNPmcN6GItKQTdT30jLZ+ZA4g/xKCZGO6gStn0yKuifaElrmpG2WOklh0i1j78RULLjCKadMGFriKkoemQi4eSUVUNl2XRuDwTv4eiPha88xiHYSQqGV+jwlVecCoeSQ5mX339O6z8Xc8eraqNajvsgUL+i+XFOxpodZOvoMn8U0irDABWCF+Ldjk76U1KHV5RwO63aY8BTQU+M48qKXnTO8dJsTA8OrHrdJmQZEdTxoQYDBkJwQ8KOreXZeE+MjTcrbiocLJobT6W/hqXXNLLzTUVu/jDHP7PrGVm0LWGZ8w8n2oYSnopxZBKeGZkKv92oXJUJbjyTqCOVhG+ka4nEzQQTuNZWSXmLp6V50U2dI0iPtmWzlWB9PMdMrLb/Qqcm6jPHdQCmtaslf2NmNw25ceN/iPY+yMR70V/GC2jCciQE4ZHoHB05RTFjvO6225Lk/eHfOHLmV0VyYqV/40JE58bP37FLyoSVmegyCt/j/CEtgdakiEMnK9nMOG0K5uQ0JxYohoR5kQ0UochkCkSgeWxwGXmrRUxqvPOM/YissNI4OumF53E2f+/wPAMj8WONAr4nUixXTMB8WJXsfC71kWnL59C2dyuxjyS09YWXRIe4rXBX/9Av295ocjEd6E2ZrPac4miGSYnsgiud86NRhBU2EDjJtiw1B94BK2vTNKMQyUbbNDVq3GR+gG5eJyRHJ2M4eQ0PEJ9cDKwCiwdbq3QuHo0r3bCtdD4QoVfrsPJpEhbTeu+25d+rmpr0ATEeT2uLPTALtBWZ9sxQXs35bdDPRO9Kexp2rMCUfEg4dtxk1lWKx8bi86qbXxui+h76H94fqbIsyodZmdYPSabK+kGtVHkz+PCx77iZTju9ANqm2+bsGkk6vxYb5THYSJTEabGQQGj3Xo4BBL0uWowDIIUVohqi3z0vFsEzJioxtGKPLgigp162Rqd9PsoYVekNJmzAdIat6GxSG+PxuPd0ZC6pVVZ7X2v1vTHmQSuUV1L+yBGqtZyh4ubivREyfIg3zTLDElhxO3FVup2f7au3NwbXzZ7ed0xAnv2H7u1Qd0ibi/RmwwwArUKYSBxdimOo+h3u2DPMeWZmoX00wRwNaNgrfGF4TZkcKYGTEx1DT3jL7bRq9N0EpDrLqBCszyC1Asu/Jv2eu2XvkU562spDuRBgWddrbO7zPfzw7t3P059/+Y/f/i8kWSYPv/vpJ37Wy4u7f1GPooHLccs6U5MgcC+soWfPuA4EWxLUaA2Ef02CQIeSafNQLsrre7rsxYZeU1dBuJWCL7jULujAUdCJI31iVfccaltSZ5uCvKS69RLf4xHmUrOE2abMBvQXTabRjxB9Z3avKFolnyOcXTiHAFF2ORrFJxfD8fDri2F8GX998fVFK/W8cJW7G1UP6C9EvyLvWKfoTI3+bjfHx1s8NGLHdYK5fPAvbbP6Kgvqsp6tnQZG1ICTOPFD8MP33/0FRi8rorNRPBx/KD/k9H8AH4IPYfyB0rryRQWYMPs04K6CzoHJQS2aQ8Q8XQ1SFBndu4OzSCPGBuxVKE7GB8z4VmRBOwUDaefcKhW5cvIQEh7z4g7zJUwck9ZXZqkNcOOvagbJt5X+64TJVMNlUEcVyuQODWUeGxBazVx1ppCxEXNcT2hbH/bG8YrJhoerMySq3MaEyp0EJGDyvRe8/2kBQQ6hi/AsF6KcMbe3vJ6gERnUldcOJhA5MijH9tNq34KbG5ZeEENS9WxEEOjLaBpKUDs5QyNG3+3+o0l+e95bpD059lusyYg4CQKguyCEBkkXw110S4h60YmknWCcMYrVsUo0w+RU6wGYpkP5JmX4XK+DPuqYlTOmTexsQn97DrEzLppZ5h8e+MVEOC6DOFKfVW9dFteZWk3CoyCkMgEYUEikoRYGXnLL4KXkXZXKGst06w3O2VcLzbd7Il9prtljsYbFGU2Ees7Peiig4TTjjoWXzh2TUQGfaCvv+KSLbIhq2LLIxxGrWyfBIVCzkhxQtx0EfiwELXt/HTtW8vSTMjZeDuShVnxtndW8SuvL0CorWjMEgeNY0IYQpCQuSQfYOUv1Vt5KlO7hvsdG+DK6KWunztF1e3hd4DTPvlo0Tne92H+0K3ZPYL3/7fPH6P2v1UdeeZcDx2ojWNqecFqQxjprOeWBkRR7jyTa+Tzaub1K38RPB42nAKu0qiguP2i92j/braLalPnKTPWL41e7V4E+PLc9RRulc3bOdBvKN6Nk+nHk7j8HafafJn1ppvXeOdtm1H5eJOH2NNpBuD2LdkGzWKN/J0oBuk/GyZENGwTOSWBR7A+cfOlao55oD72LWb3mjdZh90TRK7xUDVqwMgkbzF0hbY3jyoPLyW0jC9VeW2QXn32mVRPP1mEy1OhtUVQWyVmd1pzlMn3eRqn31Fah8OgI0/BHRpCAr+BkMJBbNITLnfRari67Y7ocyYzAbMtfpBwZKwlUl2yNID85bSZ+nTSfZZu5go5995j222+DnoTCeVpgA9CGU9aBmx2ABLXr+RQ3oYUzwA360RUtSS8Mq3x1vLMCkMPRGSLdDLsg8MCFNctITHC9LIvNzdKFtgVWuMXFePkVHJE5XGp6Q7zkMziDnSCV9z7MhUo3p5jTaYtNlWSTvpvG0Uu4uz9pbL8rWyuR/8GeJJMUB20zS2I6ODefnnvAfk8QfCs7pB5AoJNy2uyclZYSOQ9ukpHt30nLiqZCvbLtfSAGoredWWwPD7XXrvulH4/fmQBX99ARmecCwDun01dgQ7UweIW2MeN83Z94tyNu1RdWOZumm8S2O/Uns7ZHcjQ2TrP7+fR8AL0kwGhlyimypwPTnTXMTL/b876Z1NdP7tOeVH9G3NSW5jhp4OUMpkuCvfHysUWdPlf37JVpxXtbSm+3ZyTBn/a8dujnVq3rSbvQkDfASGDyo+Owjk6TRtXx71BPvD5c0tm1rtyKkGM0Pj4HXS025n+V3E+v1VQSu5u8TXtS4tscuh4f2pqDUGsjF7u3r/DVuR85WwlGP+lDW2vK1g6/b9RGEi5Lju15wQnWjylzSV2sp5jNrLd3+XZcI0BbvpOE3TaN2WrJcS9PJEh47qVTJYa167G9lnr302Z7BwY9dorkrtZTfS8RZbH52HllGrchwHD6s4hOgkTmVYuFoCmzLqYqd1FFHUoiv4NGtlfnwjzJmDIJZTIxTb0dn+T0JDhNUck4iHeoCRLsNPxTeraakEDmJZF0zdkiQigOijHHItkOwLeA0l2laENqOSZYe+BSRn3A6/Ws0rBUSdnOA9id4q479eDYUq87qf6cupOGyQkfaS86f06D2+ZderXSuW3w64SvEmkJ+HIHqxxE5bCKB8D7SPHCiHJlrmHlmwkHND/d/kNzIHfXw0KetdObcnfC03lGs4ufTlyPWQf4PJBgsYY0wYnsJ/T0ClDXcO5nteJm4igAzrXMeMmh35AqFo80o6lU8jvaLMQTlx61AVGo+KmWLDwOuqgN1PX4Fg7+xnPTbI9VS77nQ2HC94YSLa2McVi1WbNuHNYfpk/3Ri56G59e6LvRuu57QwIbMJrH+hlRSvMKvo6ZNJ0yaYXXDeA1Cg4mj7CRLqAQ/IHutllblouhZzuLmuyLhQ01ZeOSVGVX7rulq6hQ/Er6SaFydWmvHjbH0+kWTuzGkqHOPlOYoG49mbwUVbka6OKytHTmOVml+ElvE89gjmHOrZOFEow3kXAbXyt2iJ6ecK+Bt5HT3uuyY7prZxJu6cXLl1dyVzrv0fL4xfHVzjNBUaVep1mJlKABUgp9czfja3WzyWX7o2znAd81GYquQfufZXcsPQ+aWWgdocPbL3QcP9VqGahE9nDjkhAkk+/eN321BQlebyYvvogS+mlblDBL0E1VCzzsvtye7d7N4qmGq2TOSr+IeXh+v991RsXMFV8zTbcy8O2ntNwDk4CMLtkK8KJnU6X7em5/ko148FiTMiXNQmgmiU/OSdDpuozbD92ytc11uGqNvlEjXNG9qOJfDk+Rx55jJLPhinhLapsNEDMlvB+BXNDu3shGeWhyyeuqB6enii/G1Nye7+yVUwUND2FwpReWvkMyuEKUhDFav9zsFqakPNTrjBM7OLV2jQK8EK92fqoM/HjhdObXCqTa5Vfc6dUOkRLGFi+6hSuTRsVPruhoaf4G7Yua9Jin+bFrjPm24l2P7vKRhv0S+oLk9k3HwiWDXjMqWd+S1VBDmnd7fcGdV+ZmoD94GbN/HzHo200p/JVvRg75ElWGBXnCMCtuZBZje79OS2My+51dFfqHzoJu14Ah3H6/13EDc/v25eaicdUCLRXITtbv67vHxvZS637f7GUUUKd3y56+lS0r4KTnXkX2+LWdl2yKtD4u2IK5P9HcoDsw5c07c+GZ0EZPuLB7v1PjdqfmuQztG/OvBVmkvT9wlbR3xTO8PXzt3g75Rt8O2bhi2kuGfdhDmkLOI9zrzeH5E/Xd+IuSU+BjOxob4QFfcWnrd15z4N2k3uMR823zqGe8PTzlKyF6jyxFcxNhwy33PP3vCVXE0fyMEi6SkQWiQxKSDc3A9pjQ35Ah9uQX1BKuF7j1xTqlC03TVmNMLw1FvGWCwM0ArS+NAbC1/feNqmqOnH8uK2y42Ch9QAs4nS+AOST14hyiEMRe+a6ru2XRvO1RV3U9g1/Auj15K7BQUhB1r8OD19Q6SG7fd8cH30UXn522qdFoUijYPmgZVnNPvS3TJ1P3lRHJWIazYtkjlYxqYmsjfJ6iPn5aZ/O0XxLirHhDVa5a80LE3NmPZPhZq5whdX2+Meb7oTn5cEUZ2T5c6V8DxhHfzeFn/nyEuTAGxp3OT1dv1G/xhiZPp24zEJkgKtp5xp1WecH3tbEaqeMTZLsURJGMlaCuLTIWC3we7bcthweybrXR4tqEAlvlzZfKmbaJgxA5uD000XbsGoNsGhBpt8EeTXCdfj4hZZYnXuu5woccbYzh0ZUMUU7NrAvSjBtWfa7Zhfb/AAMevBmkkAAA';
 
 ;// CONCATENATED MODULE: ./shared/src/guardian/client.ts
 /** Our end of the guardian: starts it on the server, sends it steps ahead of time, and hears what became of them. */
@@ -85888,13 +85897,13 @@ class GuardianClient {
         }
     }
     run(command, options = {}) {
-        return this.#carryOut('ask', renderCommand(command), command, { ...options, onAbort: 'kill' });
+        return this.#carryOut('ask', render_renderCommand(command), command, { ...options, onAbort: 'kill' });
     }
     begin(journal) {
         this.#send({ file: 'journal', content: journal }, 'begin');
     }
     step(command, options) {
-        return this.#carryOut('do', renderCommand(command), command, options);
+        return this.#carryOut('do', render_renderCommand(command), command, options);
     }
     verb(words, options) {
         return this.#carryOut('verb', words, { words: ['slipway', words] }, options);
@@ -86154,6 +86163,7 @@ function parseRelease(line) {
             ])),
             ...parseSchemaQuestion(json_readMember(value, 'schema')),
             ...parseRollback(json_readMember(value, 'rollback')),
+            ...(json_readText(value, 'backup') === '' ? {} : { backup: json_readText(value, 'backup') }),
             files: json_readList(value, 'files').filter((address) => typeof address === 'string'),
         },
     ];
@@ -86278,7 +86288,7 @@ async function settle(release, request, ports) {
         try {
             const facts = await readFacts(guardian, request);
             if (!guardian.isLocked)
-                throw new PreflightError(session.where, judgeServer(facts));
+                throw new errors_PreflightError(session.where, judgeServer(facts));
             const { current } = facts;
             await hideStoredEnv(current, layoutStore(facts.path), guardian, reporter);
             // An undo takes it out of the store; and what went live may have been followed by another one since.
@@ -86518,6 +86528,8 @@ function listWords(verb, project) {
             return [...verb.networks];
         case 'remove-run':
             return [verb.name];
+        case 'take-back-data':
+            return [verb.release];
         case 'restore-router':
         case 'settle-router':
             return [verb.router];
@@ -86569,24 +86581,27 @@ function renderJournal(journal) {
         'end\n',
     ].join('\n');
 }
-const UNDO_ORDER = [
+/** Every verb has its place: one without would never be undone. */
+const UNDO_ORDER = {
     // A migration must have ended before anything else is touched.
-    'remove-run',
+    'remove-run': true,
+    // Before visitors: what they write from then on must not be in what is thrown away.
+    'take-back-data': true,
     // Traffic first goes back to what is still warm.
-    'restore-router',
+    'restore-router': true,
     // What is new may still be answering.
-    'drain-new',
+    'drain-new': true,
     // Then what is new goes, so that its ports and volumes are free for what comes back.
-    'keep-only',
-    'revive',
-    'restore-services',
-    'remove-networks',
-    'remove-files',
-    'forget-images',
-];
+    'keep-only': true,
+    revive: true,
+    'restore-services': true,
+    'remove-networks': true,
+    'remove-files': true,
+    'forget-images': true,
+};
 /** The way back of some steps, each verb in its place; services that come back in the order in which they depend on each other. */
 function orderUndo(verbs, serviceOrder) {
-    return UNDO_ORDER.flatMap((name) => {
+    return Object.keys(UNDO_ORDER).flatMap((name) => {
         const own = verbs.filter((verb) => verb.verb === name);
         return name === 'restore-services' ? mergeRestores(own, serviceOrder) : own;
     });
@@ -86898,7 +86913,7 @@ async function executeTransaction(transaction, context) {
     const abort = new AbortController();
     const onCancel = () => {
         const { reason } = signal;
-        abort.abort(reason instanceof SlipwayError ? reason : new CancelledError('The workflow was cancelled.', ''));
+        abort.abort(reason instanceof errors_SlipwayError ? reason : new CancelledError('The workflow was cancelled.', ''));
     };
     signal.addEventListener('abort', onCancel, { once: true });
     if (signal.aborted)
@@ -88017,7 +88032,7 @@ function splitEntries(text) {
         return splitYaml(text);
     if (/^[{}]/.test(first) || (/^(?!command\b)[a-z-]+:(?:\s|$)/.test(first) && !/^container:\s+\S/.test(first))) {
         return {
-            problem: `starts with ${quoteValue(first)}, which looks like YAML but not like a list: begin each check with \`- \`, or write one check a line, such as \`https://example.com/health 200\`.`,
+            problem: `starts with ${values_quoteValue(first)}, which looks like YAML but not like a list: begin each check with \`- \`, or write one check a line, such as \`https://example.com/health 200\`.`,
         };
     }
     const lines = text.split(/\r\n|\r|\n/).map((line) => line.trim());
@@ -88093,7 +88108,7 @@ function check_parseLine(line) {
         values.set('container', target.slice('container:'.length).trim());
     }
     else if (scheme === undefined) {
-        return `${quoteValue(target)} is not something to check: start with https://, http://, tcp://, tls:// (or ssh+http:// ... for ports of the server), container: or command:.`;
+        return `${values_quoteValue(target)} is not something to check: start with https://, http://, tcp://, tls:// (or ssh+http:// ... for ports of the server), container: or command:.`;
     }
     else {
         const address = via === undefined ? target : target.slice(via.length);
@@ -88115,7 +88130,7 @@ function addOption(values, groups) {
     const { word, path } = groups;
     if (word !== undefined) {
         if (!/^[1-5](?:\d\d|xx)(?:[-,][1-5\dx,-]+)?$/i.test(word)) {
-            return `${quoteValue(word)} is neither a status such as 200 or 2xx nor an option such as contains:ok.`;
+            return `${values_quoteValue(word)} is neither a status such as 200 or 2xx nor an option such as contains:ok.`;
         }
         return addOption(values, { key: 'status', bare: word });
     }
@@ -88248,7 +88263,7 @@ function readCheck(entry, defaults) {
         const other = KINDS.find((name) => KIND_KEYS[name].includes(key));
         const hint = suggest(key, [...known, ...ALIASES.keys()]);
         entry.refuse(other === undefined
-            ? `${quoteValue(key)} is not a key of a ${kind} check${hint || `; known are ${known.join(', ')}.`}`
+            ? `${values_quoteValue(key)} is not a key of a ${kind} check${hint || `; known are ${known.join(', ')}.`}`
             : `${key} belongs to ${other} checks, not to ${kind} checks.`);
     }
     const pace = check_readPace(entry, defaults);
@@ -88319,13 +88334,13 @@ function refuseOutside(entry, what, hint) {
 function readContainer(entry, pace, defaults) {
     const service = entry.text('container');
     if (!/^[a-zA-Z0-9][a-zA-Z0-9._-]*$/.test(service)) {
-        entry.refuse(`container ${quoteValue(service)} is not the name of a Compose service: letters, digits, \`.\`, \`_\` and \`-\`.`);
+        entry.refuse(`container ${values_quoteValue(service)} is not the name of a Compose service: letters, digits, \`.\`, \`_\` and \`-\`.`);
     }
     const project = entry.has('project') ? entry.text('project') : (defaults.project ?? '');
     if (project === '')
         entry.refuse('needs the Compose project: give it as `project` here or as the input project.');
     else if (!/^[a-z0-9][a-z0-9_-]*$/.test(project)) {
-        entry.refuse(`project ${quoteValue(project)} is not the name of a Compose project: lower-case letters, digits, \`_\` and \`-\`.`);
+        entry.refuse(`project ${values_quoteValue(project)} is not the name of a Compose project: lower-case letters, digits, \`_\` and \`-\`.`);
     }
     refuseOutside(entry, 'looks at containers on the server', 'Leave `via` out.');
     const state = entry.value('state', oneOf('running', 'exited'), 'running');
@@ -88360,12 +88375,12 @@ function readHttp(entry, pace) {
             const path = parseJsonPath(pathText);
             if (path !== undefined)
                 return [{ path, pathText, expected: expected.trim() }];
-            entry.refuse(`json: ${quoteValue(pathText)} is not a path: write \`status\`, \`checks.postgres.status\` or \`items[0].id\`.`);
+            entry.refuse(`json: ${values_quoteValue(pathText)} is not a path: write \`status\`, \`checks.postgres.status\` or \`items[0].id\`.`);
             return [];
         }),
         header: entry.pairs('header').map(([name, expected]) => {
             if (!isHeaderName(name))
-                entry.refuse(`header: ${quoteValue(name)} is not the name of a header.`);
+                entry.refuse(`header: ${values_quoteValue(name)} is not the name of a header.`);
             return { name: name.toLowerCase(), expected: expected.trim() };
         }),
         maxLatencyMs: entry.value('max-latency-ms', integer(1, 600_000), undefined),
@@ -88401,7 +88416,7 @@ function readHeaders(entry) {
     for (const [name, value] of entry.pairs('headers')) {
         const lower = name.toLowerCase();
         if (!isHeaderName(name))
-            entry.refuse(`headers: ${quoteValue(name)} is not the name of a header.`);
+            entry.refuse(`headers: ${values_quoteValue(name)} is not the name of a header.`);
         else if (lower === 'host') {
             entry.refuse('headers: Host comes from the URL: put the name into `url`, and the address to connect to into `connect-to`.');
         }
@@ -88412,7 +88427,7 @@ function readHeaders(entry) {
             entry.refuse(`headers: the value of ${name} holds characters that a header cannot have.`);
         }
         else
-            headers.push([lower, new Secret(value.trim())]);
+            headers.push([lower, new secret_Secret(value.trim())]);
     }
     return Object.fromEntries(headers);
 }
@@ -88424,7 +88439,7 @@ function readAddress(entry, key, defaultPort) {
         const parsed = parseHostPort(text);
         const port = parsed?.port ?? defaultPort;
         return parsed === undefined || port === undefined
-            ? { problem: `${quoteValue(text)} is not an address such as \`db.example.com:5432\` or \`[::1]:5432\`.` }
+            ? { problem: `${values_quoteValue(text)} is not an address such as \`db.example.com:5432\` or \`[::1]:5432\`.` }
             : { value: { host: parsed.host, port } };
     }, undefined);
 }
@@ -88437,7 +88452,7 @@ function parseFactor(text) {
     const value = /^\d{1,2}(?:\.\d{1,3})?$/.test(text.trim()) ? Number(text) : Number.NaN;
     return value >= 1 && value <= 10
         ? { value }
-        : { problem: `${quoteValue(text)} is not a factor from 1 to 10, such as 1.5 or 2.` };
+        : { problem: `${values_quoteValue(text)} is not a factor from 1 to 10, such as 1.5 or 2.` };
 }
 function parseRegex(text) {
     if (text === '')
@@ -88461,7 +88476,7 @@ function parseStatus(text) {
         const from = group === undefined ? Number(low) : Number(group) * 100;
         const to = group === undefined ? Number(high ?? low) : from + 99;
         if (!(from <= to))
-            return { problem: `${quoteValue(text)} is not a status: write 200, 2xx, 200-299, or several of them.` };
+            return { problem: `${values_quoteValue(text)} is not a status: write 200, 2xx, 200-299, or several of them.` };
         ranges.push({ from, to });
     }
     return { value: ranges };
@@ -88469,7 +88484,7 @@ function parseStatus(text) {
 function parseHttpUrl(text) {
     const url = URL.parse(text.trim());
     if (url === null || !/^https?:$/.test(url.protocol) || !/^https?:\/\//i.test(text.trim())) {
-        return { problem: `${quoteValue(text)} is not an http or https URL, such as \`https://example.com/health\`.` };
+        return { problem: `${values_quoteValue(text)} is not an http or https URL, such as \`https://example.com/health\`.` };
     }
     if (url.username !== '' || url.password !== '') {
         return {
@@ -88477,7 +88492,7 @@ function parseHttpUrl(text) {
         };
     }
     if (url.port === '0')
-        return { problem: `${quoteValue(text)} has port 0.` };
+        return { problem: `${values_quoteValue(text)} has port 0.` };
     url.hash = '';
     return { value: url.href };
 }
@@ -88492,13 +88507,13 @@ function parseHostPort(text) {
 function parseConnectTo(text) {
     const parsed = parseHostPort(text);
     return parsed === undefined
-        ? { problem: `${quoteValue(text)} is not an address to connect to, such as \`203.0.113.7\` or \`127.0.0.1:8443\`.` }
+        ? { problem: `${values_quoteValue(text)} is not an address to connect to, such as \`203.0.113.7\` or \`127.0.0.1:8443\`.` }
         : { value: parsed };
 }
 function parseHostName(text) {
     return isHostName(text.trim())
         ? { value: text.trim().toLowerCase() }
-        : { problem: `${quoteValue(text)} is not a host name.` };
+        : { problem: `${values_quoteValue(text)} is not a host name.` };
 }
 function parseCa(text) {
     return /-----BEGIN CERTIFICATE-----[\s\S]+-----END CERTIFICATE-----/.test(text)
@@ -88605,7 +88620,7 @@ function watchUrl(request, ports, signal) {
         }
         catch (error) {
             // Also what is a defect of ours: it must not end a deploy half-way.
-            reason = excerpt_excerpt(error instanceof SlipwayError || error instanceof Error ? error.message : String(error), 300);
+            reason = excerpt_excerpt(error instanceof errors_SlipwayError || error instanceof Error ? error.message : String(error), 300);
             isLost = isConnectionLost(error);
         }
         // It was counted when it was cut off.
@@ -88867,7 +88882,7 @@ function readTransactionInputs(input, problems) {
         endToEnd: readValue(input, problems, 'e2e-command', optional(parseEndToEnd), undefined),
         watch: readValue(input, problems, 'watch-url', optional(parseWatchUrl), undefined),
         maxFailedRequests: readValue(input, problems, 'max-failed-requests', integer(0, 1_000_000), 0),
-        githubToken: new Secret(input('github-token')),
+        githubToken: new secret_Secret(input('github-token')),
         environment: input('github-token') === '' ? '' : readValue(input, problems, 'environment', parseEnvironment, ''),
         environmentUrl: readValue(input, problems, 'environment-url', parseEnvironmentUrl, ''),
     };
@@ -88877,13 +88892,13 @@ const SERVICE = /^[a-zA-Z0-9._-]+$/;
 function parseServiceCommand(line) {
     const [, service = '', rest = ''] = /^([^:\s]+)\s*:\s+(.*)$/.exec(line) ?? [];
     if (!SERVICE.test(service) || service.startsWith('-')) {
-        return { problem: `${quoteValue(line)} is not \`service: command\`, such as \`api: npm run migrate\`.` };
+        return { problem: `${values_quoteValue(line)} is not \`service: command\`, such as \`api: npm run migrate\`.` };
     }
     const words = splitWords(rest);
     if ('problem' in words)
-        return { problem: `${quoteValue(line)}: ${words.problem}` };
+        return { problem: `${values_quoteValue(line)}: ${words.problem}` };
     return (words.value[0] ?? '') === ''
-        ? { problem: `${quoteValue(line)} gives no command.` }
+        ? { problem: `${values_quoteValue(line)} gives no command.` }
         : { value: { service, command: words.value } };
 }
 /** `runner: command`, or `service: command`. */
@@ -88894,7 +88909,7 @@ function parseEndToEnd(text) {
     const parsed = parseServiceCommand(text);
     if ('problem' in parsed) {
         return {
-            problem: `${quoteValue(text)} is neither \`runner: command\` (on the runner) nor \`service: command\` (in a container of the new release).`,
+            problem: `${values_quoteValue(text)} is neither \`runner: command\` (on the runner) nor \`service: command\` (in a container of the new release).`,
         };
     }
     return { value: { where: 'service', ...parsed.value } };
@@ -88919,7 +88934,7 @@ function parseProjectName(text) {
     return text === '' || PROJECT_NAME.test(text)
         ? { value: text }
         : {
-            problem: `${quoteValue(text)} is not a Compose project name: lower-case letters, digits, - and _, a letter or digit first.`,
+            problem: `${values_quoteValue(text)} is not a Compose project name: lower-case letters, digits, - and _, a letter or digit first.`,
         };
 }
 /** Compose's own way of making a name from a folder's: https://docs.docker.com/compose/how-tos/project-name/ */
@@ -88932,9 +88947,9 @@ function guessProjectName(repository) {
 function parsePath(text) {
     const value = text.replace(/^(~\/+)?(\.\/+)*/, '').replace(/(\/+\.?)+$/, '');
     if (text !== '' && ['', '~', '.'].includes(value))
-        return { problem: `${quoteValue(text)} is too wide: give a folder of the project's own.` };
-    if (/[\0\n\r]/.test(value) || value.split('/').includes('..')) {
-        return { problem: `${quoteValue(text)} is not a plain path: no line breaks, and no \`..\`.` };
+        return { problem: `${values_quoteValue(text)} is too wide: give a folder of the project's own.` };
+    if (/[\0\n\r\\]/.test(value) || value.split('/').includes('..')) {
+        return { problem: `${values_quoteValue(text)} is not a plain path: no line breaks, no backslashes, and no \`..\`.` };
     }
     return { value };
 }
@@ -88951,17 +88966,17 @@ function readCredentials(input, problems) {
     else if (/[\s/]|:\/\//.test(registry))
         problems.push({
             input: 'registry',
-            message: `${quoteValue(registry)} is not a registry: give its host name only, with the port if it has one.`,
+            message: `${values_quoteValue(registry)} is not a registry: give its host name only, with the port if it has one.`,
         });
     if (username === '')
-        problems.push({ input: 'registry-username', message: `is empty, but registry ${quoteValue(registry)} is given.` });
+        problems.push({ input: 'registry-username', message: `is empty, but registry ${values_quoteValue(registry)} is given.` });
     if (password === '') {
         problems.push({
             input: 'registry-password',
             message: 'is empty: the secret is not set in this repository or environment, or it is not handed to this (reusable) workflow.',
         });
     }
-    return problems.length > before ? undefined : { registry, username, password: new Secret(password) };
+    return problems.length > before ? undefined : { registry, username, password: new secret_Secret(password) };
 }
 
 ;// CONCATENATED MODULE: ./shared/src/engine/end-to-end.ts
@@ -89038,7 +89053,7 @@ function beginWatch(transaction) {
             if (verdict.ok)
                 return;
             isToBlame = false;
-            warn(transaction, `watch-url: ${verdict.reason}. What fails from here on is counted, and no reason to go back.`);
+            transaction_warn(transaction, `watch-url: ${verdict.reason}. What fails from here on is counted, and no reason to go back.`);
         },
         stop: async () => {
             const stats = await started.stop();
@@ -89071,14 +89086,15 @@ function beginWatch(transaction) {
 
 /**
  * @param keepReleases how many releases stay in the store in all.
+ * @param first steps before any replica is started.
  * @throws ReleaseError that says what happened, what serves now, and what to do.
  */
-async function execute(preparation, release, keepReleases, transaction) {
+async function execute(preparation, release, keepReleases, transaction, first = []) {
     const { task, guardian, session, facts, layout, target, inputs, ports, report } = transaction;
     const { plan, project } = preparation;
     const checks = inputs.checks.map((check) => check.kind === 'container' && check.project === THIS_PROJECT ? { ...check, project: target.project } : check);
     const watched = beginWatch(transaction);
-    report.baseline = await timed(transaction, 'baseline', () => readBaseline(checks, transaction));
+    report.baseline = await transaction_timed(transaction, 'baseline', () => readBaseline(checks, transaction));
     const waits = new Set(project.services.filter(({ oneShot }) => preparation.runsOnce || !oneShot).map(({ name }) => name));
     const changed = plan.services
         .filter(({ service, action }) => action !== 'keep' && action !== 'remove' && waits.has(service))
@@ -89121,15 +89137,16 @@ async function execute(preparation, release, keepReleases, transaction) {
     const waiting = changes.findIndex((step) => step.kind !== 'run');
     const steps = [
         ...(await planStorage(preparation, release, transaction)),
+        ...first,
         ...(waiting < 0 ? changes : changes.slice(0, waiting)),
         planTags(preparation, transaction),
         ...(waiting < 0 ? [] : changes.slice(waiting)),
     ];
     await watched?.begin();
-    const outcome = await timed(transaction, 'switch', () => ports.reporter.group(describeChange(transaction, plan.release), () => executeTransaction({
+    const outcome = await transaction_timed(transaction, 'switch', () => ports.reporter.group(describeChange(transaction, plan.release), () => executeTransaction({
         release: plan.release,
         steps,
-        undo: orderUndo([...plan.undo, ...cleaning.undo], []),
+        undo: orderUndo([...first.flatMap(undoOf), ...plan.undo, ...cleaning.undo], []),
         finish: [...plan.finish, ...cleaning.finish],
         before: plan.before,
         hold: (step, signal) => verifier.hold(step, signal),
@@ -89162,6 +89179,7 @@ async function execute(preparation, release, keepReleases, transaction) {
             return explainLoss(outcome.cause, preparation, transaction);
     }
 }
+const undoOf = (step) => (step.kind === 'hold' ? [] : step.undo);
 /** How it is called when it went well. */
 const DONE = { deploy: 'deployed', rollback: 'rolled-back' };
 /** For the start of a sentence. */
@@ -89191,7 +89209,7 @@ async function explainLoss(cause, { plan }, transaction) {
     report.release = verdict.current ?? '';
     if (verdict.kind === 'committed') {
         report.result = DONE[task];
-        warn(transaction, `The connection was lost during the ${task}; the release had been committed. ${verdict.text}`);
+        transaction_warn(transaction, `The connection was lost during the ${task}; the release had been committed. ${verdict.text}`);
         return;
     }
     report.result = 'reverted';
@@ -89218,7 +89236,7 @@ async function readBaseline(checks, transaction) {
         .map((outcome) => outcome.check.name)
         .filter(hadToPass);
     for (const name of failing) {
-        warn(transaction, `Check ${name} failed before this ${transaction.task} too: it is reported, and no reason to go back.`);
+        transaction_warn(transaction, `Check ${name} failed before this ${transaction.task} too: it is reported, and no reason to go back.`);
     }
     return failing;
 }
@@ -89229,7 +89247,7 @@ function warnOfUnchecked({ services, changed }, transaction) {
         return changed.includes(name) && !oneShot && replicas.some((one) => one.health === 'none');
     });
     for (const { name, monitorSeconds = DEFAULT_STABLE_SECONDS } of unchecked) {
-        warn(transaction, `Service ${name} has no health check: it counts as ready since it ran for ${monitorSeconds} s without a restart. Add a \`healthcheck\` to it in the Compose file.`);
+        transaction_warn(transaction, `Service ${name} has no health check: it counts as ready since it ran for ${monitorSeconds} s without a restart. Add a \`healthcheck\` to it in the Compose file.`);
     }
 }
 /** The first steps: the release goes into the store, where nothing that serves knows of it yet. */
@@ -89774,7 +89792,7 @@ async function askEngine(session, asked) {
         return await exchange(process, asked, signal);
     }
     catch (error) {
-        if (error instanceof SlipwayError)
+        if (error instanceof errors_SlipwayError)
             throw error;
         if (isCancelled(asked))
             throw cancelled(asked, error);
@@ -89867,7 +89885,7 @@ async function send(line, asked, signal) {
             ...(body === undefined ? {} : { 'content-type': 'application/json' }),
             ...Object.fromEntries(Object.entries(asked.headers ?? {}).map(([name, value]) => [
                 name,
-                value instanceof Secret ? value.reveal() : value,
+                value instanceof secret_Secret ? value.reveal() : value,
             ])),
         },
     });
@@ -90109,7 +90127,7 @@ function formatProgress(name, state, seconds) {
         ...(state.bytes > 0
             ? [formatBytesOf(Math.min(state.bytesDone, state.bytes), state.bytes)]
             : state.bytesDone > 0
-                ? [formatBytes(state.bytesDone)]
+                ? [size_formatBytes(state.bytesDone)]
                 : []),
         `${Math.round(seconds)} s`,
     ];
@@ -90120,7 +90138,7 @@ function formatPulled(name, state, seconds) {
     if (state.layers === 0)
         return `pulled ${name}: it was there already, ${Math.round(seconds)} s`;
     const layers = `${state.layers} ${state.layers === 1 ? 'layer' : 'layers'}`;
-    const size = state.bytesDone > 0 ? `, ${formatBytes(state.bytesDone)}` : '';
+    const size = state.bytesDone > 0 ? `, ${size_formatBytes(state.bytesDone)}` : '';
     return `pulled ${name}: ${layers}${size}, ${Math.round(seconds)} s`;
 }
 
@@ -90247,7 +90265,7 @@ async function pullByApi(session, reference, credentials, progress, update, { pl
     const { status, body } = await askEngine(session, {
         method: 'POST',
         path: `/images/create?${query.toString()}`,
-        headers: { 'x-registry-auth': new Secret(encodeAuth(authConfig(credentials).reveal())) },
+        headers: { 'x-registry-auth': new secret_Secret(encodeAuth(authConfig(credentials).reveal())) },
         onLine: (line) => {
             const message = json_parseJson(line);
             if (message === undefined)
@@ -90284,7 +90302,7 @@ function encodeAuth(json) {
 }
 function authConfig({ registry, username, password }) {
     const host = reference_normalizeRegistry(registry);
-    return new Secret(JSON.stringify({
+    return new secret_Secret(JSON.stringify({
         username,
         password: password.reveal(),
         serveraddress: host === reference_DEFAULT_REGISTRY ? 'https://index.docker.io/v1/' : host,
@@ -90478,8 +90496,8 @@ function judgeDisk(estimate, disk) {
     const hint = 'Free some with `docker image prune` (see `docker system df`), or enlarge the disk.';
     if (neededBytes + RESERVE_BYTES > freeBytes) {
         findings.push({
-            message: `The new images need about ${formatBytes(neededBytes)} (${formatBytes(estimate.downloadBytes)} to download, unpacked about ` +
-                `${formatBytes(estimate.unpackedBytes)}) and ${formatBytes(RESERVE_BYTES)} to spare, but only ${formatBytes(freeBytes)} are free on ${path} (Docker's data root).`,
+            message: `The new images need about ${size_formatBytes(neededBytes)} (${size_formatBytes(estimate.downloadBytes)} to download, unpacked about ` +
+                `${size_formatBytes(estimate.unpackedBytes)}) and ${size_formatBytes(RESERVE_BYTES)} to spare, but only ${size_formatBytes(freeBytes)} are free on ${path} (Docker's data root).`,
             hint,
         });
     }
@@ -90803,7 +90821,7 @@ function judgeKey(table, place, key, value, service, order) {
     const shown = typeof value === 'object' ? '' : `: ${typeof value === 'string' ? value : JSON.stringify(value)}`;
     return [
         {
-            message: `Service ${service.name} asks for ${quoteValue(`${place}${shown}`)}, ${refusal.why}.`,
+            message: `Service ${service.name} asks for ${values_quoteValue(`${place}${shown}`)}, ${refusal.why}.`,
             hint: refusal.hint,
         },
     ];
@@ -91043,7 +91061,7 @@ function judgeExtension(service) {
     });
     const findings = Object.keys(extension)
         .filter((key) => !EXTENSION_KEYS.includes(key))
-        .map((key) => refuse(`the unknown key ${quoteValue(key)}`, endHint(known, suggest(key, EXTENSION_KEYS))));
+        .map((key) => refuse(`the unknown key ${values_quoteValue(key)}`, endHint(known, suggest(key, EXTENSION_KEYS))));
     const { 'one-shot': oneShot, router, port } = extension;
     if (oneShot !== undefined && typeof oneShot !== 'boolean') {
         findings.push(refuse(`a \`one-shot\` that is neither true nor false`));
@@ -91069,7 +91087,7 @@ function judgeRouters(project) {
 }
 function choose_judgeRouter(service, name, project) {
     const refuse = (what, hint) => ({
-        message: `Service ${service.name} names the router ${quoteValue(name)}, ${what}.`,
+        message: `Service ${service.name} names the router ${values_quoteValue(name)}, ${what}.`,
         hint,
     });
     const router = project.services.find((one) => one.name === name);
@@ -91331,7 +91349,7 @@ function describeVerdict(outcome, { baseline, task }) {
 const MAX_FAILURE_LENGTH = 50_000;
 function renderFailure(failure) {
     const message = failure instanceof Error ? failure.message : String(failure);
-    const hint = failure instanceof SlipwayError ? failure.hint : '';
+    const hint = failure instanceof errors_SlipwayError ? failure.hint : '';
     const whole = [message, hint].filter((part) => part !== '').join('\n');
     const text = whole.length > MAX_FAILURE_LENGTH ? `${whole.slice(0, MAX_FAILURE_LENGTH)}\n(cut)` : whole;
     return fence(text, 'text');
@@ -91388,10 +91406,10 @@ function describeImages(service) {
 async function prepareRelease({ candidate, images, migrations, schema, runsOnce, commit, findings }, transaction) {
     const { project, session, facts, ports } = transaction;
     if (facts.docker.kind !== 'ready')
-        throw new PreflightError(session.where, judgeServer(facts));
+        throw new errors_PreflightError(session.where, judgeServer(facts));
     const chosen = chooseStrategies(readProject(candidate.raw), facts.containers);
     for (const message of [...candidate.warnings, ...chosen.warnings, ...warnOfOverrides(transaction)]) {
-        warn(transaction, message);
+        transaction_warn(transaction, message);
     }
     const { endToEnd } = transaction.inputs;
     const all = [
@@ -91412,7 +91430,7 @@ async function prepareRelease({ candidate, images, migrations, schema, runsOnce,
         ...judgeSpace(images, candidate, transaction),
     ];
     if (all.length > 0)
-        throw new PreflightError(session.where, all);
+        throw new errors_PreflightError(session.where, all);
     const ids = facts.releases.map(({ id }) => id);
     const release = makeReleaseId(nextReleaseTime(ports.clock.now(), ids), commit);
     return planWith({ images, candidate, migrations, schema, runsOnce, strategies: chosen.strategies }, release, transaction);
@@ -91427,9 +91445,9 @@ async function planWith(known, release, transaction) {
         readRouters(images, candidate.services, transaction),
     ]);
     if (routers.findings.length > 0)
-        throw new PreflightError(guardian.where, routers.findings);
+        throw new errors_PreflightError(guardian.where, routers.findings);
     for (const message of routers.warnings)
-        warn(transaction, message);
+        transaction_warn(transaction, message);
     const plan = planDeploy({
         project,
         hashes,
@@ -91448,12 +91466,12 @@ async function planWith(known, release, transaction) {
         remarks: Object.fromEntries(images.filter((image) => image.remark !== '').map((image) => [image.service, image.remark])),
     });
     for (const name of plan.unknown)
-        warn(transaction, describeUnknown(name, transaction));
+        transaction_warn(transaction, describeUnknown(name, transaction));
     return { ...known, project, hashes, unknownRouters: routers.unknown, plan };
 }
 /** Compose's own hash of each service of the final file. */
 async function readHashes(remote, raw, project, layout, signal) {
-    const { stdout } = await remote.run(hashServices({ project, projectDirectory: layout.project }, new Secret(renderYaml(raw))), { purpose: 'compute the configuration hashes', signal });
+    const { stdout } = await remote.run(hashServices({ project, projectDirectory: layout.project }, new secret_Secret(renderYaml(raw))), { purpose: 'compute the configuration hashes', signal });
     return Object.fromEntries(stdout.split('\n').flatMap((line) => {
         const [name, hash] = line.trim().split(/\s+/);
         return name !== undefined && hash !== undefined ? [[name, hash]] : [];
@@ -91589,13 +91607,13 @@ async function showPlan({ plan }, { report, ports: { reporter } }) {
  */
 async function withProject(session, request, opening, phase, work) {
     const { ports } = phase;
-    const guardian = await timed(phase, 'lock', () => openGuardian(session, request, opening, ports));
+    const guardian = await transaction_timed(phase, 'lock', () => openGuardian(session, request, opening, ports));
     try {
         if (guardian.recovery !== undefined) {
             const { release, verdict } = guardian.recovery;
-            warn(phase, `What was to bring release ${release} had been interrupted: ${verdict === 'undone' ? 'it was undone' : 'it had gone live, and was cleaned up after'}.`);
+            transaction_warn(phase, `What was to bring release ${release} had been interrupted: ${verdict === 'undone' ? 'it was undone' : 'it had gone live, and was cleaned up after'}.`);
         }
-        const facts = await timed(phase, 'facts', () => readFacts(guardian, request, ports.signal));
+        const facts = await transaction_timed(phase, 'facts', () => readFacts(guardian, request, ports.signal));
         const findings = judgeServer(facts);
         if (findings.length === 0 && !guardian.isLocked && opening.mode !== 'look') {
             findings.push({
@@ -91604,12 +91622,12 @@ async function withProject(session, request, opening, phase, work) {
             });
         }
         if (findings.length > 0)
-            throw new PreflightError(session.where, findings);
+            throw new errors_PreflightError(session.where, findings);
         if (opening.mode === 'look' && facts.journal !== '') {
             const release = readJournalRelease(facts.journal) ?? '';
-            warn(phase, `Release ${release} is on its way on this server, or was interrupted there: then the next session first puts that right.`);
+            transaction_warn(phase, `Release ${release} is on its way on this server, or was interrupted there: then the next session first puts that right.`);
         }
-        await work({ guardian, facts });
+        return await work({ guardian, facts });
     }
     finally {
         await guardian.close();
@@ -91845,9 +91863,4935 @@ function judgeConfirmation(confirm, { byHand, project, wanted, dryRun }) {
     throw new InputError([
         {
             input: 'confirm',
-            message: `${confirm === '' ? 'is empty' : `is ${quoteValue(confirm)}`}: to roll back to ${wanted}, type the project's name, ${quoteValue(project)}, there${isReleaseId(wanted) ? ` (or ${quoteValue(wanted)})` : ''}. Nothing was changed.`,
+            message: `${confirm === '' ? 'is empty' : `is ${values_quoteValue(confirm)}`}: to roll back to ${wanted}, type the project's name, ${values_quoteValue(project)}, there${isReleaseId(wanted) ? ` (or ${values_quoteValue(wanted)})` : ''}. Nothing was changed.`,
         },
     ]);
+}
+
+;// CONCATENATED MODULE: ./shared/src/model/backup.ts
+const backup_BACKUP_VERSION = 1;
+const LETTERS = 'abcdefghijklmnopqrstuvwxyz234567';
+/**
+ * `20261122T223100Z-k3v9qa`: sorts by time, and two that begin in one second differ.
+ *
+ * @param random 4 to 8 bytes of chance, of which 5 bits each are used.
+ * @throws RangeError for fewer or more.
+ */
+function backup_makeBackupId(now, random) {
+    if (random.length < 4 || random.length > 8)
+        throw new RangeError('the id of a backup takes 4 to 8 bytes of chance');
+    const letters = [...random].map((byte) => LETTERS.charAt(byte & 31)).join('');
+    return `${compactTime(now)}-${letters}`;
+}
+/** `20261122T223100Z` */
+function compactTime(time) {
+    return time.toISOString().replaceAll(/[-:]|\.\d+/g, '');
+}
+function isBackupId(text) {
+    return /^\d{8}T\d{6}Z-[a-z0-9]{4,8}$/.test(text);
+}
+/** The oldest first; ids decide within one moment. */
+function backup_compareBackups(a, b) {
+    const [earlier, later] = [Date.parse(a.created), Date.parse(b.created)];
+    if (earlier !== later)
+        return earlier - later;
+    return a.id === b.id ? 0 : a.id < b.id ? -1 : 1;
+}
+function newestBackupsFirst(backups) {
+    return [...backups].sort((a, b) => backup_compareBackups(b, a));
+}
+/** Whether what was asked for has this source in it. */
+function backup_isInScope(scope, source) {
+    return scope.some((asked) => source === asked || source.startsWith(`${asked}/`));
+}
+/** What the server of a database and of its roles is called: `db` for `postgres:db/app` and for `roles:db`. */
+function backup_serverOf(source) {
+    return /^(?:postgres|roles):([^/]+)/.exec(source)?.[1] ?? '';
+}
+/** What becomes of a backup that is complete. */
+function backup_judgeResult(items, suspicions) {
+    if (suspicions.length > 0)
+        return 'suspect';
+    return items.length > 0 && items.every(({ proof }) => proof !== undefined) ? 'proven' : 'taken';
+}
+/** The item of a source, where the backup has it and it counts as proven. */
+function findProven(backup, source) {
+    if (backup.result === 'suspect')
+        return undefined;
+    const item = backup.items.find((one) => one.source === source);
+    return item?.proof === undefined ? undefined : { backup, item };
+}
+/** By source: the newest item that counts as proven, of every source that has one. */
+function listNewestProven(backups) {
+    const found = new Map();
+    for (const backup of newestBackupsFirst(backups)) {
+        for (const { source } of backup.items) {
+            const proven = findProven(backup, source);
+            if (proven !== undefined && !found.has(source))
+                found.set(source, proven);
+        }
+    }
+    return found;
+}
+/**
+ * The sources that there still are, as far as backups can tell, by name. One that the newest backup that asked for it does not have, and that was
+ * not suspect for it, is gone for good: a database that was dropped, and somebody said so.
+ */
+function listLivingSources(backups) {
+    const trusted = newestBackupsFirst(backups).filter(({ result }) => result !== 'suspect');
+    const sources = new Set(backups.flatMap(({ items }) => items.map(({ source }) => source)));
+    return [...sources].sort().filter((source) => {
+        const last = trusted.find(({ scope }) => backup_isInScope(scope, source));
+        return last === undefined || last.items.some((item) => item.source === source);
+    });
+}
+
+;// CONCATENATED MODULE: ./shared/src/backups/choose.ts
+/** Which backup is meant: pure. */
+
+
+/** Named in a message. */
+const LISTED = 20;
+/**
+ * @param target `latest-proven`; `latest`, proven or not; an id, or a beginning that only one has; or a time, of which it is the newest one
+ *   at or before: RFC 3339, or `2026-11-22 03:00` in UTC. A suspect backup is chosen by its whole id only.
+ * @param backups of one project, in any order.
+ */
+function chooseBackup(target, backups) {
+    const newestFirst = newestBackupsFirst(backups);
+    const good = newestFirst.filter(({ result }) => result !== 'suspect');
+    const found = (backup, problem) => backup === undefined ? { problem: `${problem} ${listBackups(newestFirst)}` } : { backup };
+    if (target === 'latest')
+        return found(good[0], 'There is no backup that is not suspect.');
+    if (target === 'latest-proven') {
+        const proven = good.find(({ result }) => result === 'proven');
+        const instead = good[0] === undefined ? '' : ' (`latest` would be one that is not proven as a whole)';
+        return found(proven, `No backup is proven${instead}.`);
+    }
+    const exact = newestFirst.find(({ id }) => id === target);
+    if (exact !== undefined)
+        return { backup: exact };
+    if (isBackupId(target))
+        return found(undefined, `Backup ${target} is not there: it was removed, or never completed.`);
+    if (/^\d{4}-/.test(target)) {
+        const time = parseTime(target);
+        if ('problem' in time)
+            return { problem: time.problem };
+        const before = good.find(({ created }) => Date.parse(created) <= time.time);
+        return found(before, `There is no backup at or before ${new Date(time.time).toISOString()} that is not suspect.`);
+    }
+    const begin = target === '' ? [] : newestFirst.filter(({ id }) => id.startsWith(target));
+    const [one, ...others] = begin;
+    if (one === undefined) {
+        return found(undefined, `No backup is meant by \`${excerpt_excerpt(target, 100)}\`: give latest-proven, latest, an id or its beginning, or a time (2026-11-22 03:00, in UTC).`);
+    }
+    if (others.length > 0)
+        return { problem: `It could be each of ${begin.length}. ${listBackups(begin)}` };
+    return one.result === 'suspect'
+        ? { problem: `${one.id} is suspect: ${describeSuspicions(one)} Give its whole id if you want it nevertheless.` }
+        : { backup: one };
+}
+function describeSuspicions({ suspicions }) {
+    return excerpt_excerpt(suspicions.join(' '), 500);
+}
+function listBackups(newestFirst) {
+    if (newestFirst.length === 0)
+        return 'There are no backups.';
+    const named = newestFirst.slice(0, LISTED).map(({ id, result }) => `${id} (${result})`);
+    const more = newestFirst.length - named.length;
+    return `There ${newestFirst.length === 1 ? 'is' : 'are'} ${named.join(', ')}${more > 0 ? ` and ${more} older ones` : ''}.`;
+}
+/** https://www.rfc-editor.org/rfc/rfc3339#section-5.6; seconds and the offset may be left out, and a space may stand for the T. */
+const TIME = /^(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d)(:\d\d)?(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)?$/;
+function parseTime(text) {
+    const [, date = '', minute = '', second = ':00', fraction = '', offset = 'Z'] = TIME.exec(text) ?? [];
+    const local = `${date}T${minute}${second}`;
+    const time = Date.parse(`${local}${fraction}${offset.toUpperCase()}`);
+    // Date.parse takes the 30th of February for the 2nd of March.
+    const exists = Number.isFinite(time) && new Date(Date.parse(`${local}Z`)).toISOString().startsWith(local);
+    return exists
+        ? { time }
+        : {
+            problem: `\`${excerpt_excerpt(text, 100)}\` is not a time: write 2026-11-22 03:00 (in UTC) or 2026-11-22T03:00:00+01:00.`,
+        };
+}
+
+;// CONCATENATED MODULE: ./shared/src/commands/backup-script.ts
+
+/**
+ * What the scripts on the server have in common. `run` is for what may take long: the shell hears of a signal while it waits, not while
+ * a program is in the foreground. `change` is for what changes what serves: its end is waited for, by us and by the watcher of
+ * {@link AFTERWARDS}. `tidy` is each script's own, `leave` that of its kind.
+ */
+const backup_script_BACKUP_HOST = `umask 077
+LC_ALL=C
+export LC_ALL
+started=$(date +%s)
+work= clients= fed= accepted= watched=
+say() { printf '%s\\n' "$1" >&2; }
+fail() { say "$2"; exit "$1"; }
+tidy() { :; }
+leave() { :; }
+finish() {
+  ended=$?
+  trap '' HUP INT TERM PIPE
+  trap - EXIT
+  exec 3>&- 5>&-
+  [ -z "$fed" ] || kill "$fed" 2>/dev/null
+  if [ -n "$clients" ]; then
+    { trap - TERM; sleep 5; kill -KILL $clients; } >/dev/null 2>&1 &
+    timer=$!
+    wait $clients 2>/dev/null
+    kill "$timer" 2>/dev/null
+  fi
+  tidy
+  never_mind
+  leave
+  [ -z "$work" ] || rm -rf "$work"
+  exit "$ended"
+}
+trap finish EXIT
+trap 'exit 129' HUP
+trap 'exit 130' INT
+trap 'exit 143' TERM
+run() {
+  "$@" <&6 3>&- 4<&- 5>&- 6<&- 7>&- &
+  clients=$! fed=$!
+  wait "$clients"
+  code=$?
+  clients= fed=
+  return "$code"
+}
+change() {
+  "$@" </dev/null 3>&- 4<&- 5>&- &
+  clients=$!
+  wait "$clients"
+  code=$?
+  clients=
+  return "$code"
+}
+never_mind() {
+  [ -z "$watched" ] || printf 'done\\n' >&7
+  watched=
+}
+make_work() {
+  work=$(mktemp -d "$1.XXXXXX") || fail 73 "the folder of $1 cannot be written: check that it is there, that it belongs to the user that deploys, and that the disk is not full (\\\`df\\\`)."
+}
+running() {
+  state=$(docker inspect --type container --format '{{.State.Running}}' "$1") && [ "$state" = true ] ||
+    fail 69 "the container $1 does not run: start it (\\\`docker compose up -d\\\`) and look at its logs."
+}
+`;
+/**
+ * `afterwards TEXT WORD...`, behind `make_work`: runs a script of ours when this one is gone, by SIGKILL of its whole process group too. The
+ * watcher has a session of its own and reads a pipe that ends with us. It says nothing, and does nothing once it heard `never_mind`.
+ * Whoever still works in our name in `change` has the pipe as well, so the watcher waits for its end. After a power cut nobody does it.
+ */
+const backup_script_AFTERWARDS = (/* unused pure expression or super */ null && (`afterwards() {
+  mkfifo "$work/watch" || fail 73 'no named pipe can be made on the server: is that a file system of Linux?'
+  exec 7<>"$work/watch"
+  watched=1
+  setsid sh -c 'trap "" HUP INT TERM
+work=$1 text=$2
+shift 2
+: >"$work/watching"
+IFS= read -r word
+[ "$word" != done ] || exit 0
+exec </dev/null
+for try in 1 2 3; do
+  sh -c "$text" slipway "$@" && break
+  sleep 2
+done
+rm -rf "$work"' slipway "$work" "$@" <"$work/watch" >/dev/null 2>&1 3>&- 4<&- 5>&- 7>&- &
+  watcher_started=$(date +%s)
+  until [ -e "$work/watching" ]; do
+    [ "$(($(date +%s) - watcher_started))" -lt 10 ] || fail 69 'the server has no program \`setsid\`, by which a watcher survives this one: install util-linux.'
+    sleep 0.05
+  done
+}
+`));
+/** Removes the scratch containers of a project, with their data: those of proofs that were killed. */
+function backup_script_removeScratch(project) {
+    return script(`ids=$(docker ps -aq --no-trunc --filter "label=slipway.scratch=$1") || exit
+[ -z "$ids" ] || docker rm -fv $ids >/dev/null`, project);
+}
+
+;// CONCATENATED MODULE: ./shared/src/commands/postgres.ts
+/**
+ * Dumps of PostgreSQL that are proven, and the way back: pure.
+ *
+ * Each table is counted and hashed in the very snapshot that the dump is made of, so that a restored copy must have the same
+ * figures although the application goes on writing. No pipeline carries a dump: POSIX sh forgets how its first part ended.
+ */
+
+
+
+
+/**
+ * What is run in the container begins with this: `$1` is the user, `$2` the database; empty for what the image's variables say. Where
+ * {@link POSTGRES_HOST} has put the address of a remote server, that is where it goes.
+ */
+const CONNECT = `[ -z "$POSTGRES_USER_FILE" ] || POSTGRES_USER=$(cat "$POSTGRES_USER_FILE")
+[ -z "$POSTGRES_DB_FILE" ] || POSTGRES_DB=$(cat "$POSTGRES_DB_FILE")
+[ -z "$POSTGRES_PASSWORD_FILE" ] || POSTGRES_PASSWORD=$(cat "$POSTGRES_PASSWORD_FILE" 2>/dev/null)
+unset PGHOST PGHOSTADDR PGSERVICE PGOPTIONS
+if [ -e /run/slipway/remote ]; then
+  { IFS= read -r PGHOST; IFS= read -r PGPORT; IFS= read -r PGSSLMODE; IFS= read -r POSTGRES_DB; IFS= read -r PGPASSWORD; } </run/slipway/remote
+  export PGHOST PGPORT
+  if [ -n "$PGSSLMODE" ]; then export PGSSLMODE; else unset PGSSLMODE; fi
+fi
+PGUSER=\${1:-\${POSTGRES_USER:-postgres}}
+PGDATABASE=\${2:-\${POSTGRES_DB:-\${POSTGRES_USER:-postgres}}}
+[ -n "$PGPASSWORD" ] || PGPASSWORD=$POSTGRES_PASSWORD
+PGAPPNAME=slipway
+export PGUSER PGDATABASE PGPASSWORD PGAPPNAME
+shift 2
+`;
+/** SQL as `$1`, then psql's arguments. The names of databases go in as psql's variables, never as text. */
+const ASK = `${CONNECT}sql=$1
+shift
+printf '%s\\n' "$sql" | psql -XAtqw -v ON_ERROR_STOP=1 "$@"`;
+/** The same, and psql's `\\set name \`cat <&3\`` has what comes in: what is too long for an argument, or too secret. */
+const ASK_WITH = `${CONNECT}exec 3<&0
+sql=$1
+shift
+printf '%s\\n' "$sql" | psql -XAtqw -v ON_ERROR_STOP=1 -v VERBOSITY=terse "$@"`;
+const RUN = `${CONNECT}exec "$@"`;
+/**
+ * What the scripts of PostgreSQL have in common. `sql DATABASE TEXT [ARGUMENTS OF PSQL]` asks the server; `$any` is a database to ask about what is
+ * of none in particular. The password of a remote server is in the memory of the helper's container, and nowhere else; who is killed takes it along.
+ */
+const POSTGRES_HOST = `container=$1 user=$2 remote=$3 ask=$4 tool=$5
+shift 5
+any=template1
+running "$container"
+if [ -n "$remote" ]; then
+  any=
+  docker exec -i "$container" sh -c 'umask 077; cat >/run/slipway/remote' || fail 69 "the helper $container does not take the address of the server (see above): is it still there?"
+fi
+sql() { run docker exec "$container" sh -c "$ask" slipway "$user" "$@" 6</dev/null; }
+leave() { [ -z "$remote" ] || [ "$ended" -lt 128 ] || docker rm -fv "$container" </dev/null >/dev/null 2>&1; }
+`;
+function postgresScript(target, text, ...parameters) {
+    const { container, user = '', remote } = target;
+    const command = render_script(`${backup_script_BACKUP_HOST}${POSTGRES_HOST}${text}`, container, user, remote === undefined ? '' : 'remote', ASK, RUN, ...parameters);
+    if (remote === undefined)
+        return command;
+    const { host, port, sslmode = '', database = 'postgres', password } = remote;
+    const lines = [host, String(port), sslmode, database, password.reveal()];
+    if (lines.some((line) => /[\n\r\0]/.test(line)))
+        throw new RangeError('the address and the password of a PostgreSQL server cannot have more than one line');
+    return { ...command, stdin: new secret_Secret(`${lines.join('\n')}\n`) };
+}
+/** How often a helper looks whether somebody uses it, in seconds, and how many times nobody may before it ends: starting one again takes a second. */
+const WATCH_SECONDS = 5;
+const WATCHES = 6;
+/**
+ * What the helper's container does: it ends when nothing but itself has run in it for so long. It knows a password, and whoever has started it may be
+ * gone. Whoever opens it again says so by a file.
+ */
+const postgres_WATCH = (/* unused pure expression or super */ null && (`idle=0
+while [ "$idle" -lt "$2" ]; do
+  sleep "$1"
+  idle=$((idle + 1))
+  set -- "$1" "$2" /proc/[0-9]*
+  if [ "$#" -gt 3 ] || [ -e /run/slipway/used ]; then
+    rm -f /run/slipway/used
+    idle=0
+  fi
+  set -- "$1" "$2"
+done`));
+/**
+ * Starts a container that has nothing but the client programs, for a server that is reached over the network. One of that name that runs is kept.
+ *
+ * @param scratch its name, and the label by which {@link removeScratch} finds it.
+ * @param network of Docker.
+ */
+function postgres_startClient(image, scratch, network = 'host') {
+    return script(`docker exec "$2" sh -c ': >/run/slipway/used' </dev/null >/dev/null 2>&1 && exit
+docker rm -fv "$2" >/dev/null 2>&1
+docker image inspect "$1" </dev/null >/dev/null 2>&1 || {
+  echo "the image $1, for the client programs of PostgreSQL, is not on the server: run \\\`docker pull $1\\\` there." >&2
+  exit 69
+}
+docker run -d --rm --pull never --name "$2" --label "slipway.scratch=$3" --network "$5" --memory "\${4}m" --tmpfs /run/slipway:rw,noexec,nosuid,mode=1777,size=64k --entrypoint sh "$1" -c "$6" slipway "$7" "$8" </dev/null >/dev/null || {
+  echo "no container with the client programs could be started from $1 (Docker's own words are above): look whether the disk is full (\\\`df\\\`)." >&2
+  exit 69
+}`, image, scratch.name, scratch.project, String(scratch.memoryMegabytes), network, postgres_WATCH, String(WATCH_SECONDS), String(WATCHES));
+}
+/**
+ * What a killed `docker exec` has started lives on in the container. But its input ends then, and whoever holds it open dies with
+ * us: so `stop`, at the end of the input, interrupts what was started here, by the process group that each exec has of its own.
+ * PostgreSQL's own tools cancel their queries on SIGINT. Nothing may be left behind to process 1: the server takes a stranger's
+ * death by a signal for a crash of one of its own, and restarts.
+ */
+const STOPPABLE = (/* unused pure expression or super */ null && (`exec 4<&0 </dev/null
+trap '' INT
+read -r pid name state parent group rest </proc/$$/stat || group=
+stop() {
+  for try in 1 2 3; do
+    [ "$group" = "$$" ] || return 0
+    kill -INT 0
+    sleep 1
+  done
+}
+`));
+/** `$1` is the SQL of a transaction, which is committed when `end` comes in. */
+const HOLD = (/* unused pure expression or super */ null && (`${CONNECT}${STOPPABLE}{
+  printf '%s\\n' "$1"
+  read -r word <&4
+  if [ "$word" = end ]; then printf 'COMMIT;\\n'; else stop; fi
+} | psql -XAtqw -v ON_ERROR_STOP=1`));
+/**
+ * `$1` is the snapshot. Compressed at gzip's level 4: against the default of 6 that is seven tenths of gzip's time for a file that is 2.5 % larger, and
+ * so pays for the proof. Every pg_restore reads it, as it does not zstd.
+ */
+const DUMP = (/* unused pure expression or super */ null && (`${CONNECT}${STOPPABLE}{ read -r word <&4; stop; } &
+watch=$!
+pg_dump -w -Fc "--snapshot=$1" -Z 4
+code=$?
+kill "$watch" 2>/dev/null
+wait "$watch"
+exit "$code"`));
+/**
+ * How a row looks as text depends on the session, so this fixes it; `row_security` off means that what cannot be seen is an error.
+ * Since version 14 a server can notice in the middle of a query that its client is gone.
+ */
+const SESSION = `SET client_encoding = 'UTF8';
+SET standard_conforming_strings = on;
+SET search_path = '';
+SET DateStyle = 'ISO, MDY';
+SET IntervalStyle = 'postgres';
+SET TimeZone = 'UTC';
+SET bytea_output = 'hex';
+SET extra_float_digits = 3;
+SET lc_monetary = 'C';
+SET xmloption = 'content';
+SET row_security = off;
+SET statement_timeout = 0;
+SET lock_timeout = 0;
+SET idle_in_transaction_session_timeout = 0;
+\\o /dev/null
+SELECT set_config('client_connection_check_interval', '2s', false) WHERE current_setting('server_version_num')::int >= 140000;
+SELECT set_config('transaction_timeout', '0', false) WHERE current_setting('server_version_num')::int >= 170000;
+\\o
+`;
+/**
+ * Tables with content of their own: partitions, but not the tables that they are of; no temporary, foreign or extension's tables; no materialized
+ * views, since a dump has their queries and not their content, and those that were stale come back fresh.
+ */
+const TABLES = `FROM pg_class c
+JOIN pg_namespace n ON n.oid = c.relnamespace
+CROSS JOIN LATERAL (
+  SELECT coalesce(string_agg(format('t.%I', attname), ', ' ORDER BY attname COLLATE "C"), '') AS columns
+  FROM pg_attribute WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped
+) a
+WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+  AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+ORDER BY n.nspname COLLATE "C", c.relname COLLATE "C"`;
+/** A line for each table. The columns go by name, because a column that was added to a parent has another place in the restored child. */
+const COUNT = `SELECT format('SELECT json_build_object(''kind'', ''table'', ''schema'', %L::text, ''name'', %L::text, ''rows'', count(*), ''hash'', coalesce(sum(hashtextextended(ROW(%s)::text COLLATE "C", 0)), 0)::text) FROM ONLY %I.%I AS t', n.nspname, c.relname, a.columns, n.nspname, c.relname)
+${TABLES} \\gexec
+SELECT 'SELECT json_build_object(''kind'', ''largeObjects'', ''rows'', count(DISTINCT m.oid), ''hash'', sum(hashtextextended(concat(m.oid, '' '', p, '' '', encode(lo_get(m.oid, p * 1048576, 1048576), ''hex'')) COLLATE "C", 0))::text) FROM pg_largeobject_metadata m CROSS JOIN LATERAL generate_series(0::bigint, (SELECT coalesce(max(l.pageno), 0) / 512 FROM pg_largeobject l WHERE l.loid = m.oid)::bigint) AS p'
+WHERE EXISTS (SELECT FROM pg_largeobject_metadata) \\gexec
+`;
+const SNAPSHOT = (/* unused pure expression or super */ null && (`${SESSION}BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
+SELECT pg_export_snapshot();
+SELECT json_build_object('kind', 'database', 'name', current_database(), 'serverVersion', current_setting('server_version_num')::int);
+${COUNT}\\echo counted`));
+const COUNT_RESTORED = `${SESSION}BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
+${COUNT}COMMIT;
+\\echo counted`;
+/** Server, tools and databases: for {@link ../backups/postgres.parseDatabases}. */
+function postgres_listDatabases(target) {
+    return postgresScript(target, `run docker exec "$container" sh -c "$tool" slipway "$user" '' pg_dump --version 6</dev/null || fail 69 'the container has no pg_dump: a backup needs an image with the client programs of PostgreSQL, such as the official one.'
+sql '' "$1" || fail 69 'PostgreSQL does not say what databases it has (its own words are above): check that it accepts connections, and the user that the backup is made with.'`, `SET client_encoding = 'UTF8';
+SELECT json_build_object('kind', 'server', 'version', current_setting('server_version_num')::int, 'user', current_user, 'superuser', current_setting('is_superuser') = 'on');
+SELECT json_build_object('kind', 'database', 'name', datname, 'bytes', pg_database_size(oid)) FROM pg_database WHERE NOT datistemplate AND datallowconn AND has_database_privilege(oid, 'CONNECT') ORDER BY datname COLLATE "C";`);
+}
+/**
+ * Dumps one database into a file of the server, and accepts only what can be read to its end. Beside it, in `FILE.tables`, stands
+ * what every table was in the dump's own snapshot; that is printed, too.
+ *
+ * @param database the image's own where it is empty.
+ * @param file absolute; its folder is there. Nothing has that name before the dump is accepted.
+ */
+function postgres_dumpDatabase(target, database, file) {
+    return postgresScript(target, `hold=$1 dump=$2 statements=$3 database=$4 file=$5
+make_work "$file"
+version=$(sql "$database" 'SHOW server_version_num') || fail 69 'the database cannot be reached (its own words are above): check its name and the user that the backup is made with.'
+[ "$version" -ge 110000 ] || fail 69 'this PostgreSQL is older than 11 and cannot hash its rows: update it, its support has ended.'
+mkfifo "$work/hold" "$work/told" "$work/dump" "$work/out" "$work/check" || fail 73 "no named pipe can be made beside $file: is that a file system of Linux?"
+docker exec -i "$container" sh -c "$hold" slipway "$user" "$database" "$statements" <"$work/hold" >"$work/told" 2>"$work/hold.err" &
+holder=$! clients=$!
+exec 3>"$work/hold" 4<"$work/told"
+snapshot=
+IFS= read -r snapshot <&4
+case $snapshot in
+  '' | *[!0-9A-F-]*)
+    cat "$work/hold.err" >&2
+    fail 70 'PostgreSQL gave no snapshot to dump (its own words are above): look at its logs, and try again.'
+    ;;
+esac
+cat <&4 >"$work/answer" 3>&- &
+teller=$!
+# Read to its end while it is written: afterwards that would take a fifth of the time once more. What is left over keeps tee from a broken pipe.
+{
+  docker exec -i "$container" pg_restore -f /dev/null 2>"$work/check.err"
+  code=$?
+  cat >/dev/null
+  exit "$code"
+} <"$work/check" 3>&- 4<&- &
+checker=$!
+tee "$work/check" <"$work/out" >"$work/data" 2>"$work/write.err" 3>&- 4<&- &
+writer=$!
+docker exec -i "$container" sh -c "$dump" slipway "$user" "$database" "$snapshot" <"$work/dump" >"$work/out" 2>"$work/dump.err" 3>&- 4<&- &
+dumper=$! clients="$holder $checker $writer $!"
+exec 4<&- 5>"$work/dump"
+wait "$dumper"
+dumped=$?
+wait "$writer"
+written=$?
+wait "$checker"
+checked=$?
+clients=$holder
+exec 5>&-
+if [ "$written" != 0 ]; then
+  cat "$work/write.err" >&2
+  fail 73 'the dump cannot be written (see above), and nothing was kept: look whether the disk is full (\`df\`).'
+fi
+if [ "$dumped" != 0 ]; then
+  cat "$work/dump.err" >&2
+  fail 70 "pg_dump failed with exit code $dumped (its own words are above), and nothing was kept: look whether the disk is full (\\\`df\\\`) and whether the server ended the session, and try again."
+fi
+printf 'end\\n' >&3
+exec 3>&-
+wait "$holder"
+held=$?
+clients=
+wait "$teller"
+if [ "$held" != 0 ] || [ "$(tail -n 1 "$work/answer")" != counted ]; then
+  cat "$work/hold.err" >&2
+  fail 70 "PostgreSQL could not count the tables of the dump (exit code $held, its own words are above), and nothing was kept: may the user of the backup read every table?"
+fi
+if [ "$checked" != 0 ]; then
+  cat "$work/check.err" >&2
+  fail 65 'the dump cannot be read to its end, and was not kept: look whether the disk is full (\`df\`), and try again.'
+fi
+sum=$(sha256sum "$work/data") && bytes=$(wc -c <"$work/data") || fail 74 'the dump cannot be read back from the disk of the server: look at its logs (\`dmesg\`).'
+grep -E '^\\{"kind" : "(table|largeObjects)"' "$work/answer" >"$work/tables"
+sync "$work/data" "$work/tables" || :
+mv "$work/tables" "$file.tables" && mv "$work/data" "$file" || fail 73 "the dump cannot be given its name, $file: check who may write there."
+grep '^{' "$work/answer"
+printf '{"kind" : "file", "bytes" : %s, "sha256" : "%s", "seconds" : %s}\\n' "$((bytes))" "\${sum%% *}" "$(($(date +%s) - started))"`, HOLD, DUMP, SNAPSHOT, database, file);
+}
+/**
+ * Roles, with the hashes of their passwords, and tablespaces: what no dump of a single database has. A managed server shows nobody the
+ * hashes; there the roles are without.
+ */
+function postgres_dumpRoles(target, file) {
+    return postgresScript(target, `file=$1
+make_work "$file"
+set -- --globals-only
+if [ -n "$remote" ]; then
+  super=$(sql "$any" 'SHOW is_superuser') || fail 69 'the server cannot be reached (its own words are above): check its address and the user that the backup is made with.'
+  [ "$super" = on ] || set -- --globals-only --no-role-passwords -l postgres
+fi
+run docker exec "$container" sh -c "$tool" slipway "$user" '' pg_dumpall -w "$@" 6</dev/null >"$work/data" || fail 70 'the roles could not be dumped (the own words of pg_dumpall are above): the user of the backup must be a superuser.'
+tail -n 12 "$work/data" | grep -q '^-- PostgreSQL database cluster dump complete' || fail 65 'the dump of the roles has no end, and was not kept: look whether the disk is full (\`df\`), and try again.'
+sum=$(sha256sum "$work/data") && bytes=$(wc -c <"$work/data") || fail 74 'the dump cannot be read back from the disk of the server: look at its logs (\`dmesg\`).'
+sync "$work/data" || :
+mv "$work/data" "$file" || fail 73 "the dump cannot be given its name, $file: check who may write there."
+printf '{"kind" : "file", "bytes" : %s, "sha256" : "%s", "seconds" : %s}\\n' "$((bytes))" "\${sum%% *}" "$(($(date +%s) - started))"`, file);
+}
+/**
+ * `compare WHERE`: the tables that were counted into `$work/answer` against `$tables`. Prints them all; each that differs stands on
+ * standard error as well.
+ */
+const COMPARE = `compare() {
+  [ "$(tail -n 1 "$work/answer")" = counted ] || fail 70 "the tables of $1 were not all counted."
+  grep '^{' "$work/answer" >"$work/restored"
+  cat "$work/restored"
+  cmp -s "$tables" "$work/restored" && return
+  { grep -vxF -f "$work/restored" "$tables" | sed 's/^/< /'; grep -vxF -f "$tables" "$work/restored" | sed 's/^/> /'; } | head -n 20 >&2
+  fail 65 "$1 differs from the backup (above: < as it was, > as it came back): do not rely on this backup, and make a new one."
+}
+`;
+/**
+ * Restores roles and dump into a scratch container and compares each table.
+ *
+ * @param roles the file of {@link dumpRoles}.
+ */
+function postgres_proveDump(target, dump, roles, scratch) {
+    return postgresScript(target, `${COMPARE}count=$1 database=$2 file=$3 tables=$4 roles=$5
+shift 5
+scratch=$1 project=$2 memory=$3 seconds=$4
+[ -r "$file" ] && [ -r "$tables" ] && [ -r "$roles" ] || fail 66 "the backup is not complete on the server: $file, $tables and $roles must all be there."
+image=$(docker inspect --type container --format '{{.Image}}' "$container") || fail 69 "the image of the container $container is not known: is it still there?"
+owner=$(sql "$any" 'SELECT rolname FROM pg_roles WHERE oid = 10') &&
+  known=$(sql "$any" "SELECT format('CREATE ROLE %I;', rolname) FROM pg_roles WHERE oid = 10") &&
+  # Those of a managed server are its provider's, and not in the image; nor does it tell everybody.
+  preload=$([ -n "$remote" ] || sql "$any" 'SHOW shared_preload_libraries') ||
+  fail 69 'PostgreSQL does not say how it is set up (its own words are above): check that it accepts connections.'
+make_work "$file"
+docker rm -fv "$scratch" >/dev/null 2>&1
+tidy() {
+  docker rm -fv "$scratch" >/dev/null 2>&1
+  [ "$ended" -lt 128 ] || { sleep 1; docker rm -fv "$scratch" >/dev/null 2>&1; } || :
+}
+run docker run -d --pull never --name "$scratch" --label "slipway.scratch=$project" --network none --memory "\${memory}m" --restart no \\
+  -e "POSTGRES_USER=$owner" -e POSTGRES_DB=postgres -e POSTGRES_HOST_AUTH_METHOD=trust "$image" \\
+  postgres -c fsync=off -c full_page_writes=off -c autovacuum=off -c max_parallel_workers_per_gather=0 -c max_parallel_maintenance_workers=0 -c "shared_preload_libraries=$preload" 6</dev/null >/dev/null ||
+  fail 69 "no scratch container could be started from the image of PostgreSQL (Docker's own words are above): look whether the disk is full (\\\`df\\\`)."
+until=$(($(date +%s) + seconds))
+until docker exec "$scratch" pg_isready -q -h 127.0.0.1 </dev/null 2>/dev/null; do
+  state=$(docker inspect --type container --format '{{.State.Running}}' "$scratch")
+  if [ "$state" != true ] || [ "$(date +%s)" -ge "$until" ]; then
+    docker logs --tail 10 "$scratch" >&2
+    fail 70 "the scratch server was not ready within $seconds seconds (its last lines are above): give the proof more memory or time."
+  fi
+  sleep 0.2
+done
+restoring=$(date +%s)
+grep -vxF -e "$known" "$roles" | grep -v -e '^CREATE TABLESPACE ' -e '^ALTER TABLESPACE ' -e ' ON TABLESPACE ' >"$work/roles"
+run docker exec -i "$scratch" sh -c "$tool" slipway "$owner" template1 psql -Xqw -o /dev/null -v ON_ERROR_STOP=1 -v VERBOSITY=terse -f - 6<"$work/roles" || fail 65 'the roles of the backup cannot be restored (the own words of PostgreSQL are above): do not rely on this backup, and make a new one.'
+run docker exec -i "$scratch" sh -c "$tool" slipway "$owner" template1 pg_restore -w --exit-on-error --clean --if-exists --create --no-tablespaces -d '' 6<"$file" || fail 65 'the dump cannot be restored (the own words of pg_restore are above): do not rely on this backup, and make a new one.'
+seconds=$(($(date +%s) - restoring))
+run docker exec "$scratch" sh -c "$ask" slipway "$owner" "$database" "$count" 6</dev/null >"$work/answer" || fail 70 'the restored tables cannot be counted (the own words of PostgreSQL are above).'
+compare 'the restored database'
+printf '{"kind" : "proof", "restoreSeconds" : %s, "seconds" : %s}\\n' "$seconds" "$(($(date +%s) - started))"`, COUNT_RESTORED, dump.database, dump.file, dump.tables, roles, scratch.name, scratch.project, String(scratch.memoryMegabytes), String(scratch.startSeconds));
+}
+/** The new database is made as the one in service is: owner, encoding, locale, limits. Only superusers may name the usual tablespace. */
+const postgres_CREATE = `SELECT format('CREATE DATABASE %I OWNER %I TEMPLATE template0 ENCODING %L LC_COLLATE %L LC_CTYPE %L CONNECTION LIMIT %s',
+    :'fresh', pg_get_userbyid(d.datdba), pg_encoding_to_char(d.encoding), d.datcollate, d.datctype, d.datconnlimit)
+  || CASE WHEN d.dattablespace <> (SELECT dattablespace FROM pg_database WHERE datname = 'template0') THEN format(' TABLESPACE %I', s.spcname) ELSE '' END
+  || CASE j ->> 'datlocprovider'
+    WHEN 'c' THEN ' LOCALE_PROVIDER libc'
+    WHEN 'i' THEN format(' LOCALE_PROVIDER icu ICU_LOCALE %L', coalesce(j ->> 'datlocale', j ->> 'daticulocale'))
+      || coalesce(format(' ICU_RULES %L', j ->> 'daticurules'), '')
+    WHEN 'b' THEN format(' LOCALE_PROVIDER builtin BUILTIN_LOCALE %L', j ->> 'datlocale')
+    ELSE '' END
+FROM pg_database d JOIN pg_tablespace s ON s.oid = d.dattablespace CROSS JOIN LATERAL to_jsonb(d) AS j WHERE d.datname = :'live' \\gexec
+`;
+/** What belongs to a database and not to its content: its settings and who may use it. Each setting in a transaction of its own. */
+const COPY_SETTINGS = `\\o /dev/null
+SELECT format('BEGIN; SELECT set_config(%L, %L, true); %s SET %I FROM CURRENT; COMMIT', split_part(c, '=', 1), substr(c, strpos(c, '=') + 1),
+  CASE s.setrole WHEN 0 THEN format('ALTER DATABASE %I', :'fresh') ELSE format('ALTER ROLE %I IN DATABASE %I', pg_get_userbyid(s.setrole), :'fresh') END,
+  split_part(c, '=', 1))
+FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase CROSS JOIN LATERAL unnest(s.setconfig) AS c WHERE d.datname = :'live' \\gexec
+SELECT format('REVOKE ALL ON DATABASE %I FROM PUBLIC', :'fresh') FROM pg_database WHERE datname = :'live' AND datacl IS NOT NULL \\gexec
+SELECT format('GRANT %s ON DATABASE %I TO %s%s', a.privilege_type, :'fresh',
+  CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END, CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END)
+FROM pg_database d CROSS JOIN LATERAL aclexplode(d.datacl) AS a WHERE d.datname = :'live' \\gexec
+`;
+/**
+ * Splits SQL of PostgreSQL's own tools into statements, as JSON: the text, its words, and what follows the third word. A quoted name is a word
+ * without its quotes and with one `"` before it, so that it is not taken for a keyword. What is in quotes is never taken for anything else, and
+ * psql's own commands are left out.
+ */
+const STATEMENTS = String.raw `function json(text, i, c, out) {
+  for (i = 1; i <= length(text); i++) { c = substr(text, i, 1); out = out (c in escape ? escape[c] : c) }
+  return "\"" out "\""
+}
+function word(name) { words = words (count++ ? "," : "") json(name); token = ""; if (count == 3) third = length(text) }
+function add(c) { if (text != "" || (c != " " && c != "\n")) text = text c }
+BEGIN {
+  for (i = 1; i < 32; i++) escape[sprintf("%c", i)] = sprintf("\\u%04x", i)
+  escape["\""] = "\\\""
+  escape["\\"] = "\\\\"
+  printf "["
+}
+{
+  if (quote == "" && substr($0, 1, 1) == "\\") next
+  for (i = 1; i <= length($0); i++) {
+    c = substr($0, i, 1)
+    if (quote == "\"") {
+      add(c)
+      if (c != "\"") token = token c
+      else if (substr($0, i + 1, 1) == "\"") { add(c); token = token c; i++ }
+      else { quote = ""; word("\"" token) }
+    } else if (quote != "") {
+      add(c)
+      if (c == quote) quote = ""
+    } else if (c ~ /[A-Za-z0-9_]/) {
+      add(c)
+      token = token c
+    } else {
+      if (token != "") word(token)
+      if (c == "-" && substr($0, i + 1, 1) == "-") break
+      if (c == ";") {
+        print (any++ ? "," : "") "{\"text\":" json(text) ",\"rest\":" json(third ? substr(text, third + 1) : "") ",\"words\":[" words "]}"
+        text = words = ""
+        count = third = 0
+      } else {
+        add(c)
+        if (c == "\"" || c == "\047") quote = c
+      }
+    }
+  }
+  if (quote == "\"") token = token "\n"
+  else if (token != "") word(token)
+  add("\n")
+}
+END { if (text != "" || quote != "") exit 65; print "]" }`;
+/** The statements as rows; of `names`, quoted or not, each is what it means. */
+const STATEMENT_ROWS = `s AS (
+  SELECT n, x ->> 'text' AS text, x ->> 'rest' AS rest, w, ARRAY(SELECT substr(one, 1 + (left(one, 1) = '"')::int) FROM unnest(w) WITH ORDINALITY AS u (one, i) ORDER BY i) AS names
+  FROM json_array_elements(:'statements'::json) WITH ORDINALITY AS j (x, n)
+  CROSS JOIN LATERAL (SELECT ARRAY(SELECT json_array_elements_text(x -> 'words')) AS w) AS words
+)`;
+/** Errors must not have the hashes of passwords in them, nor the log of the server. */
+const QUIET = `\\o /dev/null
+SELECT set_config(name, value, false) FROM (VALUES ('log_statement', 'none'), ('log_min_duration_statement', '-1'), ('log_min_error_statement', 'panic')) AS v (name, value) WHERE current_setting('is_superuser') = 'on';
+\\o
+SET standard_conforming_strings = on;
+SET client_encoding = :'encoding';
+\\set statements \`cat <&3\`
+`;
+/**
+ * A role that is there is left as it is. A membership is given where one of the two is new: it is part of both, and a group that comes back
+ * without its members would be none.
+ */
+const MISSING = `WITH ${STATEMENT_ROWS}, missing AS (
+  SELECT names[3] AS role FROM s WHERE w[1] = 'CREATE' AND w[2] = 'ROLE' AND NOT EXISTS (SELECT FROM pg_roles WHERE rolname = names[3])
+)`;
+const CREATE_ROLES = `${QUIET}BEGIN;
+${MISSING} SELECT json_build_object('kind', 'roles', 'created', coalesce(json_agg(role ORDER BY role COLLATE "C"), '[]')) FROM missing;
+${MISSING} SELECT text FROM s WHERE EXISTS (SELECT FROM missing WHERE role = ANY (CASE
+  WHEN w[1] IN ('CREATE', 'ALTER') AND w[2] = 'ROLE' THEN names[3:3]
+  WHEN w[1] = 'COMMENT' AND w[3] = 'ROLE' THEN names[4:4]
+  WHEN w[1] = 'SECURITY' AND w[6] = 'ROLE' THEN names[7:7]
+  WHEN w[1] = 'GRANT' AND w[3] = 'TO' THEN ARRAY[names[2], names[4]]
+  WHEN w[1] = 'GRANT' AND 'PARAMETER' = ANY (w) THEN ARRAY[names[array_position(w, 'TO') + 1]]
+END)) ORDER BY n \\gexec
+COMMIT;`;
+/**
+ * Creates the roles that the server does not have, with their attributes, passwords, settings and memberships, all or none. Those that it has are left
+ * as they are. Answers with the names of the new ones: {@link ../backups/postgres.parseRestoredRoles}.
+ *
+ * @param file of {@link dumpRoles}.
+ */
+function restoreRoles(target, file) {
+    return postgresScript(target, `split=$1 with=$2 create=$3 file=$4
+[ -r "$file" ] || fail 66 "the roles of the backup, $file, are not on the server."
+tail -n 12 "$file" | grep -q '^-- PostgreSQL database cluster dump complete' || fail 65 "the roles of the backup, $file, are cut off; nothing was changed: take another backup."
+encoding=$(sed -n "s/^SET client_encoding = '\\([A-Za-z0-9_-]*\\)';\\$/\\1/p" "$file" | head -n 1)
+awk "$split" "$file" | docker exec -i "$container" sh -c "$with" slipway "$user" "$any" "$create" -v "encoding=\${encoding:-UTF8}" || fail 70 'the roles cannot be created (the own words of PostgreSQL are above); nothing was changed: the user of the restore must be a superuser.'`, STATEMENTS, ASK_WITH, CREATE_ROLES, file);
+}
+/** `$1` is the list of the entries that are wanted, by their numbers; the dump comes in. The script of SQL goes out. */
+const EXTRACT = `exec 4<&0
+printf '%s\\n' "$1" | pg_restore --create -f - -L /dev/fd/3 3<&0 0<&4`;
+/** Made as the dump says, under another name. */
+const CREATE_AS_DUMPED = `${QUIET}WITH ${STATEMENT_ROWS} SELECT format('CREATE DATABASE %I%s', :'fresh', rest) FROM s WHERE w[1] = 'CREATE' AND w[2] = 'DATABASE' \\gexec
+`;
+/**
+ * Owner, settings, privileges, as the dump says them: of a database that has its name. So it gets it, for one message, which is one transaction:
+ * nobody sees that. One that is in the way is put aside meanwhile; it is empty, so its sessions may be ended.
+ */
+const GIVE_AS_DUMPED = `${QUIET}SET lock_timeout = '5s';
+WITH ${STATEMENT_ROWS}, own AS (
+  SELECT names[3] AS name, EXISTS (SELECT FROM pg_database WHERE datname = names[3]) AS there FROM s WHERE w[1] = 'CREATE' AND w[2] = 'DATABASE'
+)
+SELECT concat_ws('; ',
+  CASE WHEN there THEN format('SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %1$L AND pid <> pg_backend_pid(); ALTER DATABASE %1$I RENAME TO "slipway-aside"', name) END,
+  format('ALTER DATABASE %I RENAME TO %I', :'fresh', name),
+  (SELECT string_agg(text, '; ' ORDER BY n) FROM s
+    WHERE w[1] IN ('ALTER', 'GRANT', 'REVOKE', 'COMMENT', 'SECURITY', 'RESET') OR w[1] = 'SET' AND w[2] = 'SESSION'),
+  format('ALTER DATABASE %I RENAME TO %I', name, :'fresh'),
+  CASE WHEN there THEN format('ALTER DATABASE "slipway-aside" RENAME TO %I', name) END)
+FROM own \\gexec
+`;
+/** Of a database that nobody has used yet: the one that the image makes by itself on an empty volume. */
+const PRISTINE = `SELECT NOT EXISTS (SELECT FROM pg_class WHERE oid >= 16384)
+  AND NOT EXISTS (SELECT FROM pg_database d WHERE datname = current_database() AND (datacl IS NOT NULL OR EXISTS (SELECT FROM pg_db_role_setting WHERE setdatabase = d.oid)))`;
+const DROP = `SET client_min_messages = warning;
+SELECT format('DROP DATABASE IF EXISTS %I', :'fresh') || CASE WHEN current_setting('server_version_num')::int >= 130000 THEN ' WITH (FORCE)' ELSE '' END \\gexec
+`;
+/**
+ * Restores a dump into a new database beside the one in service, and compares each table. What is in service is not touched. The new database is
+ * as the one in service is (owner, encoding, locale, settings, privileges); where there is none, or one that nobody has used yet, as the dump says.
+ * It is dropped when anything fails. Answers as {@link ../backups/postgres.parseProof} reads it.
+ *
+ * @param fresh its name; whatever has it is dropped first. {@link nameFresh}.
+ */
+function restoreBeside(target, dump, fresh) {
+    mustBe('new', fresh);
+    return postgresScript(target, `${COMPARE}count=$1 create=$2 copy=$3 drop=$4 pristine=$5 split=$6 with=$7
+shift 7
+extract=$1 create_as_dumped=$2 give=$3 database=$4 file=$5 tables=$6 fresh=$7
+[ -r "$file" ] && [ -r "$tables" ] || fail 66 "the backup is not complete on the server: $file and $tables must both be there."
+about() { text=$1; shift; sql "$any" "$text" -v "live=$database" -v "fresh=$fresh" "$@"; }
+there=$(about "SELECT count(*) FROM pg_database WHERE datname = :'live'") || fail 69 'PostgreSQL does not say what databases it has (its own words are above): check that it accepts connections.'
+# One that cannot be asked is damaged, and was used.
+[ "$there" = 0 ] || [ "$(sql "$database" "$pristine" 2>/dev/null)" != t ] || there=0
+make_work "$file"
+run docker exec -i "$container" pg_restore -f /dev/null 6<"$file" || fail 65 'the dump cannot be read to its end; nothing was changed: take another backup.'
+about "$drop" || fail 75 "the unfinished database \\"$fresh\\" of an earlier restore cannot be dropped (see above): end its sessions, and try again."
+tidy() { [ -n "$accepted" ] || about "$drop" || say "the unfinished database \\"$fresh\\" is still there: the next restore drops it."; }
+if [ "$there" = 0 ]; then
+  run docker exec -i "$container" pg_restore -l --create 6<"$file" >"$work/list" || fail 65 'the dump does not say what is in it (see above); nothing was changed: take another backup.'
+  entries=$(sed -n -e 's/^\\([0-9]*;\\) [0-9]* [0-9]* DATABASE - .*/\\1/p' -e 's/^\\([0-9]*;\\) [0-9]* [0-9]* DATABASE PROPERTIES - .*/\\1/p' -e 's/^\\([0-9]*;\\) [0-9]* [0-9]* ACL - DATABASE .*/\\1/p' -e 's/^\\([0-9]*;\\) [0-9]* [0-9]* COMMENT - DATABASE .*/\\1/p' -e 's/^\\([0-9]*;\\) [0-9]* [0-9]* SECURITY LABEL - DATABASE .*/\\1/p' "$work/list")
+  run docker exec -i "$container" sh -c "$extract" slipway "$entries" 6<"$file" >"$work/sql" && awk "$split" "$work/sql" >"$work/statements" ||
+    fail 65 "the dump does not say how its database was made (see above); nothing was changed: create \\"$database\\" with a table in it, whose owner, encoding and settings the restored one then gets."
+  encoding=$(sed -n "s/^SET client_encoding = '\\([A-Za-z0-9_-]*\\)';\\$/\\1/p" "$work/sql" | head -n 1)
+  as_dumped() { run docker exec -i "$container" sh -c "$with" slipway "$user" "$any" "$1" -v "encoding=\${encoding:-UTF8}" -v "fresh=$fresh" 6<"$work/statements"; }
+  as_dumped "$create_as_dumped" || fail 70 'no new database can be made as the dump says (the own words of PostgreSQL are above); nothing was changed: the user of the restore must be a superuser, and the server must know the locale.'
+else
+  about "$create" || fail 70 'no new database can be made (the own words of PostgreSQL are above); nothing was changed: the user of the restore must be a superuser.'
+fi
+run docker exec -i "$container" sh -c "$tool" slipway "$user" "$fresh" pg_restore -w --exit-on-error -d '' 6<"$file" || fail 65 'the dump cannot be restored (the own words of pg_restore are above); the old data is in service, nothing was changed: look whether the disk is full, and whether a role or an extension is missing here.'
+sql "$fresh" "$count" >"$work/answer" || fail 70 'the restored tables cannot be counted (the own words of PostgreSQL are above); the old data is in service, nothing was changed.'
+compare 'the restored database, which was not put into service,'
+if [ "$there" = 0 ]; then
+  for try in 1 2 3 4 5; do
+    given=1
+    as_dumped "$give" >/dev/null 2>"$work/give.err" && break
+    given=
+  done
+  [ -n "$given" ] || { cat "$work/give.err" >&2; fail 70 'the restored database cannot get the owner, settings and privileges that the dump says (see above); nothing was changed: look whether a role is missing.'; }
+else
+  about "$copy" || fail 70 "the settings and privileges of \\"$database\\" cannot be given to the restored one (see above); the old data is in service, nothing was changed."
+fi
+run docker exec "$container" sh -c "$tool" slipway "$user" "$fresh" psql -Xqw -v ON_ERROR_STOP=1 -c ANALYZE 6</dev/null || fail 70 'the restored tables cannot be analyzed (see above); the old data is in service, nothing was changed.'
+accepted=1
+seconds=$(($(date +%s) - started))
+printf '{"kind" : "restored", "restoreSeconds" : %s, "seconds" : %s}\\n' "$seconds" "$seconds"`, COUNT_RESTORED, postgres_CREATE, COPY_SETTINGS, DROP, PRISTINE, STATEMENTS, ASK_WITH, EXTRACT, CREATE_AS_DUMPED, GIVE_AS_DUMPED, dump.database, dump.file, dump.tables, fresh);
+}
+const SWAPS = `swaps AS (
+  SELECT n, x ->> 'database' AS database, x ->> 'fresh' AS fresh, x ->> 'kept' AS kept,
+    EXISTS (SELECT FROM pg_database WHERE datname = x ->> 'database') AS there,
+    EXISTS (SELECT FROM pg_database WHERE datname = x ->> 'fresh') AS restored,
+    EXISTS (SELECT FROM pg_database WHERE datname = x ->> 'kept') AS aside
+  FROM json_array_elements(:'swaps'::json) WITH ORDINALITY AS j (x, n)
+)`;
+const CHECK_SWAPS = `WITH ${SWAPS} SELECT coalesce(
+  (SELECT 'missing ' || fresh FROM swaps WHERE NOT restored ORDER BY n LIMIT 1),
+  (SELECT 'kept ' || kept FROM swaps WHERE aside ORDER BY n LIMIT 1), 'ready')`;
+/** How many of the restored databases have not gone live. */
+const UNSWAPPED = `WITH ${SWAPS} SELECT count(*) FROM swaps WHERE restored OR NOT there`;
+/** The name of a session that renames. The time is bounded, because who connects to the databases waits meanwhile. */
+const RENAMING = `SET application_name = 'slipway-swap';
+SET statement_timeout = 0;
+SET lock_timeout = '5s';
+`;
+/**
+ * All names in one message, which is one transaction: there is no moment without a database of that name. Who connects meanwhile waits for its end.
+ * Sessions are ended just before the rename, so that hardly one can come in between; where one does, it is tried again. Within a transaction
+ * the list of sessions stays as it was first read, unless it is cleared.
+ */
+const END_SESSIONS = 'SELECT pg_stat_clear_snapshot(); SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname IN (%L, %L) AND pid <> pg_backend_pid()';
+const SWAP = `${RENAMING}WITH ${SWAPS} SELECT string_agg(concat_ws('; ',
+  format('${END_SESSIONS}', database, fresh),
+  CASE WHEN there THEN format('ALTER DATABASE %I RENAME TO %I', database, kept) END,
+  format('ALTER DATABASE %I RENAME TO %I', fresh, database)), '; ' ORDER BY n) FROM swaps \\gexec
+`;
+/** The other way round: what was restored becomes an unfinished one again. */
+const SWAP_BACK = `${RENAMING}WITH ${SWAPS} SELECT string_agg(concat_ws('; ',
+  format('${END_SESSIONS}', database, kept),
+  CASE WHEN there THEN format('ALTER DATABASE %I RENAME TO %I', database, fresh) END,
+  format('ALTER DATABASE %I RENAME TO %I', kept, database)), '; ' ORDER BY n) FROM swaps WHERE aside HAVING count(*) > 0 \\gexec
+`;
+const FORCE = `CASE WHEN current_setting('server_version_num')::int >= 130000 THEN ' WITH (FORCE)' ELSE '' END`;
+const DROP_FRESH = `SET client_min_messages = warning;
+WITH ${SWAPS} SELECT format('DROP DATABASE IF EXISTS %I', fresh) || ${FORCE} FROM swaps WHERE restored ORDER BY n \\gexec
+`;
+const NOT_BACK = `WITH ${SWAPS} SELECT count(*) FROM swaps WHERE restored OR aside`;
+/** `docker exec` may be dead while its psql is still renaming: `settle` ends that, and afterwards what the names are is what they stay. */
+const SETTLE = `settle() {
+  for try in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+    busy=$(sql "$any" "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'slipway-swap' AND pid <> pg_backend_pid()") || return
+    [ "$busy" != 0 ] || return 0
+    sleep 0.5
+  done
+  return 75
+}
+`;
+function renderSwaps(swaps) {
+    for (const { fresh, kept } of swaps) {
+        mustBe('new', fresh);
+        mustBe('kept', kept);
+    }
+    return JSON.stringify(swaps.map(({ database, fresh, kept }) => ({ database, fresh, kept })));
+}
+/**
+ * Gives restored databases the names of those in service, which are kept under other names: all of them, or none. The sessions of those in service are
+ * ended. Where there is none of that name, the restored one just gets it. Where it fails, nothing has happened; where it is killed, it may have,
+ * and {@link swapBack} makes that undone. Answers as {@link ../backups/postgres.parseSwapped} reads it.
+ */
+function postgres_swapDatabases(target, swaps) {
+    return postgresScript(target, `${SETTLE}check=$1 swap=$2 unswapped=$3 swaps=$4
+state=$(sql "$any" "$check" -v "swaps=$swaps") || fail 69 'PostgreSQL does not say what databases it has (its own words are above): check that it accepts connections.'
+case $state in
+  ready) ;;
+  missing*) fail 66 "there is no restored database \\"\${state#missing }\\"; nothing was changed: restore again." ;;
+  *) fail 75 "there is a database \\"\${state#kept }\\" from an earlier restore already; nothing was changed: drop it when nobody needs it any more." ;;
+esac
+for try in 1 2 3 4 5; do
+  if problem=$(sql "$any" "$swap" -v "swaps=$swaps" 2>&1 >/dev/null); then accepted=1; break; fi
+  # Its end may have come after the swap's.
+  if settle && [ "$(sql "$any" "$unswapped" -v "swaps=$swaps")" = 0 ]; then accepted=1; break; fi
+done
+[ -n "$accepted" ] || fail 75 "$problem
+the sessions of the databases in service do not end, so the restored ones could not take their names (see above); the old data is in service: stop the application, and restore again."
+printf '{"kind" : "swapped", "seconds" : %s}\\n' "$(($(date +%s) - started))"`, CHECK_SWAPS, SWAP, UNSWAPPED, renderSwaps(swaps));
+}
+/**
+ * The way back from {@link swapDatabases}, whether it has happened, was killed or is still under way. Where a database is kept it gets its name back, and
+ * the restored one is dropped with all that was written since; so is one that has not gone live. Can be repeated. A restored database that
+ * took nobody's name has nothing to go back to, and stays.
+ */
+function swapBack(target, swaps) {
+    return postgresScript(target, `${SETTLE}back=$1 drop=$2 left=$3 swaps=$4
+settle || fail 69 'PostgreSQL does not say who is connected (its own words are above): check that it accepts connections, and try again.'
+for try in 1 2 3 4 5; do
+  sql "$any" "$drop" -v "swaps=$swaps" && sql "$any" "$back" -v "swaps=$swaps" >/dev/null && sql "$any" "$drop" -v "swaps=$swaps"
+  [ "$(sql "$any" "$left" -v "swaps=$swaps")" != 0 ] || exit 0
+done
+fail 75 'the old databases could not get their names back (see above); they are kept: stop the application, and try again.'`, SWAP_BACK, DROP_FRESH, NOT_BACK, renderSwaps(swaps));
+}
+/** Drops every unfinished database that a killed {@link restoreBeside} has left. Not while a restore is under way. */
+function dropUnfinished(target) {
+    return postgresScript(target, `sql "$any" "$1" || fail 75 'an unfinished database of an earlier restore could not be dropped (see above): end its sessions, and try again.'`, `SET client_min_messages = warning;
+SELECT format('DROP DATABASE IF EXISTS %I', datname) || ${FORCE} FROM pg_database WHERE starts_with(datname::text, 'slipway-new-') ORDER BY datname \\gexec
+`);
+}
+/** PostgreSQL cuts longer names off, and two of them would become one. */
+const NAME_BYTES = 63;
+/** Where the name of the database does not fit, a few digits of its hash keep it apart from one that begins in the same way. */
+function nameAside(kind, database, id) {
+    const start = `slipway-${kind}-${id}-`;
+    if (Buffer.byteLength(start + database) <= NAME_BYTES)
+        return start + database;
+    const end = `-${(0,external_node_crypto_.createHash)('sha256').update(database).digest('hex').slice(0, 8)}`;
+    let name = start;
+    for (const character of database) {
+        if (Buffer.byteLength(name + character + end) > NAME_BYTES)
+            break;
+        name += character;
+    }
+    return name + end;
+}
+/** @throws RangeError for the name of a database that is not ours. */
+function mustBe(kind, name) {
+    if (!name.startsWith(`slipway-${kind}-`))
+        throw new RangeError(`${name} is not the name of a ${kind} database`);
+}
+/**
+ * The name under which a database is kept that a restore has replaced.
+ *
+ * @param id of the restore or the backup: letters, digits and dashes.
+ */
+function nameKept(database, id) {
+    return nameAside('kept', database, id);
+}
+/** The name of a restored database until it goes live; {@link nameKept}. */
+function nameFresh(database, id) {
+    return nameAside('new', database, id);
+}
+/** Drops a database that {@link swapDatabases} has kept, and no other. */
+function dropKept(target, kept) {
+    mustBe('kept', kept);
+    return postgresScript(target, `sql "$any" "$1" -v "fresh=$2" || fail 75 "the kept database \\"$2\\" could not be dropped (see above): end the sessions that use it, and try again."`, DROP, kept);
+}
+const COUNT_ROWS = `${SESSION}BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
+SELECT format('SELECT json_build_object(''kind'', ''rows'', ''schema'', %L::text, ''name'', %L::text, ''rows'', count(*)) FROM ONLY %I.%I', n.nspname, c.relname, n.nspname, c.relname)
+${TABLES} \\gexec
+SELECT json_build_object('kind', 'counted');
+COMMIT;`;
+/**
+ * How many rows each table has now: {@link ../backups/postgres.parseCounts}. Exit code 66 where there is no such database.
+ *
+ * @param database the image's own where it is empty.
+ */
+function postgres_countTables(target, database) {
+    return postgresScript(target, `database=$2
+if [ -n "$database" ]; then
+  there=$(sql "$any" "SELECT count(*) FROM pg_database WHERE datname = :'live'" -v "live=$database") || fail 69 'PostgreSQL does not say what databases it has (its own words are above): check that it accepts connections.'
+  [ "$there" != 0 ] || fail 66 "there is no database \\"$database\\"."
+fi
+sql "$database" "$1" || fail 70 'the tables cannot be counted (the own words of PostgreSQL are above): may the user read every table?'`, COUNT_ROWS, database);
+}
+
+;// CONCATENATED MODULE: ./shared/src/releases/backup-layout.ts
+function layoutBackups({ project, store }) {
+    const folder = `${store}/backups`;
+    return { project, store, folder, restoring: `${folder}/restoring` };
+}
+/** In the making: no reader looks at it. */
+function backup_layout_partialFolder({ folder }, id) {
+    return `${folder}/${id}.partial`;
+}
+function backup_layout_backupFolder({ folder }, id) {
+    return `${folder}/${id}`;
+}
+/** What every table was, beside a dump: see commands/postgres. */
+function backup_layout_tablesFile(file) {
+    return `${file}.tables`;
+}
+
+;// CONCATENATED MODULE: ./shared/src/commands/backup-store.ts
+/** The folder of backups on the server: pure. */
+
+
+
+/** @param token random, not guessable by what is in the folder. */
+function readBackups(token, { folder }) {
+    return render_script(`${SECTION_FUNCTION}for manifest in "$2"/*/manifest.json; do
+  [ -e "$manifest" ] || continue
+  name=\${manifest%/manifest.json}
+  name=\${name##*/}
+  case $name in *.partial | *.removing) ;; *) section "$name" cat "$manifest" ;; esac
+done
+section end true`, token, folder);
+}
+/** @throws SyntaxError where the answer is cut off. */
+function parseBackups(output, token) {
+    const sections = parseSections(output, token);
+    if (!sections.has('end'))
+        throw new SyntaxError("the server's answer is cut off");
+    return [...sections].filter(([name]) => name !== 'end').map(([id, { stdout }]) => ({ id, text: stdout }));
+}
+/** A folder for a backup in the making. */
+function backup_store_beginBackup(layout, id) {
+    return script('umask 077; mkdir -p "$1" && mkdir "$2"', layout.folder, partialFolder(layout, id));
+}
+/**
+ * Removes what killed sessions have left in the folder, and prints one line each. Only for who has the locks of the project and of its
+ * backups: nothing of a living session may go.
+ */
+function backup_store_sweepBackups({ folder }) {
+    return script(`for left in "$1"/*.partial "$1"/*.removing; do
+  [ ! -e "$left" ] || { rm -rf "$left" && printf '%s\\n' "\${left##*/}"; } || exit
+done`, folder);
+}
+/** Puts the input into a file, whole or not at all. */
+function backup_store_writeFile(file, content) {
+    return {
+        ...render_script('umask 077; cat >"$1.new" && { sync "$1.new" || :; } && mv "$1.new" "$1"', file),
+        stdin: content,
+    };
+}
+/** Of a file that others read, such as Prometheus; its folder is there. */
+function writePublicFile(file, content) {
+    return { ...script('cat >"$1.new" && chmod 644 "$1.new" && mv "$1.new" "$1"', file), stdin: content };
+}
+/** From now on readers see it. */
+function backup_store_acceptBackup(layout, id) {
+    return script(`[ ! -e "$2" ] || { echo "$2 is there already" >&2; exit 75; }
+sync "$1"/* "$1" || :
+mv "$1" "$2" && { sync "\${2%/*}" || :; }`, partialFolder(layout, id), backupFolder(layout, id));
+}
+function backup_store_dropPartial(layout, id) {
+    return script('rm -rf "$1"', partialFolder(layout, id));
+}
+/** No reader sees half of one that is being removed. */
+function backup_store_removeBackups(layout, ids) {
+    return script(`cd "$1" || exit
+shift
+for id; do [ ! -e "$id" ] || { mv "$id" "$id.removing" && rm -rf "$id.removing"; } || exit; done`, layout.folder, ...ids);
+}
+/** @param checksums as `renderChecksums` makes them; exit code 65 and the names of those that differ. */
+function backup_store_checkFiles(folder, checksums) {
+    return {
+        ...render_script('cd "$1" && { bad=$(sha256sum -c - 2>&1) || { printf "%s\\n" "$bad" | grep -v ": OK$" >&2; exit 65; }; }', folder),
+        stdin: checksums,
+    };
+}
+/** `sha256 bytes` of a file. It comes in on standard input: a name with a backslash would put one before the checksum. */
+function backup_store_measureFile(file) {
+    return script('sum=$(sha256sum <"$1") && bytes=$(wc -c <"$1") && printf "%s %s\\n" "${sum%% *}" "$((bytes))"', file);
+}
+/** @throws SyntaxError */
+function backup_store_parseMeasured(output) {
+    const [, sha256, bytes] = /^([0-9a-f]{64}) (\d+)\n$/.exec(output) ?? [];
+    if (sha256 === undefined)
+        throw new SyntaxError("the server's answer is cut off");
+    return { sha256, bytes: Number(bytes) };
+}
+/**
+ * How many bytes there are of files in the making: 0 before there is one. For progress only. Beside them are the named pipes of the
+ * dump: whoever opens one takes away what goes through it.
+ */
+function backup_store_measureGrowth(file) {
+    return script(`sum=0
+for one in "$1" "$1".*/*; do
+  [ -f "$one" ] || continue
+  bytes=$(wc -c <"$one") && sum=$((sum + bytes))
+done 2>/dev/null
+echo "$sum"`, file);
+}
+/** Its standard output is the file's content. */
+function backup_store_readContent(file) {
+    return { words: ['cat', '--', file] };
+}
+/** Its standard input becomes the file's content; it ends well when all of it is on the disk. */
+function backup_store_writeContent(file) {
+    return script('umask 077; cat >"$1" && { sync "$1" || :; }', file);
+}
+function backup_store_removeFiles(files) {
+    return { words: ['rm', '-f', '--', ...files] };
+}
+function readFileIfAny(file) {
+    return render_script('[ ! -e "$1" ] || cat "$1"', file);
+}
+
+;// CONCATENATED MODULE: ./shared/src/backups/manifest.ts
+/** `manifest.json` of a backup, and the names of the files beside it: pure. */
+
+
+
+
+const manifest_MANIFEST_FILE = 'manifest.json';
+const manifest_GUIDE_FILE = 'RESTORE.md';
+/** The source of what a release is made of; its paths are relative to the store, and not to the project's folder. */
+const manifest_RELEASE = 'files:release';
+const manifest_KINDS = ['postgres', 'roles', 'redis', 'files', 'volume'];
+const manifest_RESULTS = ['proven', 'taken', 'suspect'];
+const COMPRESSIONS = { none: '', gzip: '.gz', zstd: '.zst' };
+const ENDINGS = {
+    postgres: '.dump',
+    roles: '.sql',
+    redis: '.rdb',
+    files: '.tar',
+    volume: '.tar',
+};
+const ENCRYPTED = '.age';
+/** Of a name without its endings. Most file systems take 255 bytes. */
+const LONGEST_NAME = 180;
+/**
+ * What the file of an item is called: `postgres@db+app.dump.age` for `postgres:db/app`. Two sources never get one name: what is
+ * not plain in a source is written as its bytes (`=20`), and one that gets too long ends in its checksum.
+ */
+function manifest_nameFile(item, encrypted) {
+    const name = Array.from(item.source).reduce((done, character) => done + nameCharacter(character, done), '');
+    const digest = (0,external_node_crypto_.createHash)('sha256').update(item.source).digest('hex').slice(0, 32);
+    // With the dot of the ending there would be two.
+    const whole = name.replace(/\.$/, '=2E');
+    const short = whole.length <= LONGEST_NAME ? whole : `${whole.slice(0, LONGEST_NAME - 34)}==${digest}`;
+    return `${short}${ENDINGS[item.kind]}${COMPRESSIONS[item.compression]}${encrypted ? ENCRYPTED : ''}`;
+}
+/** @param before neither two dots in a row, nor a dot or a dash at the beginning. */
+function nameCharacter(character, before) {
+    if (character === ':')
+        return '@';
+    if (character === '/')
+        return '+';
+    const plain = /^[A-Za-z0-9_]$/.test(character) || (/^[.-]$/.test(character) && before !== '' && !before.endsWith('.'));
+    return plain
+        ? character
+        : [...Buffer.from(character)].map((byte) => `=${byte.toString(16).toUpperCase().padStart(2, '0')}`).join('');
+}
+/** What is left of a file's name when it is neither encrypted nor compressed. */
+function manifest_namePlainFile(item) {
+    return item.file.replace(/\.age$/, '').replace(/\.(gz|zst)$/, '');
+}
+/** The input of `sha256sum -c`. Its names need none of its escapes. */
+function manifest_renderChecksums(files) {
+    return files.map(({ file, sha256 }) => `${sha256}  ${file}\n`).join('');
+}
+/**
+ * @throws RangeError for a backup that {@link parseManifest} would not take back: better no backup than one that cannot be read; and for a
+ *   URL with a secret in it.
+ */
+function manifest_renderManifest(backup) {
+    const secret = [backup.runUrl, ...backup.items.flatMap(({ offsite }) => offsite?.url ?? [])].find(hasSecret);
+    if (secret !== undefined)
+        throw new RangeError('a URL with a user, a query or a fragment does not belong in a manifest');
+    const text = `${JSON.stringify(backup, null, 2)}\n`;
+    try {
+        parseManifest(text);
+    }
+    catch (error) {
+        if (!(error instanceof SyntaxError))
+            throw error;
+        throw new RangeError(`this backup cannot be recorded: ${error.message}`, { cause: error });
+    }
+    return text;
+}
+/** Credentials stand before the host, and signatures of storage (`X-Amz-Signature`) in the query. */
+function hasSecret(url) {
+    const { username = '', password = '', search = '', hash = '' } = URL.parse(url) ?? {};
+    return [username, password, search, hash].some((part) => part !== '');
+}
+/**
+ * Keys that it does not know are ignored: a later Slipway may add some. Where the meaning of one changes, so does the version.
+ *
+ * @throws SyntaxError with a sentence about what is wrong: for text that is cut off, of a later format, or says what cannot be.
+ */
+function parseManifest(text) {
+    const value = json_parseJson(text);
+    if (value === undefined)
+        throw new SyntaxError(`${manifest_MANIFEST_FILE} is not JSON: it may be cut off.`);
+    const version = json_readMember(value, 'version');
+    if (typeof version !== 'number' || !Number.isInteger(version) || version < 1) {
+        throw new SyntaxError(`${manifest_MANIFEST_FILE} is not that of a backup: it has no version.`);
+    }
+    if (version > backup_BACKUP_VERSION) {
+        throw new SyntaxError(`${manifest_MANIFEST_FILE} is of format ${version}, and this Slipway knows ${backup_BACKUP_VERSION}: use the one that took the backup, or a newer one.`);
+    }
+    const read = new ManifestReader(value, '');
+    const backup = {
+        version: backup_BACKUP_VERSION,
+        id: read.text('id', /^\d{8}T\d{6}Z-[a-z0-9]{4,8}$/, 'the id of a backup'),
+        // https://docs.docker.com/compose/how-tos/project-name/
+        project: read.text('project', /^[a-z0-9][a-z0-9_-]*$/, 'the name of a Compose project'),
+        created: read.time('created'),
+        release: read.text('release', /^(\d{8}T\d{6}Z-[a-z0-9]{1,40})?$/, 'the id of a release, or empty'),
+        actor: read.line('actor'),
+        runUrl: read.line('runUrl'),
+        seconds: read.seconds('seconds'),
+        result: read.oneOf('result', manifest_RESULTS),
+        suspicions: read.lines('suspicions'),
+        encrypted: read.lines('encrypted'),
+        scope: read.lines('scope'),
+        items: read.list('items').map(parseItem),
+    };
+    checkBackup(backup);
+    return backup;
+}
+function parseItem(read) {
+    const kind = read.oneOf('kind', manifest_KINDS);
+    const source = read.line('source');
+    if (!source.startsWith(`${kind}:`) || source.length === kind.length + 1) {
+        read.refuse('source', `begins with ${kind}: and a name`);
+    }
+    const counts = read.members('counts').map(([table, count]) => [
+        table,
+        {
+            rows: count.whole('rows'),
+            hash: count.text('hash', /^(-?[0-9]{1,80}|[0-9a-f]{1,128})?$/, 'a number or empty'),
+        },
+    ]);
+    const versions = read.member('versions');
+    const proof = read.optional('proof');
+    const offsite = read.optional('offsite');
+    return {
+        kind,
+        source,
+        service: read.line('service'),
+        // https://github.com/moby/moby/blob/master/volume/names.go
+        name: kind === 'volume' ? read.text('name', /^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/, 'a name of a volume') : read.line('name'),
+        user: read.line('user'),
+        image: read.text('image', /^([a-z0-9][^\s]*)?$/, 'an image, or empty'),
+        file: read.text('file', /^[A-Za-z0-9][A-Za-z0-9._@+=-]{0,250}$/, 'the name of a file in the folder of the backup'),
+        bytes: read.whole('bytes'),
+        sha256: read.text('sha256', /^[0-9a-f]{64}$/, 'a SHA-256 checksum'),
+        compression: read.oneOf('compression', Object.keys(COMPRESSIONS)),
+        plainBytes: read.whole('plainBytes'),
+        plainSha256: read.text('plainSha256', /^[0-9a-f]{64}$/, 'a SHA-256 checksum'),
+        versions: { server: versions.line('server'), client: versions.line('client') },
+        counts: Object.fromEntries(counts),
+        proof: proof && { at: proof.time('at'), seconds: proof.seconds('seconds') },
+        offsite: offsite && { url: offsite.line('url'), verifiedAt: offsite.time('verifiedAt') },
+    };
+}
+/** What no single value shows. */
+function checkBackup(backup) {
+    const refuse = (sentence) => {
+        throw new SyntaxError(`${manifest_MANIFEST_FILE} contradicts itself: ${sentence}`);
+    };
+    if (!isBackupId(backup.id) || !backup.id.startsWith(`${compactTime(new Date(backup.created))}-`)) {
+        refuse(`the id ${backup.id} is not of the time ${backup.created}.`);
+    }
+    if ((backup.result === 'suspect') !== backup.suspicions.length > 0) {
+        refuse(`its result is ${backup.result}, with ${backup.suspicions.length} suspicions.`);
+    }
+    if (backup.items.length === 0)
+        refuse('it has no items.');
+    const unproven = backup.items.find(({ proof }) => proof === undefined);
+    if (backup.result === 'proven' && unproven !== undefined) {
+        refuse(`it says that it is proven, and ${unproven.source} has no proof.`);
+    }
+    const encrypted = backup.encrypted.length > 0;
+    const sources = new Set();
+    for (const item of backup.items) {
+        // Names of files follow from sources. So none is a path, none is manifest.json, and no two are one.
+        const expected = manifest_nameFile(item, encrypted);
+        if (item.file !== expected)
+            refuse(`the file of ${item.source} is ${item.file}, and would be ${expected}.`);
+        if (sources.has(item.source))
+            refuse(`it has ${item.source} twice.`);
+        sources.add(item.source);
+        if (item.kind === 'postgres' && item.name === '')
+            refuse(`${item.source} has no name of a database.`);
+        if (['postgres', 'roles'].includes(item.kind) && item.user === '')
+            refuse(`${item.source} has no user.`);
+        if (item.kind !== 'files' && item.image === '')
+            refuse(`${item.source} has no image to restore it with.`);
+        const isPlain = !encrypted && item.compression === 'none';
+        if (isPlain && (item.bytes !== item.plainBytes || item.sha256 !== item.plainSha256)) {
+            refuse(`${item.source} is neither compressed nor encrypted, and yet its plain content differs.`);
+        }
+    }
+}
+/** C0, DEL, C1, and what breaks or reorders lines: these would reach terminals from the guide and from messages. */
+const CONTROL = /[\u0000-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069]/;
+/** Reads members by name, and says where it is when one is not what it must be. */
+class ManifestReader {
+    #value;
+    #place;
+    constructor(value, place) {
+        this.#value = value;
+        this.#place = place;
+    }
+    refuse(key, expected) {
+        const found = json_readMember(this.#value, key);
+        const shown = found === undefined ? 'missing' : excerpt_excerpt(JSON.stringify(found), 100);
+        throw new SyntaxError(`${manifest_MANIFEST_FILE}: ${this.#place}${key} is not what it must be (${expected}), but ${shown}.`);
+    }
+    text(key, pattern, expected) {
+        const found = json_readMember(this.#value, key);
+        // `$` would take a line break at the end, but CONTROL does not.
+        return typeof found === 'string' && isLine(found) && pattern.test(found) ? found : this.refuse(key, expected);
+    }
+    line(key) {
+        return this.text(key, /^/, 'text without control characters');
+    }
+    lines(key) {
+        const expected = 'a list of texts without control characters';
+        const found = json_readMember(this.#value, key);
+        if (!Array.isArray(found))
+            return this.refuse(key, expected);
+        const texts = found.filter((one) => typeof one === 'string').filter(isLine);
+        return texts.length === found.length ? texts : this.refuse(key, expected);
+    }
+    oneOf(key, words) {
+        const found = json_readMember(this.#value, key);
+        return words.find((word) => word === found) ?? this.refuse(key, words.join(', '));
+    }
+    whole(key) {
+        const found = json_readMember(this.#value, key);
+        return typeof found === 'number' && Number.isSafeInteger(found) && found >= 0
+            ? found
+            : this.refuse(key, 'a whole number');
+    }
+    seconds(key) {
+        const found = json_readMember(this.#value, key);
+        return typeof found === 'number' && Number.isFinite(found) && found >= 0 ? found : this.refuse(key, 'seconds');
+    }
+    /** RFC 3339 in UTC. */
+    time(key) {
+        const expected = 'a time such as 2026-11-22T22:31:00Z';
+        const text = this.text(key, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z$/, expected);
+        const time = Date.parse(text);
+        // Date.parse takes the 30th of February for the 2nd of March.
+        const exists = Number.isFinite(time) && new Date(time).toISOString().startsWith(text.slice(0, 19));
+        return exists ? text : this.refuse(key, expected);
+    }
+    list(key) {
+        const found = json_readMember(this.#value, key);
+        if (!Array.isArray(found))
+            return this.refuse(key, 'a list');
+        return found.map((one, index) => new ManifestReader(one, `${this.#place}${key}[${index}].`));
+    }
+    member(key) {
+        const found = json_readMember(this.#value, key);
+        if (typeof found !== 'object' || found === null || Array.isArray(found))
+            return this.refuse(key, 'an object');
+        return new ManifestReader(found, `${this.#place}${key}.`);
+    }
+    /** Undefined where it is not there; another kind of value is refused. */
+    optional(key) {
+        return json_readMember(this.#value, key) === undefined ? undefined : this.member(key);
+    }
+    /** Names are those of tables, and may be anything. */
+    members(key) {
+        const inner = this.member(key);
+        return Object.keys(inner.#value ?? {}).map((name) => [
+            name,
+            new ManifestReader(json_readMember(inner.#value, name), `${inner.#place}${excerpt_excerpt(name, 100)}.`),
+        ]);
+    }
+}
+function isLine(text) {
+    return !CONTROL.test(text) && text.isWellFormed();
+}
+
+;// CONCATENATED MODULE: ./shared/src/backups/postgres.ts
+/** What the commands for PostgreSQL answer, read without trusting it: pure. */
+
+const CUT_OFF = "the server's answer is cut off";
+/** Lines of JSON. @throws SyntaxError for anything else. */
+function postgres_readLines(output) {
+    return output
+        .split('\n')
+        .filter((line) => line.trim() !== '')
+        .map((line) => {
+        const value = json_parseJson(line);
+        if (typeof value !== 'object' || value === null || Array.isArray(value))
+            throw new SyntaxError(`the server's answer has a line that is not JSON: ${line.slice(0, 200)}`);
+        return value;
+    });
+}
+function postgres_text(line, key) {
+    const value = json_readMember(line, key);
+    if (typeof value !== 'string')
+        throw new SyntaxError(`the server's answer has no text "${key}"`);
+    return value;
+}
+function count(line, key) {
+    const value = json_readMember(line, key);
+    if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < 0)
+        throw new SyntaxError(`the server's answer has no number "${key}"`);
+    return value;
+}
+/** The one line of a kind. */
+function only(lines, kind) {
+    const found = lines.filter((line) => json_readMember(line, 'kind') === kind);
+    const [first] = found;
+    if (first === undefined)
+        throw new SyntaxError(CUT_OFF);
+    if (found.length > 1)
+        throw new SyntaxError(`the server's answer has more than one "${kind}"`);
+    return first;
+}
+function readHash(line, key, pattern) {
+    const value = postgres_text(line, key);
+    if (!pattern.test(value))
+        throw new SyntaxError(`the server's answer has no hash "${key}"`);
+    return value;
+}
+function readTables(lines) {
+    return lines.flatMap((line) => {
+        const kind = json_readMember(line, 'kind');
+        if (kind !== 'table' && kind !== 'largeObjects')
+            return [];
+        const named = kind === 'table';
+        return [
+            {
+                kind,
+                schema: named ? postgres_text(line, 'schema') : '',
+                name: named ? postgres_text(line, 'name') : '',
+                rows: count(line, 'rows'),
+                hash: readHash(line, 'hash', /^-?\d{1,40}$/),
+            },
+        ];
+    });
+}
+function postgres_readFile(lines) {
+    const file = only(lines, 'file');
+    return {
+        bytes: count(file, 'bytes'),
+        sha256: readHash(file, 'sha256', /^[0-9a-f]{64}$/),
+        seconds: count(file, 'seconds'),
+    };
+}
+/** @throws SyntaxError */
+function postgres_parseDatabases(output) {
+    const [clientVersion = '', ...rest] = output.split('\n');
+    if (!clientVersion.startsWith('pg_dump '))
+        throw new SyntaxError(CUT_OFF);
+    const lines = postgres_readLines(rest.join('\n'));
+    const server = only(lines, 'server');
+    return {
+        serverVersion: count(server, 'version'),
+        clientVersion: clientVersion.trim(),
+        user: postgres_text(server, 'user'),
+        superuser: readMember(server, 'superuser') === true,
+        databases: lines
+            .filter((line) => readMember(line, 'kind') === 'database')
+            .map((line) => ({ name: postgres_text(line, 'name'), bytes: count(line, 'bytes') })),
+    };
+}
+/** @throws SyntaxError */
+function postgres_parseDumpedDatabase(output) {
+    const lines = postgres_readLines(output);
+    const database = only(lines, 'database');
+    return {
+        database: postgres_text(database, 'name'),
+        serverVersion: count(database, 'serverVersion'),
+        tables: readTables(lines),
+        ...postgres_readFile(lines),
+    };
+}
+/** @throws SyntaxError */
+function postgres_parseDumpedRoles(output) {
+    return postgres_readFile(postgres_readLines(output));
+}
+/** What a proof says, or a restore; of one that failed, the tables that were counted, as {@link parseTables} reads them. @throws SyntaxError */
+function postgres_parseProof(output, kind) {
+    const lines = postgres_readLines(output);
+    const done = only(lines, kind);
+    return {
+        restoreSeconds: count(done, 'restoreSeconds'),
+        seconds: count(done, 'seconds'),
+        tables: readTables(lines),
+    };
+}
+/** @throws SyntaxError */
+function parseTables(output) {
+    return readTables(postgres_readLines(output));
+}
+/**
+ * What a table has now, by `schema.table`, as in a backup's counts.
+ *
+ * @throws SyntaxError
+ */
+function parseCounts(output) {
+    const lines = postgres_readLines(output);
+    only(lines, 'counted');
+    return new Map(lines
+        .filter((line) => json_readMember(line, 'kind') === 'rows')
+        .map((line) => [`${postgres_text(line, 'schema')}.${postgres_text(line, 'name')}`, count(line, 'rows')]));
+}
+/** The names of the roles that were created, for the others were there. @throws SyntaxError */
+function parseRestoredRoles(output) {
+    const created = readMember(only(postgres_readLines(output), 'roles'), 'created');
+    if (!Array.isArray(created))
+        throw new SyntaxError('the server\'s answer has no list "created"');
+    return created.map((name) => {
+        if (typeof name !== 'string')
+            throw new SyntaxError("the server's answer has a role without a name");
+        return name;
+    });
+}
+/** @returns seconds that the swap took, with its waiting for sessions to end. @throws SyntaxError */
+function parseSwapped(output) {
+    return count(only(postgres_readLines(output), 'swapped'), 'seconds');
+}
+/** Why these tools cannot dump this server, as a sentence; undefined where they can. pg_dump reads older servers, not newer ones. */
+function postgres_compareVersions({ serverVersion, clientVersion }) {
+    const server = Math.floor(serverVersion / 10_000);
+    const client = Number(/\(PostgreSQL\) (\d+)/.exec(clientVersion)?.[1] ?? 0);
+    return client >= server
+        ? undefined
+        : `the server is PostgreSQL ${server}, and ${clientVersion} is older: use an image of PostgreSQL ${server} or newer for the backup`;
+}
+/** Where a restored copy is not what was dumped, in the order of the backup. */
+function compareTables(expected, restored) {
+    const keyOf = ({ kind, schema, name }) => JSON.stringify([kind, schema, name]);
+    const there = new Map(restored.map((table) => [keyOf(table), table]));
+    const known = new Set(expected.map(keyOf));
+    const pairs = [
+        ...expected.map((table) => [table, there.get(keyOf(table))]),
+        ...restored
+            .filter((table) => !known.has(keyOf(table)))
+            .map((table) => [undefined, table]),
+    ];
+    return pairs.flatMap(([before, after]) => {
+        const one = before ?? after;
+        if (one === undefined || (before?.rows === after?.rows && before?.hash === after?.hash))
+            return [];
+        return [{ kind: one.kind, schema: one.schema, name: one.name, expected: before, restored: after }];
+    });
+}
+
+;// CONCATENATED MODULE: ./shared/src/commands/archive.ts
+
+
+/**
+ * Lists a tree, one entry a line: on the server, and in containers with GNU's tools or busybox's. `$1` is what: `files` without owners,
+ * which a restore that is not root's cannot keep, `volume` with them, or `paths`, which is `files` of the given ones. `$2` is the folder.
+ * The rest are the paths.
+ *
+ * sha256sum escapes some characters of names, and not everywhere the same ones, so such files are hashed on their own. Folders and links
+ * go without times, and links without owners: not every tar restores these. Sockets are not data. `//` is in no path, so what begins
+ * with a letter and it is an entry.
+ */
+const TREE = (/* unused pure expression or super */ null && (`what=$1 lf='
+' cr=$(printf '\\r')
+cd "$2" || exit
+shift 2
+LC_ALL=C
+export LC_ALL
+owner=
+case $what in
+  paths) set -- "$@" -maxdepth 0 ;;
+  files) set -- . ;;
+  volume)
+    owner='%u %g '
+    set -- . '(' -path './.slipway-kept-*' -o -path './.slipway-new-*' ')' -prune -o
+    stat -c "r//%a $owner" . || exit
+    ;;
+esac
+code=0
+find "$@" -type f ! -path "*$lf*" ! -path "*$cr*" ! -path '*\\\\*' -exec sha256sum {} + || code=1
+find "$@" -type f '(' -path "*$lf*" -o -path "*$cr*" -o -path '*\\\\*' ')' -exec sh -c 'for one; do sum=$(sha256sum <"$one") 2>/dev/null || { [ -e "$one" ] || echo "$one: No such file or directory" >&2; exit 1; }; printf "%s  %s\\n" "\${sum%% *}" "$one"; done' sh {} + || code=1
+find "$@" -type f -exec stat -c "f//%a $owner%Y %s %n" {} + || code=1
+find "$@" -type d ! -path . -exec stat -c "d//%a $owner%n" {} + || code=1
+find "$@" -type l -exec stat -c 'l//%n' {} + || code=1
+find "$@" -type l -exec sh -c 'for one; do to=$(readlink "$one") || { echo "$one: No such file or directory" >&2; exit 1; }; printf "%s -> %s\\n" "$one" "$to"; done' sh {} + || code=1
+find "$@" ! -type f ! -type d ! -type l ! -type s -exec stat -c "o//%f $owner%t %T %n" {} + || code=1
+exit "$code"`));
+/** `weigh LIST`: the figures of what {@link TREE} has listed; what is older than 1970 is of 1970 to some tars. `is_tree` compares them with those that are expected. */
+const FIGURES = (/* unused pure expression or super */ null && (`sum_of() { sum=$(sha256sum "$1") && sum=\${sum%% *}; }
+weigh() {
+  sed 's#^\\(f//[0-7]* \\([0-9]* [0-9]* \\)\\{0,1\\}\\)-[0-9]* #\\10 #' "$1" >"$1.since" && sort -o "$1" "$1.since" && sum_of "$1" || fail 73 'the list of the files cannot be written on the server: look whether the disk is full (\`df\`).'
+  hash=$sum
+  entries=$(grep -c '^[flo]//' "$1") || [ "$entries" = 0 ] || fail 70 'the list of the files cannot be counted.'
+}
+is_tree() {
+  weigh "$1"
+  [ "$entries" = "$expected" ] && [ "$hash" = "$expected_hash" ]
+}
+need() {
+  for tool; do command -v "$tool" >/dev/null || fail 69 "the server has no program \\\`$tool\\\`, which archives need: install it."; done
+}
+`));
+/**
+ * `check_data`: is what was written an archive that can be read to its end? Sets what is known of it. An archive ends in zeros, by
+ * which one that just stops is told.
+ */
+const CHECK_DATA = (/* unused pure expression or super */ null && (`check_data() {
+  mkfifo "$work/plain" "$work/sum" "$work/count" "$work/names" "$work/tail" || fail 73 'no named pipe can be made on the server: is that a file system of Linux?'
+  gzip -dc <"$work/data" >"$work/plain" 2>/dev/null 5>&- 7>&- &
+  clients=$! fed=$!
+  sha256sum <"$work/sum" >"$work/sum.out" 5>&- 7>&- &
+  clients="$clients $!"
+  wc -c <"$work/count" >"$work/count.out" 5>&- 7>&- &
+  clients="$clients $!"
+  tail -c 1024 <"$work/tail" >"$work/tail.out" 5>&- 7>&- &
+  clients="$clients $!"
+  { tar -tf - >/dev/null && cat >/dev/null; } <"$work/names" 2>"$work/names.err" 5>&- 7>&- &
+  clients="$clients $!"
+  tee "$work/sum" "$work/count" "$work/tail" <"$work/plain" >"$work/names" 5>&- 7>&- &
+  clients="$clients $!"
+  bad=
+  for one in $clients; do wait "$one" || bad=1; done
+  clients= fed=
+  rm -f "$work/plain" "$work/sum" "$work/count" "$work/names" "$work/tail"
+  [ -z "$bad" ] && plain_bytes=$(wc -c <"$work/tail.out") && [ "$((plain_bytes))" = 1024 ] && rest=$(tr -d '\\000' <"$work/tail.out" | wc -c) && [ "$((rest))" = 0 ] || return
+  plain_bytes=$(($(cat "$work/count.out"))) plain_sum=$(cat "$work/sum.out")
+  plain_sum=\${plain_sum%% *}
+  sum_of "$work/data" && bytes=$(wc -c <"$work/data")
+}
+`));
+/**
+ * Takes the archive once or twice: `list FILE` lists the tree, `pack` writes the archive to `$work/tar` and its words to `$work/tar.err`.
+ * GNU's tar exits with 1 when a file changed under it, busybox's with 1 for whatever it was. The words of `list` tell a file that
+ * vanished, which is a change, from one that cannot be read, which is none.
+ */
+const TAKE = (/* unused pure expression or super */ null && (`list_with() {
+  to=$1
+  shift
+  "$@" <&6 >"$to" 2>"$to.err" 3>&- 4<&- 5>&- 6<&- 7>&- &
+  clients=$! fed=$!
+  wait "$clients"
+  code=$?
+  clients= fed=
+  return "$code"
+}
+look() {
+  seen=
+  list "$1" && return
+  if grep -v 'No such file or directory$' "$1.err" >&2 || [ ! -s "$1.err" ]; then
+    fail 74 'not all files can be read (see above), and nothing was kept: may the user that deploys read them, and is the disk sound (\`dmesg\`)?'
+  fi
+  seen=vanished
+}
+take() {
+  look "$work/before"
+  changed=$seen
+  mkfifo "$work/tar" || fail 73 'no named pipe can be made on the server: is that a file system of Linux?'
+  gzip -3 <"$work/tar" >"$work/data" 2>"$work/gzip.err" 5>&- 7>&- &
+  zipper=$! clients=$!
+  pack &
+  packer=$! clients="$! $clients" fed=$!
+  wait "$packer"
+  packed=$?
+  clients=$zipper fed=
+  wait "$zipper"
+  zipped=$?
+  clients=
+  rm -f "$work/tar"
+  if [ "$zipped" != 0 ]; then
+    cat "$work/gzip.err" >&2
+    fail 73 'the archive cannot be written, and nothing was kept: look whether the disk of the server is full (\`df\`).'
+  fi
+  look "$work/after"
+  weigh "$work/before"
+  before=$hash
+  weigh "$work/after"
+  [ -z "$changed$seen" ] && [ "$before" = "$hash" ] && [ "$packed" = 0 ] && changed=false || changed=true
+}
+accept() {
+  [ "$packed" -le 1 ] && check_data || {
+    tail -n 8 "$work/tar.err" >&2
+    fail 70 "the archive is not complete (exit code $packed, the words of tar are above), and was not kept: look whether the disk is full (\\\`df\\\`), and try again."
+  }
+  sync "$work/data" || :
+  mv "$work/data" "$file" || fail 73 "the archive cannot be given its name, $file: check who may write there."
+  printf '{"kind" : "archive", "bytes" : %s, "sha256" : "%s", "plainBytes" : %s, "plainSha256" : "%s", "entries" : %s, "hash" : "%s", "changed" : %s, "quietSeconds" : %s, "seconds" : %s}\\n' "$((bytes))" "$sum" "$plain_bytes" "$plain_sum" "$entries" "$hash" "$changed" "$quiet_seconds" "$(($(date +%s) - started))"
+}
+`));
+/**
+ * `unpack WORD...`: gunzips `$file` into the program that is named, which reads the tar from standard input.
+ */
+const UNPACK = (/* unused pure expression or super */ null && (`unpack() {
+  mkfifo "$work/tar" || fail 73 'no named pipe can be made on the server: is that a file system of Linux?'
+  gzip -dc <"$file" >"$work/tar" 2>"$work/gzip.err" 5>&- 7>&- &
+  zipper=$! clients=$!
+  "$@" <"$work/tar" 2>"$work/tar.err" 3>&- 4<&- 5>&- 7>&- &
+  packer=$! clients="$! $clients" fed=$!
+  wait "$packer"
+  packed=$?
+  clients=$zipper fed=
+  wait "$zipper"
+  zipped=$?
+  clients=
+  rm -f "$work/tar"
+  [ "$packed" = 0 ] && [ "$zipped" = 0 ] && return
+  tail -n 4 "$work/gzip.err" >&2
+  tail -n 8 "$work/tar.err" >&2
+  # On a full disk the words of tar have no room either.
+  head -c 1000000 /dev/zero >"$work/room" 2>/dev/null || return 73
+  rm -f "$work/room"
+  if grep -q -i -e 'no space left' -e 'quota exceeded' -e 'short write' -e 'write error' "$work/tar.err"; then return 73; fi
+  return 65
+}
+`));
+/**
+ * A container that stands by until the script is gone: its input ends then, and with it all that runs in it. `inside TEXT WORD...` runs
+ * in it. Of the project it has the image, and what `stand_by` is told to give it.
+ */
+const CONTAINER = (/* unused pure expression or super */ null && (`stand_by() {
+  docker rm -fv "$scratch" >/dev/null 2>&1
+  mkfifo "$work/in" "$work/out" || fail 73 'no named pipe can be made on the server: is that a file system of Linux?'
+  docker run -i --rm --pull never --name "$scratch" --label "slipway.scratch=$project" --network none --memory "\${memory}m" --user 0 "$@" --entrypoint sh "$image" -c "$ready" <"$work/in" >"$work/out" 2>"$work/err" 7>&- &
+  holder=$!
+  exec 5>"$work/in" 4<"$work/out"
+  answer=
+  IFS= read -r answer <&4
+  [ "$answer" = ready ] && return
+  cat "$work/err" >&2
+  fail 69 "the image $image cannot be used to archive volumes (\${answer:-see above}): name another one that is on the server and has a shell and tar, such as debian, alpine or busybox."
+}
+tidy_container() {
+  docker rm -fv "$scratch" >/dev/null 2>&1
+  [ -z "$holder" ] || wait "$holder" 2>/dev/null
+  docker rm -fv "$scratch" >/dev/null 2>&1 || :
+}
+holder=
+inside() {
+  text=$1
+  shift
+  run docker exec "$scratch" sh -c "$text" slipway "$@" 6</dev/null
+}
+volume_exists() { docker volume inspect "$volume" >/dev/null 2>&1 || fail 78 "there is no volume $volume on the server."; }
+`));
+const READY = (/* unused pure expression or super */ null && (`for tool in tar find stat sha256sum readlink; do
+  command -v "$tool" >/dev/null || { echo "it has no $tool"; exit 1; }
+done
+echo ready
+cat >/dev/null`));
+/** `users`: ids of the running containers that use the volume, the oldest first; scratch containers are none. */
+const USERS = `users() {
+  ids=$(docker ps --no-trunc --filter "volume=$volume" --filter status=running "$@" --format '{{.Label "slipway.scratch"}} {{.ID}}') ||
+    fail 69 'Docker does not say what containers use the volume (its own words are above).'
+  found=
+  while IFS= read -r one; do
+    case $one in ' '*) found="\${one# } $found" ;; esac
+  done <<END
+$ids
+END
+}
+can_stop() {
+  for one in $found; do
+    [ "$(docker inspect --type container --format '{{.HostConfig.AutoRemove}}' "$one")" != true ] ||
+      fail 75 "the container $one uses the volume and would be gone when it is stopped (\\\`docker run --rm\\\`): wait for its end, and try again."
+  done
+}
+`;
+/**
+ * `$1` is how they were made to stand still, then come their ids. Those that are gone meanwhile stay so. A stop that was interrupted goes on
+ * in the daemon, so its end is waited for before anything is started.
+ */
+const GO_ON = `how=$1
+shift
+[ "$how" != stopped ] || docker stop "$@" >/dev/null 2>&1
+for try in 1 2 3 4 5; do
+  left=
+  for id; do
+    if [ "$how" = paused ]; then
+      docker unpause "$id" >/dev/null 2>&1
+      state=$(docker inspect --type container --format '{{.State.Paused}}' "$id" 2>/dev/null) || continue
+      [ "$state" = false ] || left="$left $id"
+    else
+      docker start "$id" >/dev/null 2>&1
+      state=$(docker inspect --type container --format '{{.State.Running}}' "$id" 2>/dev/null) || continue
+      [ "$state" = true ] || left="$left $id"
+    fi
+  done
+  [ -n "$left" ] || exit 0
+  sleep 1
+done
+echo "these containers do not go on: $left" >&2
+exit 1`;
+/** Everything but what we have set aside. Where tar cannot leave out names: the folder alone, which is one block, then all that is in it. */
+const PACK = (/* unused pure expression or super */ null && (`cd "$1" || exit
+aside=
+for one in .slipway-kept-* .slipway-new-*; do [ ! -e "$one" ] || aside=1; done
+[ -n "$aside" ] || exec tar --numeric-owner -cf - .
+if tar --exclude x --no-recursion -cf /dev/null . 2>/dev/null; then
+  exec tar --numeric-owner --exclude './.slipway-kept-*' --exclude './.slipway-new-*' -cf - .
+fi
+set --
+for one in * .[!.]* ..?*; do
+  case $one in .slipway-kept-* | .slipway-new-*) continue ;; esac
+  if [ -e "$one" ] || [ -h "$one" ]; then set -- "$@" "./$one"; fi
+done
+[ "$#" -gt 0 ] || exec tar --numeric-owner --no-recursion -cf - .
+tar --numeric-owner --no-recursion -cf - . | head -c 512
+exec tar --numeric-owner -cf - "$@"`));
+/** Regular files, links and empty folders below the folder: relative, each with a NUL behind it. A folder that cannot be read stands for itself. */
+function archive_listFiles(folder) {
+    return script(`LC_ALL=C
+export LC_ALL
+cd "$1" || exit 66
+{
+  said=$(
+    find . '(' -path ./.slipway -o -path './restored-*' ')' -prune -o '(' -type f -o -type l ')' -exec sh -c 'for one; do printf "%s\\0" "\${one#./}"; done' sh {} + \\
+      -o -type d ! -path . -exec sh -c 'for one; do
+  if [ -r "$one" ] && [ -x "$one" ]; then
+    for inner in "$one"/* "$one"/.[!.]* "$one"/..?*; do
+      if [ -e "$inner" ] || [ -h "$inner" ]; then continue 2; fi
+    done
+  fi
+  printf "%s\\0" "\${one#./}"
+done' sh {} + 2>&1 >&3
+  ) && exit
+} 3>&1
+printf '%s\\n' "$said" | grep -v -e 'Permission denied$' -e 'No such file or directory$' >&2 || exit 0
+exit 74`, folder);
+}
+/** The paths with the folders that they are in, which have modes too: each begins with `./`, folders come first. */
+function withFolders(paths) {
+    const all = new Set();
+    for (const path of paths) {
+        const parts = path.split('/');
+        if (parts.some((part) => part === '' || part === '.' || part === '..') ||
+            path.includes('\0') ||
+            parts[0] === '.slipway')
+            throw new RangeError(`${JSON.stringify(path)} is no path in the folder`);
+        for (let end = 1; end <= parts.length; end++)
+            all.add(`./${parts.slice(0, end).join('/')}`);
+    }
+    return [...all].sort();
+}
+/** Packs these paths of the folder, and no more of a folder than itself. @throws RangeError for no path, or one that leads out of the folder. */
+function archive_archiveFiles(folder, paths, file) {
+    if (paths.length === 0)
+        throw new RangeError('no path to archive');
+    const command = script(`${BACKUP_HOST}${FIGURES}${CHECK_DATA}${TAKE}folder=$1 file=$2 tree=$3
+quiet_seconds=0
+need tar gzip
+make_work "$file"
+cat >"$work/paths" || fail 73 "nothing can be written beside $file: look whether the disk is full (\\\`df\\\`)."
+cd "$folder" || fail 66 "there is no folder $folder on the server."
+run xargs -0 sh -c 'for one; do
+  if [ -h "$one" ]; then continue; fi
+  if [ ! -e "$one" ]; then echo "$one is not there any more" >&2; exit 1; fi
+  if [ ! -r "$one" ] || { [ -d "$one" ] && [ ! -x "$one" ]; }; then echo "$one cannot be read" >&2; exit 1; fi
+done' slipway 6<"$work/paths" || fail 74 'not all files can be read by the user that deploys (see above), and nothing was kept: give it the permission, or leave them out.'
+if tar --version 2>/dev/null | grep -q GNU; then
+  pack() { exec tar --numeric-owner --no-recursion --null -T "$work/paths" -cf - </dev/null >"$work/tar" 2>"$work/tar.err" 5>&- 7>&-; }
+else
+  # The tar of busybox reads no list with such names, so they are its arguments, as many as there may be.
+  pack() {
+    rm -f "$work/once"
+    exec xargs -0 -s 1000000 sh -c '[ ! -e "$0" ] || { echo "there are too many files for the tar of this server: install GNU tar." >&2; exit 255; }
+: >"$0"
+exec tar --numeric-owner --no-recursion -cf - "$@"' "$work/once" <"$work/paths" >"$work/tar" 2>"$work/tar.err" 5>&- 7>&-
+  }
+fi
+list() { list_with "$1" xargs -0 sh -c "$tree" slipway paths . 6<"$work/paths"; }
+take
+[ "$changed" = false ] || take
+accept`, folder, file, TREE);
+    return {
+        ...command,
+        stdin: withFolders(paths)
+            .map((path) => `${path}\0`)
+            .join(''),
+    };
+}
+/**
+ * Packs a named volume. Containers that must stand still do so while it is read, and not while it is checked.
+ *
+ * @param image on the server; its shell and its tar are what reads the volume.
+ * @param file absolute; its folder is there. Nothing has that name before the archive is accepted.
+ */
+function archive_archiveVolume(volume, image, quiet, file, scratch) {
+    return script(`${BACKUP_HOST}${AFTERWARDS}${FIGURES}${CHECK_DATA}${TAKE}${CONTAINER}${USERS}volume=$1 image=$2 quiet=$3 file=$4
+shift 4
+scratch=$1 project=$2 memory=$3 ready=$4 tree=$5 pack_volume=$6 go_on=$7
+quiet_seconds=0 still=
+need tar gzip setsid
+volume_exists
+make_work "$file"
+release() {
+  [ -n "$still" ] || return 0
+  sh -c "$go_on" slipway "$quiet" $found || say 'not all containers that stood still for the backup of the volume go on (see above): start them (\`docker unpause\`, \`docker start\`).'
+  quiet_seconds=$(($(date +%s) - still)) still=
+  never_mind
+}
+tidy() {
+  release
+  tidy_container
+}
+stand_by --volume "$volume:/volume:ro"
+list() { list_with "$1" docker exec "$scratch" sh -c "$tree" slipway volume /volume 6</dev/null; }
+pack() { exec docker exec "$scratch" sh -c "$pack_volume" slipway /volume </dev/null >"$work/tar" 2>"$work/tar.err" 3>&- 4<&- 5>&- 7>&-; }
+found=
+case $quiet in
+  paused) users ;;
+  stopped) users --filter status=restarting; can_stop ;;
+esac
+if [ -n "$found" ]; then
+  afterwards "$go_on" "$quiet" $found
+  still=$(date +%s)
+  if [ "$quiet" = paused ]; then change docker pause $found >/dev/null; else change docker stop $found >/dev/null; fi ||
+    fail 70 'not all containers that use the volume can be made to stand still (the own words of Docker are above); they go on, and nothing was kept.'
+fi
+take
+release
+[ "$quiet" != live ] || [ "$changed" = false ] || take
+accept`, volume, image, quiet, file, scratch.name, scratch.project, String(scratch.memoryMegabytes), READY, TREE, PACK, GO_ON);
+}
+const DAMAGED = (/* unused pure expression or super */ null && (`what was unpacked is not what was packed: do not rely on this backup, and make a new one.`));
+/** `unpacked CODE WHAT`: fails as {@link UNPACK} did. */
+const UNPACKED = (/* unused pure expression or super */ null && (`unpacked() {
+  case $1 in
+    0) ;;
+    73) fail 73 "the archive cannot be unpacked (see above)$2: make room on the disk of the server (\\\`df\\\`)." ;;
+    *) fail 65 "the archive cannot be unpacked (see above)$2: do not rely on this backup, and make a new one." ;;
+  esac
+}
+`));
+/** Unpacks into a folder beside the archive, which goes again, and compares. */
+function archive_proveFiles(file, tree) {
+    return script(`${BACKUP_HOST}${FIGURES}${UNPACK}${UNPACKED}file=$1 tree=$2 expected=$3 expected_hash=$4
+need tar gzip
+[ -r "$file" ] || fail 66 "the archive $file is not on the server."
+make_work "$file"
+tidy() { chmod -R u+rwx "$work" 2>/dev/null; }
+restoring=$(date +%s)
+mkdir "$work/tree" || fail 73 "nothing can be written beside $file: look whether the disk is full (\\\`df\\\`)."
+unpack tar --no-same-owner -xpf - -C "$work/tree"
+unpacked "$?" ''
+restored=$(($(date +%s) - restoring))
+run sh -c "$tree" slipway files "$work/tree" 6</dev/null >"$work/list" || fail 74 'what was unpacked cannot be read (see above).'
+is_tree "$work/list" || fail 65 "there are $entries files of $expected, or their content differs: ${DAMAGED}"
+printf '{"kind" : "proof", "restoreSeconds" : %s, "seconds" : %s}\\n' "$restored" "$(($(date +%s) - started))"`, file, TREE, String(tree.entries), tree.hash);
+}
+const UNPACK_INSIDE = 'mkdir -p "$1" && exec tar --numeric-owner -xpf - -C "$1"';
+/** Unpacks into a scratch container, which goes again, and compares. */
+function archive_proveVolume(file, image, tree, scratch) {
+    return script(`${BACKUP_HOST}${FIGURES}${UNPACK}${UNPACKED}${CONTAINER}file=$1 image=$2 scratch=$3 project=$4 memory=$5 ready=$6
+shift 6
+tree=$1 unpack_inside=$2 expected=$3 expected_hash=$4
+need gzip
+[ -r "$file" ] || fail 66 "the archive $file is not on the server."
+make_work "$file"
+tidy() { tidy_container; }
+restoring=$(date +%s)
+stand_by
+unpack docker exec -i "$scratch" sh -c "$unpack_inside" slipway /slipway
+unpacked "$?" ''
+restored=$(($(date +%s) - restoring))
+inside "$tree" volume /slipway >"$work/list" || fail 74 'what was unpacked cannot be read (see above).'
+is_tree "$work/list" || fail 65 "there are $entries files of $expected, or their content differs: ${DAMAGED}"
+printf '{"kind" : "proof", "restoreSeconds" : %s, "seconds" : %s}\\n' "$restored" "$(($(date +%s) - started))"`, file, image, scratch.name, scratch.project, String(scratch.memoryMegabytes), READY, TREE, UNPACK_INSIDE, String(tree.entries), tree.hash);
+}
+/** It becomes part of paths. */
+function checkId(id) {
+    if (!/^[A-Za-z0-9][A-Za-z0-9-]*$/.test(id))
+        throw new RangeError(`${JSON.stringify(id)} is not the id of a restore`);
+    return id;
+}
+/**
+ * `$1` is the folder. What is kept of a restore, `.slipway/kept-ID`, has the old files, and in a `.slipway` of its own, which no archive has, what
+ * tells a put back how far it came: `plan`, what goes in, each with `o` where there is an old one and `n` where there is none; `tree`,
+ * what is not in yet; `done`. A folder that is on both sides is not in the plan, but what is in it.
+ *
+ * This makes the plan, with `$2` as the tree.
+ */
+const PLAN_FILES = (/* unused pure expression or super */ null && (`to=$1
+cd "$2" || exit
+exec find . -type d -exec sh -c 'to=$1
+shift
+for dir; do
+  part=$dir
+  while :; do
+    if [ -h "$to/$part" ] || [ ! -d "$to/$part" ]; then continue 2; fi
+    case $part in */*) part=\${part%/*} ;; *) break ;; esac
+  done
+  for one in "$dir"/* "$dir"/.[!.]* "$dir"/..?*; do
+    if [ ! -e "$one" ] && [ ! -h "$one" ]; then continue; fi
+    if [ -d "$one" ] && [ ! -h "$one" ] && [ -d "$to/$one" ] && [ ! -h "$to/$one" ]; then continue; fi
+    if [ -e "$to/$one" ] || [ -h "$to/$one" ]; then printf "o%s\\0" "$one"; else printf "n%s\\0" "$one"; fi
+  done
+done' slipway "$to" {} +`));
+/** `$1` is the folder, `$2` the id. Moves are renames, and parents of what is kept are made as they are needed. */
+const PLACE_FILES = (/* unused pure expression or super */ null && (`to=$1 kept=$1/.slipway/kept-$2
+xargs -0 sh -c 'to=$1 kept=$2
+shift 2
+made=
+for one; do
+  path=\${one#?}
+  dir=\${path%/*}
+  case $one in
+    o*)
+      [ "$dir" = "$made" ] || mkdir -p "$kept/$dir" || exit 255
+      made=$dir
+      mv -f "$to/$path" "$kept/$path" || exit 255
+      ;;
+  esac
+  mv -f "$kept/.slipway/tree/$path" "$to/$path" || exit 255
+done' slipway "$to" "$kept" <"$kept/.slipway/plan"`));
+/**
+ * `$1` is the folder, `$2` the id; without, all that is not done. Can be repeated at any point: what is in `kept` was moved, and
+ * what is not in `tree` any more is in the folder.
+ */
+const PUT_BACK_FILES = `to=$1
+for kept in "$to"/.slipway/kept-*; do
+  [ -d "$kept/.slipway" ] || continue
+  if [ -n "$2" ]; then [ "\${kept##*/}" = "kept-$2" ] || continue; else [ ! -e "$kept/.slipway/done" ] || continue; fi
+  xargs -0 sh -c 'to=$1 kept=$2
+shift 2
+for one; do
+  path=\${one#?}
+  case $one in
+    o*)
+      if [ -e "$kept/$path" ] || [ -h "$kept/$path" ]; then rm -rf "\${to:?}/$path" && mv -f "$kept/$path" "$to/$path" || exit 255; fi
+      ;;
+    n*)
+      if [ ! -e "$kept/.slipway/tree/$path" ] && [ ! -h "$kept/.slipway/tree/$path" ]; then rm -rf "\${to:?}/$path" || exit 255; fi
+      ;;
+  esac
+done' slipway "$to" "$kept" <"$kept/.slipway/plan" || exit
+  sync -f "$to" 2>/dev/null || sync
+  # Without its plan it is no restore any more, so that a put back that is killed here is not begun again.
+  mv "$kept" "$to/.slipway/restore.putback" && rm -rf "$to/.slipway/restore.putback" || exit
+done
+for one in "$to"/.slipway/restore.*; do
+  [ ! -d "$one" ] || [ "$one" = "$3" ] || { chmod -R u+rwx "$one" 2>/dev/null; rm -rf "$one" || exit; }
+done`;
+/**
+ * Unpacks and compares beside, in `.slipway`, and then puts it all where it belongs by renames: the old files come back if one of them fails, SIGKILL
+ * included; after a power cut {@link putBackFiles} does that. Owners are those of who deploys.
+ *
+ * @param id of the restore: `restored-ID` is the folder of `side`, `.slipway/kept-ID` has what `in-place` replaced.
+ */
+function archive_restoreFiles(folder, file, tree, id, where) {
+    return script(`${BACKUP_HOST}${AFTERWARDS}${FIGURES}${UNPACK}${UNPACKED}folder=$1 file=$2 id=$3 where=$4 tree=$5 expected=$6 expected_hash=$7
+shift 7
+plan=$1 place=$2 put_back=$3
+need tar gzip setsid
+[ -r "$file" ] || fail 66 "the archive $file is not on the server."
+[ -d "$folder" ] || fail 66 "there is no folder $folder on the server."
+side=$folder/restored-$id kept=$folder/.slipway/kept-$id
+[ ! -e "$side" ] && [ ! -e "$kept" ] || fail 75 "there is a restore $id in $folder already: choose another id."
+for one in "$folder"/.slipway/kept-*/.slipway; do
+  [ ! -e "$one/plan" ] || [ -e "$one/done" ] || fail 75 "\${one%/.slipway} is of a restore that was interrupted: put it back first."
+done
+mkdir -p "$folder/.slipway" || fail 73 "$folder cannot be written by the user that deploys."
+make_work "$folder/.slipway/restore"
+placing=
+tidy() {
+  chmod -R u+rwx "$work" 2>/dev/null
+  [ -n "$placing" ] && [ -z "$accepted" ] || return 0
+  if sh -c "$put_back" slipway "$folder" "$id" "$work"; then say 'the old files were put back.'
+  else say "the old files could not all be put back (see above): they are in $kept, each by its path."; fi
+}
+mkdir -p "$work/kept/.slipway/tree" && chmod 755 "$work/kept/.slipway/tree" || fail 73 "$folder cannot be written: look whether the disk is full (\\\`df\\\`)."
+unpack tar --no-same-owner -xpf - -C "$work/kept/.slipway/tree"
+unpacked "$?" '; nothing was changed'
+run sh -c "$tree" slipway files "$work/kept/.slipway/tree" 6</dev/null >"$work/list" || fail 74 'what was unpacked cannot be read (see above); nothing was changed.'
+is_tree "$work/list" || fail 65 "there are $entries files of $expected, or their content differs; nothing was changed: ${DAMAGED}"
+sync -f "$work" 2>/dev/null || sync
+if [ "$where" = side ]; then
+  mv "$work/kept/.slipway/tree" "$side" || fail 73 "$side cannot be made; nothing was changed: may the user that deploys write there?"
+  kept=
+else
+  run sh -c "$plan" slipway "$folder" "$work/kept/.slipway/tree" 6</dev/null >"$work/kept/.slipway/plan" || fail 73 'it cannot be told what is to be replaced (see above); nothing was changed.'
+  afterwards "$put_back" "$folder" "$id" ''
+  sync -f "$work" 2>/dev/null || sync
+  placing=1
+  mv "$work/kept" "$kept" && sync -f "$folder" 2>/dev/null || fail 73 "$kept cannot be made: may the user that deploys write there?"
+  change sh -c "$place" slipway "$folder" "$id" || fail 73 'not all files can be replaced (see above): may the user that deploys do that?'
+  sync -f "$folder" 2>/dev/null || sync
+  : >"$kept/.slipway/done" || fail 73 "$kept cannot be written: look whether the disk is full (\\\`df\\\`)."
+  sync "$kept/.slipway/done" "$kept/.slipway" 2>/dev/null || sync
+  kept=.slipway/kept-$id
+fi
+accepted=1
+never_mind
+printf '{"kind" : "restored", "kept" : "%s", "downSeconds" : 0, "entries" : %s, "seconds" : %s}\\n' "$kept" "$entries" "$(($(date +%s) - started))"`, folder, file, checkId(id), where, TREE, String(tree.entries), tree.hash, PLAN_FILES, PLACE_FILES, PUT_BACK_FILES);
+}
+/**
+ * Puts back what a restore of files had begun and not ended. Nothing where there is none.
+ *
+ * @param id of a restore that is to be taken back although it ended.
+ */
+function putBackFiles(folder, id = '') {
+    return render_script(PUT_BACK_FILES, folder, id === '' ? '' : checkId(id), '');
+}
+/** What runs in a container with the volume: moves by renames, and gives a folder another's owner and mode. */
+const MOVES = `move_all() {
+  (cd "$1" && exec find . -mindepth 1 -maxdepth 1 ! -name '.slipway-kept-*' ! -name '.slipway-new-*' -exec sh -c 'to=$1
+shift
+exec mv -f "$@" "$to"' sh "$2" {} +)
+}
+be_like() {
+  owner=$(stat -c %u:%g "$1") && mode=$(stat -c %a "$1") && chown "$owner" "$2" && chmod "$mode" "$2"
+}
+flush() { sync "$@" 2>/dev/null || sync; }
+`;
+/** `$1` is the volume's place, `$2` the id. */
+const PREPARE_VOLUME = (/* unused pure expression or super */ null && (`cd "$1" || exit
+[ ! -e ".slipway-kept-$2" ] || { echo "there is a restore $2 in the volume already: choose another id." >&2; exit 75; }
+for one in .slipway-kept-*; do
+  [ ! -d "$one/content" ] || [ -e "$one/done" ] || { echo "$one is of a restore that was interrupted: put it back first." >&2; exit 75; }
+done
+umask 077
+rm -rf ".slipway-new-$2" && mkdir ".slipway-new-$2"`));
+/** Notes the containers, which are the words behind, by which they go on after a power cut. All of the new data is on the disk then. */
+const NOTE_USERS = (/* unused pure expression or super */ null && (`cd "$1/.slipway-new-$2" || exit
+shift 2
+printf '%s\\n' "$@" >containers && { sync -f . 2>/dev/null || sync; }`));
+/**
+ * The containers stand. The old content goes into `.slipway-kept-ID/content`, the new comes in. `moved` says that nothing old is
+ * in the volume's root any more.
+ */
+const SWAP_VOLUME = (/* unused pure expression or super */ null && (`${MOVES}cd "$1" || exit
+new=.slipway-new-$2 kept=.slipway-kept-$2
+umask 077
+mkdir "$new/kept" "$new/kept/content" && be_like . "$new/kept/content" && cp "$new/containers" "$new/kept/containers" || exit
+flush "$new/kept/containers" "$new/kept"
+mv "$new/kept" "$kept" || exit
+flush .
+move_all . "$1/$kept/content" || exit
+: >"$kept/moved" || exit
+flush "$kept/moved" "$kept" "$kept/content" .
+move_all "$new/content" "$1" && be_like "$new/content" . || exit
+flush .`));
+const DONE_VOLUME = (/* unused pure expression or super */ null && (`cd "$1" && : >".slipway-kept-$2/done" && { sync ".slipway-kept-$2/done" ".slipway-kept-$2" 2>/dev/null || sync; } && rm -rf ".slipway-new-$2"`));
+/** `begun` where containers may stand for a restore, then the ids of those that must go on. `$2` is the id; without, all that is not done. */
+const LIST_BEGUN = `cd "$1" || exit
+if [ -n "$2" ]; then set -- "$2" ".slipway-new-$2" ".slipway-kept-$2"; else set -- '' .slipway-new-* .slipway-kept-*; fi
+id=$1
+shift
+for one; do
+  if [ -e "$one/done" ]; then [ -z "$id" ] || echo begun
+  elif [ -e "$one/containers" ]; then echo begun; cat "$one/containers"
+  fi
+done`;
+/** `$2` is the id; without, all that is not done. Can be repeated at any point. */
+const PUT_BACK_VOLUME = `${MOVES}cd "$1" || exit
+for kept in .slipway-kept-*; do
+  [ -d "$kept/content" ] || continue
+  if [ -n "$2" ]; then [ "$kept" = ".slipway-kept-$2" ] || continue; else [ ! -e "$kept/done" ] || continue; fi
+  rm -f "$kept/done" || exit
+  if [ -e "$kept/moved" ]; then
+    find . -mindepth 1 -maxdepth 1 ! -name '.slipway-kept-*' ! -name '.slipway-new-*' -exec rm -rf {} + || exit
+    flush .
+    rm -f "$kept/moved" || exit
+    flush "$kept"
+  fi
+  move_all "$kept/content" "$1" && be_like "$kept/content" . || exit
+  flush .
+  rm -rf "$kept" || exit
+done
+if [ -n "$2" ]; then rm -rf ".slipway-new-$2"; else rm -rf .slipway-new-*; fi`;
+/** `with_volume TEXT WORD...`: a script in a container of its own; whoever still works in that container is ended first. */
+const WITH_VOLUME = `with_volume() {
+  text=$1
+  shift
+  docker rm -fv "$scratch" >/dev/null 2>&1
+  change docker run --rm --pull never --name "$scratch" --label "slipway.scratch=$project" --network none --restart no --user 0 --volume "$volume:/volume" --entrypoint sh "$image" -c "$text" slipway /volume "$@"
+}
+volume_exists() { docker volume inspect "$volume" >/dev/null 2>&1 || fail 78 "there is no volume $volume on the server."; }
+`;
+/** `$1` is the volume, then come image, scratch container, project, id or nothing, and the scripts. */
+const PUT_BACK_ON_SERVER = `${backup_script_BACKUP_HOST}${WITH_VOLUME}${USERS}volume=$1 image=$2 scratch=$3 project=$4 id=$5 list=$6 put_back=$7 go_on=$8
+volume_exists
+begun=$(with_volume "$list" "$id") || fail 69 "the volume cannot be looked into (see above): is the image $image on the server?"
+users --filter status=restarting
+case $begun in
+  *begun*)
+    for one in $begun; do
+      case "$one $found" in begun* | "$one "*"$one"*) ;; *) found="$found $one" ;; esac
+    done
+    [ -z "$found" ] || for one in $found; do
+      docker inspect --type container "$one" >/dev/null 2>&1 || continue
+      change docker stop "$one" >/dev/null || fail 70 'a container that uses the volume cannot be stopped (the own words of Docker are above).'
+    done
+    ;;
+esac
+with_volume "$put_back" "$id" || fail 70 'the old content of the volume could not be put back (see above): it is still in the volume; try again.'
+case $begun in
+  *begun*) [ -z "$found" ] || change sh -c "$go_on" slipway stopped $found || fail 70 'not all containers that use the volume start (see above): look at their logs.' ;;
+esac`;
+/**
+ * Puts the content of an archive in the place of what is in the volume. It is unpacked beside it and compared while the old is in service; then the
+ * containers that use it stand for as long as some renames take. If anything fails, the old content comes back, SIGKILL included; after a
+ * power cut {@link putBackVolume} does that.
+ *
+ * @param id of the restore: `.slipway-kept-ID` in the volume has the old content then, which {@link dropKeptVolume} removes.
+ */
+function archive_restoreVolume(volume, image, file, tree, id, scratch) {
+    return script(`${BACKUP_HOST}${AFTERWARDS}${FIGURES}${UNPACK}${UNPACKED}${CONTAINER}${USERS}volume=$1 image=$2 file=$3 id=$4 scratch=$5 project=$6 memory=$7
+shift 7
+ready=$1 tree=$2 unpack_inside=$3 expected=$4 expected_hash=$5
+shift 5
+prepare=$1 note=$2 swap=$3 done_text=$4 put_back_on_server=$5 list=$6 put_back=$7 go_on=$8
+need gzip setsid
+[ -r "$file" ] || fail 66 "the archive $file is not on the server."
+volume_exists
+make_work "$file"
+prepared= swapping=
+tidy() {
+  if [ -n "$prepared" ] && [ -z "$accepted" ]; then
+    if sh -c "$put_back_on_server" slipway "$volume" "$image" "$scratch" "$project" "$id" "$list" "$put_back" "$go_on"; then
+      [ -z "$swapping" ] || say 'the old content of the volume was put back and is in service.'
+    else say 'the old content of the volume could not be put back (see above): where something is missing, it is in a folder of the volume that is called .slipway-kept- and the id of the restore.'
+    fi
+  fi
+  tidy_container
+}
+stand_by --volume "$volume:/volume"
+inside "$prepare" /volume "$id" || fail 75 'the volume cannot take a restore (see above); nothing was changed.'
+afterwards "$put_back_on_server" "$volume" "$image" "$scratch" "$project" "$id" "$list" "$put_back" "$go_on"
+prepared=1
+unpack docker exec -i "$scratch" sh -c "$unpack_inside" slipway "/volume/.slipway-new-$id/content"
+unpacked "$?" '; the old content is in service, nothing was changed'
+inside "$tree" volume "/volume/.slipway-new-$id/content" >"$work/list" || fail 74 'what was unpacked cannot be read (see above); nothing was changed.'
+is_tree "$work/list" || fail 65 "there are $entries files of $expected, or their content differs; nothing was changed: ${DAMAGED}"
+users --filter status=restarting
+can_stop
+inside "$note" /volume "$id" $found || fail 73 'nothing can be written in the volume (see above); nothing was changed: look whether the disk is full (\`df\`).'
+down=$(date +%s)
+swapping=1
+if [ -n "$found" ]; then change docker stop $found >/dev/null || fail 70 'not all containers that use the volume can be stopped (the own words of Docker are above).'; fi
+change docker exec "$scratch" sh -c "$swap" slipway /volume "$id" || fail 70 'the new content could not be put in the place of the old (see above).'
+if [ -n "$found" ]; then change sh -c "$go_on" slipway stopped $found || fail 70 'not all containers start on the restored content (see above).'; fi
+down=$(($(date +%s) - down))
+[ -n "$found" ] || down=0
+change docker exec "$scratch" sh -c "$done_text" slipway /volume "$id" || fail 73 'it cannot be noted in the volume that the restore is done (see above).'
+accepted=1
+never_mind
+printf '{"kind" : "restored", "kept" : ".slipway-kept-%s", "downSeconds" : %s, "entries" : %s, "seconds" : %s}\\n' "$id" "$down" "$entries" "$(($(date +%s) - started))"`, volume, image, file, checkId(id), scratch.name, scratch.project, String(scratch.memoryMegabytes), READY, TREE, UNPACK_INSIDE, String(tree.entries), tree.hash, PREPARE_VOLUME, NOTE_USERS, SWAP_VOLUME, DONE_VOLUME, PUT_BACK_ON_SERVER, LIST_BEGUN, PUT_BACK_VOLUME, GO_ON);
+}
+/**
+ * Puts back what a restore of a volume had begun and not ended, and starts the containers that stand for it. Nothing where there is none.
+ *
+ * @param id of a restore that is to be taken back although it ended: what was written since is lost.
+ */
+function putBackVolume(volume, image, scratch, id = '') {
+    return render_script(PUT_BACK_ON_SERVER, volume, image, scratch.name, scratch.project, id === '' ? '' : checkId(id), LIST_BEGUN, PUT_BACK_VOLUME, GO_ON);
+}
+/** Removes what {@link restoreVolume} has kept. */
+function dropKeptVolume(volume, image, id, scratch) {
+    return script(`${BACKUP_HOST}${WITH_VOLUME}volume=$1 image=$2 scratch=$3 project=$4 id=$5
+volume_exists
+with_volume 'rm -rf "$1/.slipway-kept-$2" "$1/.slipway-new-$2"' "$id" || fail 70 'the kept content could not be removed (see above): try again.'`, volume, image, scratch.name, scratch.project, checkId(id));
+}
+
+;// CONCATENATED MODULE: ./shared/src/commands/redis.ts
+
+
+
+/** What is run in the container begins with this. The first line of its input is the password, or empty; `$1` to `$3` are user, port and variable. */
+const redis_CONNECT = (/* unused pure expression or super */ null && (`user=$1 port=$2 variable=$3
+shift 3
+IFS= read -r given
+[ -z "$given" ] || REDISCLI_AUTH=$given
+if [ -z "$REDISCLI_AUTH" ]; then
+  eval "from=\\\${\${variable}_FILE-} REDISCLI_AUTH=\\\${$variable-}"
+  [ -z "$from" ] || REDISCLI_AUTH=$(cat "$from")
+fi
+if [ -n "$REDISCLI_AUTH" ]; then export REDISCLI_AUTH; else unset REDISCLI_AUTH; fi
+cli() {
+  if [ -n "$user" ]; then redis-cli -h 127.0.0.1 -p "$port" --user "$user" "$@"; else redis-cli -h 127.0.0.1 -p "$port" "$@"; fi
+}
+answer=$(cli PING 2>&1)
+case $answer in
+  *PONG*) ;;
+  *NOAUTH* | *WRONGPASS* | *"invalid password"*)
+    echo "Redis wants another password than the one that $variable of the container has, or that was given: set the right one." >&2
+    exit 77
+    ;;
+  *NOPERM*) echo 'the user of the backup may not do this in Redis: give it the permissions +ping +info +config|get +psync +sync +replconf.' >&2; exit 77 ;;
+  *LOADING*) echo 'Redis is still loading its data: try again in a while.' >&2; exit 75 ;;
+  *) printf '%s\\n' "$answer" >&2; echo "Redis does not answer on port $port of its container (its own words are above): look at its logs." >&2; exit 69 ;;
+esac
+`));
+const redis_ASK = (/* unused pure expression or super */ null && (`${redis_CONNECT}cli "$@"`));
+/**
+ * Writes a snapshot where there is room in the container, then prints it: redis-cli appends 40 bytes to one that it prints itself. What a
+ * killed `docker exec` has started lives on, but its input ends, and then all of its process group is ended from within; the shell is the last.
+ */
+const redis_DUMP = (/* unused pure expression or super */ null && (`${redis_CONNECT}exec 4<&0 </dev/null
+umask 077
+read -r pid name state parent group rest </proc/$$/stat || group=
+stopped=
+trap 'stopped=1' TERM
+{ trap '' TERM; read -r word <&4; [ "$group" != "$$" ] || kill -TERM 0; } >/dev/null 2>&1 &
+watch=$!
+stoppable() {
+  "$@" &
+  pid=$!
+  wait "$pid"
+  code=$?
+  [ -z "$stopped" ] || wait "$pid"
+  return "$code"
+}
+end() {
+  code=$1
+  [ -z "$file" ] || rm -f "$file"
+  [ -z "$stopped" ] || code=143
+  kill -KILL "$watch"
+  wait "$watch" 2>/dev/null
+  exit "$code"
+}
+code=73 file=
+for folder in /tmp "$(cli CONFIG GET dir 2>/dev/null | tail -n 1)" /dev/shm; do
+  case $folder in /*) [ -d "$folder" ] && [ -w "$folder" ] || continue ;; *) continue ;; esac
+  file=$folder/slipway-$$.rdb
+  if [ -n "$user" ]; then set -- --user "$user"; else set --; fi
+  if stoppable redis-cli -h 127.0.0.1 -p "$port" "$@" --rdb "$file" >&2; then
+    stoppable cat "$file"
+    end "$?"
+  fi
+  rm -f "$file"
+  [ -z "$stopped" ] || break
+done
+end "$code"`));
+/**
+ * What the scripts of Redis have in common. `ask WORD...` talks to the running server, `figures FILE` sets what is in a snapshot, `loaded INFO`
+ * says whether a server has all of it; what has expired since is not in it any more.
+ */
+const REDIS_HOST = (/* unused pure expression or super */ null && (`container=$1 user=$2 port=$3 variable=$4 given=$5 talk=$6
+shift 6
+password=
+[ -z "$given" ] || IFS= read -r password
+ask() {
+  printf '%s\\n' "$password" | docker exec -i "$container" sh -c "$talk" slipway "$user" "$port" "$variable" "$@" | tr -d '\\r'
+}
+must_answer() {
+  printf '%s\\n' "$password" | docker exec -i "$container" sh -c "$talk" slipway "$user" "$port" "$variable" INFO server >/dev/null || exit
+}
+figures() {
+  run docker exec -i "$container" redis-check-rdb /dev/stdin 6<"$1" >"$work/check" || { tail -n 8 "$work/check" >&2; return 65; }
+  keys=$(sed -n 's/^\\[info\\] \\([0-9]*\\) keys read.*/\\1/p' "$work/check")
+  expires=$(sed -n 's/^\\[info\\] \\([0-9]*\\) expires.*/\\1/p' "$work/check")
+  [ -n "$keys" ] && [ -n "$expires" ]
+}
+info_value() { sed -n "s/^$2:\\([0-9]*\\).*/\\1/p" "$1"; }
+keyspace() { sed -n "s/^db\\([0-9]*\\):keys=\\([0-9]*\\),expires=\\([0-9]*\\).*/{\\"kind\\" : \\"keyspace\\", \\"when\\" : \\"$2\\", \\"database\\" : \\1, \\"keys\\" : \\2, \\"expires\\" : \\3}/p" "$1"; }
+sum_keys() {
+  sum=0
+  for one in $(sed -n 's/^db[0-9]*:keys=\\([0-9]*\\).*/\\1/p' "$1"); do sum=$((sum + one)); done
+}
+loaded() {
+  there=$(info_value "$1" rdb_last_load_keys_loaded) gone=$(info_value "$1" rdb_last_load_keys_expired)
+  if [ -n "$there" ] && [ -n "$gone" ]; then
+    [ "$((there + gone))" = "$keys" ]
+  else
+    sum_keys "$1"
+    there=$sum
+    [ "$sum" -le "$keys" ] && [ "$sum" -ge "$((keys - expires))" ]
+  fi
+}
+`));
+/** The scratch server of a proof or a restore: `up SECONDS` waits until it has loaded its data. It has no password and no network. */
+const SCRATCH_HOST = (/* unused pure expression or super */ null && (`up() {
+  until=$(($(date +%s) + $1))
+  until [ "$(docker exec "$scratch" redis-cli -h 127.0.0.1 PING </dev/null 2>/dev/null)" = PONG ]; do
+    case $(docker inspect --type container --format '{{.State.Status}}' "$scratch" 2>/dev/null) in
+      exited | dead)
+        docker logs --tail 10 "$scratch" >&2
+        fail 70 'the scratch server ended while it was loading the snapshot (its last lines are above): give it more memory.'
+        ;;
+    esac
+    if [ "$(date +%s)" -ge "$until" ]; then
+      docker logs --tail 10 "$scratch" >&2
+      fail 70 "the scratch server has not loaded the snapshot within $1 seconds (its last lines are above): give it more time."
+    fi
+    sleep 0.2
+  done
+}
+`));
+function redisScript(target, text, ...parameters) {
+    const { password, port = 6379, user = '', passwordVariable = 'REDIS_PASSWORD' } = target;
+    // Becomes a variable's name in the container's shell, so it may be nothing else.
+    if (!/^[A-Za-z_][A-Za-z0-9_]*$/.test(passwordVariable))
+        throw new RangeError(`${JSON.stringify(passwordVariable)} is not the name of a variable`);
+    const command = script(`${BACKUP_HOST}${REDIS_HOST}${text}`, target.container, user, String(port), passwordVariable, password === undefined ? '' : 'given', redis_ASK, ...parameters);
+    if (password === undefined)
+        return command;
+    if (/[\n\r\0]/.test(password.reveal()))
+        throw new RangeError('a password of Redis cannot have more than one line here');
+    return { ...command, stdin: new Secret(`${password.reveal()}\n`) };
+}
+/** Takes a snapshot into a file of the server; it is accepted when it can be read to its end and its checksum is right. */
+function redis_dumpRedis(target, file) {
+    return redisScript(target, `dump=$1 file=$2
+running "$container"
+must_answer
+make_work "$file"
+mkfifo "$work/in" || fail 73 "no named pipe can be made beside $file: is that a file system of Linux?"
+ask INFO >"$work/before"
+docker exec -i "$container" sh -c "$dump" slipway "$user" "$port" "$variable" <"$work/in" >"$work/data" 2>"$work/err" &
+clients=$!
+exec 5>"$work/in"
+printf '%s\\n' "$password" >&5
+wait "$clients"
+code=$?
+clients=
+exec 5>&-
+if [ "$code" != 0 ]; then
+  cat "$work/err" >&2
+  fail 70 "Redis gave no snapshot (exit code $code, the words of redis-cli are above), and nothing was kept: look whether the disk is full (\\\`df\\\`) and at the logs of Redis."
+fi
+ask INFO keyspace >"$work/after"
+figures "$work/data" || fail 65 'the snapshot is damaged (the words of redis-check-rdb are above), and was not kept: look whether the disk is full (\`df\`), and try again.'
+sum=$(sha256sum "$work/data") && bytes=$(wc -c <"$work/data") || fail 74 'the snapshot cannot be read back from the disk of the server: look at its logs (\`dmesg\`).'
+sync "$work/data" || :
+mv "$work/data" "$file" || fail 73 "the snapshot cannot be given its name, $file: check who may write there."
+printf '{"kind" : "server", "version" : "%s"}\\n' "$(sed -n 's/^redis_version:\\([0-9.]*\\).*/\\1/p' "$work/before")"
+keyspace "$work/before" before
+keyspace "$work/after" after
+printf '{"kind" : "file", "bytes" : %s, "sha256" : "%s", "keys" : %s, "expires" : %s, "seconds" : %s}\\n' "$((bytes))" "\${sum%% *}" "$keys" "$expires" "$(($(date +%s) - started))"`, redis_DUMP, file);
+}
+/** Runs in the scratch container: the snapshot comes in on its input. */
+const LOAD = (/* unused pure expression or super */ null && (`umask 077
+cd /data 2>/dev/null && [ -w . ] || cd /tmp || exit
+cat >slipway.rdb && exec redis-server --dir "$PWD" --dbfilename slipway.rdb --appendonly no --save '' --bind 127.0.0.1 --port 6379`));
+/** Starts a server on a snapshot, in a container that has nothing of the project but the image, and counts what it has loaded. */
+function redis_proveRedis(target, file, scratch) {
+    return redisScript({ container: target.container }, `${SCRATCH_HOST}load=$1 file=$2 scratch=$3 project=$4 memory=$5 seconds=$6
+running "$container"
+[ -r "$file" ] || fail 66 "the snapshot $file is not on the server."
+image=$(docker inspect --type container --format '{{.Image}}' "$container") || fail 69 "the image of the container $container is not known: is it still there?"
+make_work "$file"
+figures "$file" || fail 65 'the snapshot is damaged (the words of redis-check-rdb are above): do not rely on this backup, and make a new one.'
+docker rm -fv "$scratch" >/dev/null 2>&1
+loader=
+tidy() {
+  docker rm -fv "$scratch" >/dev/null 2>&1
+  [ "$ended" -lt 128 ] || { sleep 1; docker rm -fv "$scratch" >/dev/null 2>&1; } || :
+  [ -z "$loader" ] || kill "$loader" 2>/dev/null
+}
+restoring=$(date +%s)
+docker run -i --pull never --name "$scratch" --label "slipway.scratch=$project" --network none --memory "\${memory}m" --restart no --entrypoint sh "$image" -c "$load" <"$file" >/dev/null 2>&1 &
+loader=$!
+up "$seconds"
+restored=$(($(date +%s) - restoring))
+docker exec "$scratch" redis-cli -h 127.0.0.1 INFO </dev/null | tr -d '\\r' >"$work/info"
+keyspace "$work/info" restored
+loaded "$work/info" || fail 65 "the snapshot has $keys keys, and a server that was started on it has \${there:-none}: do not rely on this backup, and make a new one."
+printf '{"kind" : "proof", "keys" : %s, "restoreSeconds" : %s, "seconds" : %s}\\n' "$there" "$restored" "$(($(date +%s) - started))"`, LOAD, file, scratch.name, scratch.project, String(scratch.memoryMegabytes), String(scratch.startSeconds));
+}
+/**
+ * Runs in a scratch container with the volumes of the one in service, and prepares the new data in a folder beside the old. `$1` is the
+ * data's folder, `$2` the id, `$3` the file's name, `$4` and `$5` those of the append-only file.
+ */
+const PREPARE = (/* unused pure expression or super */ null && (`umask 077
+folder=$1/.slipway-new-$2
+rm -rf "$folder" && mkdir "$folder" && cd "$folder" && cat >"$3" || exit
+set -- redis-server --dir "$folder" --dbfilename "$3" --appendonly no --save '' --bind 127.0.0.1 --port 6379 --appendfilename "$4" \${5:+--appenddirname "$5"}
+exec "$@"`));
+/**
+ * The same container, while Redis stands: old data aside, new data in. What is noted says to `PUT_BACK` how far it came.
+ */
+const redis_SWAP = (/* unused pure expression or super */ null && (`cd "$1" || exit
+kept=.slipway-kept-$2 new=.slipway-new-$2
+shift 2
+[ ! -e "$kept" ] || { echo "$PWD/$kept is there already" >&2; exit 75; }
+owner=$(stat -c %u:%g .) && mkdir "$kept" && chmod 700 "$kept" || exit
+for one; do [ -z "$one" ] || printf '%s\\n' "$one"; done >"$kept/names.new"
+for one; do [ -z "$one" ] || [ ! -e "$one" ] || printf '%s\\n' "$one"; done >"$kept/had"
+mv "$kept/names.new" "$kept/names" && sync || exit
+for one; do [ -z "$one" ] || [ ! -e "$one" ] || mv "$one" "$kept/$one" || exit; done
+: >"$kept/moved" && sync || exit
+for one; do [ -z "$one" ] || [ ! -e "$new/$one" ] || mv "$new/$one" "$one" || exit; [ ! -e "$one" ] || chown -R "$owner" "$one" || exit; done
+rm -rf "$new"
+sync`));
+/** `$1` is the id, then the places of the volumes. Can be repeated at any point. */
+const PUT_BACK = `id=$1
+shift
+for volume; do
+  rm -rf "$volume/.slipway-new-$id" "$volume"/*/.slipway-new-"$id" || exit
+  for kept in "$volume/.slipway-kept-$id" "$volume"/*/.slipway-kept-"$id"; do
+    [ -d "$kept" ] || continue
+    folder=\${kept%/*}
+    if [ -e "$kept/names" ]; then
+      while IFS= read -r one; do
+        if [ -e "$kept/$one" ]; then rm -rf "\${folder:?}/$one" && mv "$kept/$one" "$folder/$one" || exit
+        elif [ -e "$kept/moved" ] && ! grep -qxF -e "$one" "$kept/had"; then rm -rf "\${folder:?}/$one"
+        fi
+      done <"$kept/names"
+    fi
+    sync
+    rm -rf "$kept"
+  done
+done`;
+/** `$1` is the id, then the places of the volumes. */
+const redis_DROP = (/* unused pure expression or super */ null && (`id=$1
+shift
+for volume; do rm -rf "$volume/.slipway-kept-$id" "$volume"/*/.slipway-kept-"$id" "$volume/.slipway-new-$id" "$volume"/*/.slipway-new-"$id" || exit; done`));
+/** `volumes` prints where the container's volumes are, one a line; `among_volumes SCRIPT WORD...` runs with them, as root. */
+const VOLUMES_HOST = `volumes() { docker inspect --type container --format '{{range .Mounts}}{{if .RW}}{{println .Destination}}{{end}}{{end}}' "$container"; }
+among_volumes() {
+  inner=$1
+  shift
+  docker rm -f "$scratch" >/dev/null 2>&1
+  change docker run --pull never --name "$scratch" --label "slipway.scratch=$project" --network none --restart no --user 0 --volumes-from "$container" --entrypoint sh "$image" -c "$inner" slipway "$@"
+  code=$?
+  docker rm -f "$scratch" >/dev/null 2>&1
+  return "$code"
+}
+with_places() {
+  inner=$1 id=$2
+  set -f
+  IFS='
+'
+  set -- $(volumes)
+  unset IFS
+  set +f
+  among_volumes "$inner" "$id" "$@"
+}
+`;
+/** `$1` is the container, then come id, scratch container, project and {@link PUT_BACK} or {@link DROP}; `text` is what to do with them. */
+function amongVolumesOf(text) {
+    return `${backup_script_BACKUP_HOST}container=$1 id=$2 scratch=$3 project=$4 inner_script=$5
+${VOLUMES_HOST}image=$(docker inspect --type container --format '{{.Image}}' "$container") || fail 69 "the image of the container $container is not known: is it still there?"
+${text}`;
+}
+const redis_PUT_BACK_ON_SERVER = amongVolumesOf(`change docker stop "$container" >/dev/null || fail 70 'Redis cannot be stopped (the own words of Docker are above).'
+with_places "$inner_script" "$id" || fail 70 'the old data could not be put back (see above): it is still in the volume; try again.'
+change docker start "$container" >/dev/null || fail 70 'Redis does not start (the own words of Docker are above): look at its logs.'`);
+/**
+ * Loads a snapshot in place of the data of a running server. The new data is made ready in the volume while the old is in service,
+ * the append-only file too: a server that is started with one does not look at the snapshot. Then Redis stands for as long as some
+ * renames take. If anything fails, the old data comes back, SIGKILL included; after a power cut {@link putBackRedis} does that.
+ *
+ * @param id of the backup or the restore; the old data is kept in the volume in a folder that has it in its name.
+ */
+function redis_restoreRedis(target, file, id, scratch) {
+    return redisScript(target, `${AFTERWARDS}${SCRATCH_HOST}${VOLUMES_HOST}prepare=$1 swap=$2 put_back=$3 file=$4 id=$5 scratch=$6 project=$7
+shift 7
+memory=$1 seconds=$2 put_back_on_server=$3
+running "$container"
+[ -r "$file" ] || fail 66 "the snapshot $file is not on the server."
+must_answer
+image=$(docker inspect --type container --format '{{.Image}}' "$container") || fail 69 "the image of the container $container is not known: is it still there?"
+setting() { ask CONFIG GET "$1" | sed -n 2p; }
+folder=$(setting dir) name=$(setting dbfilename) append=$(setting appendonly) append_name=$(setting appendfilename) append_folder=$(setting appenddirname)
+case $folder in /*) ;; *) fail 69 'Redis does not say where its data is: the user of the restore needs the permission for CONFIG GET.' ;; esac
+inside=
+places=$(volumes)
+while IFS= read -r place; do
+  [ -z "$place" ] || case $folder/ in "$place"/*) inside=1 ;; esac
+done <<END
+$places
+END
+[ -n "$inside" ] || fail 78 "the data of Redis, $folder, is in no volume, and would not outlive its container: give the service a volume for it first."
+make_work "$file"
+figures "$file" || fail 65 'the snapshot is damaged (the words of redis-check-rdb are above); nothing was changed: take another backup.'
+docker rm -f "$scratch" >/dev/null 2>&1
+loader= swapping= cleaning=1
+tidy() {
+  [ -z "$loader" ] || kill "$loader" 2>/dev/null
+  if [ -n "$swapping" ] && [ -z "$accepted" ]; then
+    docker stop "$container" >/dev/null
+    if with_places "$put_back" "$id" && docker start "$container" >/dev/null; then say 'the old data of Redis was put back and is in service.'
+    else say 'the old data of Redis could not be put back: it is in the volume, in a folder that is called .slipway-kept- and the id of the restore.'; fi
+  elif [ -z "$accepted" ]; then
+    among_volumes 'rm -rf "$1/.slipway-new-$2"' "$folder" "$id"
+  fi
+  docker rm -f "$scratch" >/dev/null 2>&1
+}
+docker run -i --pull never --name "$scratch" --label "slipway.scratch=$project" --network none --memory "\${memory}m" --restart no --user 0 --volumes-from "$container" --entrypoint sh "$image" -c "$prepare" slipway "$folder" "$id" "$name" "$append_name" "$append_folder" <"$file" >/dev/null 2>&1 &
+loader=$!
+up "$seconds"
+inner() { docker exec "$scratch" redis-cli -h 127.0.0.1 "$@" </dev/null | tr -d '\\r'; }
+inner INFO >"$work/info"
+loaded "$work/info" || fail 65 "the snapshot has $keys keys, and a server that was started on it has \${there:-none}; nothing was changed: take another backup."
+if [ "$append" = yes ]; then
+  [ "$(inner CONFIG SET appendonly yes)" = OK ] || fail 70 'the scratch server cannot write an append-only file; nothing was changed: look whether the disk is full (\`df\`).'
+  until=$(($(date +%s) + seconds))
+  while :; do
+    inner INFO persistence >"$work/info"
+    case $(info_value "$work/info" aof_rewrite_in_progress)$(info_value "$work/info" aof_rewrite_scheduled) in 00) break ;; esac
+    [ "$(date +%s)" -lt "$until" ] || fail 70 "the append-only file was not written within $seconds seconds; nothing was changed: give the restore more time."
+    sleep 0.2
+  done
+  grep -q '^aof_last_bgrewrite_status:ok' "$work/info" || fail 70 'the scratch server could not write the append-only file; nothing was changed: look whether the disk is full (\`df\`).'
+fi
+inner SHUTDOWN NOSAVE >/dev/null 2>&1
+wait "$loader"
+loader=
+docker rm -f "$scratch" >/dev/null
+afterwards "$put_back_on_server" "$container" "$id" "$scratch" "$project" "$put_back"
+down=$(date +%s)
+swapping=1
+change docker stop "$container" >/dev/null || fail 70 'Redis cannot be stopped (the own words of Docker are above).'
+among_volumes "$swap" "$folder" "$id" "$name" "$append_name" "$append_folder" || fail 70 'the new data could not be put in the place of the old (see above).'
+change docker start "$container" >/dev/null || fail 70 'Redis does not start on the restored data (the own words of Docker are above).'
+until=$(($(date +%s) + seconds))
+until ask INFO >"$work/info" 2>/dev/null && grep -q '^loading:0' "$work/info"; do
+  [ "$(date +%s)" -lt "$until" ] || { docker logs --tail 10 "$container" >&2; fail 70 "Redis has not loaded the restored data within $seconds seconds (its last lines are above)."; }
+  sleep 0.2
+done
+down=$(($(date +%s) - down))
+there=$(info_value "$work/info" rdb_last_load_keys_loaded)
+[ -n "$there" ] || { sum_keys "$work/info"; there=$sum; }
+[ "$there" -ge "$((keys - expires))" ] || fail 65 "Redis has loaded $there keys of $keys."
+accepted=1
+never_mind
+printf '{"kind" : "restored", "keys" : %s, "downSeconds" : %s, "seconds" : %s}\\n' "$there" "$down" "$(($(date +%s) - started))"`, PREPARE, redis_SWAP, PUT_BACK, file, id, scratch.name, scratch.project, String(scratch.memoryMegabytes), String(scratch.startSeconds), redis_PUT_BACK_ON_SERVER);
+}
+/**
+ * Puts back what {@link restoreRedis} has set aside, after it was killed or when the restored data is not wanted: what was written since is
+ * lost. The server is stopped for it, and started; where nothing was set aside, that is all.
+ */
+function putBackRedis(container, id, scratch) {
+    return render_script(redis_PUT_BACK_ON_SERVER, container, id, scratch.name, scratch.project, PUT_BACK);
+}
+/** Removes the data that {@link restoreRedis} has kept. */
+function dropKeptRedis(container, id, scratch) {
+    return script(amongVolumesOf(`with_places "$inner_script" "$id" || fail 70 'the kept data could not be removed (see above): try again.'`), container, id, scratch.name, scratch.project, redis_DROP);
+}
+
+;// CONCATENATED MODULE: ./shared/src/vault/counts.ts
+
+/** Large objects of a database are one table to us. */
+const LARGE_OBJECTS = '(large objects)';
+/** Of a tree of files: all its entries are one row each. */
+const ENTRIES = 'entries';
+/** By `schema.table`, without control characters. */
+function counts_countTables(tables) {
+    const counts = {};
+    for (const { kind, schema, name, rows, hash } of tables) {
+        const plain = kind === 'largeObjects' ? LARGE_OBJECTS : `${schema}.${name}`;
+        // `a.b` in schema `c` and `b` in schema `c.a` read alike.
+        const key = Object.hasOwn(counts, plain) ? JSON.stringify([schema, name]) : plain;
+        counts[key] = { rows, hash };
+    }
+    return counts;
+}
+/** By database of the Redis: `db0`. */
+function counts_countKeys(databases) {
+    return Object.fromEntries(databases.map(({ database, keys }) => [`db${database}`, { rows: keys, hash: '' }]));
+}
+function counts_countTree({ entries, hash }) {
+    return { [ENTRIES]: { rows: entries, hash } };
+}
+/** @throws BackupError where the manifest does not say it. */
+function counts_readTree({ source, counts }) {
+    const found = counts[ENTRIES];
+    if (found === undefined || !/^[0-9a-f]{64}$/.test(found.hash)) {
+        throw new BackupError(`The manifest does not say what is in ${source}.`, 'Choose another backup.');
+    }
+    return { entries: found.rows, hash: found.hash };
+}
+function counts_sumRows(counts) {
+    return Object.values(counts).reduce((sum, { rows }) => sum + rows, 0);
+}
+/** Whether the figures of a dump are those that its manifest has: the file beside it is not in the manifest itself. */
+function counts_isSameCounts(a, b) {
+    const keys = Object.keys(a);
+    return (keys.length === Object.keys(b).length &&
+        keys.every((key) => a[key]?.rows === b[key]?.rows && a[key]?.hash === b[key]?.hash));
+}
+
+;// CONCATENATED MODULE: external "node:stream/promises"
+const external_node_stream_promises_namespaceObject = require("node:stream/promises");
+;// CONCATENATED MODULE: ./shared/src/vault/progress.ts
+/** A word every few seconds while something long goes on. */
+
+
+const EVERY_SECONDS = 5;
+/** Somebody who reads the log an hour later must not scroll through hundreds of lines. */
+const SLOWLY_AFTER_SECONDS = 60;
+const SLOWLY_EVERY_SECONDS = 30;
+/** @param read how many bytes there are by now; undefined where that has no meaning, or cannot be told. */
+async function progress_withProgress(title, { clock, reporter }, read, work) {
+    const ended = new AbortController();
+    const startedMs = clock.monotonicMs();
+    const speak = async () => {
+        let [lastMs, lastBytes] = [startedMs, 0];
+        for (;;) {
+            const elapsed = (clock.monotonicMs() - startedMs) / 1000;
+            // Throws when the work has ended.
+            await clock.sleep(elapsed < SLOWLY_AFTER_SECONDS ? EVERY_SECONDS : SLOWLY_EVERY_SECONDS, ended.signal);
+            const bytes = await read();
+            ended.signal.throwIfAborted();
+            const nowMs = clock.monotonicMs();
+            const seconds = Math.round((nowMs - startedMs) / 1000);
+            const rate = bytes === undefined ? 0 : ((bytes - lastBytes) / (nowMs - lastMs)) * 1000;
+            reporter.line(bytes === undefined
+                ? `  ${title}: ${seconds} s`
+                : `  ${title}: ${size_formatBytes(bytes)}, ${size_formatBytes(Math.max(0, rate))}/s, ${seconds} s`);
+            [lastMs, lastBytes] = [nowMs, bytes ?? 0];
+        }
+    };
+    const speaking = speak().catch(() => undefined);
+    try {
+        return await work();
+    }
+    finally {
+        ended.abort();
+        await speaking;
+    }
+}
+/** How far a file of the server has grown. What cannot be asked is no failure of what it asks about. */
+function progress_growthOf(file, session) {
+    return async () => {
+        try {
+            const { stdout } = await session.run(measureGrowth(file), { timeoutSeconds: 20 });
+            const bytes = Number(stdout.trim());
+            return Number.isFinite(bytes) ? bytes : undefined;
+        }
+        catch {
+            return undefined;
+        }
+    };
+}
+const progress_unknownGrowth = () => Promise.resolve(undefined);
+
+;// CONCATENATED MODULE: ./shared/src/vault/transfer.ts
+/** Content between the server, the runner and the storage, streamed: memory does not grow with it. */
+
+
+
+
+
+/** Counts and hashes what passes; `passed` is complete when it has ended. */
+function transfer_meter() {
+    const hash = createHash('sha256');
+    const passed = { bytes: 0, sha256: '' };
+    const stream = new Transform({
+        transform(chunk, _, done) {
+            hash.update(chunk);
+            passed.bytes += chunk.length;
+            done(null, chunk);
+        },
+        flush(done) {
+            passed.sha256 = hash.digest('hex');
+            done();
+        },
+    });
+    return { stream, passed };
+}
+/**
+ * Hands the content of a file of the server to whoever takes it.
+ *
+ * @throws BackupError where the server could not read all of it; whatever `take` throws; ConnectError, CancelledError.
+ */
+async function transfer_sendFile(file, { session, ports }, take) {
+    ports.signal.throwIfAborted();
+    const process = await session.start(readContent(file));
+    const exit = process.exit;
+    exit.catch(() => undefined);
+    const onCancel = () => {
+        process.stdout.destroy(new BackupError('The workflow was cancelled.', ''));
+    };
+    ports.signal.addEventListener('abort', onCancel, { once: true });
+    let said = '';
+    process.stderr.on('data', (chunk) => (said = `${said}${chunk.toString()}`.slice(-2000)));
+    try {
+        await take(process.stdout);
+        const code = await exit;
+        if (code !== 0) {
+            throw new BackupError(`${file} could not be read to its end at ${session.where}: ${ports.reporter.redact(said.trim()) || `exit code ${code}`}`, 'Look at the disk of the server.');
+        }
+    }
+    finally {
+        ports.signal.removeEventListener('abort', onCancel);
+        process.close();
+    }
+}
+/**
+ * Writes a stream into a new file of the server.
+ *
+ * @param through what it passes on its way.
+ * @throws BackupError where the server could not write all of it; whatever the stream fails with.
+ */
+async function transfer_receiveFile(content, through, file, { session, ports }) {
+    ports.signal.throwIfAborted();
+    const process = await session.start(writeContent(file));
+    const exit = process.exit;
+    exit.catch(() => undefined);
+    let said = '';
+    process.stderr.on('data', (chunk) => (said = `${said}${chunk.toString()}`.slice(-2000)));
+    process.stdout.resume();
+    const describe = (problem) => new BackupError(`${file} could not be written at ${session.where}: ${ports.reporter.redact(said.trim()) || problem}`, 'Is its disk full? Look with `df`.');
+    try {
+        await pipeline(content, through, process.stdin, { signal: ports.signal }).catch(async (error) => {
+            // A program that gave up says why; what we saw is only that nobody reads any more.
+            if (!isPrematureClose(error) || ports.signal.aborted)
+                throw error;
+            const code = await exit;
+            throw describe(`exit code ${code}`);
+        });
+        const code = await exit;
+        if (code !== 0)
+            throw describe(`exit code ${code}`);
+    }
+    finally {
+        process.close();
+    }
+}
+function isPrematureClose(error) {
+    return (error instanceof Error &&
+        'code' in error &&
+        ['ERR_STREAM_PREMATURE_CLOSE', 'EPIPE', 'ECONNRESET'].includes(String(error.code)));
+}
+
+;// CONCATENATED MODULE: ./shared/src/vault/vault.ts
+/** What everything works with that takes, keeps and restores the backups of a project. */
+
+/** No Compose project has a dot in its name. */
+const vault_scratchOfChanges = (project) => `${project}.change`;
+/** How long a server in a scratch container may take until it answers. */
+const SCRATCH_START_SECONDS = 300;
+function vault_scratchFor({ scratch, limits }, name) {
+    return {
+        name: `slipway-scratch-${scratch}-${name}`,
+        project: scratch,
+        memoryMegabytes: limits.memoryMegabytes,
+        startSeconds: SCRATCH_START_SECONDS,
+    };
+}
+/** What the server says stands in the message: the scripts of backups say what happened, and what to do. */
+async function vault_carryOut(command, purpose, { remote, ports, limits }, options = {}) {
+    try {
+        return await remote.run(command, { purpose, timeoutSeconds: limits.stepSeconds, signal: ports.signal, ...options });
+    }
+    catch (error) {
+        if (!(error instanceof CommandError))
+            throw error;
+        throw new vault_BackupCommandError(purpose, remote.where, error);
+    }
+}
+/** A step of a backup or a restore failed on the server. */
+class vault_BackupCommandError extends errors_BackupError {
+    exitCode;
+    constructor(purpose, where, { exitCode, stderr }) {
+        super(`Could not ${purpose} at ${where} (exit code ${exitCode}): ${tail(stderr)}`, '');
+        this.exitCode = exitCode;
+    }
+    /** What was read is damaged: it must not be kept. */
+    get isDamage() {
+        return this.exitCode === 65;
+    }
+}
+/** Scripts say what to do in their last line, and programs have their own words before it. */
+function tail(stderr) {
+    const lines = stderr.trim().split('\n');
+    return lines.length === 0 || lines[0] === '' ? 'it gave no reason.' : lines.slice(-25).join('\n');
+}
+
+;// CONCATENATED MODULE: ./shared/src/vault/offsite.ts
+/** Copies of backups in an S3-compatible storage: `PREFIX/PROJECT/ID/FILE`, the manifest last. */
+
+
+
+
+
+
+
+
+
+
+function keyOf({ prefix }, project, id, file) {
+    return `${prefix}${project}/${id}/${file}`;
+}
+/** Files beside an item that it cannot be compared without. */
+function offsite_filesOf(item) {
+    return item.kind === 'postgres' ? [item.file, tablesFile(item.file.replace(/\.age$/, ''))] : [item.file];
+}
+/**
+ * Stores the files of all items, and reads each back.
+ *
+ * @returns the items with where they are now, too.
+ * @throws StorageError; BackupError where what was read back is not what was stored.
+ */
+async function offsite_storeAll(items, id, folder, offsite, vault) {
+    const { clock, signal } = vault.ports;
+    const stored = [];
+    for (const item of items) {
+        for (const file of offsite_filesOf(item)) {
+            const key = keyOf(offsite, vault.project, id, file);
+            const { stdout } = await carryOut(measureFile(`${folder}/${file}`), `measure ${file}`, vault);
+            const { bytes, sha256 } = parseMeasured(stdout);
+            const sending = meter();
+            await withProgress(`${item.source} to ${offsite.store.where}`, vault.ports, () => Promise.resolve(sending.passed.bytes), () => sendFile(`${folder}/${file}`, vault, async (content) => {
+                await Promise.all([
+                    pipeline(content, sending.stream),
+                    offsite.store.put(key, sending.stream, bytes, signal),
+                ]);
+            }));
+            await readBack(key, { bytes, sha256 }, offsite, vault);
+        }
+        const url = `${offsite.store.where}/${keyOf(offsite, vault.project, id, item.file)}`;
+        stored.push({ ...item, offsite: { url, verifiedAt: `${clock.now().toISOString().slice(0, 19)}Z` } });
+    }
+    return stored;
+}
+/** The texts of a backup, whose files are there already. From then on it can be found. */
+async function offsite_publish(id, texts, offsite, vault) {
+    for (const [file, text] of [
+        [GUIDE_FILE, texts.guide],
+        [MANIFEST_FILE, texts.manifest],
+    ]) {
+        if (text === undefined)
+            continue;
+        const content = Buffer.from(text);
+        const key = keyOf(offsite, vault.project, id, file);
+        await offsite.store.put(key, Readable.from([content]), content.length, vault.ports.signal);
+    }
+}
+async function readBack(key, was, offsite, { ports }) {
+    const reading = meter();
+    await withProgress(`reading ${key.split('/').at(-1) ?? key} back`, ports, () => Promise.resolve(reading.passed.bytes), async () => {
+        const content = await offsite.store.get(key, ports.signal);
+        await pipeline(content, reading.stream, new Writable({
+            write: (_chunk, _encoding, done) => {
+                done();
+            },
+        }));
+    });
+    const is = reading.passed;
+    if (is.bytes === was.bytes && is.sha256 === was.sha256)
+        return;
+    throw new BackupError(`${offsite.store.where}/${key} is not what was stored: ${is.bytes} bytes with the checksum ${is.sha256}, and not ${was.bytes} with ${was.sha256}.`, 'Do not rely on that storage. The backup on the server is as it should be.');
+}
+/** @returns what can be read; what cannot stands in the problems. */
+async function listOffsite(project, { store, prefix }, signal) {
+    const objects = await store.list(`${prefix}${project}/`, signal);
+    const backups = [];
+    const problems = [];
+    for (const { key } of objects.filter((object) => object.key.endsWith(`/${manifest_MANIFEST_FILE}`))) {
+        try {
+            const backup = parseManifest((await (0,consumers_namespaceObject.buffer)(await store.get(key, signal))).toString());
+            if (key !== `${prefix}${project}/${backup.id}/${manifest_MANIFEST_FILE}`)
+                throw new SyntaxError('it is in another place than it says.');
+            backups.push(backup);
+        }
+        catch (error) {
+            if (!(error instanceof SyntaxError))
+                throw error;
+            problems.push(`${store.where}/${key} cannot be read: ${error.message}`);
+        }
+    }
+    return { backups, problems };
+}
+/** Brings the files of a backup to the server, into a folder that is there. */
+async function offsite_fetchAll(backup, folder, offsite, vault) {
+    for (const item of backup.items) {
+        for (const file of offsite_filesOf(item)) {
+            const arriving = meter();
+            const key = keyOf(offsite, vault.project, backup.id, file);
+            await withProgress(`${item.source} from ${offsite.store.where}`, vault.ports, () => Promise.resolve(arriving.passed.bytes), async () => {
+                const content = await offsite.store.get(key, vault.ports.signal);
+                await receiveFile(content, arriving.stream, `${folder}/${file}`, vault);
+            });
+        }
+    }
+}
+/** First what makes them found. */
+async function offsite_removeOffsite(ids, offsite, vault) {
+    const { signal } = vault.ports;
+    for (const id of ids) {
+        await offsite.store.remove([keyOf(offsite, vault.project, id, MANIFEST_FILE)], signal);
+        const left = await offsite.store.list(keyOf(offsite, vault.project, id, ''), signal);
+        await offsite.store.remove(left.map(({ key }) => key), signal);
+    }
+}
+
+;// CONCATENATED MODULE: ./shared/src/vault/sources.ts
+
+
+
+
+const sources_FORMS = '`postgres: SERVICE`, `postgres: SERVICE/DATABASE` (SERVICE may also be a name of the input database-urls), `redis: SERVICE`, `volume: NAME` (with ` paused` or ` stopped` behind it), `files: GLOBS` or `release`';
+/** @returns what is wanted; nothing for an empty text: the default. */
+function parseWanted(text) {
+    const wanted = [];
+    for (const line of parseLines(text)) {
+        const parsed = sources_parseLine(line);
+        if ('problem' in parsed)
+            return parsed;
+        wanted.push(parsed.value);
+    }
+    const keys = wanted.map((one) => JSON.stringify(one.kind === 'volume' ? { ...one, quiet: '' } : one));
+    const twice = keys.findIndex((key, index) => keys.indexOf(key) !== index);
+    if (twice >= 0)
+        return { problem: `${quoteValue(parseLines(text)[twice] ?? '')} is there twice.` };
+    return { value: wanted };
+}
+const sources_SERVICE = /^[a-zA-Z0-9][a-zA-Z0-9._-]*$/;
+function sources_parseLine(line) {
+    const unknown = { problem: `${quoteValue(line)} is not something to back up: give ${sources_FORMS}.` };
+    if (/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069]/.test(line))
+        return unknown;
+    if (line === 'release')
+        return { value: { kind: 'release' } };
+    const [, kind = '', rest = ''] = /^([a-z]+)\s*:\s*(\S.*)$/.exec(line) ?? [];
+    switch (kind) {
+        case 'postgres': {
+            const [, service = '', database = ''] = /^([^/\s]+)(?:\/(.+))?$/.exec(rest) ?? [];
+            return sources_SERVICE.test(service) ? { value: { kind, service, database } } : unknown;
+        }
+        case 'redis':
+            return sources_SERVICE.test(rest) ? { value: { kind, service: rest } } : unknown;
+        case 'volume': {
+            const [volume = '', quiet = 'live', more] = rest.split(/\s+/);
+            if (!sources_SERVICE.test(volume) || more !== undefined)
+                return unknown;
+            return quiet === 'live' || quiet === 'paused' || quiet === 'stopped'
+                ? { value: { kind, volume, quiet } }
+                : { problem: `${quoteValue(line)}: behind a volume's name stands nothing, paused or stopped.` };
+        }
+        case 'files': {
+            const globs = rest.split(/\s+/);
+            const taken = globs.find((glob) => glob.startsWith('!'));
+            if (taken !== undefined)
+                return { problem: `${quoteValue(taken)}: globs say what is to be backed up, and none takes anything away.` };
+            const outside = globs.find((glob) => glob.startsWith('/') || glob.split('/').includes('..'));
+            return outside === undefined
+                ? { value: { kind, globs } }
+                : { problem: `${quoteValue(outside)} leaves the project's folder on the server: globs are relative to it.` };
+        }
+        default:
+            return unknown;
+    }
+}
+/** By the last part of the image's name, whoever made it. */
+const POSTGRES = /(?:^|\/)(?:postgres|postgresql|postgis|pgvector|timescaledb(?:-ha)?)(?=[:@]|$)/;
+const REDIS = /(?:^|\/)(?:redis|redis-stack-server|valkey)(?=[:@]|$)/;
+/** Everything that is asked for, found on the server; or why it is not, all at once. */
+function sources_selectSources(wanted, facts, reachable = { servers: [], image: '' }) {
+    const project = readCompose(facts.currentCompose);
+    const selection = wanted.length === 0 ? selectAll(facts, reachable, project) : selectWanted(wanted, facts, reachable, project);
+    const { sources, findings } = selection;
+    return { ...selection, findings: [...judgeServers(reachable, facts, project, sources), ...findings] };
+}
+function selectWanted(wanted, facts, { servers, image }, project) {
+    const services = listServices(facts.containers);
+    const findings = [];
+    const sources = [];
+    for (const one of wanted) {
+        switch (one.kind) {
+            case 'postgres':
+            case 'redis': {
+                const container = services.get(one.service);
+                const server = servers.find(({ name }) => name === one.service);
+                if (one.kind === 'postgres' && server !== undefined) {
+                    addServer(sources, server, one.database || server.database, image);
+                }
+                else if (container === undefined) {
+                    findings.push(describeMissing(one.service, facts.containers));
+                }
+                else if (one.kind === 'postgres')
+                    addDatabase(sources, one, container);
+                else
+                    sources.push({ kind: 'redis', service: one.service, container });
+                break;
+            }
+            case 'volume': {
+                const name = findVolume(one.volume, project, facts.volumes);
+                if (name === undefined) {
+                    findings.push({
+                        message: `The project has no volume ${one.volume} on the server.`,
+                        hint: facts.volumes.length === 0 ? 'It has no volumes at all.' : `Its volumes: ${facts.volumes.join(', ')}.`,
+                    });
+                    break;
+                }
+                sources.push({
+                    kind: 'volume',
+                    volume: one.volume,
+                    name,
+                    quiet: one.quiet,
+                    images: sources_listImages(name, facts.containers),
+                });
+                break;
+            }
+            case 'files':
+                sources.push(one);
+                break;
+            case 'release':
+                if (facts.current === undefined) {
+                    findings.push({
+                        message: 'The project has no release on the server.',
+                        hint: 'Leave `release` out, or deploy it with action-deploy first.',
+                    });
+                }
+                else
+                    sources.push({ kind: 'release', release: facts.current });
+        }
+    }
+    return { sources, findings, warnings: [] };
+}
+/** Databases of one service are read with one list of its roles. */
+function addDatabase(sources, { service, database }, container) {
+    const index = sources.findIndex((one) => one.kind === 'postgres' && one.service === service);
+    const there = sources[index];
+    if (there?.kind !== 'postgres') {
+        sources.push({ kind: 'postgres', service, container, databases: database === '' ? [] : [database] });
+        return;
+    }
+    sources[index] = { ...there, databases: mergeDatabases(there.databases, database) };
+}
+function addServer(sources, { name }, database, image) {
+    const index = sources.findIndex((one) => one.kind === 'remote' && one.server === name);
+    const there = sources[index];
+    if (there?.kind === 'remote')
+        sources[index] = { ...there, databases: mergeDatabases(there.databases, database) };
+    else
+        sources.push({ kind: 'remote', server: name, image, databases: database === '' ? [] : [database] });
+}
+/** None means all. */
+function mergeDatabases(databases, database) {
+    return database === '' || databases.length === 0 ? [] : [...new Set([...databases, database])];
+}
+/** What is wrong with the servers behind URLs that can be told before anything is asked. */
+function judgeServers({ servers, image }, { containers }, project, sources) {
+    const services = new Set([
+        ...containers.filter(({ oneoff }) => !oneoff).map(({ service }) => service),
+        ...(project?.services ?? []).map(({ name }) => name),
+    ]);
+    return [
+        ...servers
+            .filter(({ name }) => services.has(name))
+            .map(({ name }) => ({
+            message: `${name} is both a service of the project and a server of the input database-urls.`,
+            hint: 'Give the server another name there, so that their backups are told apart.',
+        })),
+        ...(image === '' && sources.some(({ kind }) => kind === 'remote')
+            ? [
+                {
+                    message: 'The servers of the input database-urls need the client programs of PostgreSQL, and the project runs none to take them from.',
+                    hint: 'Give an image in the input `database-image`, as new as the servers or newer, such as postgres:17. It must be on the server: `docker pull postgres:17`.',
+                },
+            ]
+            : []),
+    ];
+}
+/** The databases that are known by their images, and the release. What else keeps data is said. */
+function selectAll({ containers, current }, { servers, image }, project) {
+    const services = listServices(containers);
+    const sources = [];
+    for (const [service, container] of services) {
+        if (POSTGRES.test(container.image))
+            sources.push({ kind: 'postgres', service, container, databases: [] });
+        else if (REDIS.test(container.image))
+            sources.push({ kind: 'redis', service, container });
+    }
+    for (const server of servers)
+        addServer(sources, server, server.database, image);
+    const read = new Set(sources.flatMap((one) => ('container' in one ? [one.service] : [])));
+    const stopped = [...new Set(containers.map(({ service, image, oneoff }) => (oneoff ? '' : `${service} ${image}`)))]
+        .filter((one) => one !== '')
+        .flatMap((one) => {
+        const [service = '', image = ''] = one.split(' ');
+        return !services.has(service) && (POSTGRES.test(image) || REDIS.test(image)) ? [service] : [];
+    });
+    const volumes = new Set([...services]
+        .filter(([service]) => !read.has(service))
+        .flatMap(([service, { mounts }]) => mounts
+        .filter(({ type, name }) => type === 'volume' && name !== '')
+        .map(({ name }) => `${name} (of ${service})`)));
+    if (current !== undefined)
+        sources.push({ kind: 'release', release: current });
+    return {
+        sources,
+        findings: [
+            ...stopped.map((service) => ({
+                message: `Service ${service} is a database, and does not run.`,
+                hint: `Start it (\`docker compose up -d ${service}\`), or say in the input \`what\` what is to be backed up without it.`,
+            })),
+            ...(sources.length === 0
+                ? [
+                    {
+                        message: 'There is nothing to back up: no running service is known as PostgreSQL or Redis by its image, and there is no release.',
+                        hint: `Say what it is in the input \`what\`: ${sources_FORMS}.`,
+                    },
+                ]
+                : []),
+        ],
+        warnings: volumes.size === 0
+            ? []
+            : [
+                `Not in this backup: ${[...volumes].sort().join(', ')}. Is there data in it that no database has? Then name all that is wanted in the input \`what\`, with a line \`volume: ${shortName([...volumes].sort()[0] ?? '', project)}\`.`,
+            ],
+    };
+}
+function shortName(described, project) {
+    const [name = ''] = described.split(' ');
+    const prefix = project === undefined ? '' : `${project.name}_`;
+    return name.startsWith(prefix) ? name.slice(prefix.length) : name;
+}
+/** By service: its first replica that runs. */
+function listServices(containers) {
+    const found = new Map();
+    for (const one of [...containers].sort((a, b) => a.service < b.service ? -1 : a.service > b.service ? 1 : a.number - b.number)) {
+        if (!one.oneoff && one.state === 'running' && !found.has(one.service))
+            found.set(one.service, one);
+    }
+    return found;
+}
+function findContainer(service, containers) {
+    return listServices(containers).get(service);
+}
+/** The image of a PostgreSQL that runs in the project: it has the client programs, too. Empty where none does. */
+function findPostgresImage(containers) {
+    return [...listServices(containers).values()].find(({ image }) => POSTGRES.test(image))?.image ?? '';
+}
+/** @throws BackupError where none runs. */
+function sources_requireContainer(service, containers) {
+    const container = findContainer(service, containers);
+    if (container !== undefined)
+        return container.id;
+    const { message, hint } = describeMissing(service, containers);
+    throw new errors_BackupError(message, hint);
+}
+function describeMissing(service, containers) {
+    const known = [...new Set(containers.filter(({ oneoff }) => !oneoff).map((one) => one.service))].sort();
+    return known.includes(service)
+        ? { message: `Service ${service} has no running container.`, hint: `Start it: docker compose up -d ${service}` }
+        : {
+            message: `The project has no service ${service} on the server.`,
+            hint: known.length === 0 ? 'It has no containers at all.' : `Its services: ${known.join(', ')}.`,
+        };
+}
+/** An adopted project has a Compose file, too; one that cannot be read names no volumes. */
+function readCompose(text) {
+    if (text === '')
+        return undefined;
+    try {
+        return parseProject(text);
+    }
+    catch (error) {
+        if (error instanceof SyntaxError)
+            return undefined;
+        throw error;
+    }
+}
+/** What Docker calls a volume of the Compose file. */
+function findVolume(volume, project, there) {
+    const declared = readText(project?.raw, 'volumes', volume, 'name');
+    return [declared, volume, `${project?.name ?? ''}_${volume}`].find((name) => name !== '' && (there.includes(name) || name === declared));
+}
+function sources_listImages(volume, containers) {
+    const uses = ({ mounts }) => mounts.some(({ name }) => name === volume);
+    return [...new Set([...containers.filter(uses), ...containers].map(({ image }) => image))].filter((image) => image !== '');
+}
+
+;// CONCATENATED MODULE: ./shared/src/vault/remote.ts
+/**
+ * Where PostgreSQL is: in a container of the project, or behind a URL. For a server behind a URL a helper's container with the client programs runs on
+ * the project's server while it is needed.
+ */
+
+
+
+
+
+
+
+const START_SECONDS = 120;
+/** How long a session that is given up may take to tidy up. */
+const TIDY_SECONDS = 10;
+/**
+ * Work that may ask servers behind URLs: a helper is started when one is first asked, and all are removed in the end. Where we are killed, the server
+ * removes them: the script that was under way, or the helper itself when nobody has used it for a while, or the next run.
+ *
+ * @param image with the client programs; empty: the one that each backup was made with.
+ */
+async function withClients(servers, image, vault, work) {
+    const mark = randomBytes(4).toString('hex');
+    const started = new Set();
+    const clients = {
+        async open(name, usual, asking) {
+            const server = servers.find((one) => one.name === name);
+            if (server === undefined)
+                throw remote_describeUnknown(name);
+            // A dry run and a backup may go on at once.
+            const scratch = scratchFor(asking, `client-${name}-${mark}`);
+            started.add(scratch.name);
+            const from = image || usual;
+            if (from === '') {
+                throw new BackupError(`No image with the client programs of PostgreSQL is known for ${name}.`, 'Give one in the input `database-image`, such as postgres:17.');
+            }
+            await carryOut(startClient(from, scratch), `start the client programs for ${name}`, asking, {
+                timeoutSeconds: START_SECONDS,
+            });
+            return { container: scratch.name, user: server.user, remote: server.remote };
+        },
+    };
+    try {
+        return await work({ ...vault, clients });
+    }
+    finally {
+        const options = { timeoutSeconds: TIDY_SECONDS, purpose: 'remove the client programs' };
+        // Past the guardian: it may be gone.
+        if (started.size > 0)
+            await vault.session.run(script('docker rm -fv "$@" >/dev/null 2>&1', ...started), options).catch(() => undefined);
+    }
+}
+function remote_describeUnknown(name) {
+    return new InputError([
+        {
+            input: 'database-urls',
+            message: `has no server ${name}, which is no service of the project: give its URL there, as \`${name} = postgres://...\`.`,
+        },
+    ]);
+}
+/**
+ * A server behind a URL.
+ *
+ * @param image to take the client programs from where no other one is given.
+ * @throws InputError where its URL is not known; BackupError.
+ */
+async function remote_openServer(name, image, vault) {
+    if (vault.clients === undefined)
+        throw remote_describeUnknown(name);
+    return vault.clients.open(name, image, vault);
+}
+/**
+ * The server that an item of a backup is of.
+ *
+ * @param renamed databases that get other names: nobody may be connected to these.
+ * @throws BackupError where it does not run; as {@link openServer}.
+ */
+async function remote_targetOf({ service, source, user, image }, containers, vault, renamed = []) {
+    if (service !== '')
+        return { container: sources_requireContainer(service, containers), user };
+    const target = await remote_openServer(backup_serverOf(source), image, vault);
+    if (target.remote === undefined || !renamed.includes('postgres'))
+        return target;
+    return { ...target, remote: { ...target.remote, database: 'template1' } };
+}
+
+;// CONCATENATED MODULE: ./shared/src/vault/prove.ts
+/** Restores what was backed up into scratch containers, and compares it. */
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+/**
+ * @param folder with the items' files as they are without encryption.
+ * @returns the items with their proofs. One that changed while it was read stays unproven.
+ * @throws BackupError for the first that is not what it should be.
+ */
+async function prove_proveAll(items, folder, containers, vault) {
+    const { clock, reporter } = vault.ports;
+    const proven = [];
+    for (const item of items) {
+        if (item.kind === 'roles')
+            continue;
+        const startedMs = clock.monotonicMs();
+        const done = await withProgress(`proof of ${item.source}`, vault.ports, unknownGrowth, () => prove(item, items, folder, containers, vault));
+        if (done === undefined)
+            continue;
+        const seconds = (clock.monotonicMs() - startedMs) / 1000;
+        const at = `${clock.now().toISOString().slice(0, 19)}Z`;
+        proven.push({ ...item, ...done, proof: { at, seconds } });
+        reporter.line(`- ${item.source}: restored into a scratch container and compared, in ${seconds.toFixed(1)} s`);
+    }
+    return items.map((item) => proven.find(({ source }) => source === item.source) ?? proveRoles(item, proven));
+}
+/** They were restored for each of the server's databases. */
+function proveRoles(item, proven) {
+    const database = proven.find((one) => one.kind === 'postgres' && serverOf(one.source) === serverOf(item.source));
+    return item.kind === 'roles' && database !== undefined ? { ...item, proof: database.proof } : item;
+}
+async function prove(item, items, folder, containers, vault) {
+    const file = `${folder}/${namePlainFile(item)}`;
+    const scratch = scratchFor(vault, 'proof');
+    const purpose = `prove ${item.source}`;
+    switch (item.kind) {
+        case 'postgres': {
+            const server = serverOf(item.source);
+            const roles = items.find((one) => one.kind === 'roles' && serverOf(one.source) === server);
+            if (roles === undefined)
+                throw new BackupError(`The backup has no roles of ${server}.`, 'Choose another one.');
+            await checkTables(item, file, vault);
+            const dump = { database: item.name, file, tables: tablesFile(file) };
+            const target = await targetOf(item, containers, vault);
+            const { stdout } = await carryOut(proveDump(target, dump, `${folder}/${namePlainFile(roles)}`, scratch), purpose, vault);
+            // The script has compared them on the server; that it did is worth a second look.
+            const { tables } = parseProof(stdout, 'proof');
+            if (!isSameCounts(countTables(tables), item.counts))
+                throw new BackupError(`${item.source} differs from its backup.`, '');
+            return {};
+        }
+        case 'redis': {
+            const target = { container: requireContainer(item.service, containers) };
+            const { stdout } = await carryOut(proveRedis(target, file, scratch), purpose, vault);
+            return { counts: countKeys(parseProvenRedis(stdout).databases) };
+        }
+        case 'volume':
+        case 'files': {
+            if (Object.keys(item.counts).length === 0)
+                return undefined;
+            const tree = readTree(item);
+            const packed = `${folder}/${item.file.replace(/\.age$/, '')}`;
+            const { stdout } = await carryOut(item.kind === 'files' ? proveFiles(packed, tree) : proveVolume(packed, item.image, tree, scratch), purpose, vault);
+            parseArchiveProof(stdout);
+            return {};
+        }
+        case 'roles':
+            return undefined;
+    }
+}
+/** What a dump is compared with stands beside it, and not in the manifest: so it is compared with that first. */
+async function checkTables(item, file, vault) {
+    const { stdout } = await vault_carryOut(backup_store_readContent(backup_layout_tablesFile(file)), `read what tables ${item.source} has`, vault);
+    const tables = parseTables(stdout);
+    if (!counts_isSameCounts(counts_countTables(tables), item.counts)) {
+        throw new errors_BackupError(`The tables that ${item.source} is compared with are not those of its manifest: the backup is damaged.`, 'Choose another one.');
+    }
+}
+
+;// CONCATENATED MODULE: ./shared/src/vault/seal.ts
+/** Encryption of a backup's files to public keys, and back. The plain content passes through the runner, and is kept nowhere. */
+
+
+
+
+
+
+
+/**
+ * Each file is encrypted beside itself, compared with what was sent, and then the plain one is removed.
+ *
+ * @returns the items as they are stored now.
+ */
+async function seal_sealAll(items, folder, recipients, cipher, vault) {
+    const sealed = [];
+    for (const item of items) {
+        const file = nameFile(item, true);
+        const [before, after] = [meter(), meter()];
+        await withProgress(`encryption of ${item.source}`, vault.ports, () => Promise.resolve(before.passed.bytes), () => sendFile(`${folder}/${item.file}`, vault, async (plain) => {
+            await Promise.all([
+                pipeline(plain, before.stream),
+                receiveFile(cipher.encrypt(before.stream, recipients), after.stream, `${folder}/${file}`, vault),
+            ]);
+        }));
+        compare(item.source, before.passed, item, 'read');
+        const { stdout } = await carryOut(measureFile(`${folder}/${file}`), `read ${file} again`, vault);
+        compare(item.source, parseMeasured(stdout), after.passed, 'written');
+        await carryOut(removeFiles([`${folder}/${item.file}`]), `remove the plain ${item.file}`, vault);
+        sealed.push({ ...item, file, ...after.passed });
+    }
+    return sealed;
+}
+function compare(source, is, was, what) {
+    if (is.bytes === was.bytes && is.sha256 === was.sha256)
+        return;
+    throw new BackupError(`${source} was not ${what} as it is: ${is.bytes} bytes with the checksum ${is.sha256}, and not ${was.bytes} with ${was.sha256}.`, 'The disk or the memory of the server may be failing. Nothing of this backup was kept.');
+}
+/**
+ * Decrypts the files into another folder.
+ *
+ * @param into is there, and of nobody else.
+ */
+async function seal_openAll(items, folder, into, identity, cipher, vault) {
+    for (const item of items) {
+        const packed = item.file.replace(/\.age$/, '');
+        const passing = meter();
+        await withProgress(`decryption of ${item.source}`, vault.ports, () => Promise.resolve(passing.passed.bytes), () => sendFile(`${folder}/${item.file}`, vault, async (stored) => {
+            await receiveFile(cipher.decrypt(stored, identity), passing.stream, `${into}/${packed}`, vault);
+        }));
+        if (namePlainFile(item) === packed)
+            compare(item.source, passing.passed, plainOf(item), 'read');
+    }
+}
+function plainOf({ plainBytes, plainSha256 }) {
+    return { bytes: plainBytes, sha256: plainSha256 };
+}
+
+;// CONCATENATED MODULE: ./shared/src/vault/restore.ts
+/**
+ * Brings data back from a backup. All of it is made ready beside what serves, compared, and then put into service; whatever fails, what
+ * was done is taken back in reverse. What a killed session had under way stands in a file: the next restore takes it back first.
+ */
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+/** Files first: whatever is started on the data may need them. Databases last: their names change in one moment. */
+const ORDER = (/* unused pure expression or super */ null && (['files', 'volume', 'redis', 'roles', 'postgres']));
+/**
+ * The items that are meant.
+ *
+ * @param only sources or the beginning of several; empty: all.
+ * @throws BackupError that says what there is.
+ */
+function selectItems(backup, only) {
+    const unknown = only.filter((asked) => !backup.items.some(({ source }) => isInScope([asked], source)));
+    if (unknown.length > 0) {
+        throw new BackupError(`Backup ${backup.id} has no ${unknown.map((one) => excerpt(one, 80)).join(', ')}.`, `It has ${backup.items.map(({ source }) => source).join(', ')}.`);
+    }
+    const selected = backup.items.filter(({ source }) => only.length === 0 || isInScope(only, source));
+    // A database needs the roles that own what is in it.
+    const needed = backup.items.filter(({ kind, source }) => kind === 'roles' && selected.some((one) => one.kind === 'postgres' && serverOf(one.source) === serverOf(source)));
+    return [...new Set([...selected, ...needed])].sort((a, b) => ORDER.indexOf(a.kind) - ORDER.indexOf(b.kind));
+}
+/**
+ * The backup's files as they are without encryption, checked, on the server. Removes afterwards what it has brought there.
+ *
+ * @throws BackupError where one is damaged; where it is encrypted and there is no key.
+ */
+async function withFiles(backup, items, shelf, { identity, cipher, offsite }, vault, work) {
+    const { layout, ports } = vault;
+    const isHere = shelf.here.has(backup.id);
+    const isSealed = backup.encrypted.length > 0;
+    if (isSealed && (identity === undefined || cipher === undefined)) {
+        throw new BackupError(`Backup ${backup.id} is encrypted to ${backup.encrypted.join(', ')}.`, 'Give a private key of one of these in the input `age-key` (from a secret). Nothing was changed.');
+    }
+    const check = (folder) => carryOut(checkFiles(folder, renderChecksums(items)), `find the files of backup ${backup.id} undamaged`, vault);
+    const stored = backupFolder(layout, backup.id);
+    if (isHere && !isSealed) {
+        await check(stored);
+        return work(stored);
+    }
+    const id = makeBackupId(ports.clock.now(), randomBytes(6));
+    const into = partialFolder(layout, id);
+    await carryOut({ words: ['mkdir', '-p', '-m', '700', `${into}/sealed`] }, 'make a folder to work in', vault);
+    try {
+        let from = stored;
+        if (!isHere) {
+            if (offsite === undefined)
+                throw new BackupError(`Backup ${backup.id} is not on this server.`, '');
+            from = isSealed ? `${into}/sealed` : into;
+            await fetchAll({ ...backup, items }, from, offsite, vault);
+        }
+        await check(from);
+        if (isSealed && identity !== undefined && cipher !== undefined) {
+            await openAll(items, from, into, identity, cipher, vault);
+            for (const file of items.flatMap(filesOf).filter((name) => name.endsWith('.tables'))) {
+                await carryOut({ words: ['cp', '--', `${from}/${file}`, `${into}/${file}`] }, `copy ${file}`, vault);
+            }
+        }
+        return await work(into);
+    }
+    finally {
+        const options = { timeoutSeconds: 30, purpose: 'remove what was brought there' };
+        await vault.session.run(dropPartial(layout, id), options).catch(() => undefined);
+    }
+}
+/** What would change, table by table; tables that have as many rows are left out. */
+async function compareWithNow(items, containers, vault) {
+    const differences = [];
+    for (const item of items) {
+        const { kind, source, service, name, counts } = item;
+        if (kind !== 'postgres' || (service !== '' && findContainer(service, containers) === undefined))
+            continue;
+        const now = await countNow(await remote_targetOf(item, containers, vault), name, source, vault);
+        const tables = [...new Set([...now.keys(), ...Object.keys(counts)])].sort();
+        for (const table of tables) {
+            const [is, was] = [now.get(table), counts[table]?.rows];
+            if (is !== was && table !== '(large objects)')
+                differences.push({ source, table, now: is, then: was });
+        }
+    }
+    return differences;
+}
+async function countNow(target, database, source, vault) {
+    try {
+        const { stdout } = await progress_withProgress(`counting ${source}`, vault.ports, progress_unknownGrowth, () => vault_carryOut(postgres_countTables(target, database), `count what ${source} has now`, vault));
+        return parseCounts(stdout);
+    }
+    catch (error) {
+        // A database that is not there has nothing to lose.
+        if (error instanceof vault_BackupCommandError && error.exitCode === 66)
+            return new Map();
+        throw error;
+    }
+}
+/** For people: the greatest losses first. */
+function restore_describeDifference({ source, table, now, then }) {
+    const rows = (count) => count === undefined ? 'is not there' : `${count} row${count === 1 ? '' : 's'}`;
+    const change = (then ?? 0) - (now ?? 0);
+    return `${source}: ${excerpt_excerpt(table, 120)}: now ${rows(now)}, then ${rows(then)} (${change > 0 ? '+' : ''}${change})`;
+}
+/**
+ * @param folder with the plain files.
+ * @param vault whose commands have the project's lock.
+ * @throws BackupError that says whether what served before serves again.
+ */
+async function restoreAll(items, folder, options, facts, vault) {
+    const undo = await beginRestore(items, options, facts.containers, vault);
+    const begun = new Set();
+    try {
+        return await carryOutRestore(items, folder, undo, options, facts.containers, vault, begun);
+    }
+    catch (error) {
+        // A Redis that was not reached has nothing to take back, and is not stopped for it.
+        const redis = undo.redis.filter((service) => begun.has(`redis:${service}`));
+        throw await takeBackAfter(error, { ...undo, redis }, facts, vault);
+    }
+}
+/** From here on whoever comes next takes back what there is of it. */
+async function beginRestore(items, options, containers, vault) {
+    const undo = planUndo(backup_makeBackupId(vault.ports.clock.now(), (0,external_node_crypto_.randomBytes)(6)), items, options, containers);
+    await vault_carryOut(backup_store_writeFile(vault.layout.restoring, JSON.stringify(undo)), 'note what is restored', vault);
+    return undo;
+}
+function planUndo(id, items, { files }, containers) {
+    const ofKind = (kind) => items.filter((item) => item.kind === kind);
+    for (const { kind, service } of items)
+        if (kind !== 'files' && kind !== 'volume' && service !== '')
+            sources_requireContainer(service, containers);
+    const servers = [...new Set(ofKind('postgres').map(({ source }) => backup_serverOf(source)))];
+    return {
+        id,
+        databases: servers.map((server) => {
+            const own = ofKind('postgres').filter(({ source }) => backup_serverOf(source) === server);
+            return {
+                service: own[0]?.service ?? '',
+                source: `postgres:${server}`,
+                user: own[0]?.user ?? '',
+                image: own[0]?.image ?? '',
+                swaps: own.map(({ name }) => ({ database: name, fresh: nameFresh(name, id), kept: nameKept(name, id) })),
+            };
+        }),
+        redis: ofKind('redis').map(({ service }) => service),
+        volumes: ofKind('volume').map(({ name, image }) => ({ name, image })),
+        files: ofKind('files').length > 0 && files === 'in-place',
+    };
+}
+async function carryOutRestore(items, folder, undo, options, containers, vault, 
+/** Gets the titles of the steps. */
+begun) {
+    const { reporter } = vault.ports;
+    const restored = [];
+    const note = (one) => {
+        restored.push(one);
+        const down = one.downSeconds > 0 ? `, of which ${one.downSeconds} s nobody could use it` : '';
+        reporter.line(`- ${one.source}: restored in ${one.seconds.toFixed(1)} s${down}`);
+        if (one.kept !== '')
+            reporter.remote(`  ${one.kept}`);
+    };
+    const prepared = await restoreDatabasesBeside(items, folder, undo, containers, vault);
+    const steps = [
+        ...items.flatMap((item) => planStep(item, folder, undo, options, containers, vault)),
+        ...undo.databases.map((one) => planSwap(one, prepared, containers, vault)),
+    ];
+    for (const [index, { title, command, read }] of steps.entries()) {
+        // With the last one all is in service: nothing may take it back from then on, whatever dies.
+        const plain = typeof command === 'function' ? await command() : command;
+        begun.add(title);
+        const whole = index === steps.length - 1 ? endWith(plain, vault.layout.restoring) : plain;
+        const { stdout } = await withProgress(`restoring ${title}`, vault.ports, unknownGrowth, () => carryOut(whole, `restore ${title}`, vault));
+        for (const one of read(stdout))
+            note(one);
+    }
+    return restored;
+}
+/**
+ * Roles that are missing, and each database beside the one in service. Nothing of it is in service afterwards.
+ *
+ * @returns the seconds of each source.
+ */
+async function restoreDatabasesBeside(items, folder, undo, containers, vault) {
+    const { reporter, clock } = vault.ports;
+    const prepared = new Map();
+    for (const item of items) {
+        if (item.kind !== 'roles' && item.kind !== 'postgres')
+            continue;
+        const file = `${folder}/${manifest_namePlainFile(item)}`;
+        const target = await remote_targetOf(item, containers, vault, [item.name]);
+        if (item.kind === 'roles') {
+            const purpose = `create the roles of ${backup_serverOf(item.source)} that are missing`;
+            await vault_carryOut(restoreRoles(target, file), purpose, vault);
+            continue;
+        }
+        const startedMs = clock.monotonicMs();
+        await checkTables(item, file, vault);
+        const dump = { database: item.name, file, tables: backup_layout_tablesFile(file) };
+        const { stdout } = await progress_withProgress(`restoring ${item.source}`, vault.ports, progress_unknownGrowth, () => vault_carryOut(restoreBeside(target, dump, nameFresh(item.name, undo.id)), `restore ${item.source}`, vault));
+        postgres_parseProof(stdout, 'restored');
+        prepared.set(item.source, (clock.monotonicMs() - startedMs) / 1000);
+        reporter.line(`- ${item.source}: restored beside the one in service, and compared`);
+    }
+    return prepared;
+}
+function planStep(item, folder, { id }, { files }, containers, vault) {
+    const { source, service, name, image } = item;
+    const { project } = vault.layout;
+    const packed = `${folder}/${item.file.replace(/\.age$/, '')}`;
+    const scratch = scratchFor(vault, 'restore');
+    switch (item.kind) {
+        case 'files': {
+            // A release comes back by a rollback, and not by files that are put under it.
+            const where = source === RELEASE ? 'side' : files;
+            const side = `It is in ${project}/restored-${id}: look at it, and copy what you need.`;
+            return [
+                {
+                    title: source,
+                    command: restoreFiles(project, packed, readTree(item), id, where),
+                    read: (answer) => {
+                        const { seconds, kept } = parseRestoredArchive(answer);
+                        const replaced = `What it replaced is in ${kept}: remove that when all is well.`;
+                        return [{ source, seconds, downSeconds: 0, kept: where === 'side' ? side : replaced }];
+                    },
+                },
+            ];
+        }
+        case 'volume': {
+            const drop = `docker run --rm --volume ${name}:/volume ${image} rm -rf /volume/.slipway-kept-${id}`;
+            return [
+                {
+                    title: source,
+                    command: restoreVolume(name, image, packed, readTree(item), id, scratch),
+                    read: (answer) => {
+                        const { seconds, downSeconds } = parseRestoredArchive(answer);
+                        const kept = `What it replaced is in the volume, in .slipway-kept-${id}. To remove it: ${drop}`;
+                        return [{ source, seconds, downSeconds, kept }];
+                    },
+                },
+            ];
+        }
+        case 'redis': {
+            const container = requireContainer(service, containers);
+            const drop = `docker exec ${container.slice(0, 12)} sh -c 'rm -rf "$(redis-cli CONFIG GET dir | tail -n 1)/.slipway-kept-${id}"'`;
+            return [
+                {
+                    title: source,
+                    command: restoreRedis({ container }, packed, id, scratch),
+                    read: (answer) => {
+                        const { seconds, downSeconds } = parseRestoredRedis(answer);
+                        return [
+                            {
+                                source,
+                                seconds,
+                                downSeconds,
+                                kept: `What it replaced is beside the data of ${service}. To remove it: ${drop}`,
+                            },
+                        ];
+                    },
+                },
+            ];
+        }
+        case 'roles':
+        case 'postgres':
+            return [];
+    }
+}
+const restore_namesOf = ({ swaps }) => swaps.map(({ database }) => database);
+/** All databases of one server get their names in one transaction. */
+function planSwap(databases, prepared, containers, vault) {
+    const { service, user, swaps } = databases;
+    const server = serverOf(databases.source);
+    const container = service === '' ? '' : requireContainer(service, containers);
+    const within = container === '' ? [] : ['docker', 'exec', container.slice(0, 12)];
+    return {
+        title: `the databases of ${server}`,
+        command: async () => swapDatabases(await targetOf(databases, containers, vault, restore_namesOf(databases)), swaps),
+        read: () => swaps.map(({ database, kept }) => {
+            const source = `postgres:${server}/${database}`;
+            const [program = 'dropdb', ...words] = [...within, 'dropdb', `--username=${user}`, '--if-exists', kept];
+            const drop = renderCommand({ words: [program, ...words] });
+            return {
+                source,
+                seconds: prepared.get(source) ?? 0,
+                downSeconds: 0,
+                kept: `What it replaced is the database ${kept}. To drop it${container === '' ? ` on ${server}` : ''}: ${drop}`,
+            };
+        }),
+    };
+}
+/** The server forgets by itself what there is to take back, in the same breath. */
+function endWith(command, restoring) {
+    const { words, ...rest } = command;
+    return { ...rest, ...render_script('restoring=$1; shift; "$@" || exit; rm -f "$restoring"', restoring, ...words) };
+}
+async function takeBackAfter(error, undo, facts, vault) {
+    const what = error instanceof Error ? error.message : String(error);
+    // A workflow that was cancelled still has to take back what it has begun; the guardian may be gone, the server is not.
+    const rescue = {
+        ...vault,
+        remote: vault.session,
+        ports: { ...vault.ports, signal: new AbortController().signal },
+    };
+    try {
+        await takeBack(undo, facts, rescue);
+    }
+    catch (cause) {
+        const why = cause instanceof Error ? cause.message : String(cause);
+        return new BackupError(`The restore failed: ${what}\nAnd what it had begun could NOT be taken back wholly: ${why}`, `Look at the server now. The next restore first tries again to take it back (it is noted in ${vault.layout.restoring}).`, { cause: error });
+    }
+    return new BackupError(`The restore failed: ${what}`, 'What served before serves again, with the data that it had.', {
+        cause: error,
+    });
+}
+/** In reverse. Each can be done again, and on what was never begun. */
+async function takeBack(undo, { containers }, vault) {
+    const problems = [];
+    const attempt = async (command, purpose) => {
+        try {
+            const plain = typeof command === 'function' ? await command() : command;
+            await vault_carryOut(plain, purpose, vault, { timeoutSeconds: 300 });
+        }
+        catch (error) {
+            if (!(error instanceof errors_BackupError) && !(error instanceof InputError))
+                throw error;
+            problems.push(error.message);
+        }
+    };
+    for (const one of undo.databases) {
+        if (one.service !== '' && findContainer(one.service, containers) === undefined)
+            continue;
+        const server = backup_serverOf(one.source);
+        await attempt(async () => swapBack(await remote_targetOf(one, containers, vault, restore_namesOf(one)), one.swaps), `give the databases of ${server} their names back`);
+        await attempt(async () => dropUnfinished(await remote_targetOf(one, containers, vault)), `drop unfinished databases of ${server}`);
+    }
+    for (const service of undo.redis) {
+        // It may stand.
+        const container = containers.find((one) => one.service === service && !one.oneoff);
+        if (container === undefined)
+            continue;
+        await attempt(putBackRedis(container.id, undo.id, vault_scratchFor(vault, 'restore')), `put the data of ${service} back`);
+    }
+    for (const { name, image } of undo.volumes) {
+        await attempt(putBackVolume(name, image, vault_scratchFor(vault, 'restore'), undo.id), `put the content of volume ${name} back`);
+    }
+    if (undo.files)
+        await attempt(putBackFiles(vault.layout.project, undo.id), 'put the files back');
+    if (problems.length > 0)
+        throw new errors_BackupError(problems.join('\n'), '');
+    await vault_carryOut(backup_store_removeFiles([vault.layout.restoring]), 'note that it was taken back', vault);
+}
+/**
+ * What a restore that was killed had begun, taken back. Only for who has the project's lock.
+ *
+ * @returns whether there was any.
+ */
+async function recover(facts, vault) {
+    const { stdout } = await vault_carryOut(readFileIfAny(vault.layout.restoring), 'look for an interrupted restore', vault);
+    if (stdout.trim() === '')
+        return false;
+    const undo = parseUndo(stdout);
+    if (undo === undefined) {
+        throw new ServerAnswerError(`${vault.layout.restoring} at ${vault.session.where} says that a restore was interrupted, and cannot be read.`, 'Look for databases named slipway-new-* and slipway-kept-*, and for folders .slipway-kept-*; remove that file when all is well.');
+    }
+    await takeBack(undo, facts, vault);
+    return true;
+}
+function parseUndo(text) {
+    const value = json_parseJson(text);
+    const id = json_readText(value, 'id');
+    if (!/^\d{8}T\d{6}Z-[a-z0-9]{4,8}$/.test(id))
+        return undefined;
+    const texts = (list) => list.filter((one) => typeof one === 'string');
+    return {
+        id,
+        databases: json_readList(value, 'databases').map((one) => ({
+            service: json_readText(one, 'service'),
+            source: json_readText(one, 'source') || `postgres:${json_readText(one, 'service')}`,
+            user: json_readText(one, 'user'),
+            image: json_readText(one, 'image'),
+            swaps: json_readList(one, 'swaps').map((swap) => ({
+                database: json_readText(swap, 'database'),
+                fresh: json_readText(swap, 'fresh'),
+                kept: json_readText(swap, 'kept'),
+            })),
+        })),
+        redis: texts(json_readList(value, 'redis')),
+        volumes: json_readList(value, 'volumes').map((one) => ({ name: json_readText(one, 'name'), image: json_readText(one, 'image') })),
+        files: typeof value === 'object' && value !== null && 'files' in value && value.files === true,
+    };
+}
+
+;// CONCATENATED MODULE: ./shared/src/vault/shelf.ts
+/** The backups that there are: on the server and elsewhere. */
+
+
+
+
+
+
+
+
+/** @throws ServerAnswerError, StorageError: no answer is not taken for "no backups". */
+async function shelf_readShelf(offsite, vault) {
+    const token = `slipway-${(0,external_node_crypto_.randomBytes)(16).toString('hex')}`;
+    const { stdout } = await vault_carryOut(readBackups(token, vault.layout), 'read what backups there are', vault, {
+        timeoutSeconds: 120,
+    });
+    const problems = [];
+    const here = [];
+    let stored;
+    try {
+        stored = parseBackups(stdout, token);
+    }
+    catch (cause) {
+        if (!(cause instanceof SyntaxError))
+            throw cause;
+        throw new ServerAnswerError(`What backups there are at ${vault.session.where} cannot be read: ${cause.message}.`, 'Nothing was changed. Run this again.', { cause });
+    }
+    for (const { id, text } of stored) {
+        try {
+            const backup = parseManifest(text);
+            if (backup.id !== id)
+                throw new SyntaxError(`it is that of ${backup.id}.`);
+            here.push(backup);
+        }
+        catch (error) {
+            if (!(error instanceof SyntaxError))
+                throw error;
+            problems.push(`${vault.layout.folder}/${id} is no backup that can be read: ${error.message} It is left as it is.`);
+        }
+    }
+    const away = offsite === undefined
+        ? { backups: [], problems: [] }
+        : await listOffsite(vault.project, offsite, vault.ports.signal);
+    const known = new Set(here.map(({ id }) => id));
+    return {
+        backups: newestBackupsFirst([...here, ...away.backups.filter(({ id }) => !known.has(id))]),
+        here: known,
+        elsewhere: new Set(away.backups.map(({ id }) => id)),
+        problems: [...problems, ...away.problems],
+    };
+}
+/** Removes what nobody needs any more. @returns what stays and why, and what went. */
+async function prune(shelf, retention, releases, offsite, vault, dryRun = false) {
+    const pinned = releases.flatMap(({ backup }) => backup ?? []);
+    const plan = planBackupRetention(shelf.backups, { ...retention, pinned });
+    const ids = plan.remove.map(({ id }) => id);
+    if (ids.length === 0 || dryRun)
+        return plan;
+    const away = ids.filter((id) => shelf.elsewhere.has(id));
+    if (offsite !== undefined)
+        await removeOffsite(away, offsite, vault);
+    await carryOut(removeBackups(vault.layout, ids.filter((id) => shelf.here.has(id))), 'remove old backups', vault);
+    vault.ports.reporter.line(`Removed ${ids.length} old backup${ids.length === 1 ? '' : 's'}: ${ids.join(', ')}`);
+    return plan;
+}
+
+;// CONCATENATED MODULE: ./shared/src/backups/restore-guide.ts
+
+
+
+/** Files first: without them nothing can be started. Roles before the databases that they own. */
+const restore_guide_ORDER = (/* unused pure expression or super */ null && (['files', 'volume', 'roles', 'postgres', 'redis']));
+/** Tables that are listed with what they must have; the manifest has all. */
+const LISTED_TABLES = 50;
+/**
+ * The commands are constants of ours. What varies (names of databases, services, volumes) stands in assignments only, each quoted as
+ * one word, and is used as a quoted variable; so no name can become a command, whoever chose it.
+ *
+ * @throws RangeError for a backup that no manifest can say: its names could do more than name.
+ */
+function restore_guide_renderRestoreGuide(backup) {
+    renderManifest(backup);
+    const items = [...backup.items].sort((a, b) => restore_guide_ORDER.indexOf(a.kind) - restore_guide_ORDER.indexOf(b.kind));
+    const packed = items.filter(({ file }) => file !== namePlainFile({ file }));
+    const sections = [
+        describeChecks(items),
+        ...(packed.length === 0 ? [] : [describeUnpacking(backup, packed)]),
+        ...items.map((item, index) => ({
+            title: titleOf(item),
+            body: describeItem(backup, item, index + 1),
+        })),
+    ];
+    return [
+        `# How to restore ${backup.project} from ${backup.id}`,
+        describeBackup(backup),
+        '## With Slipway',
+        `This step of a workflow does all of it, and keeps the old data. With \`dry-run: true\` it only says what it would do.`,
+        restore_guide_fence('yaml', renderStep(backup)),
+        '## By hand',
+        `You need a shell on the server, Docker, and this folder. Take the steps in their order, and only those whose data is lost. Each block in
+parentheses stops at its first error: then nothing after it was done. Copy whole blocks; variables of one are used by the next.`,
+        '### What is in this folder',
+        ['| file | what | bytes | proven |', '| --- | --- | --- | --- |', ...items.map(renderRow)].join('\n'),
+        '`manifest.json` says the same for programs: versions, checksums, and the rows of every table.',
+        ...sections.flatMap(({ title, body }, index) => [`### ${index + 1}. ${title}`, ...body]),
+        '',
+    ].join('\n\n');
+}
+const WORDS = {
+    proven: 'It is **proven**: all of it was restored once, and compared with what it was taken from.',
+    taken: 'It is complete, but **not all of it is proven**: see the table below.',
+    suspect: '**It is suspect**: so much was missing that the source may have been damaged before. Look for an older one first.',
+};
+function describeBackup(backup) {
+    return [
+        `Taken at ${backup.created} by ${show(backup.actor)}, while release ${show(backup.release)} served: ${show(backup.runUrl)}`,
+        '',
+        WORDS[backup.result],
+        ...backup.suspicions.map((reason) => `- ${show(reason)}`),
+    ].join('\n');
+}
+function renderStep({ id, project, encrypted, items }) {
+    const isRemote = items.some(({ kind, service }) => kind === 'postgres' && service === '');
+    return [
+        '- uses: your-org/slipway/action-backup@v1',
+        '  with:',
+        '    # As in the workflow that takes the backups.',
+        '    host: shop.example.com',
+        '    ssh-key: ${{ secrets.SSH_KEY }}',
+        '    known-hosts: ${{ vars.SSH_KNOWN_HOSTS }}',
+        `    project: ${JSON.stringify(project)}`,
+        '    mode: restore',
+        `    backup: ${JSON.stringify(id)}`,
+        ...(encrypted.length === 0 ? [] : ['    age-key: ${{ secrets.AGE_KEY }}']),
+        ...(isRemote ? ['    database-urls: ${{ secrets.DATABASE_URLS }}'] : []),
+        `    confirm: ${JSON.stringify(project)}`,
+    ].join('\n');
+}
+function renderRow(item) {
+    const proven = item.proof === undefined ? 'no' : `${item.proof.at}, in ${Math.ceil(item.proof.seconds)} s`;
+    const elsewhere = item.offsite === undefined ? '' : `; also at ${showCell(item.offsite.url)}`;
+    return `| \`${item.file}\` | ${showCell(item.source)}${elsewhere} | ${item.bytes} | ${proven} |`;
+}
+function describeChecks(items) {
+    return {
+        title: 'Check the files',
+        body: [
+            'In this folder. Every line must end in `OK`; do not go on with a file that does not.',
+            restore_guide_fence('sh', `sha256sum -c <<'END'\n${renderChecksums(items)}END`),
+        ],
+    };
+}
+function describeUnpacking(backup, packed) {
+    const encrypted = backup.encrypted.length > 0;
+    const identity = 'identity=/path/to/the/key.txt';
+    const lines = packed.flatMap((item) => {
+        const stored = quoteWord(item.file);
+        const compressed = quoteWord(item.file.replace(/\.age$/, ''));
+        const plain = quoteWord(namePlainFile(item));
+        const source = encrypted ? `plain/${compressed}` : stored;
+        return [
+            ...(encrypted ? [`age --decrypt --identity "$identity" --output plain/${compressed} ${stored}`] : []),
+            ...(item.compression === 'none'
+                ? []
+                : [`${item.compression === 'gzip' ? 'gzip' : 'zstd'} -dc ${source} >plain/${plain}`]),
+        ];
+    });
+    const checks = renderChecksums(packed.map((item) => ({ file: namePlainFile(item), sha256: item.plainSha256 })));
+    return {
+        title: encrypted ? 'Decrypt them' : 'Decompress them',
+        body: [
+            ...(encrypted
+                ? [
+                    'The files are encrypted with age (https://age-encryption.org; `apt-get install age`). Each of these public keys has a private one ' +
+                        'that opens all files; neither the server nor GitHub needs to have it:',
+                    backup.encrypted.map((recipient) => `- ${show(recipient)}`).join('\n'),
+                    'Put the path of the private key where it says so. Again every line must end in `OK`.',
+                ]
+                : ['Every line must end in `OK`.']),
+            restore_guide_fence('sh', [
+                ...(encrypted ? [identity] : []),
+                '(',
+                'set -eu',
+                'umask 077',
+                'mkdir -p plain',
+                ...lines,
+                'cd plain',
+                `sha256sum -c <<'END'\n${checks}END`,
+                ')',
+            ].join('\n')),
+            ...(encrypted
+                ? ['Remove the folder `plain` when you are done: what is in it can be read by whoever reads the disk.']
+                : []),
+        ],
+    };
+}
+function titleOf({ kind, source }) {
+    switch (kind) {
+        case 'postgres':
+            return `PostgreSQL: ${show(source)}`;
+        case 'roles':
+            return `PostgreSQL, roles: ${show(source)}`;
+        case 'redis':
+            return `Redis: ${show(source)}`;
+        case 'files':
+            return `Files: ${show(source)}`;
+        case 'volume':
+            return `Volume: ${show(source)}`;
+    }
+}
+/** @param number of the item, so that names that are made up for it differ from those for another. */
+function describeItem(backup, item, number) {
+    const mark = `${backup.id.slice(backup.id.indexOf('-') + 1)}_${number}`;
+    switch (item.kind) {
+        case 'postgres':
+            return describePostgres(backup, item, mark);
+        case 'roles':
+            return describeRoles(backup, item);
+        case 'redis':
+            return describeRedis(backup, item, mark);
+        case 'files':
+            return describeFiles(item, mark);
+        case 'volume':
+            return describeVolume(item, mark);
+    }
+}
+/** `name=word` lines. The only place of the guide where something stands that others chose. */
+function restore_guide_assign(values) {
+    return Object.entries(values)
+        .map(([name, value]) => `${name}=${quoteWord(value)}`)
+        .join('\n');
+}
+function readableFile(item) {
+    const plain = namePlainFile(item);
+    return item.file === plain ? plain : `plain/${plain}`;
+}
+const FIND_CONTAINER = `container=$(docker ps --quiet --filter "label=com.docker.compose.project=$project" --filter "label=com.docker.compose.service=$service" --filter label=com.docker.compose.oneoff=False | head -n 1)
+[ -n "$container" ] || echo "no container of $service runs: start it first"`;
+const FIND_STOPPED = FIND_CONTAINER.replace('docker ps', 'docker ps --all').replace('runs: start it first', 'is there: create it first');
+/** Both answer to `run PROGRAM...`, with the program's standard input. */
+const RUN_IN_CONTAINER = (/* unused pure expression or super */ null && (`${FIND_CONTAINER}
+run() { docker exec --interactive --env PGPASSWORD "$container" "$@"; }`));
+const RUN_AT_URL = (/* unused pure expression or super */ null && (`export PGHOST=the-database-server PGPORT=5432
+run() { docker run --rm --interactive --network host --env PGHOST --env PGPORT --env PGPASSWORD "$image" "$@"; }`));
+function introducePostgres(backup, item, more) {
+    const { service, user, image } = item;
+    const file = readableFile(item);
+    const inProject = service !== '';
+    return [
+        inProject
+            ? `Server ${show(item.versions.server)}, in the project's service. It must run; the others that use it should be stopped. If it wants a password: \`export PGPASSWORD=...\` first.`
+            : `Server ${show(item.versions.server)}, which is not one of the project: write its name and port, and \`export PGPASSWORD=...\` first.`,
+        restore_guide_fence('sh', inProject
+            ? `${restore_guide_assign({ project: backup.project, service, user, file, ...more })}\n${RUN_IN_CONTAINER}`
+            : `${restore_guide_assign({ image, user, file, ...more })}\n${RUN_AT_URL}`),
+    ];
+}
+/** Counts exactly, one line a table, as the backup did: each row where it is stored, so a partitioned table has none of its own. */
+const restore_guide_COUNT_ROWS = (/* unused pure expression or super */ null && (`run psql --username="$user" --dbname="$restored" --no-psqlrc --set=ON_ERROR_STOP=1 --tuples-only --no-align <<'END'
+SELECT format('SELECT %L, count(*) FROM ONLY %I.%I', schemaname || '.' || tablename, schemaname, tablename)
+FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema') ORDER BY schemaname, tablename \\gexec
+END`));
+const SWAP_PSQL = (/* unused pure expression or super */ null && (`run psql --username="$user" --dbname="$maintenance" --no-psqlrc --set=ON_ERROR_STOP=1 --set=name="$database" --set=restored="$restored" --set=before="$before" <<'END'`));
+const SWAP_IN = (/* unused pure expression or super */ null && (`${SWAP_PSQL}
+SELECT EXISTS (SELECT FROM pg_database WHERE datname = :'name') AS there \\gset
+\\if :there
+  SELECT pg_get_userbyid(datdba) AS owner FROM pg_database WHERE datname = :'name' \\gset
+  ALTER DATABASE :"restored" OWNER TO :"owner";
+  ALTER DATABASE :"name" WITH ALLOW_CONNECTIONS false;
+  SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname IN (:'name', :'restored');
+  BEGIN;
+  ALTER DATABASE :"name" RENAME TO :"before";
+  ALTER DATABASE :"restored" RENAME TO :"name";
+  COMMIT;
+  ALTER DATABASE :"before" WITH ALLOW_CONNECTIONS true;
+\\else
+  ALTER DATABASE :"restored" RENAME TO :"name";
+\\endif
+END`));
+const restore_guide_SWAP_BACK = (/* unused pure expression or super */ null && (`${SWAP_PSQL}
+SELECT EXISTS (SELECT FROM pg_database WHERE datname = :'before') AS swapped \\gset
+\\if :swapped
+  ALTER DATABASE :"name" WITH ALLOW_CONNECTIONS false;
+  SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname IN (:'name', :'before');
+  BEGIN;
+  ALTER DATABASE :"name" RENAME TO :"restored";
+  ALTER DATABASE :"before" RENAME TO :"name";
+  COMMIT;
+  ALTER DATABASE :"restored" WITH ALLOW_CONNECTIONS true;
+\\endif
+ALTER DATABASE :"name" WITH ALLOW_CONNECTIONS true;
+END`));
+function describePostgres(backup, item, mark) {
+    const names = {
+        database: item.name,
+        // A database cannot be renamed from within, so another one is connected to.
+        maintenance: item.name === 'postgres' ? 'template1' : 'postgres',
+        // Names of ours: --dbname would read `host=...` as a connection string.
+        restored: `slipway_restore_${mark}`,
+        before: `slipway_before_${mark}`,
+    };
+    return [
+        ...introducePostgres(backup, item, names),
+        'Restore into a new database. What serves is not touched. (Never restore into the live one: rows would be there twice.)',
+        restore_guide_fence('sh', `(
+set -eu
+run dropdb --if-exists --username="$user" --maintenance-db="$maintenance" "$restored"
+run createdb --username="$user" --maintenance-db="$maintenance" --template=template0 "$restored"
+run pg_restore --username="$user" --dbname="$restored" --exit-on-error <"$file"
+echo "restored into $restored"
+)`),
+        'It must have said `restored into`. Now count its rows:',
+        restore_guide_fence('sh', restore_guide_COUNT_ROWS),
+        ...expectCounts(item),
+        'Swap it in. Sessions of the old one are ended; it stays as it is, under another name.',
+        restore_guide_fence('sh', SWAP_IN),
+        'Start what you stopped, and look at it. If the swap failed half-way, or was wrong, this goes back:',
+        restore_guide_fence('sh', restore_guide_SWAP_BACK),
+        'When all is well, and no sooner, drop the old one:',
+        restore_guide_fence('sh', 'run dropdb --username="$user" --maintenance-db="$maintenance" "$before"'),
+    ];
+}
+function describeRoles(backup, item) {
+    return [
+        'Only where roles are missing, as on a new server. It says `already exists` for each that is there, which is no harm; but it sets the ' +
+            'passwords of all of them to those of the backup.',
+        ...introducePostgres(backup, item, {}),
+        restore_guide_fence('sh', 'run psql --username="$user" --dbname=postgres --no-psqlrc <"$file"'),
+    ];
+}
+/** What is in the way goes aside; says whether there was an append-only file, by which a server would start empty of the RDB's data. */
+const PLACE_RDB = (/* unused pure expression or super */ null && (`(
+set -eu
+docker stop "$container"
+docker run --rm --interactive --network none --user 0 --volumes-from "$container" --env "dir=$dir" --env "rdb=$rdb" --env "before=$before" --entrypoint sh "$image" -c '
+  set -eu
+  cd "$dir"
+  mkdir "$before"
+  for old in appendonlydir appendonly.aof "$rdb"; do [ ! -e "$old" ] || mv "$old" "$before/"; done
+  cat >"$rdb"
+  chown "$(stat -c %u:%g .)" "$rdb"
+  sync
+' <"$file"
+echo "placed $rdb"
+)`));
+const WRITE_AOF = (/* unused pure expression or super */ null && (`(
+set -eu
+alive() { [ "$(docker inspect --format '{{.State.Running}}' "$helper")" = true ] || { docker logs "$helper"; exit 1; }; }
+docker run --detach --name "$helper" --network none --volumes-from "$container" "$image" redis-server --dir "$dir" --dbfilename "$rdb" --appendonly no --save ''
+until docker exec "$helper" redis-cli PING | grep PONG; do alive; sleep 1; done
+docker exec "$helper" redis-cli INFO keyspace
+docker exec "$helper" redis-cli -e CONFIG SET appendonly yes
+until docker exec "$helper" redis-cli INFO persistence | tr -d '\\r' | grep -E '^aof_rewrite_(in_progress|scheduled):0$' | grep -c . | grep -q 2; do alive; sleep 1; done
+docker exec "$helper" redis-cli INFO persistence | grep aof_last_bgrewrite_status:ok
+docker stop "$helper"
+docker rm "$helper"
+echo "wrote the append-only file"
+)`));
+function describeRedis(backup, item, mark) {
+    return [
+        `Server ${show(item.versions.server)}. A running Redis does not read a file that is put under it, and writes its memory over it when it is stopped. And one
+with \`appendonly yes\` reads its append-only file and never the RDB. So: stop it, put everything else aside, place the RDB, let a Redis without
+append-only read it and write a new append-only file, and only then start the service. Keep this order.`,
+        'Its container must be there, running or not. Change `dir` and `rdb` where its configuration has another `dir` or `dbfilename`. If it has another `appendfilename` or `appenddirname`, move these aside by hand.',
+        restore_guide_fence('sh', `${restore_guide_assign({ project: backup.project, service: item.service, file: readableFile(item), before: `slipway-before-${mark}`, helper: `slipway-restore-${mark}` })}
+dir=/data
+rdb=dump.rdb
+${item.service === '' ? 'container=the-name-of-its-container' : FIND_STOPPED}
+image=$(docker inspect --format '{{.Image}}' "$container")`),
+        restore_guide_fence('sh', PLACE_RDB),
+        'It must have said `placed`. Where the service has `appendonly yes` (its command or its configuration says so), and only there:',
+        restore_guide_fence('sh', WRITE_AOF),
+        'It must have said `wrote the append-only file`. If it did not, the service must stay stopped. Now start it:',
+        restore_guide_fence('sh', 'docker start "$container"\ndocker exec --env REDISCLI_AUTH "$container" redis-cli INFO keyspace'),
+        ...expectCounts(item),
+        `What was there before is in its data folder, in \`slipway-before-${mark}\`; remove it when all is well.`,
+    ];
+}
+function describeFiles(item, mark) {
+    return [
+        item.source === RELEASE
+            ? 'The release that served: its Compose file, its environment (secret), and the files that it mounts. Into a folder beside, to look at it. Paths in it are relative to the store of releases, which is two up from here while this is on its server.'
+            : 'Into a folder beside, to look at it. Paths in it are relative to the folder of the project, which is three up from here while this is on its server.',
+        restore_guide_fence('sh', `${restore_guide_assign({ file: readableFile(item), restored: `restored-${mark}` })}
+folder=${item.source === RELEASE ? '../..' : '../../..'}
+(
+set -eu
+umask 077
+mkdir "$restored"
+tar -xpf "$file" -C "$restored"
+echo "unpacked into $restored"
+)`),
+        'Then copy what you need, or all of it:',
+        restore_guide_fence('sh', 'cp -a "$restored/." "$folder/"'),
+    ];
+}
+function describeVolume(item, mark) {
+    return [
+        'Containers that use the volume are stopped, and started again at the end. What is in it now is kept in `before.tar` of a new folder here.',
+        restore_guide_fence('sh', `${restore_guide_assign({ volume: item.name, image: item.image, file: readableFile(item), before: `before-${mark}` })}
+(
+set -eu
+umask 077
+tar -tf "$file" >/dev/null
+mkdir "$before"
+containers=$(docker ps --quiet --filter "volume=$volume")
+[ -z "$containers" ] || docker stop $containers
+docker run --rm --network none --user 0 --volume "$volume:/volume" --entrypoint tar "$image" -cpf - -C /volume . >"$before/before.tar"
+docker run --rm --interactive --network none --user 0 --volume "$volume:/volume" --entrypoint sh "$image" -c '
+  set -eu
+  cd /volume
+  rm -rf ./* ./.[!.]* ./..?*
+  tar -xpf -
+  sync
+' <"$file"
+[ -z "$containers" ] || docker start $containers
+echo "restored $volume"
+)`),
+        'It must have said `restored`. To go back, do the same with `file` set to the `before.tar`, and `before` to another name.',
+    ];
+}
+function expectCounts({ kind, counts }) {
+    const all = Object.entries(counts).sort(([a], [b]) => (a < b ? -1 : 1));
+    if (all.length === 0)
+        return [];
+    const lines = all
+        .slice(0, LISTED_TABLES)
+        .map(([name, { rows }]) => `${excerpt(name, 200)}${kind === 'redis' ? ':keys=' : '|'}${rows}`);
+    const more = all.length > LISTED_TABLES ? [`(${all.length - LISTED_TABLES} more: see manifest.json)`] : [];
+    return ['The backup has these:', restore_guide_fence('text', [...lines, ...more].join('\n'))];
+}
+/** A block whose end no name can forge. */
+function restore_guide_fence(language, text) {
+    const longest = Math.max(2, ...(text.match(/`+/g) ?? []).map((run) => run.length));
+    const mark = '`'.repeat(longest + 1);
+    return `${mark}${language}\n${text}\n${mark}`;
+}
+/** Text of others within a line, as code: neither Markdown nor HTML nor a terminal makes anything of it. */
+function show(text) {
+    const shown = excerpt(text, 500).replaceAll('`', "'");
+    return shown === '' ? 'unknown' : `\`${shown}\``;
+}
+/** In a table, a bar ends the cell, in code too. */
+function showCell(text) {
+    return show(text).replaceAll('|', '\\|');
+}
+
+;// CONCATENATED MODULE: ./shared/src/vault/dump.ts
+/** Takes what a backup is of, one file after the other. */
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+/** What an item is before anything is known of how it is kept. */
+const BARE = {
+    service: '',
+    name: '',
+    user: '',
+    image: '',
+    compression: 'none',
+    versions: { server: '', client: '' },
+    counts: {},
+    proof: undefined,
+    offsite: undefined,
+};
+/**
+ * @param folder of the backup in the making.
+ * @returns the items, with nothing proven.
+ */
+async function dump_dumpAll(jobs, folder, vault) {
+    const items = [];
+    for (const job of jobs) {
+        const startedMs = vault.ports.clock.monotonicMs();
+        const item = await dump(job, folder, vault);
+        const seconds = (vault.ports.clock.monotonicMs() - startedMs) / 1000;
+        vault.ports.reporter.line(`- ${job.source}: ${dump_describeItem(item)}, in ${seconds.toFixed(1)} s`);
+        items.push(item);
+    }
+    return items;
+}
+/** `120.5 MB, 3 tables, 1200 rows` */
+function dump_describeItem({ kind, bytes, counts }) {
+    const parts = Object.keys(counts).length;
+    const rows = sumRows(counts);
+    const plural = (count, word) => `${count} ${word}${count === 1 ? '' : 's'}`;
+    const content = {
+        postgres: `${plural(parts, 'table')}, ${plural(rows, 'row')}`,
+        roles: '',
+        redis: plural(rows, 'key'),
+        files: plural(rows, 'file'),
+        volume: plural(rows, 'file'),
+    }[kind];
+    return [formatBytes(bytes), content].filter((part) => part !== '').join(', ');
+}
+async function dump(job, folder, vault) {
+    const { kind, source } = job;
+    const compression = kind === 'files' || kind === 'volume' ? 'gzip' : 'none';
+    const name = nameFile({ kind, source, compression }, false);
+    const file = `${folder}/${name}`;
+    const run = async (command) => {
+        const answer = await withProgress(source, vault.ports, growthOf(file, vault.session), () => carryOut(command, `back up ${source}`, vault));
+        return answer.stdout;
+    };
+    const item = { ...BARE, kind: kind, source, file: name };
+    const plain = ({ bytes, sha256 }) => ({
+        bytes,
+        sha256,
+        plainBytes: bytes,
+        plainSha256: sha256,
+    });
+    switch (job.kind) {
+        case 'roles': {
+            const { service, image, server } = job;
+            const dumped = parseDumpedRoles(await run(dumpRoles(await openTarget(job, vault), file)));
+            return { ...item, ...plain(dumped), service, image, user: server.user, versions: describeVersions(server) };
+        }
+        case 'postgres': {
+            const { service, image, server, database } = job;
+            const dumped = parseDumpedDatabase(await run(dumpDatabase(await openTarget(job, vault), database, file)));
+            return {
+                ...item,
+                ...plain(dumped),
+                service,
+                image,
+                name: database,
+                user: server.user,
+                versions: describeVersions(server),
+                counts: countTables(dumped.tables),
+            };
+        }
+        case 'redis': {
+            const { service, image } = job;
+            const dumped = parseDumpedRedis(await run(dumpRedis({ container: job.container }, file)));
+            return {
+                ...item,
+                ...plain(dumped),
+                service,
+                image,
+                versions: { server: dumped.version, client: '' },
+                // Of the running server just after it; what the file has, all databases together, is exact.
+                counts: dumped.after.length === 1
+                    ? { [`db${dumped.after[0]?.database ?? 0}`]: { rows: dumped.keys, hash: '' } }
+                    : countKeys(dumped.after),
+            };
+        }
+        case 'volume': {
+            const { archived, image } = await archiveWith(job, file, run, vault);
+            return { ...item, ...describeArchive(archived, source, vault), name: job.name, image, compression };
+        }
+        case 'files': {
+            const archived = parseArchived(await run(archiveFiles(job.folder, job.paths, file)));
+            return { ...item, ...describeArchive(archived, source, vault), compression };
+        }
+    }
+}
+/** As the container's own user, or as the URL says. */
+async function openTarget({ service, container, source, image }, vault) {
+    return service === '' ? openServer(serverOf(source), image, vault) : { container };
+}
+/** An image without a shell cannot read a volume: then another one of the project does. */
+async function archiveWith(job, file, run, vault) {
+    let problem = new BackupError(`No container of the project says what image could read volume ${job.name}.`, 'Start the service that uses it.');
+    for (const image of job.images) {
+        try {
+            const command = archiveVolume(job.name, image, job.quiet, file, scratchFor(vault, 'archive'));
+            return { archived: parseArchived(await run(command)), image };
+        }
+        catch (error) {
+            if (!(error instanceof BackupCommandError) || error.exitCode !== 69)
+                throw error;
+            problem = error;
+        }
+    }
+    throw problem;
+}
+function describeArchive(archived, source, { ports }) {
+    const { bytes, sha256, plainBytes, plainSha256, tree, changed } = archived;
+    if (changed) {
+        ports.reporter.warning('Slipway', `${source} changed while it was read, so it cannot be proven to be of one moment. ${source.startsWith('volume:') ? 'Say `paused` or `stopped` behind it in the input `what`.' : 'Back it up while nobody writes to it.'}`);
+    }
+    // What changed cannot be compared with anything later.
+    return { bytes, sha256, plainBytes, plainSha256, counts: changed ? {} : countTree(tree) };
+}
+function describeVersions({ serverVersion, clientVersion, }) {
+    const [major, minor] = [Math.floor(serverVersion / 10_000), serverVersion % 10_000];
+    return { server: `${major}.${minor}`, client: /(\d+(?:\.\d+)*)/.exec(clientVersion)?.[1] ?? '' };
+}
+
+;// CONCATENATED MODULE: ./shared/src/vault/jobs.ts
+/** From sources to single files: which databases there are, and how much room it takes. */
+
+
+
+
+
+
+
+
+
+
+
+const jobs_CONTROL = /[\u0000-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069]/;
+/** A file of roles is small; it has no size that could be asked. */
+const ROLES_BYTES = 1_000_000;
+/** Asks the servers what there is. @throws BackupError where something is not there. */
+async function jobs_listJobs(sources, vault) {
+    const jobs = [];
+    for (const source of sources) {
+        switch (source.kind) {
+            case 'postgres':
+                jobs.push(...(await listPostgres(source, vault)));
+                break;
+            case 'remote':
+                jobs.push(...(await listRemote(source, vault)));
+                break;
+            case 'redis': {
+                const { service, container } = source;
+                jobs.push({
+                    kind: 'redis',
+                    source: `redis:${service}`,
+                    bytes: undefined,
+                    service,
+                    container: container.id,
+                    image: container.image,
+                });
+                break;
+            }
+            case 'volume': {
+                const { volume, name, quiet, images } = source;
+                jobs.push({ kind: 'volume', source: `volume:${volume}`, bytes: undefined, name, quiet, images });
+                break;
+            }
+            case 'files':
+                jobs.push(await listFilesOf(`files:${source.globs.join(' ')}`, vault.layout.project, source.globs, vault));
+                break;
+            case 'release': {
+                // With its content addresses: those of other releases are few and small.
+                const globs = [`releases/${source.release}`, 'files'];
+                jobs.push(await listFilesOf(RELEASE, vault.layout.store, globs, vault));
+            }
+        }
+    }
+    return jobs;
+}
+async function listPostgres({ service, container, databases }, vault) {
+    const server = await jobs_readServer({ container: container.id }, service, `Service ${service}`, databases, vault);
+    return planDumps(service, databases, { service, container: container.id, image: container.image, server }, vault);
+}
+async function listRemote({ server: name, image, databases }, vault) {
+    const server = await jobs_readServer(await openServer(name, image, vault), name, `Server ${name}`, databases, vault);
+    if (!server.superuser) {
+        vault.ports.reporter.warning('Slipway', `The roles of ${name} are backed up without their passwords, which only superusers see: keep these elsewhere, or set new ones after a restore to another server.`);
+    }
+    return planDumps(name, databases, { service: '', container: '', image, server }, vault);
+}
+/** @param who as an error says it. */
+async function jobs_readServer(target, name, who, databases, vault) {
+    const { stdout } = await carryOut(listDatabases(target), `list the databases of ${name}`, vault, {
+        timeoutSeconds: 120,
+    });
+    const server = parseDatabases(stdout);
+    const versions = compareVersions(server);
+    if (versions !== undefined)
+        throw new BackupError(`${who}: ${versions}`, 'Nothing was backed up.');
+    const unknown = databases.filter((database) => !server.databases.some((one) => one.name === database));
+    if (unknown.length > 0) {
+        throw new BackupError(`${who} has no database ${unknown.map((name) => excerpt(name, 60)).join(', ')}.`, `It has ${server.databases.map(({ name }) => excerpt(name, 60)).join(', ')}. Nothing was backed up.`);
+    }
+    // The manifest is text for people and their terminals.
+    const odd = server.databases.find((one) => jobs_CONTROL.test(one.name) && (databases.length === 0 || databases.includes(one.name)));
+    if (odd !== undefined) {
+        throw new BackupError(`${who} has a database whose name has control characters: ${excerpt(odd.name, 60)}.`, 'Rename it, or name those that are wanted in the input `what`. Nothing was backed up.');
+    }
+    return server;
+}
+/** @param name of the server in sources. */
+function planDumps(name, databases, common, vault) {
+    const { server } = common;
+    const isAside = (one) => /^slipway-(new|kept)-/.test(one.name);
+    const wanted = server.databases.filter((one) => databases.length === 0 ? !isAside(one) : databases.includes(one.name));
+    const aside = databases.length === 0 ? server.databases.filter(isAside) : [];
+    if (aside.length > 0) {
+        // Once dropped, as the restore told to, they would be missed by every later backup.
+        vault.ports.reporter.remote(`Not in this backup, as a restore has left it: ${aside.map((one) => excerpt(one.name, 70)).join(', ')}`);
+    }
+    return [
+        { kind: 'roles', source: `roles:${name}`, bytes: ROLES_BYTES, ...common },
+        ...wanted.map(({ name: database, bytes }) => ({
+            kind: 'postgres',
+            source: `postgres:${name}/${database}`,
+            bytes,
+            database,
+            ...common,
+        })),
+    ];
+}
+/** @param globs relative to the folder; a folder's name means all that is in it. */
+async function listFilesOf(source, folder, globs, vault) {
+    const { stdout } = await carryOut(listFiles(folder), `list the files of ${folder}`, vault);
+    const matches = picomatch(globs.flatMap((glob) => [glob, `${glob.replace(/\/+$/, '')}/**`]), { dot: true });
+    const paths = stdout.split('\0').filter((path) => path !== '' && matches(path));
+    if (paths.length === 0) {
+        throw new BackupError(`No file in ${folder} on the server is meant by ${excerpt(globs.join(' '), 200)}.`, 'Globs are relative to that folder. Nothing was backed up.');
+    }
+    return { kind: 'files', source, bytes: undefined, folder, paths };
+}
+/** What was asked for, as the manifest has it: so a source that vanished is told from one that nobody wanted. */
+function jobs_describeScope(sources) {
+    return sources.flatMap((source) => {
+        switch (source.kind) {
+            case 'postgres':
+                return describeServer(source.service, source.databases);
+            case 'remote':
+                return describeServer(source.server, source.databases);
+            case 'redis':
+                return [`redis:${source.service}`];
+            case 'volume':
+                return [`volume:${source.volume}`];
+            case 'files':
+                return [`files:${source.globs.join(' ')}`];
+            case 'release':
+                return [RELEASE];
+        }
+    });
+}
+function describeServer(name, databases) {
+    const all = databases.length === 0;
+    return [`roles:${name}`, ...(all ? [`postgres:${name}`] : databases.map((one) => `postgres:${name}/${one}`))];
+}
+/** Data grows between two backups. */
+const GROWTH = 1.25;
+const jobs_RESERVE_BYTES = (/* unused pure expression or super */ null && (64 * 1024 * 1024));
+/** Whether the disk will hold it: by the last backup of each source, else by the size of the database. Pure. */
+function jobs_judgeRoom(jobs, history, { space, dataRootSpace }, options) {
+    const newest = [...history].sort(compareBackups).reverse();
+    const lastOf = (source) => newest.flatMap(({ items }) => items).find((item) => item.source === source);
+    const sizes = jobs.map((job) => (lastOf(job.source)?.plainBytes ?? job.bytes ?? 0) * GROWTH);
+    const largest = Math.max(0, ...sizes);
+    const sum = sizes.reduce((a, b) => a + b, 0);
+    // One file at a time is there both plain and sealed.
+    const stored = sum + (options.isSealed ? largest : 0) + jobs_RESERVE_BYTES;
+    const restored = options.isProven ? Math.max(0, ...jobs.map(({ bytes }) => bytes ?? 0)) * GROWTH + jobs_RESERVE_BYTES : 0;
+    const isOne = space !== undefined && space.mountPoint === dataRootSpace?.mountPoint;
+    const judge = (needed, room, what) => room === undefined || room.freeBytes >= needed
+        ? []
+        : [
+            {
+                message: `${what} about ${formatBytes(needed)} on ${room.mountPoint}, and ${formatBytes(room.freeBytes)} are free.`,
+                hint: 'Free some space there, or let fewer backups stay (inputs `keep-days` and `keep`).',
+            },
+        ];
+    return isOne
+        ? judge(stored + restored, space, options.isProven ? 'The backup and its proof need' : 'The backup needs')
+        : [...judge(stored, space, 'The backup needs'), ...judge(restored, dataRootSpace, 'Its proof needs')];
+}
+
+;// CONCATENATED MODULE: ./shared/src/vault/take.ts
+/**
+ * One backup: read under the project's lock, then proven, sealed, copied and accepted without it. So a deploy waits for the reading alone.
+ */
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+/** Only for who has the locks of the project and of its backups. */
+async function sweep(vault) {
+    const { stdout } = await carryOut(sweepBackups(vault.layout), 'remove what was left half-way', vault);
+    for (const scratch of [vault.scratch, scratchOfChanges(vault.project)])
+        await carryOut(removeScratch(scratch), 'remove scratch containers that were left', vault);
+    const left = stdout.split('\n').filter((name) => name !== '');
+    if (left.length > 0)
+        vault.ports.reporter.remote(`Removed what an interrupted run had left: ${left.join(', ')}`);
+}
+/**
+ * @param vault whose commands have the project's lock.
+ * @throws PreflightError with all findings; BackupError. Nothing is left then.
+ */
+async function take_read(selection, facts, history, options, vault) {
+    const { clock, reporter } = vault.ports;
+    if (selection.findings.length > 0)
+        throw new PreflightError(vault.session.where, selection.findings, 'backup');
+    const created = clock.now();
+    const id = makeBackupId(created, randomBytes(6));
+    const jobs = await listJobs(selection.sources, vault);
+    const room = judgeRoom(jobs, history, facts, { isSealed: options.recipients.length > 0, isProven: options.proves });
+    if (room.length > 0)
+        throw new PreflightError(vault.session.where, room, 'backup');
+    await carryOut(beginBackup(vault.layout, id), 'make a folder for the backup', vault);
+    return dropOnFailure(id, vault, async () => {
+        const folder = partialFolder(vault.layout, id);
+        const items = await reporter.group(`Back up ${vault.project} (${id})`, () => dumpAll(jobs, folder, vault));
+        const { containers, current = '' } = facts;
+        return { id, created, release: current, scope: describeScope(selection.sources), items, containers };
+    });
+}
+/**
+ * From what was read to a backup that readers see.
+ *
+ * @throws BackupError where it cannot be kept: nothing is left of it then.
+ */
+async function take_keep(draft, history, options, vault) {
+    const { id, created } = draft;
+    const { reporter, clock, runner } = vault.ports;
+    const folder = partialFolder(vault.layout, id);
+    return dropOnFailure(id, vault, async () => {
+        let problem;
+        let items = draft.items;
+        if (options.proves) {
+            try {
+                items = await reporter.group('Prove it: restore into scratch containers, and compare', () => proveAll(items, folder, draft.containers, vault));
+            }
+            catch (error) {
+                // What is damaged is no backup. What could not be tried is one, and nobody calls it proven.
+                if (!(error instanceof BackupCommandError) || error.isDamage)
+                    throw error;
+                problem = new BackupError(`The backup could not be proven. ${error.message}`, `It is kept as ${id}, as one that is taken and not proven.`);
+            }
+        }
+        const describe = (state, encrypted, suspicions) => ({
+            version: BACKUP_VERSION,
+            id,
+            project: vault.project,
+            created: `${created.toISOString().slice(0, 19)}Z`,
+            release: draft.release,
+            actor: runner.context.actor,
+            runUrl: runner.context.runUrl,
+            seconds: Math.round((clock.now().getTime() - created.getTime()) / 100) / 10,
+            result: judgeResult(state, suspicions),
+            suspicions,
+            encrypted,
+            scope: draft.scope,
+            items: state,
+        });
+        const suspicions = judgeCollapse(describe(items, [], []), history, options.collapseThreshold);
+        if (options.recipients.length > 0 && options.cipher !== undefined) {
+            const { cipher, recipients } = options;
+            items = await reporter.group('Encrypt it', () => sealAll(items, folder, recipients, cipher, vault));
+        }
+        const { offsite } = options;
+        let isOffsite = false;
+        if (offsite !== undefined) {
+            try {
+                items = await reporter.group(`Copy it to ${offsite.store.where}`, () => storeAll(items, id, folder, offsite, vault));
+                isOffsite = true;
+            }
+            catch (error) {
+                if (vault.ports.signal.aborted || !(error instanceof SlipwayError))
+                    throw error;
+                problem ??= describeOffsiteFailure(error, id);
+            }
+        }
+        const backup = describe(items, options.recipients, suspicions);
+        const [guide, manifest] = [renderRestoreGuide(backup), renderManifest(backup)];
+        await carryOut(writeFile(`${folder}/${GUIDE_FILE}`, guide), 'write the instructions of the backup', vault);
+        await carryOut(writeFile(`${folder}/${MANIFEST_FILE}`, manifest), 'write the manifest of the backup', vault);
+        await carryOut(acceptBackup(vault.layout, id), 'give the backup its name', vault);
+        if (offsite !== undefined && isOffsite) {
+            try {
+                await publish(id, { guide, manifest }, offsite, vault);
+            }
+            catch (error) {
+                if (!(error instanceof SlipwayError))
+                    throw error;
+                problem ??= describeOffsiteFailure(error, id);
+            }
+        }
+        return { backup, problem };
+    });
+}
+function describeOffsiteFailure(error, id) {
+    return new BackupError(`The backup is not off-site: ${error.message}`, `It is on the server, as ${id}. ${error.hint}`, { cause: error });
+}
+/** How long a session that is given up may take to tidy up. Who comes next does what it could not. */
+const take_TIDY_SECONDS = 5;
+/** A backup that failed leaves nothing, also where the workflow was cancelled. */
+async function dropOnFailure(id, vault, work) {
+    try {
+        return await work();
+    }
+    catch (error) {
+        const options = { timeoutSeconds: take_TIDY_SECONDS, purpose: 'remove what was left half-way' };
+        // Past the guardians: they may be gone.
+        await vault.session.run(dropPartial(vault.layout, id), options).catch(() => undefined);
+        await vault.session.run(removeScratch(vault.scratch), options).catch(() => undefined);
+        throw error;
+    }
+}
+
+;// CONCATENATED MODULE: ./shared/src/vault/around-change.ts
+/** Backups around a change of releases: one before a deploy, and the data of one together with a rollback. */
+
+
+
+
+
+
+
+
+
+
+
+
+
+/** Nobody gave other ones: those of action-backup. */
+const around_change_LIMITS = { stepSeconds: 2 * 3600, memoryMegabytes: 1024 };
+const COLLAPSE_THRESHOLD = 0.5;
+function vaultOf({ project, layout, session, guardian, ports }) {
+    return {
+        project,
+        layout: layoutBackups(layout),
+        session,
+        remote: guardian,
+        ports,
+        limits: around_change_LIMITS,
+        scratch: vault_scratchOfChanges(project),
+    };
+}
+/**
+ * Takes and proves a backup, before anything is changed.
+ *
+ * @param wanted nothing for every PostgreSQL and Redis that runs.
+ * @returns its id; empty where there is nothing yet that could be lost.
+ * @throws BackupError, PreflightError: then the change must not happen.
+ */
+async function backUpBefore(wanted, transaction) {
+    const { facts, ports } = transaction;
+    const vault = vaultOf(transaction);
+    const found = selectSources(wanted, facts);
+    // The store has it already.
+    const sources = found.sources.filter(({ kind }) => kind !== 'release');
+    if (wanted.length === 0 && sources.length === 0 && !facts.containers.some(({ oneoff }) => !oneoff)) {
+        ports.reporter.line('No backup: nothing of the project runs yet.');
+        return '';
+    }
+    if (sources.length === 0 && found.findings.length === 0) {
+        throw new BackupError('A backup is wanted before the deploy, and no running service is known as PostgreSQL or Redis by its image.', 'Say in the input `backup` what is to be backed up, or leave it out. Nothing was changed.');
+    }
+    return timed(transaction, 'backup', async () => {
+        const { backups } = await readShelf(undefined, vault);
+        const options = {
+            proves: true,
+            recipients: [],
+            cipher: undefined,
+            offsite: undefined,
+            collapseThreshold: COLLAPSE_THRESHOLD,
+        };
+        const draft = await read({ ...found, sources, warnings: [] }, facts, backups, options, vault);
+        const { backup, problem } = await keep(draft, backups, options, vault);
+        if (problem !== undefined)
+            throw problem;
+        for (const suspicion of backup.suspicions)
+            warn(transaction, `The backup before this deploy is suspect: ${suspicion}`);
+        ports.reporter.line(`Backup ${backup.id} is ${backup.result}.`);
+        return backup.id;
+    });
+}
+/**
+ * What a rollback would do to the databases of PostgreSQL.
+ *
+ * @param target id of a backup, or its beginning.
+ * @throws BackupError where that is not possible: nothing was changed.
+ */
+async function planData(target, plan, transaction) {
+    const { facts, ports } = transaction;
+    const vault = vaultOf(transaction);
+    const choice = chooseBackup(target, (await shelf_readShelf(undefined, vault)).backups);
+    if ('problem' in choice)
+        throw new errors_BackupError(`Input restore-backup: ${choice.problem}`, 'Nothing was changed.');
+    const { backup } = choice;
+    const items = backup.items.filter(({ kind }) => kind === 'roles' || kind === 'postgres');
+    if (backup.result !== 'proven') {
+        transaction_warn(transaction, `Backup ${backup.id} is ${backup.result}, and not proven: ${backup.suspicions.join(' ') || 'not all of it was restored and compared.'}`);
+    }
+    const refuse = (why) => {
+        throw new errors_BackupError(`Backup ${backup.id} cannot come back together with a release: ${why}.`, 'Restore it with action-backup first (mode: restore), and roll back with allow-schema-ahead: true then. Nothing was changed.');
+    };
+    if (backup.encrypted.length > 0)
+        refuse('it is encrypted');
+    if (items.length === 0)
+        refuse('it has no database of PostgreSQL');
+    if (items.some(({ service }) => service === ''))
+        refuse('it has databases of a server that is reached by a URL');
+    for (const service of new Set(items.map((item) => item.service))) {
+        const action = plan.services.find((one) => one.service === service)?.action;
+        if (action !== 'keep')
+            refuse(`service ${service} would itself be changed by this rollback`);
+    }
+    await vault_carryOut(backup_store_checkFiles(backup_layout_backupFolder(vault.layout, backup.id), manifest_renderChecksums(items)), `find the files of backup ${backup.id} undamaged`, vault);
+    const differences = await compareWithNow(items, facts.containers, vault);
+    await ports.reporter.group(`The data of backup ${backup.id} (${backup.created}), against what there is now`, () => {
+        for (const difference of differences)
+            ports.reporter.remote(restore_describeDifference(difference));
+        if (differences.length === 0)
+            ports.reporter.line('every table has as many rows as in the backup');
+        return Promise.resolve();
+    });
+    return { backup, differences, items };
+}
+/**
+ * Makes the data ready beside what serves.
+ *
+ * @returns the step of the transaction that puts it into service; undone, the databases have their names and their data again.
+ */
+async function prepareData({ backup, items }, release, transaction) {
+    const { facts, layout, ports } = transaction;
+    const vault = vaultOf(transaction);
+    return transaction_timed(transaction, 'restore', async () => {
+        await recover(facts, vault);
+        const folder = backup_layout_backupFolder(vault.layout, backup.id);
+        const undo = await beginRestore(items, { files: 'side' }, facts.containers, vault);
+        await ports.reporter.group(`Restore ${backup.id} beside what serves`, () => restoreDatabasesBeside(items, folder, undo, facts.containers, vault));
+        const targets = undo.databases.map(({ service, user, swaps }) => ({
+            target: { container: sources_requireContainer(service, facts.containers), user },
+            swaps,
+        }));
+        const swap = chain(targets.map(({ target, swaps }) => postgres_swapDatabases(target, swaps)));
+        const takeBack = targets.map(({ target, swaps }) => render_renderCommand(swapBack(target, swaps))).join(' &&\n');
+        for (const { kept } of undo.databases.flatMap(({ swaps }) => swaps)) {
+            ports.reporter.remote(`What is in service now will be kept as the database ${kept}.`);
+        }
+        const file = `${layout.releases}/${release}/take-back-data`;
+        const { words } = endWith(swap, vault.layout.restoring);
+        return {
+            kind: 'run',
+            id: 'swap-data',
+            title: `put the data of backup ${backup.id} into service`,
+            do: {
+                ...render_script('umask 077; cat >"$1.new" && mv "$1.new" "$1" || exit; shift; exec "$@" </dev/null', file, ...words),
+                stdin: takeBack,
+            },
+            undo: [{ verb: 'take-back-data', release }],
+            timeoutSeconds: 120,
+        };
+    });
+}
+/** One after the other, each only when the one before went well. */
+function chain(commands) {
+    return render_script(commands.map(render_renderCommand).join(' &&\n'));
 }
 
 ;// CONCATENATED MODULE: ./action-rollback/src/inputs.ts
@@ -91867,6 +96811,7 @@ function readInputs(input) {
         env: readValue(input, problems, 'env', parseEnv, 'target'),
         allowSchemaAhead: readValue(input, problems, 'allow-schema-ahead', values_boolean, false),
         preempt: readValue(input, problems, 'preempt', values_boolean, true),
+        restoreBackup: readValue(input, problems, 'restore-backup', parseBackup, ''),
     };
     if (problems.length > 0 || host === undefined)
         throw new InputError(problems);
@@ -91877,13 +96822,20 @@ function parseTarget(text) {
     return /^[\w.+@/-]{0,200}$/.test(text)
         ? { value: text }
         : {
-            problem: `${quoteValue(text)} is not a release: give \`previous\`, an id or its beginning, a commit, or a tag. Without it the releases are listed.`,
+            problem: `${values_quoteValue(text)} is not a release: give \`previous\`, an id or its beginning, a commit, or a tag. Without it the releases are listed.`,
+        };
+}
+function parseBackup(text) {
+    return /^(\d{8}T\d{6}Z-[a-z0-9]{4,8})?$/.test(text)
+        ? { value: text }
+        : {
+            problem: `${values_quoteValue(text)} is not the id of a backup, such as 20261122T223100Z-k3v9qa: action-backup lists them (mode: list).`,
         };
 }
 function parseEnv(text) {
     return text === 'target' || text === 'current'
         ? { value: text }
-        : { problem: `${quoteValue(text)} is neither \`target\` nor \`current\`.` };
+        : { problem: `${values_quoteValue(text)} is neither \`target\` nor \`current\`.` };
 }
 
 ;// CONCATENATED MODULE: ./shared/src/commands/render.ts
@@ -92045,7 +96997,7 @@ async function renderAgain(target, stored, serving, transaction) {
         throw environment_refuse(transaction, `Docker Compose refuses release ${target.id} with the environment of now: ${error.stderr.trim().slice(0, 500) || error.message}`, `Does that release need a variable that the environment of now does not have? ${WITH_ITS_OWN}`);
     }
     const { stagingRoot, rendered } = parseRendered(answer.stdout);
-    const { raw: moved, findings } = relocateProject(parseProject(rendered), stagingRoot, (stagedPath) => {
+    const { raw: moved, findings } = relocateProject(project_parseProject(rendered), stagingRoot, (stagedPath) => {
         const shipped = source.mounts[external_node_path_namespaceObject.posix.relative(stagingRoot, stagedPath)];
         if (shipped !== undefined)
             return { path: `${layout.files}/${shipped}`, shipped: true };
@@ -92102,7 +97054,7 @@ async function readSource(id, { guardian, layout, ports }) {
     return parseSource(stdout);
 }
 function environment_refuse({ guardian }, message, hint) {
-    return new PreflightError(guardian.where, [{ message, hint }]);
+    return new errors_PreflightError(guardian.where, [{ message, hint }]);
 }
 
 ;// CONCATENATED MODULE: ./action-rollback/src/schema.ts
@@ -92141,18 +97093,28 @@ async function readAhead(target, { schema }, { facts, guardian, project, ports }
         throw error;
     }
 }
-async function judgeSchema(target, stored, { allowSchemaAhead }, transaction) {
+async function judgeSchema(target, stored, { allowSchemaAhead, restoreBackup }, transaction) {
+    // The schema comes back with the data; it can be asked again then.
+    if (restoreBackup !== '')
+        return { findings: [], canBeAsked: true };
     const ahead = await readAhead(target, stored, transaction);
     const canBeAsked = ahead?.kind !== 'unknown';
     const message = describeAhead(target, ahead);
     if (message === '')
         return { findings: [], canBeAsked };
     if (ahead?.kind !== 'unrecorded' && !allowSchemaAhead) {
-        const hint = 'If that release works with the schema of now (its migrations only added things), set allow-schema-ahead: true. Else deploy a release that does.';
+        const hint = `If that release works with the schema of now (its migrations only added things), set allow-schema-ahead: true. Else ${schema_describeBackup(transaction)}`;
         return { findings: [{ message, hint }], canBeAsked };
     }
-    warn(transaction, message);
+    transaction_warn(transaction, message);
     return { findings: [], canBeAsked };
+}
+/** The other way on: with the data of before. */
+function schema_describeBackup({ facts }) {
+    const backup = facts.releases.find(({ id }) => id === facts.current)?.backup;
+    return backup === undefined
+        ? 'deploy a release that does, or let its data come back with it (restore-backup: the id of a backup; action-backup lists them).'
+        : `let the data come back with it that was there before the deploy of ${facts.current ?? ''}: restore-backup: ${backup} (dry-run: true shows which rows that would lose).`;
 }
 /** Empty where there is nothing to be said. */
 function describeAhead({ id }, ahead) {
@@ -92284,10 +97246,10 @@ function warnOfData(target, services, transaction) {
         const image = facts.releases.find(({ id }) => id === facts.current)?.services[service.name]?.reference;
         const before = target.services[service.name]?.reference;
         if (image !== undefined && before !== undefined && image !== before) {
-            warn(transaction, `Service ${service.name} has data, and goes from ${image} back to ${before}: an older version may not read what the newer one has written.`);
+            transaction_warn(transaction, `Service ${service.name} has data, and goes from ${image} back to ${before}: an older version may not read what the newer one has written.`);
         }
         if (serving !== undefined && dataOf(serving) !== dataOf(service)) {
-            warn(transaction, `Service ${service.name} goes back to other volumes than it has now: what was written since is not in them.`);
+            transaction_warn(transaction, `Service ${service.name} goes back to other volumes than it has now: what was written since is not in them.`);
         }
     }
 }
@@ -92379,13 +97341,14 @@ async function confirmServing(before, transaction) {
     const serving = facts.releases.find(({ id }) => id === current);
     const ahead = serving && stored && (await readAhead(serving, stored, transaction));
     if (ahead?.kind === 'ahead' && ahead.lines.length > 0) {
-        warn(transaction, `The schema is ahead of release ${current}, which serves: ${ahead.lines.join(', ')}.`);
+        transaction_warn(transaction, `The schema is ahead of release ${current}, which serves: ${ahead.lines.join(', ')}.`);
     }
     reporter.notice('Slipway', `${what} To go further back, name a release.`);
 }
 
 ;// CONCATENATED MODULE: ./action-rollback/src/run.ts
 /** A rollback, readable aloud: inputs -> facts -> choice -> plan -> execute -> report. */
+
 
 
 
@@ -92450,7 +97413,7 @@ async function rollBack(ports, report) {
     const { inputs, project, wanted } = request;
     report.project = project;
     const phase = { ports, report };
-    const session = await timed(phase, 'connect', () => ports.connect(inputs.host, { signal: ports.signal }));
+    const session = await transaction_timed(phase, 'connect', () => ports.connect(inputs.host, { signal: ports.signal }));
     report.where = session.where;
     ports.reporter.line(`Connected to ${session.where}.`);
     const one = { request, session, ports, report };
@@ -92484,6 +97447,8 @@ async function takeOver(one) {
         before = lookBefore(wanted, open.facts);
         note(open, report);
         const choice = decide(wanted, open.facts, report.releases);
+        if (choice === 'take back' && inputs.restoreBackup !== '')
+            refuseData(open, session.where);
         // Throws with all that stands in the way.
         if (choice !== 'take back')
             await prepare(choice, inputs, openTransaction(open, one));
@@ -92494,13 +97459,19 @@ async function takeOver(one) {
         const known = before;
         if (known === undefined || !isDone(known, open.facts))
             return act(open, one);
+        if (inputs.restoreBackup !== '')
+            refuseData(open, session.where);
         note(open, report);
         const transaction = openTransaction(open, one);
-        await timed(transaction, 'confirm', () => confirmServing(known, transaction));
+        await transaction_timed(transaction, 'confirm', () => confirmServing(known, transaction));
         report.result = 'rolled-back';
         report.previous = known.underWay ?? known.current;
         report.target = open.facts.current ?? '';
     });
+}
+/** What is only tried is taken back as it is: its data is that of now. */
+function refuseData({ facts }, where) {
+    throw new ReleaseError(`A deploy is under way at ${where}, or was just taken back: data cannot come back together with that. Release ${facts.current ?? '(none)'} is the one that serves, or will.`, 'Nothing was changed. Let it end, or roll back without restore-backup first; then look at what serves, and run this again with the release that you want.');
 }
 function note({ facts }, report) {
     report.previous = facts.current ?? '';
@@ -92521,6 +97492,8 @@ async function act(open, one) {
     }
     const target = decide(request.wanted, open.facts, report.releases);
     if (target === 'take back') {
+        if (request.inputs.restoreBackup !== '')
+            refuseData(open, one.session.where);
         // A dry run, while a deploy is being tried.
         report.result = 'planned';
         ports.reporter.line(`Dry run: the deploy that is under way would be taken back, and release ${report.release} serve.`);
@@ -92539,8 +97512,11 @@ async function rollBackTo(target, inputs, transaction) {
     const { session, facts, ports, report } = transaction;
     const { reporter } = ports;
     reporter.line(`Rolling back from ${facts.current ?? 'nothing'} to ${target.id}.`);
-    let preparation = await timed(transaction, 'plan', () => prepare(target, inputs, transaction));
+    let preparation = await transaction_timed(transaction, 'plan', () => prepare(target, inputs, transaction));
     await showPlan(preparation, transaction);
+    const data = inputs.restoreBackup === '' ? undefined : await planData(inputs.restoreBackup, preparation.plan, transaction);
+    if (data !== undefined)
+        noteData(data, transaction);
     if (inputs.dryRun) {
         report.result = 'planned';
         reporter.line('Dry run: nothing was changed.');
@@ -92553,12 +97529,24 @@ async function rollBackTo(target, inputs, transaction) {
         ref: target.ref,
         rollback: { of: target.id, from: facts.current ?? '' },
     };
+    const first = data === undefined ? [] : [await prepareData(data, release.id, transaction)];
     ports.runner.saveState('release', release.id);
     beginDeploymentRecord(release.id, transaction, target.commit);
     // Nothing is cleaned up now: what it was gone back from may still be wanted, to see what was wrong with it.
-    await execute(preparation, release, facts.releases.length + 1, transaction);
+    await execute(preparation, release, facts.releases.length + 1, transaction, first);
     const changes = isUnchanged(preparation.plan) ? 'nothing had to change' : describeChanges(preparation.plan);
     reporter.line(`Release ${target.id} is live again on ${session.where}, as ${release.id}: ${changes}.`);
+}
+const SHOWN_TABLES = 20;
+/** Nobody should learn afterwards what was lost. */
+function noteData({ backup, differences }, transaction) {
+    const lost = differences.filter(({ now, then }) => (now ?? 0) > (then ?? 0));
+    const shown = lost
+        .slice(0, SHOWN_TABLES)
+        .map(({ table, now = 0, then = 0 }) => `${table} (${now - then} row${now - then === 1 ? '' : 's'})`);
+    transaction_warn(transaction, `The databases go back to ${backup.created} (backup ${backup.id}): ${lost.length === 0
+        ? 'no table has more rows now than then, but what was changed since is as it was'
+        : `what was written since is no longer in service, as in ${shown.join(', ')}${lost.length > shown.length ? ` and ${lost.length - shown.length} more tables` : ''}`}. The databases of now are kept under another name.`);
 }
 /** A kept release's images are on the server, unless somebody else has removed them. */
 async function pullMissing(preparation, transaction) {
@@ -92567,7 +97555,7 @@ async function pullMissing(preparation, transaction) {
     if (missing.length === 0)
         return preparation;
     const { inputs, session, ports } = transaction;
-    await timed(transaction, 'pull', () => ports.reporter.group('Images', async () => {
+    await transaction_timed(transaction, 'pull', () => ports.reporter.group('Images', async () => {
         await notePull(missing, transaction);
         await pullImages(images, inputs, session, ports);
     }));

@@ -13,6 +13,8 @@ export interface Inputs extends TransactionInputs {
   readonly env: 'target' | 'current';
   readonly allowSchemaAhead: boolean;
   readonly preempt: boolean;
+  /** Backup whose databases come back with the release; empty: none. */
+  readonly restoreBackup: string;
 }
 
 /** @throws InputError with every problem. */
@@ -27,6 +29,7 @@ export function readInputs(input: (name: string) => string): Inputs {
     env: readValue<'target' | 'current'>(input, problems, 'env', parseEnv, 'target'),
     allowSchemaAhead: readValue(input, problems, 'allow-schema-ahead', boolean, false),
     preempt: readValue(input, problems, 'preempt', boolean, true),
+    restoreBackup: readValue(input, problems, 'restore-backup', parseBackup, ''),
   };
   if (problems.length > 0 || host === undefined) throw new InputError(problems);
   return { host, ...common, ...own };
@@ -38,6 +41,14 @@ function parseTarget(text: string): Parsed<string> {
     ? { value: text }
     : {
         problem: `${quoteValue(text)} is not a release: give \`previous\`, an id or its beginning, a commit, or a tag. Without it the releases are listed.`,
+      };
+}
+
+function parseBackup(text: string): Parsed<string> {
+  return /^(\d{8}T\d{6}Z-[a-z0-9]{4,8})?$/.test(text)
+    ? { value: text }
+    : {
+        problem: `${quoteValue(text)} is not the id of a backup, such as 20261122T223100Z-k3v9qa: action-backup lists them (mode: list).`,
       };
 }
 

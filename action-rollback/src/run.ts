@@ -8,14 +8,15 @@ import { type OpenProject, withProject } from '#shared/engine/project';
 import { beginDeploymentRecord } from '#shared/engine/record';
 import { concludeReport, createReport } from '#shared/engine/report';
 import { hideSecrets } from '#shared/engine/secrets';
-import { timed, type Transaction, type TransactionRequest } from '#shared/engine/transaction';
-import { InputError, LockHeldError } from '#shared/errors';
+import { timed, type Transaction, type TransactionRequest, warn } from '#shared/engine/transaction';
+import { InputError, LockHeldError, ReleaseError } from '#shared/errors';
 import type { Release } from '#shared/model/release';
 import type { Ports, Session } from '#shared/ports';
 import { layoutStore } from '#shared/releases/layout';
 import { describeChanges, isUnchanged } from '#shared/transaction/plan';
 import { type Before, decide, isDone, lookBefore } from './choice';
 import { judgeConfirmation } from './confirm';
+import { type DataChange, planData, prepareData } from '#shared/vault/around-change';
 import { type Inputs, readInputs } from './inputs';
 import { describeReleases, renderReleases } from './list';
 import { prepare } from './prepare';
@@ -110,6 +111,7 @@ async function takeOver(one: Run): Promise<void> {
     before = lookBefore(wanted, open.facts);
     note(open, report);
     const choice = decide(wanted, open.facts, report.releases);
+    if (choice === 'take back' && inputs.restoreBackup !== '') refuseData(open, session.where);
     // Throws with all that stands in the way.
     if (choice !== 'take back') await prepare(choice, inputs, openTransaction(open, one));
   });
@@ -118,6 +120,7 @@ async function takeOver(one: Run): Promise<void> {
   await withProject(session, request, opening, { ports, report }, async (open) => {
     const known = before;
     if (known === undefined || !isDone(known, open.facts)) return act(open, one);
+    if (inputs.restoreBackup !== '') refuseData(open, session.where);
     note(open, report);
     const transaction = openTransaction(open, one);
     await timed(transaction, 'confirm', () => confirmServing(known, transaction));
@@ -125,6 +128,14 @@ async function takeOver(one: Run): Promise<void> {
     report.previous = known.underWay ?? known.current;
     report.target = open.facts.current ?? '';
   });
+}
+
+/** What is only tried is taken back as it is: its data is that of now. */
+function refuseData({ facts }: OpenProject, where: string): never {
+  throw new ReleaseError(
+    `A deploy is under way at ${where}, or was just taken back: data cannot come back together with that. Release ${facts.current ?? '(none)'} is the one that serves, or will.`,
+    'Nothing was changed. Let it end, or roll back without restore-backup first; then look at what serves, and run this again with the release that you want.',
+  );
 }
 
 function note({ facts }: OpenProject, report: RollbackReport): void {
@@ -146,6 +157,7 @@ async function act(open: OpenProject, one: Run): Promise<void> {
   }
   const target = decide(request.wanted, open.facts, report.releases);
   if (target === 'take back') {
+    if (request.inputs.restoreBackup !== '') refuseData(open, one.session.where);
     // A dry run, while a deploy is being tried.
     report.result = 'planned';
     ports.reporter.line(
@@ -170,6 +182,9 @@ async function rollBackTo(target: Release, inputs: Inputs, transaction: Transact
   reporter.line(`Rolling back from ${facts.current ?? 'nothing'} to ${target.id}.`);
   let preparation = await timed(transaction, 'plan', () => prepare(target, inputs, transaction));
   await showPlan(preparation, transaction);
+  const data =
+    inputs.restoreBackup === '' ? undefined : await planData(inputs.restoreBackup, preparation.plan, transaction);
+  if (data !== undefined) noteData(data, transaction);
   if (inputs.dryRun) {
     report.result = 'planned';
     reporter.line('Dry run: nothing was changed.');
@@ -182,12 +197,31 @@ async function rollBackTo(target: Release, inputs: Inputs, transaction: Transact
     ref: target.ref,
     rollback: { of: target.id, from: facts.current ?? '' },
   };
+  const first = data === undefined ? [] : [await prepareData(data, release.id, transaction)];
   ports.runner.saveState('release', release.id);
   beginDeploymentRecord(release.id, transaction, target.commit);
   // Nothing is cleaned up now: what it was gone back from may still be wanted, to see what was wrong with it.
-  await execute(preparation, release, facts.releases.length + 1, transaction);
+  await execute(preparation, release, facts.releases.length + 1, transaction, first);
   const changes = isUnchanged(preparation.plan) ? 'nothing had to change' : describeChanges(preparation.plan);
   reporter.line(`Release ${target.id} is live again on ${session.where}, as ${release.id}: ${changes}.`);
+}
+
+const SHOWN_TABLES = 20;
+
+/** Nobody should learn afterwards what was lost. */
+function noteData({ backup, differences }: DataChange, transaction: Transaction): void {
+  const lost = differences.filter(({ now, then }) => (now ?? 0) > (then ?? 0));
+  const shown = lost
+    .slice(0, SHOWN_TABLES)
+    .map(({ table, now = 0, then = 0 }) => `${table} (${now - then} row${now - then === 1 ? '' : 's'})`);
+  warn(
+    transaction,
+    `The databases go back to ${backup.created} (backup ${backup.id}): ${
+      lost.length === 0
+        ? 'no table has more rows now than then, but what was changed since is as it was'
+        : `what was written since is no longer in service, as in ${shown.join(', ')}${lost.length > shown.length ? ` and ${lost.length - shown.length} more tables` : ''}`
+    }. The databases of now are kept under another name.`,
+  );
 }
 
 /** A kept release's images are on the server, unless somebody else has removed them. */

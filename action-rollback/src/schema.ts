@@ -55,20 +55,29 @@ export interface SchemaVerdict {
 export async function judgeSchema(
   target: Release,
   stored: StoredRelease,
-  { allowSchemaAhead }: Inputs,
+  { allowSchemaAhead, restoreBackup }: Inputs,
   transaction: Transaction,
 ): Promise<SchemaVerdict> {
+  // The schema comes back with the data; it can be asked again then.
+  if (restoreBackup !== '') return { findings: [], canBeAsked: true };
   const ahead = await readAhead(target, stored, transaction);
   const canBeAsked = ahead?.kind !== 'unknown';
   const message = describeAhead(target, ahead);
   if (message === '') return { findings: [], canBeAsked };
   if (ahead?.kind !== 'unrecorded' && !allowSchemaAhead) {
-    const hint =
-      'If that release works with the schema of now (its migrations only added things), set allow-schema-ahead: true. Else deploy a release that does.';
+    const hint = `If that release works with the schema of now (its migrations only added things), set allow-schema-ahead: true. Else ${describeBackup(transaction)}`;
     return { findings: [{ message, hint }], canBeAsked };
   }
   warn(transaction, message);
   return { findings: [], canBeAsked };
+}
+
+/** The other way on: with the data of before. */
+function describeBackup({ facts }: Transaction): string {
+  const backup = facts.releases.find(({ id }) => id === facts.current)?.backup;
+  return backup === undefined
+    ? 'deploy a release that does, or let its data come back with it (restore-backup: the id of a backup; action-backup lists them).'
+    : `let the data come back with it that was there before the deploy of ${facts.current ?? ''}: restore-backup: ${backup} (dry-run: true shows which rows that would lose).`;
 }
 
 /** Empty where there is nothing to be said. */

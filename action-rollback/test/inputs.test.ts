@@ -19,6 +19,7 @@ test('the defaults of action.yml', () => {
     env: 'target',
     allowSchemaAhead: false,
     preempt: true,
+    restoreBackup: '',
     dryRun: false,
     leaseSeconds: 30,
   });
@@ -41,4 +42,19 @@ test('all that is wrong is said at once', () => {
   }
   for (const name of Object.keys(given)) expect(message).toContain(name);
   expect(message).toMatch(/neither `target` nor `current`/);
+});
+
+test('the data of a backup comes back only where its whole id is given', () => {
+  expect(read({ 'restore-backup': '20261122T223100Z-k3v9qa' }).restoreBackup).toBe('20261122T223100Z-k3v9qa');
+  for (const given of [
+    'latest',
+    'latest-proven',
+    '20261122T223100Z',
+    '20261122T223100Z-K3V9QA',
+    '../x',
+    ' ; true',
+    'a\n',
+  ]) {
+    expect(() => read({ 'restore-backup': given })).toThrow(/restore-backup[^]*mode: list/);
+  }
 });

@@ -73,6 +73,14 @@ const sandbox = (await import(SANDBOX_MODULE)) as Sandbox;
 
 let known: SandboxInfo | undefined;
 
+/** SLIPWAY_ALL_KILLS=1: every moment at which something is killed; otherwise those that differ most, in the time that `npm test` has. */
+export const allKills = process.env['SLIPWAY_ALL_KILLS'] !== undefined;
+
+/** @param some indices of those that are always tried */
+export function sampled<T>(all: readonly T[], some: readonly number[]): T[] {
+  return all.filter((_, index) => allKills || some.includes(index));
+}
+
 /** Starts what is not up yet, with one server. Idempotent. */
 export async function startSandbox(): Promise<SandboxInfo> {
   known ??= await sandbox.up({ servers: 1 });
@@ -403,6 +411,22 @@ export async function rollBack(
   });
   if (run.outputs['result'] === 'rolled-back') await waitForFinish(inputs['path']);
   return run;
+}
+
+/** Runs action-backup as a workflow step would. */
+export async function backUp(
+  inputs: Readonly<Record<string, string>> = {},
+  options: DeployOptions = {},
+): Promise<ActionRun> {
+  const server = theServer();
+  const key = await deployKey();
+  return runAction({
+    action: 'action-backup',
+    workspace: (await projectFiles({})).folder,
+    ...options,
+    secrets: [key, ...(options.secrets ?? [])],
+    with: { host: server.address, 'ssh-key': key, 'known-hosts': server.knownHosts, project: 'shop', ...inputs },
+  });
 }
 
 /** The action ends with the commit; the server removes what is left of the old release by itself. */

@@ -16,6 +16,9 @@ import { excerpt } from '../shell/excerpt';
 export const MANIFEST_FILE = 'manifest.json';
 export const GUIDE_FILE = 'RESTORE.md';
 
+/** The source of what a release is made of; its paths are relative to the store, and not to the project's folder. */
+export const RELEASE = 'files:release';
+
 const KINDS: readonly BackupKind[] = ['postgres', 'roles', 'redis', 'files', 'volume'];
 const RESULTS: readonly Backup['result'][] = ['proven', 'taken', 'suspect'];
 

@@ -2,7 +2,7 @@
 import type { Backup, BackupItem, BackupKind } from '../model/backup';
 import { excerpt } from '../shell/excerpt';
 import { quoteWord } from '../shell/render';
-import { namePlainFile, renderChecksums, renderManifest } from './manifest';
+import { namePlainFile, RELEASE, renderChecksums, renderManifest } from './manifest';
 
 /** Files first: without them nothing can be started. Roles before the databases that they own. */
 const ORDER: readonly BackupKind[] = ['files', 'volume', 'roles', 'postgres', 'redis'];
@@ -66,7 +66,8 @@ function describeBackup(backup: Backup): string {
   ].join('\n');
 }
 
-function renderStep({ id, project, encrypted }: Backup): string {
+function renderStep({ id, project, encrypted, items }: Backup): string {
+  const isRemote = items.some(({ kind, service }) => kind === 'postgres' && service === '');
   return [
     '- uses: your-org/slipway/action-backup@v1',
     '  with:',
@@ -78,6 +79,7 @@ function renderStep({ id, project, encrypted }: Backup): string {
     '    mode: restore',
     `    backup: ${JSON.stringify(id)}`,
     ...(encrypted.length === 0 ? [] : ['    age-key: ${{ secrets.AGE_KEY }}']),
+    ...(isRemote ? ['    database-urls: ${{ secrets.DATABASE_URLS }}'] : []),
     `    confirm: ${JSON.stringify(project)}`,
   ].join('\n');
 }
@@ -359,11 +361,13 @@ image=$(docker inspect --format '{{.Image}}' "$container")`,
 
 function describeFiles(item: BackupItem, mark: string): string[] {
   return [
-    'Into a folder beside, to look at it. Paths in it are relative to the folder of the project, which is three up from here while this is on its server.',
+    item.source === RELEASE
+      ? 'The release that served: its Compose file, its environment (secret), and the files that it mounts. Into a folder beside, to look at it. Paths in it are relative to the store of releases, which is two up from here while this is on its server.'
+      : 'Into a folder beside, to look at it. Paths in it are relative to the folder of the project, which is three up from here while this is on its server.',
     fence(
       'sh',
       `${assign({ file: readableFile(item), restored: `restored-${mark}` })}
-folder=../../..
+folder=${item.source === RELEASE ? '../..' : '../../..'}
 (
 set -eu
 umask 077

@@ -5,7 +5,7 @@ import { recordSchema } from '../commands/stored-release';
 import { renderYaml } from '../compose/yaml';
 import { CancelledError, ConnectError, ReleaseError } from '../errors';
 import type { Release } from '../model/release';
-import type { Step } from '../model/step';
+import type { Step, UndoVerb } from '../model/step';
 import type { Check } from '../probes/check';
 import { groupResults } from '../probes/outcome';
 import { runChecks } from '../probes/run-checks';
@@ -34,6 +34,7 @@ import { beginWatch, type WatchedUrl } from './watch';
 
 /**
  * @param keepReleases how many releases stay in the store in all.
+ * @param first steps before any replica is started.
  * @throws ReleaseError that says what happened, what serves now, and what to do.
  */
 export async function execute(
@@ -41,6 +42,7 @@ export async function execute(
   release: Release,
   keepReleases: number,
   transaction: Transaction,
+  first: readonly Step[] = [],
 ): Promise<void> {
   const { task, guardian, session, facts, layout, target, inputs, ports, report } = transaction;
   const { plan, project } = preparation;
@@ -98,6 +100,7 @@ export async function execute(
   const waiting = changes.findIndex((step) => step.kind !== 'run');
   const steps = [
     ...(await planStorage(preparation, release, transaction)),
+    ...first,
     ...(waiting < 0 ? changes : changes.slice(0, waiting)),
     planTags(preparation, transaction),
     ...(waiting < 0 ? [] : changes.slice(waiting)),
@@ -109,7 +112,7 @@ export async function execute(
         {
           release: plan.release,
           steps,
-          undo: orderUndo([...plan.undo, ...cleaning.undo], []),
+          undo: orderUndo([...first.flatMap(undoOf), ...plan.undo, ...cleaning.undo], []),
           finish: [...plan.finish, ...cleaning.finish],
           before: plan.before,
           hold: (step, signal) => verifier.hold(step, signal),
@@ -148,6 +151,8 @@ export async function execute(
       return explainLoss(outcome.cause, preparation, transaction);
   }
 }
+
+const undoOf = (step: Step): readonly UndoVerb[] => (step.kind === 'hold' ? [] : step.undo);
 
 /** How it is called when it went well. */
 const DONE = { deploy: 'deployed', rollback: 'rolled-back' } as const;

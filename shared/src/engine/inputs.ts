@@ -129,12 +129,12 @@ export function guessProjectName(repository: string): string {
     .replace(/^[_-]+/, '');
 }
 
-function parsePath(text: string): Parsed<string> {
+export function parsePath(text: string): Parsed<string> {
   const value = text.replace(/^(~\/+)?(\.\/+)*/, '').replace(/(\/+\.?)+$/, '');
   if (text !== '' && ['', '~', '.'].includes(value))
     return { problem: `${quoteValue(text)} is too wide: give a folder of the project's own.` };
-  if (/[\0\n\r]/.test(value) || value.split('/').includes('..')) {
-    return { problem: `${quoteValue(text)} is not a plain path: no line breaks, and no \`..\`.` };
+  if (/[\0\n\r\\]/.test(value) || value.split('/').includes('..')) {
+    return { problem: `${quoteValue(text)} is not a plain path: no line breaks, no backslashes, and no \`..\`.` };
   }
   return { value };
 }

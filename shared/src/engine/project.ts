@@ -6,7 +6,7 @@ import type { Session } from '../ports';
 import type { ServerFacts } from '../server/facts';
 import { judgeServer } from '../server/preflight';
 import { type Opening, openGuardian, readFacts } from './request';
-import { timed, type Transaction, type TransactionRequest, warn } from './transaction';
+import { type Phase, type SessionRequest, timed, warn } from './transaction';
 
 /** A project on a server that is ready for it. */
 export interface OpenProject {
@@ -19,13 +19,13 @@ export interface OpenProject {
  *
  * @throws PreflightError with all findings where the server is not ready; LockHeldError, ConnectError, CancelledError.
  */
-export async function withProject(
+export async function withProject<T>(
   session: Session,
-  request: TransactionRequest,
+  request: SessionRequest,
   opening: Opening,
-  phase: Pick<Transaction, 'ports' | 'report'>,
-  work: (project: OpenProject) => Promise<void>,
-): Promise<void> {
+  phase: Phase,
+  work: (project: OpenProject) => Promise<T>,
+): Promise<T> {
   const { ports } = phase;
   const guardian = await timed(phase, 'lock', () => openGuardian(session, request, opening, ports));
   try {
@@ -52,7 +52,7 @@ export async function withProject(
         `Release ${release} is on its way on this server, or was interrupted there: then the next session first puts that right.`,
       );
     }
-    await work({ guardian, facts });
+    return await work({ guardian, facts });
   } finally {
     await guardian.close();
   }

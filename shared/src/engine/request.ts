@@ -4,15 +4,15 @@ import { type Guardian, type GuardianRequest, startGuardian } from '../guardian/
 import type { Ports, Session } from '../ports';
 import type { ServerFacts } from '../server/facts';
 import { readServerFacts } from '../server/read';
-import type { TransactionRequest } from './transaction';
+import type { SessionRequest } from './transaction';
 
 /** Relative to the login's home where it is not absolute. */
-export function projectPath({ inputs, project }: TransactionRequest): string {
+export function projectPath({ inputs, project }: SessionRequest): string {
   return inputs.path === '' ? `apps/${project}` : inputs.path;
 }
 
 /** @param signal undefined where a cancel must not stop it */
-export function readFacts(guardian: Guardian, request: TransactionRequest, signal?: AbortSignal): Promise<ServerFacts> {
+export function readFacts(guardian: Guardian, request: SessionRequest, signal?: AbortSignal): Promise<ServerFacts> {
   return readServerFacts(guardian, projectPath(request), request.project, signal);
 }
 
@@ -28,7 +28,7 @@ export interface Opening {
  */
 export function openGuardian(
   session: Session,
-  request: TransactionRequest,
+  request: SessionRequest,
   { mode, waitSeconds }: Opening,
   { runner, reporter, clock, signal }: Pick<Ports, 'runner' | 'reporter' | 'clock'> & { readonly signal?: AbortSignal },
 ): Promise<Guardian> {
@@ -64,7 +64,7 @@ const MAY_RETURN: ReadonlySet<ConnectReason> = new Set(['refused', 'timeout', 'u
  * @param signal undefined where a cancel must not stop it
  */
 export async function reconnect(
-  { inputs }: TransactionRequest,
+  { inputs }: SessionRequest,
   { connect, clock, reporter }: Pick<Ports, 'connect' | 'clock' | 'reporter'>,
   patienceSeconds: number,
   signal?: AbortSignal,

@@ -10,12 +10,25 @@ import type { TransactionReport } from './report';
 /** How a release goes live: it comes from the workspace, or from the store. */
 export type Task = 'deploy' | 'rollback';
 
-/** What is wanted, before the server is known. */
-export interface TransactionRequest {
-  readonly task: Task;
+/** Whoever works on a project of a server. */
+export interface SessionRequest {
+  /** One word for whoever has to wait for it. */
+  readonly task: string;
   /** Compose project name. */
   readonly project: string;
+  readonly inputs: Pick<TransactionInputs, 'host' | 'path' | 'leaseSeconds'>;
+}
+
+/** What is wanted, before the server is known. */
+export interface TransactionRequest extends SessionRequest {
+  readonly task: Task;
   readonly inputs: TransactionInputs;
+}
+
+/** What is noted while it goes on. */
+export interface Phase {
+  readonly ports: Ports;
+  readonly report: Pick<TransactionReport, 'durations' | 'warnings'>;
 }
 
 export interface Transaction extends TransactionRequest {
@@ -30,11 +43,7 @@ export interface Transaction extends TransactionRequest {
 }
 
 /** Runs a phase and notes how long it took, also when it fails. */
-export async function timed<T>(
-  { report, ports }: Pick<Transaction, 'report' | 'ports'>,
-  phase: string,
-  work: () => Promise<T>,
-): Promise<T> {
+export async function timed<T>({ report, ports }: Phase, phase: string, work: () => Promise<T>): Promise<T> {
   const startedMs = ports.clock.monotonicMs();
   try {
     return await work();
@@ -44,7 +53,7 @@ export async function timed<T>(
 }
 
 /** Something people should know: an annotation now, and a line of the summary. Once each. */
-export function warn({ report, ports }: Pick<Transaction, 'report' | 'ports'>, message: string): void {
+export function warn({ report, ports }: Phase, message: string): void {
   if (report.warnings.includes(message)) return;
   report.warnings.push(message);
   ports.reporter.warning('Slipway', message);

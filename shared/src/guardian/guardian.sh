@@ -521,6 +521,7 @@ verb() {
     remove-services) v_remove_services "$@" ;;
     remove-networks) v_remove_networks "$@" ;;
     remove-run) v_remove_run "$@" ;;
+    take-back-data) v_take_back_data "$@" ;;
     drain-new) v_drain_new "$@" ;;
     switch-router | restore-router | settle-router | drain) "v_$(printf %s "$name" | tr - _)" "$@" ;;
     hand-over) v_hand_over "$@" ;;
@@ -617,6 +618,13 @@ v_remove_run() {
   # Longer than a migration may take.
   ( limit=7200; run docker wait "$1" ) || return
   run docker rm -f -v "$1"
+}
+
+# take-back-data RELEASE: databases that were swapped for it get their names and their data back. How, stands in its folder before the
+# swap begins; it can be done again, and on what was never swapped.
+v_take_back_data() {
+  [ -e "$store/releases/$1/take-back-data" ] || return 0
+  ( limit=600; run sh "$store/releases/$1/take-back-data" )
 }
 
 # hand-over RETIRED,...|- SERVICE/POLICY/OLD,...|- ...: from here on a boot brings back the new release. Until the commit it

@@ -36,25 +36,28 @@ export function renderJournal(journal: Journal): string {
   ].join('\n');
 }
 
-const UNDO_ORDER: readonly UndoVerb['verb'][] = [
+/** Every verb has its place: one without would never be undone. */
+const UNDO_ORDER: Readonly<Record<UndoVerb['verb'], true>> = {
   // A migration must have ended before anything else is touched.
-  'remove-run',
+  'remove-run': true,
+  // Before visitors: what they write from then on must not be in what is thrown away.
+  'take-back-data': true,
   // Traffic first goes back to what is still warm.
-  'restore-router',
+  'restore-router': true,
   // What is new may still be answering.
-  'drain-new',
+  'drain-new': true,
   // Then what is new goes, so that its ports and volumes are free for what comes back.
-  'keep-only',
-  'revive',
-  'restore-services',
-  'remove-networks',
-  'remove-files',
-  'forget-images',
-];
+  'keep-only': true,
+  revive: true,
+  'restore-services': true,
+  'remove-networks': true,
+  'remove-files': true,
+  'forget-images': true,
+};
 
 /** The way back of some steps, each verb in its place; services that come back in the order in which they depend on each other. */
 export function orderUndo(verbs: readonly UndoVerb[], serviceOrder: readonly string[]): UndoVerb[] {
-  return UNDO_ORDER.flatMap((name) => {
+  return Object.keys(UNDO_ORDER).flatMap((name) => {
     const own = verbs.filter((verb) => verb.verb === name);
     return name === 'restore-services' ? mergeRestores(own, serviceOrder) : own;
   });

@@ -27,6 +27,8 @@ function listWords(verb: UndoVerb | FinishVerb, project: string): string[] {
       return [...verb.networks];
     case 'remove-run':
       return [verb.name];
+    case 'take-back-data':
+      return [verb.release];
     case 'restore-router':
     case 'settle-router':
       return [verb.router];

@@ -18,6 +18,8 @@ export interface Release {
   readonly schema?: SchemaQuestion;
   /** Where it is a rollback: the release that it brings back, and the one that served before, which had to go. */
   readonly rollback?: { readonly of: string; readonly from: string };
+  /** Id of the backup that was taken just before it went live. */
+  readonly backup?: string;
   /** SHA-256 addresses below `files/` that the release's mounts point to. */
   readonly files: readonly string[];
 }

@@ -23,6 +23,8 @@ export type UndoVerb =
   | { readonly verb: 'remove-networks'; readonly networks: readonly string[] }
   /** Waits for the end of a one-off container, and removes it. */
   | { readonly verb: 'remove-run'; readonly name: string }
+  /** Databases that were swapped for this release have their names and their data again, as its folder in the store says. */
+  | { readonly verb: 'take-back-data'; readonly release: string }
   /** The router knows the old replicas again. */
   | { readonly verb: 'restore-router'; readonly router: string }
   /** As `drain`, of the replicas of a service that are new: all but these ids. */

@@ -276,6 +276,7 @@ export function parseRelease(line: string): Release[] {
       ),
       ...parseSchemaQuestion(readMember(value, 'schema')),
       ...parseRollback(readMember(value, 'rollback')),
+      ...(readText(value, 'backup') === '' ? {} : { backup: readText(value, 'backup') }),
       files: readList(value, 'files').filter((address) => typeof address === 'string'),
     },
   ];

@@ -16,6 +16,7 @@ test('the journal as the guardian reads it', () => {
       ...base,
       undo: [
         { verb: 'remove-run', name: 'shop-api-migrate-1' },
+        { verb: 'take-back-data', release: RELEASE },
         { verb: 'restore-router', router: 'web' },
         { verb: 'drain-new', router: 'web', port: 3000, boundSeconds: 15, service: 'api', ids: ['c1', 'c2'] },
         { verb: 'keep-only', service: 'api', ids: ['c1', 'c2'] },
@@ -49,6 +50,7 @@ test('the journal as the guardian reads it', () => {
 release ${RELEASE}
 limit 300
 undo remove-run shop-api-migrate-1
+undo take-back-data ${RELEASE}
 undo restore-router web
 undo drain-new web 3000 15 api c1 c2
 undo keep-only api c1 c2
@@ -97,6 +99,7 @@ test.each(HOSTILE.filter((text) => !/^[\w-]+$/.test(text)))('the word %j is refu
     { verb: 'restore-services', release: PREVIOUS, services: ['web'], awaited: [text, 'b'] },
     { verb: 'remove-networks', networks: [text] },
     { verb: 'remove-run', name: text },
+    { verb: 'take-back-data', release: text },
     { verb: 'restore-router', router: text },
     { verb: 'drain-new', router: text, port: 1, boundSeconds: 1, service: 'web', ids: [] },
     { verb: 'drain-new', router: 'web', port: 1, boundSeconds: 1, service: text, ids: [] },

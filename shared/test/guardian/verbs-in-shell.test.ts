@@ -1,7 +1,9 @@
 /** The verbs of guardian.sh in the shells that servers have: what docker is asked, in which order. */
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { renderVerb } from '../../src/guardian/verbs';
 import type { FinishVerb, UndoVerb } from '../../src/model/step';
 import { localTag } from '../../src/commands/images';
+import { renderCommand } from '../../src/shell/render';
 import { Machine, type Ran, SHELLS } from '../shells';
 import { VERBS_PROGRAM } from './verbs-program';
 
@@ -44,6 +46,42 @@ esac`);
       { service: 'web', restart: 'on-failure:3', before: ['w1'] },
     ],
   };
+
+  describe('take-back-data', () => {
+    const RELEASE = '20261122T110000Z-bbbbbbb';
+    const takeBack = (release = RELEASE): Ran => carryOut({ verb: 'take-back-data', release });
+    const note = (text: string): void => {
+      mkdirSync(machine.path('store', 'releases', RELEASE), { recursive: true });
+      writeFileSync(machine.path('store', 'releases', RELEASE, 'take-back-data'), text);
+    };
+
+    test('does what stands in the folder of the release, again if need be', () => {
+      machine.withDocker('exit 0');
+      note(renderCommand({ words: ['docker', 'exec', "it's", '$(touch pwned)'] }));
+      for (const times of [1, 2]) {
+        expect(takeBack()).toMatchObject({ exitCode: 0 });
+        expect(machine.calls).toEqual(Array.from({ length: times }, () => "<exec><it's><$(touch pwned)>"));
+      }
+      expect(existsSync(machine.path('pwned'))).toBe(false);
+    });
+
+    test('is done where nothing was swapped, and never what belongs to another release', () => {
+      machine.withDocker('exit 0');
+      expect(takeBack()).toMatchObject({ exitCode: 0 });
+      note('docker never');
+      expect(takeBack('20261122T100000Z-aaaaaaa')).toMatchObject({ exitCode: 0 });
+      expect(machine.calls).toEqual([]);
+    });
+
+    test('fails where it could not be done, so that it is tried again', () => {
+      machine.withDocker('echo busy >&2; exit 75');
+      note('docker exec db &&\ndocker exec audit');
+      const { exitCode, stderr } = takeBack();
+      expect(exitCode).toBe(75);
+      expect(stderr).toContain('busy');
+      expect(machine.calls).toEqual(['<exec><db>']);
+    });
+  });
 
   test('hand-over leaves no moment in which a boot brings back both or neither', () => {
     withProject();

@@ -1,0 +1,4 @@
+import { startBackup } from '#shared/start-backup';
+import { run } from './run';
+
+void startBackup(run);

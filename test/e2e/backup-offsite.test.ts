@@ -1,0 +1,183 @@
+/** Encrypted backups in another place: a real S3 server, age, and what becomes of it when the storage fails. */
+import { truncate } from 'node:fs/promises';
+import { jest } from '@jest/globals';
+import { generateX25519Identity, identityToRecipient } from 'age-encryption';
+import { type SabotagingProxy, startSabotagingProxy } from '../object-store/proxy.ts';
+import { type ObjectStoreServer, startObjectStoreServer } from '../object-store/server.ts';
+import type { ActionRun } from './harness/index.ts';
+import {
+  asDeploy,
+  backUp,
+  errorsOf,
+  freshServer,
+  mustDeploy,
+  onServer,
+  projectFiles,
+  removeCheckouts,
+} from './sandbox.ts';
+
+jest.setTimeout(300_000);
+
+const BACKUPS = '/home/deploy/apps/shop/.slipway/backups';
+let storage: ObjectStoreServer;
+let proxy: SabotagingProxy;
+let identity = '';
+let recipient = '';
+
+const container = `$(docker ps -q --filter label=com.docker.compose.project=shop --filter label=com.docker.compose.service=db | head -n 1)`;
+const query = async (sql: string): Promise<string> =>
+  (
+    await onServer(
+      `printf '%s\n' "$1" | docker exec -i ${container} psql -XAtq -U postgres -d app -v ON_ERROR_STOP=1`,
+      [sql],
+    )
+  ).trim();
+const complete = (): Promise<string> => asDeploy(`ls ${BACKUPS} | grep -E '^[0-9]+T[0-9]+Z-[a-z0-9]+$' || :`);
+
+const offsite = (): Record<string, string> => ({
+  's3-endpoint': proxy.endpoint,
+  's3-bucket': 'backups',
+  's3-region': storage.region,
+  's3-prefix': 'some/where',
+  's3-access-key-id': storage.accessKeyId,
+  's3-secret-access-key': storage.secretAccessKey,
+});
+
+async function must(inputs: Readonly<Record<string, string>>): Promise<ActionRun> {
+  const run = await backUp(inputs, { secrets: [storage.secretAccessKey] });
+  if (run.outcome !== 'success') throw new Error(`it ended with ${run.outcome}:\n${run.log}`);
+  return run;
+}
+
+/** Whatever comes of it. */
+const take = (more: Readonly<Record<string, string>> = {}): Promise<ActionRun> =>
+  backUp({ ...inputs(), ...more }, { secrets: [more['s3-secret-access-key'] ?? storage.secretAccessKey] });
+
+beforeAll(async () => {
+  storage = await startObjectStoreServer();
+  proxy = await startSabotagingProxy(storage.endpoint);
+  identity = await generateX25519Identity();
+  recipient = await identityToRecipient(identity);
+  await freshServer();
+  const compose = JSON.stringify({
+    name: 'shop',
+    services: {
+      db: {
+        image: 'postgres:15',
+        environment: { POSTGRES_PASSWORD: 'secret-of-the-database', POSTGRES_DB: 'app' },
+        volumes: ['db:/var/lib/postgresql/data'],
+        healthcheck: { test: ['CMD', 'pg_isready', '-q', '-h', '127.0.0.1'], interval: '1s', retries: 60 },
+      },
+    },
+    volumes: { db: {} },
+  });
+  await mustDeploy(await projectFiles({ 'compose.yaml': compose }));
+  await query(
+    'CREATE TABLE orders AS SELECT i AS id, md5(random()::text) || md5(random()::text) AS note FROM generate_series(1, 300000) i',
+  );
+});
+
+afterEach(() => {
+  proxy.decide(() => 'pass');
+});
+
+afterAll(async () => {
+  await proxy.close();
+  await storage.close();
+  await removeCheckouts();
+});
+
+const inputs = (): Record<string, string> => ({
+  what: 'postgres: db/app\nrelease',
+  'age-recipients': recipient,
+  ...offsite(),
+});
+
+test('nothing readable stays, here or there; the server may burn, and all comes back with the key', async () => {
+  const run = await must(inputs());
+  const id = run.outputs['backup'] ?? '';
+  expect(run.outputs['result']).toBe('proven');
+  const items = JSON.parse(run.outputs['items'] ?? '[]') as { source: string; offsite: string }[];
+  expect(items.map((item) => item.offsite)).toEqual(
+    items.map(() => expect.stringMatching(new RegExp(`^s3://backups/some/where/shop/${id}/.*\\.age$`)) as string),
+  );
+  const stored = await asDeploy(`cd ${BACKUPS}/${id} && ls && head -c 21 *.dump.age`);
+  expect(stored).toContain('age-encryption.org/v1');
+  expect(stored).not.toMatch(/\.dump$/m);
+  for (const text of [run.log, run.summary]) {
+    expect(text).not.toContain(storage.secretAccessKey);
+    expect(text).not.toContain('secret-of-the-database');
+  }
+
+  await asDeploy(`rm -rf ${BACKUPS}`);
+  await query('DROP TABLE orders');
+  const listed = await must({ mode: 'list', ...offsite() });
+  expect(JSON.parse(listed.outputs['backups'] ?? '[]')).toMatchObject([
+    { id, onServer: false, offsite: true, encrypted: true },
+  ]);
+  const locked = await backUp({ mode: 'restore', confirm: 'shop', ...offsite() });
+  expect(errorsOf(locked).join('\n')).toContain(`encrypted to ${recipient}`);
+  const restored = await backUp(
+    { mode: 'restore', confirm: 'shop', 'age-key': `# mine\n${identity}\n`, ...offsite() },
+    { secrets: [identity, storage.secretAccessKey] },
+  );
+  if (restored.outcome !== 'success') throw new Error(restored.log);
+  expect(await query('SELECT count(*) FROM orders')).toBe('300000');
+  expect(restored.log).not.toContain(identity);
+  expect(await asDeploy(`cd ~/apps/shop/restored-*/releases/*/ && cat compose.yaml`)).toContain('postgres');
+  // Nothing of what was brought there stays.
+  expect(await asDeploy(`ls -A ${BACKUPS} | grep -v '^.slipway$' || :`)).toBe('');
+});
+
+test.each([
+  [
+    'answers 500 to everything that is written',
+    (method: string) => method === 'PUT' || method === 'POST',
+    { status: 500, body: '' },
+  ],
+  ['drops the connection', (method: string) => method === 'PUT', 'reset' as const],
+] as const)('a storage that %s: the backup is here, the step fails, nothing is pruned', async (_, applies, fate) => {
+  await must(inputs());
+  const before = await complete();
+  proxy.decide(({ method }) => (applies(method) ? fate : 'pass'));
+  const run = await take({ keep: '1', 'keep-days': '1' });
+  expect(run.outcome).toBe('failure');
+  expect(errorsOf(run).join('\n')).toMatch(/The backup is not off-site/);
+  expect(run.outputs['removed']).toBe('[]');
+  expect((await complete()).split('\n').length).toBe(before.split('\n').length + 1);
+  expect((await complete()).startsWith(before.trimEnd())).toBe(true);
+});
+
+test('what cannot be read back is not off-site', async () => {
+  const before = await complete();
+  proxy.decide(({ method, url }) => (method === 'GET' && url.includes('.dump.age') ? 'reset' : 'pass'));
+  const run = await take();
+  expect(run.outcome).toBe('failure');
+  expect(errorsOf(run).join('\n')).toMatch(/not off-site/);
+  expect((await complete()).length).toBeGreaterThan(before.length);
+});
+
+test('an object that became short since is found before anything is touched', async () => {
+  const id = (await must(inputs())).outputs['backup'] ?? '';
+  await truncate(await storage.file('backups', `some/where/shop/${id}/roles@db.sql.age`), 100);
+  await asDeploy(`rm -rf ${BACKUPS}/${id}`);
+  const run = await backUp(
+    { mode: 'restore', confirm: 'shop', backup: id, 'age-key': identity, ...offsite() },
+    { secrets: [identity, storage.secretAccessKey] },
+  );
+  expect(run.outcome).toBe('failure');
+  expect(errorsOf(run).join('\n')).toContain('roles@db.sql.age');
+  expect(await query('SELECT count(*) FROM orders')).toBe('300000');
+});
+
+test('a login that is wrong is said, and the server has its backup', async () => {
+  const run = await take({ 's3-secret-access-key': 'not the right one at all' });
+  expect(run.outcome).toBe('failure');
+  expect(errorsOf(run).join('\n')).toMatch(/s3:\/\/backups/);
+  expect(run.log).not.toContain('not the right one at all');
+});
+
+test('old ones go from both places', async () => {
+  const dry = await must({ mode: 'prune', keep: '1', 'keep-days': '1', 'dry-run': 'true', ...offsite() });
+  expect(dry.outputs['result']).toBe('planned');
+});
