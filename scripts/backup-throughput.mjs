@@ -14,6 +14,7 @@ import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
 import { build } from 'esbuild';
+import { findTestPrograms } from './set-up.mjs';
 
 const USAGE = `usage: backup-throughput.mjs [--megabytes 2048] [--rounds 3] [--image postgres:15] [--json]`;
 
@@ -132,6 +133,8 @@ docker exec -i db psql -Xq -U postgres -v ON_ERROR_STOP=1`,
 
 /** The whole action with its proof: what it takes of the runner's memory, with the data staying on the server, and passing through. */
 async function measureRunner(e2e) {
+  // The storage is a program of the tests.
+  process.env.PATH = (await findTestPrograms()).PATH;
   const { startObjectStoreServer } = await import('../test/object-store/server.ts');
   const { generateX25519Identity, identityToRecipient } = await import('age-encryption');
   const storage = await startObjectStoreServer();
@@ -164,7 +167,11 @@ export function renderDumps({ databaseBytes, bareBytes, oursBytes, bareSeconds, 
   const mib = (bytes) => `${Math.round(bytes / 1024 ** 2)} MiB`;
   const mb = (bytes) => `${Math.round(bytes / 1e6)} MB`;
   const rate = (seconds) => `${(databaseBytes / 1e6 / seconds).toFixed(1)} MB/s`;
-  return `| dump of ${mb(databaseBytes)} | seconds | throughput | file |
+  return `## Backups
+
+Medians; the database runs beside. \`node_modules/.bin/node scripts/backup-throughput.mjs\` measures this alone.
+
+| dump of ${mb(databaseBytes)} | seconds | throughput | file |
 | --- | ---: | ---: | ---: |
 | bare \`pg_dump -Fc\` | ${bareSeconds.toFixed(1)} | ${rate(bareSeconds)} | ${mb(bareBytes)} |
 | Slipway, counted, hashed, read back | ${oursSeconds.toFixed(1)} | ${rate(oursSeconds)} | ${mb(oursBytes)} |

@@ -14,6 +14,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 import { actions } from './actions.mjs';
+import { measureDumps, renderDumps } from './backup-throughput.mjs';
 import { measureSwitches, renderSwitches } from './zero-downtime.mjs';
 import { ROUTER_SITE } from '../test/e2e/router-site.ts';
 
@@ -459,7 +460,7 @@ const OTHERS = [
   ['Docker Swarm, start-first', '4.18 s', '0', '0.02 s'],
 ];
 
-async function renderReport(switches) {
+async function renderReport(switches, dumps) {
   const bundles = await Promise.all(
     actions.map(async (action) => {
       const text = await readFile(join(root, action, 'dist', 'index.js'));
@@ -612,6 +613,8 @@ ${table(
 )}
 
 Failed requests in the first, at 200 a second, all rounds together: ${samples.get('back: test failed, lost').reduce((sum, one) => sum + one, 0)}.
+
+${renderDumps(dumps)}
 `;
 }
 
@@ -639,7 +642,9 @@ async function main() {
     await e2e.removeCheckouts();
     await e2e.freshServer();
   }
-  const report = await renderReport(switches);
+  const dumps = await measureDumps(e2e, { megabytes: 2048, rounds: 3, image: 'postgres:15' });
+  await e2e.freshServer();
+  const report = await renderReport(switches, dumps);
   await mkdir(dirname(REPORT), { recursive: true });
   await writeFile(REPORT, report);
   console.log(report);

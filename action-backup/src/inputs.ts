@@ -94,6 +94,9 @@ export function readInputs(
     lockWaitSeconds: readValue(input, problems, 'lock-wait', duration(0, DAY), 600),
     leaseSeconds: readValue(input, problems, 'lease', duration(10, 600), 30),
   };
+  if (rest.dryRun && mode !== 'restore' && mode !== 'prune') {
+    problems.push({ input: 'dry-run', message: `is for the modes restore and prune, and not for ${mode}.` });
+  }
   if (problems.length > 0 || host === undefined) throw new InputError(problems);
   return { host, ...rest };
 }

@@ -23,7 +23,7 @@ import { prune, readShelf, type Shelf } from '#shared/vault/shelf';
 import { withClients } from '#shared/vault/remote';
 import { findPostgresImage, selectSources } from '#shared/vault/sources';
 import { keep, read, sweep, type TakeOptions } from '#shared/vault/take';
-import { BackupCommandError, type Vault } from '#shared/vault/vault';
+import { isDamage, type Vault } from '#shared/vault/vault';
 import { type Inputs, judgeConfirmation, readInputs } from './inputs';
 import { type BackupReport, createReport, describeBackup, renderSummary, setOutputs } from './report';
 
@@ -367,6 +367,9 @@ function choose(one: Run, shelf: Shelf, instead: string): Backup {
   return backup;
 }
 
+/** How a suspicion begins that does not come from the data that was lost. */
+const FOUND = 'It could not be restored';
+
 async function verify(one: Run): Promise<void> {
   const { request, report, ports, phase, offsite } = one;
   const { identity } = request.inputs;
@@ -387,13 +390,14 @@ async function verify(one: Run): Promise<void> {
         );
         report.backup = await rewrite(one, shelf, vault, {
           ...backup,
+          // It could be restored after all, whatever an earlier try has found.
+          suspicions: backup.suspicions.filter((text) => !text.startsWith(FOUND)),
           items: backup.items.map((item) => proven.find(({ source }) => source === item.source) ?? item),
         });
       } catch (error) {
-        if (!(error instanceof BackupError) || (error instanceof BackupCommandError && !error.isDamage)) throw error;
-        if (signal.aborted || (backup.encrypted.length > 0 && identity === undefined)) throw error;
+        if (signal.aborted || !isDamage(error) || !(error instanceof BackupError)) throw error;
         // Nobody may rely on it from now on.
-        const found = `On ${ports.clock.now().toISOString().slice(0, 10)} it could not be restored: ${firstLine(error.message)}`;
+        const found = `${FOUND} (${ports.clock.now().toISOString().slice(0, 10)}): ${firstLine(error.message)}`;
         report.backup = await rewrite(one, shelf, vault, { ...backup, suspicions: [...backup.suspicions, found] });
         report.result = 'suspect';
         throw error;
@@ -419,7 +423,9 @@ async function rewrite(one: Run, shelf: Shelf, vault: Vault, backup: Backup): Pr
       purpose: 'note what is known of the backup now',
     });
   }
-  if (one.offsite !== undefined && shelf.elsewhere.has(backup.id)) {
+  // What was read is the copy on the server, where there is one: that it is damaged says nothing of the other.
+  const isOther = judged.result === 'suspect' && shelf.here.has(backup.id);
+  if (one.offsite !== undefined && shelf.elsewhere.has(backup.id) && !isOther) {
     await publish(backup.id, { manifest }, one.offsite, vault);
   }
   return judged;
@@ -469,6 +475,7 @@ async function restore(one: Run): Promise<void> {
     const opening = { mode: 'change', waitSeconds: inputs.lockWaitSeconds } as const;
     await withProject(session, request, opening, phase, async (open) => {
       await withServers(one, open.facts, vaultOf(open.facts, open.guardian, one, signal), async (vault) => {
+        await sweep(vault);
         await takeBackInterrupted(open, vault, phase);
         await restoreFrom(open, vault);
       });

@@ -32,6 +32,11 @@ function problems(given: Given): Record<string, string> {
 
 const STORAGE = { 's3-bucket': 'backups', 's3-access-key-id': 'id', 's3-secret-access-key': 'very-secret-key' };
 
+test('a dry run is for what changes something that there is', () => {
+  expect(Object.keys(problems({ 'dry-run': 'true' }))).toEqual(['dry-run']);
+  expect(problems({ 'dry-run': 'true', mode: 'prune' })).toEqual({});
+});
+
 test('the defaults of action.yml', () => {
   expect(read()).toEqual({
     host: expect.objectContaining({ kind: 'local' }) as object,

@@ -77704,7 +77704,7 @@ const promises_namespaceObject = require("node:timers/promises");
  * Every way in which Slipway fails, as a type. A message says what happened and where; the hint says
  * what to do next. Neither may hold a secret: they are shown as they are.
  */
-class SlipwayError extends Error {
+class errors_SlipwayError extends Error {
     /** What to do next: full sentences, may have several lines. */
     hint;
     constructor(message, hint, options) {
@@ -77714,7 +77714,7 @@ class SlipwayError extends Error {
     }
 }
 /** Inputs that cannot be used: all of them at once, found before anything was touched. */
-class errors_InputError extends SlipwayError {
+class InputError extends errors_SlipwayError {
     code = 'input';
     problems;
     constructor(problems) {
@@ -77725,7 +77725,7 @@ class errors_InputError extends SlipwayError {
     }
 }
 /** The server could not be reached, was not the one expected, or went away. */
-class ConnectError extends SlipwayError {
+class ConnectError extends errors_SlipwayError {
     code = 'connect';
     reason;
     constructor(reason, message, hint, options) {
@@ -77734,7 +77734,7 @@ class ConnectError extends SlipwayError {
     }
 }
 /** A command on the server ended with another exit code than expected. */
-class CommandError extends SlipwayError {
+class CommandError extends errors_SlipwayError {
     code = 'command';
     exitCode;
     stderr;
@@ -77745,19 +77745,19 @@ class CommandError extends SlipwayError {
     }
 }
 /** What the server said of itself cannot be read. */
-class errors_ServerAnswerError extends SlipwayError {
+class errors_ServerAnswerError extends errors_SlipwayError {
     code = 'server-answer';
 }
 /** Something took longer than it may. */
-class TimeoutError extends SlipwayError {
+class TimeoutError extends errors_SlipwayError {
     code = 'timeout';
 }
 /** The workflow was cancelled. */
-class CancelledError extends SlipwayError {
+class CancelledError extends errors_SlipwayError {
     code = 'cancelled';
 }
 /** The server or the project is not ready: all findings at once; nothing was touched. */
-class PreflightError extends SlipwayError {
+class PreflightError extends errors_SlipwayError {
     code = 'preflight';
     findings;
     /** @param what for: `deploy`. */
@@ -77767,23 +77767,23 @@ class PreflightError extends SlipwayError {
     }
 }
 /** Another session holds the project's lock. */
-class LockHeldError extends SlipwayError {
+class LockHeldError extends errors_SlipwayError {
     code = 'lock-held';
 }
 /** One or more checks did not pass. */
-class ProbeError extends SlipwayError {
+class ProbeError extends errors_SlipwayError {
     code = 'probe';
 }
 /** An image could not be pulled or resolved. */
-class ImageError extends SlipwayError {
+class ImageError extends errors_SlipwayError {
     code = 'image';
 }
 /** The new release did not become healthy or a step of the deploy failed; says what became of the server. */
-class ReleaseError extends SlipwayError {
+class ReleaseError extends errors_SlipwayError {
     code = 'release';
 }
 /** An address gave no (complete) HTTP answer, or could not be connected to. */
-class RequestError extends SlipwayError {
+class RequestError extends errors_SlipwayError {
     code = 'request';
     reason;
     constructor(reason, message, hint, options) {
@@ -77792,11 +77792,14 @@ class RequestError extends SlipwayError {
     }
 }
 /** A backup could not be taken, proven, opened or restored. */
-class errors_BackupError extends SlipwayError {
+class errors_BackupError extends errors_SlipwayError {
     code = 'backup';
 }
+/** What a backup has is not what it should have: it must not be relied on. */
+class DamageError extends errors_BackupError {
+}
 /** An object storage (S3) did not do what it was asked for. */
-class StorageError extends (/* unused pure expression or super */ null && (SlipwayError)) {
+class StorageError extends (/* unused pure expression or super */ null && (errors_SlipwayError)) {
     code = 'storage';
 }
 /** What others say often ends without a full stop, and something of ours follows. */
@@ -79881,7 +79884,7 @@ function parseKnownHosts(text) {
             hosts.push(parsed);
     }
     if (problems.length > 0)
-        throw new errors_InputError(problems);
+        throw new InputError(problems);
     return hosts;
 }
 const MARKERS = {
@@ -79989,7 +79992,7 @@ function parseFingerprint(text) {
     const words = text.split(/\s+/).filter((word) => word !== '');
     if (words.length === 0)
         return '';
-    const problem = (message) => new errors_InputError([{ input: 'host-fingerprint', message }]);
+    const problem = (message) => new InputError([{ input: 'host-fingerprint', message }]);
     const found = words.filter((word) => word.toUpperCase().startsWith('SHA256:'));
     if (found.length > 1)
         throw problem('holds more than one fingerprint: give one, or the lines in known-hosts.');
@@ -80687,7 +80690,7 @@ async function tryLogIn(host, key, pins, types, options, redact, limit, progress
     }
     catch (error) {
         socket.destroy();
-        throw error instanceof SlipwayError ? error : describeSocketError(host, error);
+        throw error instanceof errors_SlipwayError ? error : describeSocketError(host, error);
     }
     progress.phase = 'banner';
     let refusedKey;
@@ -80740,7 +80743,7 @@ async function tryLogIn(host, key, pins, types, options, redact, limit, progress
     }
     catch (error) {
         socket.destroy();
-        if (error instanceof SlipwayError)
+        if (error instanceof errors_SlipwayError)
             throw error;
         if (refusedKey !== undefined)
             return { kind: 'refused-key', key: refusedKey };
@@ -81028,7 +81031,7 @@ class SshSession {
             return await limit.race(opened);
         }
         catch (error) {
-            if (error instanceof SlipwayError)
+            if (error instanceof errors_SlipwayError)
                 throw error;
             limit.signal.throwIfAborted();
             throw new ChannelRefusedError('refused', `${this.where} does not let us run a program${inBrackets(error)}.`, `Look at the server's sshd_config: MaxSessions must be ${MAX_CHANNELS} or more, and no ForceCommand or restricted shell may stand in the way.`, { cause: error });
@@ -81054,7 +81057,7 @@ class SshSession {
             return await limit.race(opened);
         }
         catch (error) {
-            if (error instanceof SlipwayError)
+            if (error instanceof errors_SlipwayError)
                 throw error;
             limit.signal.throwIfAborted();
             throw describeDialError(this.where, target, error);
@@ -82306,7 +82309,7 @@ async function start(run) {
     }
 }
 function describeFailure(error) {
-    if (error instanceof SlipwayError)
+    if (error instanceof errors_SlipwayError)
         return error.hint === '' ? error.message : `${error.message}\n${error.hint}`;
     // Not one of ours: a defect. The stack is what its report needs.
     return `Unexpected error in Slipway: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\nPlease report it with this text.`;
@@ -84692,7 +84695,7 @@ async function judgeAttempt(attemptOnce, timeoutSeconds, signal) {
     }
     catch (error) {
         // Anything that is not ours is a defect, and no verdict on a server.
-        if (!(error instanceof SlipwayError))
+        if (!(error instanceof errors_SlipwayError))
             throw error;
         if (signal?.aborted === true)
             throw new CancelledError('The workflow was cancelled.', '', { cause: error });
@@ -84747,13 +84750,13 @@ async function runChecks(checks, ports) {
 /** One check from one vantage. @throws CancelledError */
 async function runCheck(check, vantage, ports) {
     const { http, clock, signal, session, view } = ports;
-    if (vantage === 'ssh' && (session === undefined || session instanceof SlipwayError)) {
+    if (vantage === 'ssh' && (session === undefined || session instanceof errors_SlipwayError)) {
         const lastVerdict = session === undefined
             ? failed('there is no SSH connection to make it from')
             : failed(`not made, no SSH connection: ${session.message}`, session.hint);
         return { check, vantage, ok: false, attempts: 0, lastVerdict, latenciesMs: [], durationMs: 0 };
     }
-    const server = vantage === 'ssh' && !(session instanceof SlipwayError) ? session : undefined;
+    const server = vantage === 'ssh' && !(session instanceof errors_SlipwayError) ? session : undefined;
     const dial = server && ((host, port) => server.dial(host, port));
     const environment = { http, clock, signal, dial };
     const attemptOnce = async (timeoutSeconds) => {
@@ -85087,7 +85090,7 @@ function createVerifier(context) {
     };
 }
 /** Nothing but our own word ends it. */
-class WatchError extends SlipwayError {
+class WatchError extends errors_SlipwayError {
     code = 'watch';
     constructor(where) {
         super(`The watch of the containers at ${where} ended by itself.`, 'Does Docker answer there? docker ps');
@@ -85413,7 +85416,7 @@ function collectProblems(problems, parse) {
         parse();
     }
     catch (error) {
-        if (!(error instanceof errors_InputError))
+        if (!(error instanceof InputError))
             throw error;
         problems.push(...error.problems);
     }
@@ -86926,7 +86929,7 @@ async function executeTransaction(transaction, context) {
     const abort = new AbortController();
     const onCancel = () => {
         const { reason } = signal;
-        abort.abort(reason instanceof SlipwayError ? reason : new CancelledError('The workflow was cancelled.', ''));
+        abort.abort(reason instanceof errors_SlipwayError ? reason : new CancelledError('The workflow was cancelled.', ''));
     };
     signal.addEventListener('abort', onCancel, { once: true });
     if (signal.aborted)
@@ -88633,7 +88636,7 @@ function watchUrl(request, ports, signal) {
         }
         catch (error) {
             // Also what is a defect of ours: it must not end a deploy half-way.
-            reason = excerpt_excerpt(error instanceof SlipwayError || error instanceof Error ? error.message : String(error), 300);
+            reason = excerpt_excerpt(error instanceof errors_SlipwayError || error instanceof Error ? error.message : String(error), 300);
             isLost = isConnectionLost(error);
         }
         // It was counted when it was cut off.
@@ -89805,7 +89808,7 @@ async function askEngine(session, asked) {
         return await exchange(process, asked, signal);
     }
     catch (error) {
-        if (error instanceof SlipwayError)
+        if (error instanceof errors_SlipwayError)
             throw error;
         if (isCancelled(asked))
             throw cancelled(asked, error);
@@ -91362,7 +91365,7 @@ function describeVerdict(outcome, { baseline, task }) {
 const MAX_FAILURE_LENGTH = 50_000;
 function renderFailure(failure) {
     const message = failure instanceof Error ? failure.message : String(failure);
-    const hint = failure instanceof SlipwayError ? failure.hint : '';
+    const hint = failure instanceof errors_SlipwayError ? failure.hint : '';
     const whole = [message, hint].filter((part) => part !== '').join('\n');
     const text = whole.length > MAX_FAILURE_LENGTH ? `${whole.slice(0, MAX_FAILURE_LENGTH)}\n(cut)` : whole;
     return fence(text, 'text');
@@ -92489,7 +92492,7 @@ async function readSource(inputs, ports) {
         });
     }
     if (problems.length > 0)
-        throw new errors_InputError(problems);
+        throw new InputError(problems);
     const files = new Map([...shipped.files, ...composeTexts].map((file) => [file.path, file]));
     return { project, directory, files: [...files.values()], composeFiles: inputs.composeFiles };
 }
@@ -93111,10 +93114,17 @@ until docker exec "$scratch" pg_isready -q -h 127.0.0.1 </dev/null 2>/dev/null; 
   fi
   sleep 0.2
 done
+unproven() {
+  state=$(docker inspect --type container --format '{{.State.Running}} {{.State.OOMKilled}}' "$scratch" 2>/dev/null)
+  case $state in
+    true | 'true false') fail 65 "$1" ;;
+    *) fail 70 "the scratch server ended while the dump was restored (running, out of memory: \${state:-it is gone}): give the proof more memory, or look whether the disk is full (\\\`df\\\`)." ;;
+  esac
+}
 restoring=$(date +%s)
 grep -vxF -e "$known" "$roles" | grep -v -e '^CREATE TABLESPACE ' -e '^ALTER TABLESPACE ' -e ' ON TABLESPACE ' >"$work/roles"
-run docker exec -i "$scratch" sh -c "$tool" slipway "$owner" template1 psql -Xqw -o /dev/null -v ON_ERROR_STOP=1 -v VERBOSITY=terse -f - 6<"$work/roles" || fail 65 'the roles of the backup cannot be restored (the own words of PostgreSQL are above): do not rely on this backup, and make a new one.'
-run docker exec -i "$scratch" sh -c "$tool" slipway "$owner" template1 pg_restore -w --exit-on-error --clean --if-exists --create --no-tablespaces -d '' 6<"$file" || fail 65 'the dump cannot be restored (the own words of pg_restore are above): do not rely on this backup, and make a new one.'
+run docker exec -i "$scratch" sh -c "$tool" slipway "$owner" template1 psql -Xqw -o /dev/null -v ON_ERROR_STOP=1 -v VERBOSITY=terse -f - 6<"$work/roles" || unproven 'the roles of the backup cannot be restored (the own words of PostgreSQL are above): do not rely on this backup, and make a new one.'
+run docker exec -i "$scratch" sh -c "$tool" slipway "$owner" template1 pg_restore -w --exit-on-error --clean --if-exists --create --no-tablespaces -d '' 6<"$file" || unproven 'the dump cannot be restored (the own words of pg_restore are above): do not rely on this backup, and make a new one.'
 seconds=$(($(date +%s) - restoring))
 run docker exec "$scratch" sh -c "$ask" slipway "$owner" "$database" "$count" 6</dev/null >"$work/answer" || fail 70 'the restored tables cannot be counted (the own words of PostgreSQL are above).'
 compare 'the restored database'
@@ -93317,7 +93327,7 @@ seconds=$(($(date +%s) - started))
 printf '{"kind" : "restored", "restoreSeconds" : %s, "seconds" : %s}\\n' "$seconds" "$seconds"`, COUNT_RESTORED, postgres_CREATE, COPY_SETTINGS, DROP, PRISTINE, STATEMENTS, ASK_WITH, EXTRACT, CREATE_AS_DUMPED, GIVE_AS_DUMPED, dump.database, dump.file, dump.tables, fresh);
 }
 const SWAPS = (/* unused pure expression or super */ null && (`swaps AS (
-  SELECT n, x ->> 'database' AS database, x ->> 'fresh' AS fresh, x ->> 'kept' AS kept,
+  SELECT n, x ->> 'database' AS database, x ->> 'fresh' AS fresh, x ->> 'kept' AS kept, x ->> 'was' AS was,
     EXISTS (SELECT FROM pg_database WHERE datname = x ->> 'database') AS there,
     EXISTS (SELECT FROM pg_database WHERE datname = x ->> 'fresh') AS restored,
     EXISTS (SELECT FROM pg_database WHERE datname = x ->> 'kept') AS aside
@@ -93347,7 +93357,7 @@ const SWAP = (/* unused pure expression or super */ null && (`${RENAMING}WITH ${
 /** The other way round: what was restored becomes an unfinished one again. */
 const SWAP_BACK = (/* unused pure expression or super */ null && (`${RENAMING}WITH ${SWAPS} SELECT string_agg(concat_ws('; ',
   format('${END_SESSIONS}', database, kept),
-  CASE WHEN there THEN format('ALTER DATABASE %I RENAME TO %I', database, fresh) END,
+  CASE WHEN there THEN format('ALTER DATABASE %I RENAME TO %I', database, was) END,
   format('ALTER DATABASE %I RENAME TO %I', kept, database)), '; ' ORDER BY n) FROM swaps WHERE aside HAVING count(*) > 0 \\gexec
 `));
 const FORCE = (/* unused pure expression or super */ null && (`CASE WHEN current_setting('server_version_num')::int >= 130000 THEN ' WITH (FORCE)' ELSE '' END`));
@@ -93370,7 +93380,7 @@ function renderSwaps(swaps) {
         mustBe('new', fresh);
         mustBe('kept', kept);
     }
-    return JSON.stringify(swaps.map(({ database, fresh, kept }) => ({ database, fresh, kept })));
+    return JSON.stringify(swaps.map(({ database, fresh, kept }) => ({ database, fresh, kept, was: nameWas(fresh) })));
 }
 /**
  * Gives restored databases the names of those in service, which are kept under other names: all of them, or none. The sessions of those in service are
@@ -93396,14 +93406,14 @@ printf '{"kind" : "swapped", "seconds" : %s}\\n' "$(($(date +%s) - started))"`, 
 }
 /**
  * The way back from {@link swapDatabases}, whether it has happened, was killed or is still under way. Where a database is kept it gets its name back, and
- * the restored one is dropped with all that was written since; so is one that has not gone live. Can be repeated. A restored database that
- * took nobody's name has nothing to go back to, and stays.
+ * the restored one stays as {@link nameWas} says: somebody may have written into it. One that has not gone live is dropped. Can be repeated. A restored
+ * database that took nobody's name has nothing to go back to, and stays.
  */
 function postgres_swapBack(target, swaps) {
     return postgresScript(target, `${SETTLE}back=$1 drop=$2 left=$3 swaps=$4
 settle || fail 69 'PostgreSQL does not say who is connected (its own words are above): check that it accepts connections, and try again.'
 for try in 1 2 3 4 5; do
-  sql "$any" "$drop" -v "swaps=$swaps" && sql "$any" "$back" -v "swaps=$swaps" >/dev/null && sql "$any" "$drop" -v "swaps=$swaps"
+  sql "$any" "$drop" -v "swaps=$swaps" && sql "$any" "$back" -v "swaps=$swaps" >/dev/null
   [ "$(sql "$any" "$left" -v "swaps=$swaps")" != 0 ] || exit 0
 done
 fail 75 'the old databases could not get their names back (see above); they are kept: stop the application, and try again.'`, SWAP_BACK, DROP_FRESH, NOT_BACK, renderSwaps(swaps));
@@ -93413,6 +93423,11 @@ function postgres_dropUnfinished(target) {
     return postgresScript(target, `sql "$any" "$1" || fail 75 'an unfinished database of an earlier restore could not be dropped (see above): end its sessions, and try again.'`, `SET client_min_messages = warning;
 SELECT format('DROP DATABASE IF EXISTS %I', datname) || ${FORCE} FROM pg_database WHERE starts_with(datname::text, 'slipway-new-') ORDER BY datname \\gexec
 `);
+}
+/** What a restored database is called that was in service and had to go again: somebody may have written into it meanwhile. */
+function nameWas(fresh) {
+    mustBe('new', fresh);
+    return fresh.replace('slipway-new-', 'slipway-was-');
 }
 /** PostgreSQL cuts longer names off, and two of them would become one. */
 const NAME_BYTES = 63;
@@ -95019,6 +95034,21 @@ printf '{"kind" : "restored", "keys" : %s, "downSeconds" : %s, "seconds" : %s}\\
 function redis_putBackRedis(container, id, scratch) {
     return script(redis_PUT_BACK_ON_SERVER, container, id, scratch.name, scratch.project, PUT_BACK);
 }
+/** Says whether a swap was cut off; what was only made ready goes. */
+const LOOK = (/* unused pure expression or super */ null && (`id=$1
+shift
+for volume; do
+  for new in "$volume/.slipway-new-$id" "$volume"/*/.slipway-new-"$id"; do
+    [ -d "$new" ] || continue
+    if [ -d "\${new%/*}/.slipway-kept-$id" ]; then echo unfinished; else rm -rf "$new" || exit; fi
+  done
+done`));
+/** As {@link putBackRedis}, where a restore was cut off in the middle; one that came to its end stays, and its server is not touched. */
+function redis_putBackUnfinishedRedis(container, id, scratch) {
+    return script(amongVolumesOf(`look=$6 put_back_on_server=$7
+found=$(with_places "$look" "$id") || fail 70 'the volume of Redis cannot be looked at (see above): try again.'
+[ -z "$found" ] || change sh -c "$put_back_on_server" slipway "$container" "$id" "$scratch" "$project" "$inner_script"`), container, id, scratch.name, scratch.project, PUT_BACK, LOOK, redis_PUT_BACK_ON_SERVER);
+}
 /** Removes the data that {@link restoreRedis} has kept. */
 function dropKeptRedis(container, id, scratch) {
     return script(amongVolumesOf(`with_places "$inner_script" "$id" || fail 70 'the kept data could not be removed (see above): try again.'`), container, id, scratch.name, scratch.project, redis_DROP);
@@ -95243,10 +95273,10 @@ class vault_BackupCommandError extends errors_BackupError {
         super(`Could not ${purpose} at ${where} (exit code ${exitCode}): ${tail(stderr)}`, '');
         this.exitCode = exitCode;
     }
-    /** What was read is damaged: it must not be kept. */
-    get isDamage() {
-        return this.exitCode === 65;
-    }
+}
+/** What was read is damaged, and not only something that could not be tried. */
+function isDamage(error) {
+    return error instanceof DamageError || (error instanceof vault_BackupCommandError && error.exitCode === 65);
 }
 /** Scripts say what to do in their last line, and programs have their own words before it. */
 function tail(stderr) {
@@ -95372,77 +95402,13 @@ async function offsite_removeOffsite(ids, offsite, vault) {
     }
 }
 
-;// CONCATENATED MODULE: ./shared/src/backups/archive.ts
-
-function archive_readLines(output) {
-    return output
-        .split('\n')
-        .filter((line) => line.trim() !== '')
-        .map((line) => {
-        const value = json_parseJson(line);
-        if (value === undefined)
-            throw new SyntaxError(`the server's answer has a line that is not JSON: ${line.slice(0, 200)}`);
-        return value;
-    });
-}
-function ofKind(output, kind) {
-    const [first, second] = archive_readLines(output).filter((line) => json_readMember(line, 'kind') === kind);
-    if (first === undefined || second !== undefined)
-        throw new SyntaxError("the server's answer is cut off");
-    return first;
-}
-function count(line, key) {
-    const value = json_readMember(line, key);
-    if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < 0)
-        throw new SyntaxError(`the server's answer has no number "${key}"`);
-    return value;
-}
-function match(line, key, pattern) {
-    const value = json_readMember(line, key);
-    if (typeof value !== 'string' || !pattern.test(value))
-        throw new SyntaxError(`the server's answer has no usable "${key}"`);
-    return value;
-}
-const SHA256 = /^[0-9a-f]{64}$/;
-/** @throws SyntaxError */
-function parseArchived(output) {
-    const line = ofKind(output, 'archive');
-    const changed = json_readMember(line, 'changed');
-    if (typeof changed !== 'boolean')
-        throw new SyntaxError('the server\'s answer does not say "changed"');
-    return {
-        bytes: count(line, 'bytes'),
-        sha256: match(line, 'sha256', SHA256),
-        plainBytes: count(line, 'plainBytes'),
-        plainSha256: match(line, 'plainSha256', SHA256),
-        tree: { entries: count(line, 'entries'), hash: match(line, 'hash', SHA256) },
-        changed,
-        quietSeconds: count(line, 'quietSeconds'),
-        seconds: count(line, 'seconds'),
-    };
-}
-/** @throws SyntaxError */
-function parseArchiveProof(output) {
-    const line = ofKind(output, 'proof');
-    return { restoreSeconds: count(line, 'restoreSeconds'), seconds: count(line, 'seconds') };
-}
-/** @throws SyntaxError */
-function archive_parseRestoredArchive(output) {
-    const line = ofKind(output, 'restored');
-    return {
-        kept: match(line, 'kept', /^[A-Za-z0-9./_-]*$/),
-        downSeconds: count(line, 'downSeconds'),
-        seconds: count(line, 'seconds'),
-        entries: count(line, 'entries'),
-    };
-}
-
-;// CONCATENATED MODULE: ./shared/src/backups/postgres.ts
-/** What the commands for PostgreSQL answer, read without trusting it: pure. */
+;// CONCATENATED MODULE: ./shared/src/backups/answers.ts
+/** What scripts on the server answer: a line of JSON for each thing, with its `kind`. Read without trusting it: pure. */
 
 const CUT_OFF = "the server's answer is cut off";
-/** Lines of JSON. @throws SyntaxError for anything else. */
-function postgres_readLines(output) {
+const SHA256 = /^[0-9a-f]{64}$/;
+/** @throws SyntaxError for a line that is anything else. */
+function answers_readAnswers(output) {
     return output
         .split('\n')
         .filter((line) => line.trim() !== '')
@@ -95453,34 +95419,70 @@ function postgres_readLines(output) {
         return value;
     });
 }
-function postgres_text(line, key) {
-    const value = json_readMember(line, key);
-    if (typeof value !== 'string')
-        throw new SyntaxError(`the server's answer has no text "${key}"`);
+/** The one of a kind. @throws SyntaxError where there is none, or a second. */
+function answers_onlyAnswer(answers, kind) {
+    const [first, second] = answers.filter((answer) => json_readMember(answer, 'kind') === kind);
+    if (first === undefined)
+        throw new SyntaxError(CUT_OFF);
+    if (second !== undefined)
+        throw new SyntaxError(`the server's answer has more than one "${kind}"`);
+    return first;
+}
+/** @throws SyntaxError */
+function answers_readString(answer, key, pattern = /^/) {
+    const value = json_readMember(answer, key);
+    if (typeof value !== 'string' || !pattern.test(value))
+        throw new SyntaxError(`the server's answer has no usable "${key}"`);
     return value;
 }
-function postgres_count(line, key) {
-    const value = json_readMember(line, key);
+/** A whole number from 0 on. @throws SyntaxError */
+function answers_readCount(answer, key) {
+    const value = json_readMember(answer, key);
     if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < 0)
         throw new SyntaxError(`the server's answer has no number "${key}"`);
     return value;
 }
-/** The one line of a kind. */
-function only(lines, kind) {
-    const found = lines.filter((line) => json_readMember(line, 'kind') === kind);
-    const [first] = found;
-    if (first === undefined)
-        throw new SyntaxError(CUT_OFF);
-    if (found.length > 1)
-        throw new SyntaxError(`the server's answer has more than one "${kind}"`);
-    return first;
+
+;// CONCATENATED MODULE: ./shared/src/backups/archive.ts
+
+
+/** @throws SyntaxError */
+function parseArchived(output) {
+    const line = answers_onlyAnswer(answers_readAnswers(output), 'archive');
+    const changed = json_readMember(line, 'changed');
+    if (typeof changed !== 'boolean')
+        throw new SyntaxError('the server\'s answer does not say "changed"');
+    return {
+        bytes: answers_readCount(line, 'bytes'),
+        sha256: answers_readString(line, 'sha256', SHA256),
+        plainBytes: answers_readCount(line, 'plainBytes'),
+        plainSha256: answers_readString(line, 'plainSha256', SHA256),
+        tree: { entries: answers_readCount(line, 'entries'), hash: answers_readString(line, 'hash', SHA256) },
+        changed,
+        quietSeconds: answers_readCount(line, 'quietSeconds'),
+        seconds: answers_readCount(line, 'seconds'),
+    };
 }
-function readHash(line, key, pattern) {
-    const value = postgres_text(line, key);
-    if (!pattern.test(value))
-        throw new SyntaxError(`the server's answer has no hash "${key}"`);
-    return value;
+/** @throws SyntaxError */
+function parseArchiveProof(output) {
+    const line = answers_onlyAnswer(answers_readAnswers(output), 'proof');
+    return { restoreSeconds: answers_readCount(line, 'restoreSeconds'), seconds: answers_readCount(line, 'seconds') };
 }
+/** @throws SyntaxError */
+function archive_parseRestoredArchive(output) {
+    const line = onlyAnswer(readAnswers(output), 'restored');
+    return {
+        kept: readString(line, 'kept', /^[A-Za-z0-9./_-]*$/),
+        downSeconds: readCount(line, 'downSeconds'),
+        seconds: readCount(line, 'seconds'),
+        entries: readCount(line, 'entries'),
+    };
+}
+
+;// CONCATENATED MODULE: ./shared/src/backups/postgres.ts
+/** What the commands for PostgreSQL answer, read without trusting it: pure. */
+
+
 function readTables(lines) {
     return lines.flatMap((line) => {
         const kind = json_readMember(line, 'kind');
@@ -95490,20 +95492,20 @@ function readTables(lines) {
         return [
             {
                 kind,
-                schema: named ? postgres_text(line, 'schema') : '',
-                name: named ? postgres_text(line, 'name') : '',
-                rows: postgres_count(line, 'rows'),
-                hash: readHash(line, 'hash', /^-?\d{1,40}$/),
+                schema: named ? answers_readString(line, 'schema') : '',
+                name: named ? answers_readString(line, 'name') : '',
+                rows: answers_readCount(line, 'rows'),
+                hash: answers_readString(line, 'hash', /^-?\d{1,40}$/),
             },
         ];
     });
 }
 function postgres_readFile(lines) {
-    const file = only(lines, 'file');
+    const file = answers_onlyAnswer(lines, 'file');
     return {
-        bytes: postgres_count(file, 'bytes'),
-        sha256: readHash(file, 'sha256', /^[0-9a-f]{64}$/),
-        seconds: postgres_count(file, 'seconds'),
+        bytes: answers_readCount(file, 'bytes'),
+        sha256: answers_readString(file, 'sha256', SHA256),
+        seconds: answers_readCount(file, 'seconds'),
     };
 }
 /** @throws SyntaxError */
@@ -95511,46 +95513,46 @@ function parseDatabases(output) {
     const [clientVersion = '', ...rest] = output.split('\n');
     if (!clientVersion.startsWith('pg_dump '))
         throw new SyntaxError(CUT_OFF);
-    const lines = postgres_readLines(rest.join('\n'));
-    const server = only(lines, 'server');
+    const lines = answers_readAnswers(rest.join('\n'));
+    const server = answers_onlyAnswer(lines, 'server');
     return {
-        serverVersion: postgres_count(server, 'version'),
+        serverVersion: answers_readCount(server, 'version'),
         clientVersion: clientVersion.trim(),
-        user: postgres_text(server, 'user'),
+        user: answers_readString(server, 'user'),
         superuser: json_readMember(server, 'superuser') === true,
         databases: lines
             .filter((line) => json_readMember(line, 'kind') === 'database')
-            .map((line) => ({ name: postgres_text(line, 'name'), bytes: postgres_count(line, 'bytes') })),
+            .map((line) => ({ name: answers_readString(line, 'name'), bytes: answers_readCount(line, 'bytes') })),
     };
 }
 /** @throws SyntaxError */
 function parseDumpedDatabase(output) {
-    const lines = postgres_readLines(output);
-    const database = only(lines, 'database');
+    const lines = answers_readAnswers(output);
+    const database = answers_onlyAnswer(lines, 'database');
     return {
-        database: postgres_text(database, 'name'),
-        serverVersion: postgres_count(database, 'serverVersion'),
+        database: answers_readString(database, 'name'),
+        serverVersion: answers_readCount(database, 'serverVersion'),
         tables: readTables(lines),
         ...postgres_readFile(lines),
     };
 }
 /** @throws SyntaxError */
 function parseDumpedRoles(output) {
-    return postgres_readFile(postgres_readLines(output));
+    return postgres_readFile(answers_readAnswers(output));
 }
 /** What a proof says, or a restore; of one that failed, the tables that were counted, as {@link parseTables} reads them. @throws SyntaxError */
 function postgres_parseProof(output, kind) {
-    const lines = postgres_readLines(output);
-    const done = only(lines, kind);
+    const lines = answers_readAnswers(output);
+    const done = answers_onlyAnswer(lines, kind);
     return {
-        restoreSeconds: postgres_count(done, 'restoreSeconds'),
-        seconds: postgres_count(done, 'seconds'),
+        restoreSeconds: answers_readCount(done, 'restoreSeconds'),
+        seconds: answers_readCount(done, 'seconds'),
         tables: readTables(lines),
     };
 }
 /** @throws SyntaxError */
 function parseTables(output) {
-    return readTables(postgres_readLines(output));
+    return readTables(answers_readAnswers(output));
 }
 /**
  * What a table has now, by `schema.table`, as in a backup's counts.
@@ -95558,15 +95560,15 @@ function parseTables(output) {
  * @throws SyntaxError
  */
 function postgres_parseCounts(output) {
-    const lines = postgres_readLines(output);
-    only(lines, 'counted');
+    const lines = readAnswers(output);
+    onlyAnswer(lines, 'counted');
     return new Map(lines
         .filter((line) => readMember(line, 'kind') === 'rows')
-        .map((line) => [`${postgres_text(line, 'schema')}.${postgres_text(line, 'name')}`, postgres_count(line, 'rows')]));
+        .map((line) => [`${readString(line, 'schema')}.${readString(line, 'name')}`, readCount(line, 'rows')]));
 }
 /** The names of the roles that were created, for the others were there. @throws SyntaxError */
 function parseRestoredRoles(output) {
-    const created = readMember(only(postgres_readLines(output), 'roles'), 'created');
+    const created = readMember(onlyAnswer(readAnswers(output), 'roles'), 'created');
     if (!Array.isArray(created))
         throw new SyntaxError('the server\'s answer has no list "created"');
     return created.map((name) => {
@@ -95577,7 +95579,7 @@ function parseRestoredRoles(output) {
 }
 /** @returns seconds that the swap took, with its waiting for sessions to end. @throws SyntaxError */
 function parseSwapped(output) {
-    return postgres_count(only(postgres_readLines(output), 'swapped'), 'seconds');
+    return readCount(onlyAnswer(readAnswers(output), 'swapped'), 'seconds');
 }
 /** Why these tools cannot dump this server, as a sentence; undefined where they can. pg_dump reads older servers, not newer ones. */
 function postgres_compareVersions({ serverVersion, clientVersion }) {
@@ -95609,77 +95611,49 @@ function compareTables(expected, restored) {
 ;// CONCATENATED MODULE: ./shared/src/backups/redis.ts
 /** What the commands for Redis answer, read without trusting it: pure. */
 
-function redis_readLines(output) {
-    return output
-        .split('\n')
-        .filter((line) => line.trim() !== '')
-        .map((line) => {
-        const value = json_parseJson(line);
-        if (value === undefined)
-            throw new SyntaxError(`the server's answer has a line that is not JSON: ${line.slice(0, 200)}`);
-        return value;
-    });
-}
-function redis_ofKind(lines, kind) {
-    const [first, second] = lines.filter((line) => json_readMember(line, 'kind') === kind);
-    if (first === undefined || second !== undefined)
-        throw new SyntaxError("the server's answer is cut off");
-    return first;
-}
-function redis_count(line, key) {
-    const value = json_readMember(line, key);
-    if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < 0)
-        throw new SyntaxError(`the server's answer has no number "${key}"`);
-    return value;
-}
-function redis_match(line, key, pattern) {
-    const value = json_readMember(line, key);
-    if (typeof value !== 'string' || !pattern.test(value))
-        throw new SyntaxError(`the server's answer has no usable "${key}"`);
-    return value;
-}
+
 function readKeyspace(lines, when) {
     return lines
         .filter((line) => json_readMember(line, 'kind') === 'keyspace' && json_readMember(line, 'when') === when)
         .map((line) => ({
-        database: redis_count(line, 'database'),
-        keys: redis_count(line, 'keys'),
-        expires: redis_count(line, 'expires'),
+        database: answers_readCount(line, 'database'),
+        keys: answers_readCount(line, 'keys'),
+        expires: answers_readCount(line, 'expires'),
     }));
 }
 /** @throws SyntaxError */
 function parseDumpedRedis(output) {
-    const lines = redis_readLines(output);
-    const file = redis_ofKind(lines, 'file');
+    const lines = answers_readAnswers(output);
+    const file = answers_onlyAnswer(lines, 'file');
     return {
-        version: redis_match(redis_ofKind(lines, 'server'), 'version', /^[0-9.]*$/),
+        version: answers_readString(answers_onlyAnswer(lines, 'server'), 'version', /^[0-9.]*$/),
         before: readKeyspace(lines, 'before'),
         after: readKeyspace(lines, 'after'),
-        bytes: redis_count(file, 'bytes'),
-        sha256: redis_match(file, 'sha256', /^[0-9a-f]{64}$/),
-        keys: redis_count(file, 'keys'),
-        expires: redis_count(file, 'expires'),
-        seconds: redis_count(file, 'seconds'),
+        bytes: answers_readCount(file, 'bytes'),
+        sha256: answers_readString(file, 'sha256', SHA256),
+        keys: answers_readCount(file, 'keys'),
+        expires: answers_readCount(file, 'expires'),
+        seconds: answers_readCount(file, 'seconds'),
     };
 }
 /** @throws SyntaxError */
 function parseProvenRedis(output) {
-    const lines = redis_readLines(output);
-    const proof = redis_ofKind(lines, 'proof');
+    const lines = answers_readAnswers(output);
+    const proof = answers_onlyAnswer(lines, 'proof');
     return {
-        keys: redis_count(proof, 'keys'),
-        restoreSeconds: redis_count(proof, 'restoreSeconds'),
-        seconds: redis_count(proof, 'seconds'),
+        keys: answers_readCount(proof, 'keys'),
+        restoreSeconds: answers_readCount(proof, 'restoreSeconds'),
+        seconds: answers_readCount(proof, 'seconds'),
         databases: readKeyspace(lines, 'restored'),
     };
 }
 /** @throws SyntaxError */
 function redis_parseRestoredRedis(output) {
-    const restored = redis_ofKind(redis_readLines(output), 'restored');
+    const restored = onlyAnswer(readAnswers(output), 'restored');
     return {
-        keys: redis_count(restored, 'keys'),
-        downSeconds: redis_count(restored, 'downSeconds'),
-        seconds: redis_count(restored, 'seconds'),
+        keys: readCount(restored, 'keys'),
+        downSeconds: readCount(restored, 'downSeconds'),
+        seconds: readCount(restored, 'seconds'),
     };
 }
 
@@ -96015,7 +95989,7 @@ async function withClients(servers, image, vault, work) {
     }
 }
 function remote_describeUnknown(name) {
-    return new errors_InputError([
+    return new InputError([
         {
             input: 'database-urls',
             message: `has no server ${name}, which is no service of the project: give its URL there, as \`${name} = postgres://...\`.`,
@@ -96110,7 +96084,7 @@ async function prove(item, items, folder, containers, vault) {
             // The script has compared them on the server; that it did is worth a second look.
             const { tables } = postgres_parseProof(stdout, 'proof');
             if (!isSameCounts(counts_countTables(tables), item.counts))
-                throw new errors_BackupError(`${item.source} differs from its backup.`, '');
+                throw new DamageError(`${item.source} differs from its backup.`, '');
             return {};
         }
         case 'redis': {
@@ -96137,7 +96111,7 @@ async function prove_checkTables(item, file, vault) {
     const { stdout } = await vault_carryOut(readContent(backup_layout_tablesFile(file)), `read what tables ${item.source} has`, vault);
     const tables = parseTables(stdout);
     if (!isSameCounts(counts_countTables(tables), item.counts)) {
-        throw new errors_BackupError(`The tables that ${item.source} is compared with are not those of its manifest: the backup is damaged.`, 'Choose another one.');
+        throw new DamageError(`The tables that ${item.source} is compared with are not those of its manifest: the backup is damaged.`, 'Choose another one.');
     }
 }
 
@@ -96177,7 +96151,7 @@ async function sealAll(items, folder, recipients, cipher, vault) {
 function compare(source, is, was, what) {
     if (is.bytes === was.bytes && is.sha256 === was.sha256)
         return;
-    throw new errors_BackupError(`${source} was not ${what} as it is: ${is.bytes} bytes with the checksum ${is.sha256}, and not ${was.bytes} with ${was.sha256}.`, 'The disk or the memory of the server may be failing. Nothing of this backup was kept.');
+    throw new DamageError(`${source} was not ${what} as it is: ${is.bytes} bytes with the checksum ${is.sha256}, and not ${was.bytes} with ${was.sha256}.`, 'The disk or the memory of the server may be failing. Nothing of this backup was kept.');
 }
 /**
  * Decrypts the files into another folder.
@@ -96337,7 +96311,7 @@ async function restoreAll(items, folder, options, facts, vault) {
     catch (error) {
         // A Redis that was not reached has nothing to take back, and is not stopped for it.
         const redis = undo.redis.filter((service) => begun.has(`redis:${service}`));
-        throw await takeBackAfter(error, { ...undo, redis }, facts, vault);
+        throw await restore_takeBackAfter(error, { ...undo, redis }, facts, vault);
     }
 }
 /** From here on whoever comes next takes back what there is of it. */
@@ -96386,6 +96360,8 @@ begun) {
         ...items.flatMap((item) => planStep(item, folder, undo, options, containers, vault)),
         ...undo.databases.map((one) => planSwap(one, prepared, containers, vault)),
     ];
+    if (steps.length === 0)
+        await carryOut(removeFiles([vault.layout.restoring]), 'note that it is restored', vault);
     for (const [index, { title, command, read }] of steps.entries()) {
         // With the last one all is in service: nothing may take it back from then on, whatever dies.
         const plain = typeof command === 'function' ? await command() : command;
@@ -96515,7 +96491,8 @@ function restore_endWith(command, restoring) {
     const { words, ...rest } = command;
     return { ...rest, ...script('restoring=$1; shift; "$@" || exit; rm -f "$restoring"', restoring, ...words) };
 }
-async function takeBackAfter(error, undo, facts, vault) {
+/** @returns the error that says what became of it. */
+async function restore_takeBackAfter(error, undo, facts, vault) {
     const what = error instanceof Error ? error.message : String(error);
     // A workflow that was cancelled still has to take back what it has begun; the guardian may be gone, the server is not.
     const rescue = {
@@ -96524,18 +96501,24 @@ async function takeBackAfter(error, undo, facts, vault) {
         ports: { ...vault.ports, signal: new AbortController().signal },
     };
     try {
+        const { stdout } = await carryOut(readFileIfAny(vault.layout.restoring), 'look how far the restore came', rescue);
+        if (stdout.trim() === '') {
+            return new BackupError(`All was restored, and is in service; but its last answer was not heard: ${what}`, 'Look at what serves. What it replaced is kept, as the README says.', { cause: error });
+        }
         await takeBack(undo, facts, rescue);
     }
     catch (cause) {
         const why = cause instanceof Error ? cause.message : String(cause);
         return new BackupError(`The restore failed: ${what}\nAnd what it had begun could NOT be taken back wholly: ${why}`, `Look at the server now. The next restore first tries again to take it back (it is noted in ${vault.layout.restoring}).`, { cause: error });
     }
-    return new BackupError(`The restore failed: ${what}`, 'What served before serves again, with the data that it had.', {
-        cause: error,
-    });
+    return new BackupError(`The restore failed: ${what}`, 'What served before serves again, with the data that it had. A restored database that was in service for a moment is kept as slipway-was-...', { cause: error });
 }
-/** In reverse. Each can be done again, and on what was never begun. */
-async function takeBack(undo, { containers }, vault) {
+/**
+ * In reverse. Each can be done again, and on what was never begun.
+ *
+ * @param isLate it was cut off some time ago: what came to its end then has been in use since, and stays; only what is half is put back.
+ */
+async function takeBack(undo, { containers }, vault, isLate = false) {
     const problems = [];
     const attempt = async (command, purpose) => {
         try {
@@ -96543,15 +96526,17 @@ async function takeBack(undo, { containers }, vault) {
             await carryOut(plain, purpose, vault, { timeoutSeconds: 300 });
         }
         catch (error) {
-            if (!(error instanceof BackupError) && !(error instanceof InputError))
+            if (!(error instanceof SlipwayError) || vault.ports.signal.aborted)
                 throw error;
             problems.push(error.message);
         }
     };
     for (const one of undo.databases) {
-        if (one.service !== '' && findContainer(one.service, containers) === undefined)
-            continue;
         const server = serverOf(one.source);
+        if (one.service !== '' && findContainer(one.service, containers) === undefined) {
+            problems.push(`Service ${one.service} does not run, so its databases cannot be given their names back: start it.`);
+            continue;
+        }
         await attempt(async () => swapBack(await targetOf(one, containers, vault, restore_namesOf(one)), one.swaps), `give the databases of ${server} their names back`);
         await attempt(async () => dropUnfinished(await targetOf(one, containers, vault)), `drop unfinished databases of ${server}`);
     }
@@ -96560,19 +96545,20 @@ async function takeBack(undo, { containers }, vault) {
         const container = containers.find((one) => one.service === service && !one.oneoff);
         if (container === undefined)
             continue;
-        await attempt(putBackRedis(container.id, undo.id, scratchFor(vault, 'restore')), `put the data of ${service} back`);
+        const putBack = isLate ? putBackUnfinishedRedis : putBackRedis;
+        await attempt(putBack(container.id, undo.id, scratchFor(vault, 'restore')), `put the data of ${service} back`);
     }
     for (const { name, image } of undo.volumes) {
-        await attempt(putBackVolume(name, image, scratchFor(vault, 'restore'), undo.id), `put the content of volume ${name} back`);
+        await attempt(putBackVolume(name, image, scratchFor(vault, 'restore'), isLate ? undefined : undo.id), `put the content of volume ${name} back`);
     }
     if (undo.files)
-        await attempt(putBackFiles(vault.layout.project, undo.id), 'put the files back');
+        await attempt(putBackFiles(vault.layout.project, isLate ? undefined : undo.id), 'put the files back');
     if (problems.length > 0)
         throw new BackupError(problems.join('\n'), '');
     await carryOut(removeFiles([vault.layout.restoring]), 'note that it was taken back', vault);
 }
 /**
- * What a restore that was killed had begun, taken back. Only for who has the project's lock.
+ * What a restore that was killed had half done, taken back. Only for who has the project's lock.
  *
  * @returns whether there was any.
  */
@@ -96584,7 +96570,7 @@ async function restore_recover(facts, vault) {
     if (undo === undefined) {
         throw new ServerAnswerError(`${vault.layout.restoring} at ${vault.session.where} says that a restore was interrupted, and cannot be read.`, 'Look for databases named slipway-new-* and slipway-kept-*, and for folders .slipway-kept-*; remove that file when all is well.');
     }
-    await takeBack(undo, facts, vault);
+    await takeBack(undo, facts, vault, true);
     return true;
 }
 function parseUndo(text) {
@@ -97388,7 +97374,7 @@ async function jobs_readServer(target, name, who, databases, vault) {
 /** @param name of the server in sources. */
 function planDumps(name, databases, common, vault) {
     const { server } = common;
-    const isAside = (one) => /^slipway-(new|kept)-/.test(one.name);
+    const isAside = (one) => /^slipway-(new|kept|was)-/.test(one.name);
     const wanted = server.databases.filter((one) => databases.length === 0 ? !isAside(one) : databases.includes(one.name));
     const aside = databases.length === 0 ? server.databases.filter(isAside) : [];
     if (aside.length > 0) {
@@ -97534,7 +97520,9 @@ async function keep(draft, history, options, vault) {
             }
             catch (error) {
                 // What is damaged is no backup. What could not be tried is one, and nobody calls it proven.
-                if (!(error instanceof vault_BackupCommandError) || error.isDamage)
+                if (vault.ports.signal.aborted || isDamage(error))
+                    throw error;
+                if (!(error instanceof errors_BackupError || error instanceof TimeoutError))
                     throw error;
                 problem = new errors_BackupError(`The backup could not be proven. ${error.message}`, `It is kept as ${id}, as one that is taken and not proven.`);
             }
@@ -97567,7 +97555,7 @@ async function keep(draft, history, options, vault) {
                 isOffsite = true;
             }
             catch (error) {
-                if (vault.ports.signal.aborted || !(error instanceof SlipwayError))
+                if (vault.ports.signal.aborted || !(error instanceof errors_SlipwayError))
                     throw error;
                 problem ??= describeOffsiteFailure(error, id);
             }
@@ -97582,7 +97570,7 @@ async function keep(draft, history, options, vault) {
                 await publish(id, { guide, manifest }, offsite, vault);
             }
             catch (error) {
-                if (!(error instanceof SlipwayError))
+                if (!(error instanceof errors_SlipwayError))
                     throw error;
                 problem ??= describeOffsiteFailure(error, id);
             }
@@ -97651,6 +97639,8 @@ async function backUpBefore(wanted, transaction) {
     const found = selectSources(wanted, facts);
     // The store has it already.
     const sources = found.sources.filter(({ kind }) => kind !== 'release');
+    for (const warning of found.warnings)
+        transaction_warn(transaction, warning);
     if (wanted.length === 0 && sources.length === 0 && !facts.containers.some(({ oneoff }) => !oneoff)) {
         ports.reporter.line('No backup: nothing of the project runs yet.');
         return '';
@@ -97731,7 +97721,11 @@ async function prepareData({ backup, items }, release, transaction) {
         await recover(facts, vault);
         const folder = backupFolder(vault.layout, backup.id);
         const undo = await beginRestore(items, { files: 'side' }, facts.containers, vault);
-        await ports.reporter.group(`Restore ${backup.id} beside what serves`, () => restoreDatabasesBeside(items, folder, undo, facts.containers, vault));
+        await ports.reporter
+            .group(`Restore ${backup.id} beside what serves`, () => restoreDatabasesBeside(items, folder, undo, facts.containers, vault))
+            .catch(async (error) => {
+            throw await takeBackAfter(error, undo, facts, vault);
+        });
         const targets = undo.databases.map(({ service, user, swaps }) => ({
             target: { container: requireContainer(service, facts.containers), user },
             swaps,
@@ -97748,7 +97742,9 @@ async function prepareData({ backup, items }, release, transaction) {
             id: 'swap-data',
             title: `put the data of backup ${backup.id} into service`,
             do: {
-                ...script('umask 077; cat >"$1.new" && mv "$1.new" "$1" || exit; shift; exec "$@" </dev/null', file, ...words),
+                ...script(
+                // On the disk before the swap begins: without it nobody would know the way back.
+                'umask 077; cat >"$1.new" && sync "$1.new" && mv "$1.new" "$1" && sync "${1%/*}" || exit; shift; exec "$@" </dev/null', file, ...words),
                 stdin: takeBack,
             },
             undo: [{ verb: 'take-back-data', release }],
@@ -97785,7 +97781,7 @@ function readInputs(input) {
         backup: readValue(input, problems, 'backup', parseBackup, undefined),
     };
     if (problems.length > 0 || host === undefined)
-        throw new errors_InputError(problems);
+        throw new InputError(problems);
     return { host, ...common, ...own };
 }
 /** `true`, `false`, or lines of what action-backup takes as `what`. */

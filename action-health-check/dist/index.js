@@ -74732,6 +74732,9 @@ class RequestError extends SlipwayError {
 class BackupError extends (/* unused pure expression or super */ null && (SlipwayError)) {
     code = 'backup';
 }
+/** What a backup has is not what it should have: it must not be relied on. */
+class DamageError extends (/* unused pure expression or super */ null && (BackupError)) {
+}
 /** An object storage (S3) did not do what it was asked for. */
 class StorageError extends (/* unused pure expression or super */ null && (SlipwayError)) {
     code = 'storage';

@@ -77737,7 +77737,7 @@ class ServerAnswerError extends errors_SlipwayError {
     code = 'server-answer';
 }
 /** Something took longer than it may. */
-class TimeoutError extends errors_SlipwayError {
+class errors_TimeoutError extends errors_SlipwayError {
     code = 'timeout';
 }
 /** The workflow was cancelled. */
@@ -77782,6 +77782,9 @@ class RequestError extends errors_SlipwayError {
 /** A backup could not be taken, proven, opened or restored. */
 class errors_BackupError extends errors_SlipwayError {
     code = 'backup';
+}
+/** What a backup has is not what it should have: it must not be relied on. */
+class errors_DamageError extends errors_BackupError {
 }
 /** An object storage (S3) did not do what it was asked for. */
 class StorageError extends (/* unused pure expression or super */ null && (errors_SlipwayError)) {
@@ -78681,7 +78684,7 @@ function tooMuchOutput(command, options, where) {
     return new CommandError(`Could not ${describePurpose(command, options)} on ${where}: ${command.words[0]} printed more than ${MAX_OUTPUT_BYTES / 1024 / 1024} MiB and was stopped.`, 'That much is no answer to what was asked. Run it by hand on the server to see what it prints.', -1, '');
 }
 function timedOut(command, options, where, seconds, hint) {
-    return new TimeoutError(`Could not ${describePurpose(command, options)} on ${where}: ${command.words[0]} did not end within ${seconds} s and was told to stop.`, hint);
+    return new errors_TimeoutError(`Could not ${describePurpose(command, options)} on ${where}: ${command.words[0]} did not end within ${seconds} s and was told to stop.`, hint);
 }
 /** A command's standard input as bytes; none is an empty one. */
 function stdinOf(command) {
@@ -78892,7 +78895,7 @@ class LocalSession {
     }
     async dial(host, port) {
         const target = `${host.includes(':') ? `[${host}]` : host}:${port}`;
-        const limit = interruption(DIAL_SECONDS, () => new TimeoutError(`Could not connect to ${target} from ${this.where}: no answer within ${DIAL_SECONDS} s.`, 'Does something listen there, and does a firewall drop packets?'), undefined, this.#closed.signal);
+        const limit = interruption(DIAL_SECONDS, () => new errors_TimeoutError(`Could not connect to ${target} from ${this.where}: no answer within ${DIAL_SECONDS} s.`, 'Does something listen there, and does a firewall drop packets?'), undefined, this.#closed.signal);
         const socket = (0,external_node_net_.createConnection)({ host, port, noDelay: true });
         socket.on('error', () => undefined);
         try {
@@ -81078,7 +81081,7 @@ function hintForTimeout(exited) {
         : 'The program itself has ended, but something that it left in the background holds its output open: redirect that to a file or /dev/null.';
 }
 function noAnswer(where, purpose) {
-    return new TimeoutError(`Could not ${purpose} on ${where}: no answer within ${OPEN_SECONDS} s.`, 'Is the server overloaded?');
+    return new errors_TimeoutError(`Could not ${purpose} on ${where}: no answer within ${OPEN_SECONDS} s.`, 'Is the server overloaded?');
 }
 /** To be called in the very turn in which the channel was opened: the end of a short program comes in the same packet. */
 function watchProgram(channel) {
@@ -89797,7 +89800,7 @@ async function askEngine(session, asked) {
         if (isCancelled(asked))
             throw cancelled(asked, error);
         if (timeout.aborted) {
-            throw new TimeoutError(`Could not ${asked.purpose} on ${session.where} within ${Math.ceil(asked.timeoutSeconds)} s.`, 'Is the registry slow, or the server overloaded? What was downloaded so far is kept by Docker for the next try.', { cause: error });
+            throw new errors_TimeoutError(`Could not ${asked.purpose} on ${session.where} within ${Math.ceil(asked.timeoutSeconds)} s.`, 'Is the registry slow, or the server overloaded? What was downloaded so far is kept by Docker for the next try.', { cause: error });
         }
         throw await explainEnd(process, session, asked, said, error);
     }
@@ -92452,10 +92455,17 @@ until docker exec "$scratch" pg_isready -q -h 127.0.0.1 </dev/null 2>/dev/null; 
   fi
   sleep 0.2
 done
+unproven() {
+  state=$(docker inspect --type container --format '{{.State.Running}} {{.State.OOMKilled}}' "$scratch" 2>/dev/null)
+  case $state in
+    true | 'true false') fail 65 "$1" ;;
+    *) fail 70 "the scratch server ended while the dump was restored (running, out of memory: \${state:-it is gone}): give the proof more memory, or look whether the disk is full (\\\`df\\\`)." ;;
+  esac
+}
 restoring=$(date +%s)
 grep -vxF -e "$known" "$roles" | grep -v -e '^CREATE TABLESPACE ' -e '^ALTER TABLESPACE ' -e ' ON TABLESPACE ' >"$work/roles"
-run docker exec -i "$scratch" sh -c "$tool" slipway "$owner" template1 psql -Xqw -o /dev/null -v ON_ERROR_STOP=1 -v VERBOSITY=terse -f - 6<"$work/roles" || fail 65 'the roles of the backup cannot be restored (the own words of PostgreSQL are above): do not rely on this backup, and make a new one.'
-run docker exec -i "$scratch" sh -c "$tool" slipway "$owner" template1 pg_restore -w --exit-on-error --clean --if-exists --create --no-tablespaces -d '' 6<"$file" || fail 65 'the dump cannot be restored (the own words of pg_restore are above): do not rely on this backup, and make a new one.'
+run docker exec -i "$scratch" sh -c "$tool" slipway "$owner" template1 psql -Xqw -o /dev/null -v ON_ERROR_STOP=1 -v VERBOSITY=terse -f - 6<"$work/roles" || unproven 'the roles of the backup cannot be restored (the own words of PostgreSQL are above): do not rely on this backup, and make a new one.'
+run docker exec -i "$scratch" sh -c "$tool" slipway "$owner" template1 pg_restore -w --exit-on-error --clean --if-exists --create --no-tablespaces -d '' 6<"$file" || unproven 'the dump cannot be restored (the own words of pg_restore are above): do not rely on this backup, and make a new one.'
 seconds=$(($(date +%s) - restoring))
 run docker exec "$scratch" sh -c "$ask" slipway "$owner" "$database" "$count" 6</dev/null >"$work/answer" || fail 70 'the restored tables cannot be counted (the own words of PostgreSQL are above).'
 compare 'the restored database'
@@ -92658,7 +92668,7 @@ seconds=$(($(date +%s) - started))
 printf '{"kind" : "restored", "restoreSeconds" : %s, "seconds" : %s}\\n' "$seconds" "$seconds"`, COUNT_RESTORED, postgres_CREATE, COPY_SETTINGS, DROP, PRISTINE, STATEMENTS, ASK_WITH, EXTRACT, CREATE_AS_DUMPED, GIVE_AS_DUMPED, dump.database, dump.file, dump.tables, fresh);
 }
 const SWAPS = `swaps AS (
-  SELECT n, x ->> 'database' AS database, x ->> 'fresh' AS fresh, x ->> 'kept' AS kept,
+  SELECT n, x ->> 'database' AS database, x ->> 'fresh' AS fresh, x ->> 'kept' AS kept, x ->> 'was' AS was,
     EXISTS (SELECT FROM pg_database WHERE datname = x ->> 'database') AS there,
     EXISTS (SELECT FROM pg_database WHERE datname = x ->> 'fresh') AS restored,
     EXISTS (SELECT FROM pg_database WHERE datname = x ->> 'kept') AS aside
@@ -92688,7 +92698,7 @@ const SWAP = `${RENAMING}WITH ${SWAPS} SELECT string_agg(concat_ws('; ',
 /** The other way round: what was restored becomes an unfinished one again. */
 const SWAP_BACK = `${RENAMING}WITH ${SWAPS} SELECT string_agg(concat_ws('; ',
   format('${END_SESSIONS}', database, kept),
-  CASE WHEN there THEN format('ALTER DATABASE %I RENAME TO %I', database, fresh) END,
+  CASE WHEN there THEN format('ALTER DATABASE %I RENAME TO %I', database, was) END,
   format('ALTER DATABASE %I RENAME TO %I', kept, database)), '; ' ORDER BY n) FROM swaps WHERE aside HAVING count(*) > 0 \\gexec
 `;
 const FORCE = `CASE WHEN current_setting('server_version_num')::int >= 130000 THEN ' WITH (FORCE)' ELSE '' END`;
@@ -92711,7 +92721,7 @@ function renderSwaps(swaps) {
         mustBe('new', fresh);
         mustBe('kept', kept);
     }
-    return JSON.stringify(swaps.map(({ database, fresh, kept }) => ({ database, fresh, kept })));
+    return JSON.stringify(swaps.map(({ database, fresh, kept }) => ({ database, fresh, kept, was: nameWas(fresh) })));
 }
 /**
  * Gives restored databases the names of those in service, which are kept under other names: all of them, or none. The sessions of those in service are
@@ -92737,14 +92747,14 @@ printf '{"kind" : "swapped", "seconds" : %s}\\n' "$(($(date +%s) - started))"`, 
 }
 /**
  * The way back from {@link swapDatabases}, whether it has happened, was killed or is still under way. Where a database is kept it gets its name back, and
- * the restored one is dropped with all that was written since; so is one that has not gone live. Can be repeated. A restored database that
- * took nobody's name has nothing to go back to, and stays.
+ * the restored one stays as {@link nameWas} says: somebody may have written into it. One that has not gone live is dropped. Can be repeated. A restored
+ * database that took nobody's name has nothing to go back to, and stays.
  */
 function swapBack(target, swaps) {
     return postgresScript(target, `${SETTLE}back=$1 drop=$2 left=$3 swaps=$4
 settle || fail 69 'PostgreSQL does not say who is connected (its own words are above): check that it accepts connections, and try again.'
 for try in 1 2 3 4 5; do
-  sql "$any" "$drop" -v "swaps=$swaps" && sql "$any" "$back" -v "swaps=$swaps" >/dev/null && sql "$any" "$drop" -v "swaps=$swaps"
+  sql "$any" "$drop" -v "swaps=$swaps" && sql "$any" "$back" -v "swaps=$swaps" >/dev/null
   [ "$(sql "$any" "$left" -v "swaps=$swaps")" != 0 ] || exit 0
 done
 fail 75 'the old databases could not get their names back (see above); they are kept: stop the application, and try again.'`, SWAP_BACK, DROP_FRESH, NOT_BACK, renderSwaps(swaps));
@@ -92754,6 +92764,11 @@ function dropUnfinished(target) {
     return postgresScript(target, `sql "$any" "$1" || fail 75 'an unfinished database of an earlier restore could not be dropped (see above): end its sessions, and try again.'`, `SET client_min_messages = warning;
 SELECT format('DROP DATABASE IF EXISTS %I', datname) || ${FORCE} FROM pg_database WHERE starts_with(datname::text, 'slipway-new-') ORDER BY datname \\gexec
 `);
+}
+/** What a restored database is called that was in service and had to go again: somebody may have written into it meanwhile. */
+function nameWas(fresh) {
+    mustBe('new', fresh);
+    return fresh.replace('slipway-new-', 'slipway-was-');
 }
 /** PostgreSQL cuts longer names off, and two of them would become one. */
 const NAME_BYTES = 63;
@@ -93207,12 +93222,13 @@ function isLine(text) {
     return !CONTROL.test(text) && text.isWellFormed();
 }
 
-;// CONCATENATED MODULE: ./shared/src/backups/postgres.ts
-/** What the commands for PostgreSQL answer, read without trusting it: pure. */
+;// CONCATENATED MODULE: ./shared/src/backups/answers.ts
+/** What scripts on the server answer: a line of JSON for each thing, with its `kind`. Read without trusting it: pure. */
 
-const CUT_OFF = "the server's answer is cut off";
-/** Lines of JSON. @throws SyntaxError for anything else. */
-function postgres_readLines(output) {
+const answers_CUT_OFF = "the server's answer is cut off";
+const answers_SHA256 = /^[0-9a-f]{64}$/;
+/** @throws SyntaxError for a line that is anything else. */
+function answers_readAnswers(output) {
     return output
         .split('\n')
         .filter((line) => line.trim() !== '')
@@ -93223,34 +93239,34 @@ function postgres_readLines(output) {
         return value;
     });
 }
-function postgres_text(line, key) {
-    const value = json_readMember(line, key);
-    if (typeof value !== 'string')
-        throw new SyntaxError(`the server's answer has no text "${key}"`);
+/** The one of a kind. @throws SyntaxError where there is none, or a second. */
+function answers_onlyAnswer(answers, kind) {
+    const [first, second] = answers.filter((answer) => json_readMember(answer, 'kind') === kind);
+    if (first === undefined)
+        throw new SyntaxError(answers_CUT_OFF);
+    if (second !== undefined)
+        throw new SyntaxError(`the server's answer has more than one "${kind}"`);
+    return first;
+}
+/** @throws SyntaxError */
+function answers_readString(answer, key, pattern = /^/) {
+    const value = json_readMember(answer, key);
+    if (typeof value !== 'string' || !pattern.test(value))
+        throw new SyntaxError(`the server's answer has no usable "${key}"`);
     return value;
 }
-function count(line, key) {
-    const value = json_readMember(line, key);
+/** A whole number from 0 on. @throws SyntaxError */
+function answers_readCount(answer, key) {
+    const value = json_readMember(answer, key);
     if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < 0)
         throw new SyntaxError(`the server's answer has no number "${key}"`);
     return value;
 }
-/** The one line of a kind. */
-function only(lines, kind) {
-    const found = lines.filter((line) => json_readMember(line, 'kind') === kind);
-    const [first] = found;
-    if (first === undefined)
-        throw new SyntaxError(CUT_OFF);
-    if (found.length > 1)
-        throw new SyntaxError(`the server's answer has more than one "${kind}"`);
-    return first;
-}
-function readHash(line, key, pattern) {
-    const value = postgres_text(line, key);
-    if (!pattern.test(value))
-        throw new SyntaxError(`the server's answer has no hash "${key}"`);
-    return value;
-}
+
+;// CONCATENATED MODULE: ./shared/src/backups/postgres.ts
+/** What the commands for PostgreSQL answer, read without trusting it: pure. */
+
+
 function readTables(lines) {
     return lines.flatMap((line) => {
         const kind = json_readMember(line, 'kind');
@@ -93260,20 +93276,20 @@ function readTables(lines) {
         return [
             {
                 kind,
-                schema: named ? postgres_text(line, 'schema') : '',
-                name: named ? postgres_text(line, 'name') : '',
-                rows: count(line, 'rows'),
-                hash: readHash(line, 'hash', /^-?\d{1,40}$/),
+                schema: named ? answers_readString(line, 'schema') : '',
+                name: named ? answers_readString(line, 'name') : '',
+                rows: answers_readCount(line, 'rows'),
+                hash: answers_readString(line, 'hash', /^-?\d{1,40}$/),
             },
         ];
     });
 }
 function postgres_readFile(lines) {
-    const file = only(lines, 'file');
+    const file = onlyAnswer(lines, 'file');
     return {
-        bytes: count(file, 'bytes'),
-        sha256: readHash(file, 'sha256', /^[0-9a-f]{64}$/),
-        seconds: count(file, 'seconds'),
+        bytes: readCount(file, 'bytes'),
+        sha256: readString(file, 'sha256', SHA256),
+        seconds: readCount(file, 'seconds'),
     };
 }
 /** @throws SyntaxError */
@@ -93281,46 +93297,46 @@ function postgres_parseDatabases(output) {
     const [clientVersion = '', ...rest] = output.split('\n');
     if (!clientVersion.startsWith('pg_dump '))
         throw new SyntaxError(CUT_OFF);
-    const lines = postgres_readLines(rest.join('\n'));
-    const server = only(lines, 'server');
+    const lines = readAnswers(rest.join('\n'));
+    const server = onlyAnswer(lines, 'server');
     return {
-        serverVersion: count(server, 'version'),
+        serverVersion: readCount(server, 'version'),
         clientVersion: clientVersion.trim(),
-        user: postgres_text(server, 'user'),
+        user: readString(server, 'user'),
         superuser: readMember(server, 'superuser') === true,
         databases: lines
             .filter((line) => readMember(line, 'kind') === 'database')
-            .map((line) => ({ name: postgres_text(line, 'name'), bytes: count(line, 'bytes') })),
+            .map((line) => ({ name: readString(line, 'name'), bytes: readCount(line, 'bytes') })),
     };
 }
 /** @throws SyntaxError */
 function postgres_parseDumpedDatabase(output) {
-    const lines = postgres_readLines(output);
-    const database = only(lines, 'database');
+    const lines = readAnswers(output);
+    const database = onlyAnswer(lines, 'database');
     return {
-        database: postgres_text(database, 'name'),
-        serverVersion: count(database, 'serverVersion'),
+        database: readString(database, 'name'),
+        serverVersion: readCount(database, 'serverVersion'),
         tables: readTables(lines),
         ...postgres_readFile(lines),
     };
 }
 /** @throws SyntaxError */
 function postgres_parseDumpedRoles(output) {
-    return postgres_readFile(postgres_readLines(output));
+    return postgres_readFile(readAnswers(output));
 }
 /** What a proof says, or a restore; of one that failed, the tables that were counted, as {@link parseTables} reads them. @throws SyntaxError */
 function postgres_parseProof(output, kind) {
-    const lines = postgres_readLines(output);
-    const done = only(lines, kind);
+    const lines = answers_readAnswers(output);
+    const done = answers_onlyAnswer(lines, kind);
     return {
-        restoreSeconds: count(done, 'restoreSeconds'),
-        seconds: count(done, 'seconds'),
+        restoreSeconds: answers_readCount(done, 'restoreSeconds'),
+        seconds: answers_readCount(done, 'seconds'),
         tables: readTables(lines),
     };
 }
 /** @throws SyntaxError */
 function parseTables(output) {
-    return readTables(postgres_readLines(output));
+    return readTables(answers_readAnswers(output));
 }
 /**
  * What a table has now, by `schema.table`, as in a backup's counts.
@@ -93328,15 +93344,15 @@ function parseTables(output) {
  * @throws SyntaxError
  */
 function parseCounts(output) {
-    const lines = postgres_readLines(output);
-    only(lines, 'counted');
+    const lines = answers_readAnswers(output);
+    answers_onlyAnswer(lines, 'counted');
     return new Map(lines
         .filter((line) => json_readMember(line, 'kind') === 'rows')
-        .map((line) => [`${postgres_text(line, 'schema')}.${postgres_text(line, 'name')}`, count(line, 'rows')]));
+        .map((line) => [`${answers_readString(line, 'schema')}.${answers_readString(line, 'name')}`, answers_readCount(line, 'rows')]));
 }
 /** The names of the roles that were created, for the others were there. @throws SyntaxError */
 function parseRestoredRoles(output) {
-    const created = readMember(only(postgres_readLines(output), 'roles'), 'created');
+    const created = readMember(onlyAnswer(readAnswers(output), 'roles'), 'created');
     if (!Array.isArray(created))
         throw new SyntaxError('the server\'s answer has no list "created"');
     return created.map((name) => {
@@ -93347,7 +93363,7 @@ function parseRestoredRoles(output) {
 }
 /** @returns seconds that the swap took, with its waiting for sessions to end. @throws SyntaxError */
 function parseSwapped(output) {
-    return count(only(postgres_readLines(output), 'swapped'), 'seconds');
+    return readCount(onlyAnswer(readAnswers(output), 'swapped'), 'seconds');
 }
 /** Why these tools cannot dump this server, as a sentence; undefined where they can. pg_dump reads older servers, not newer ones. */
 function postgres_compareVersions({ serverVersion, clientVersion }) {
@@ -94451,6 +94467,21 @@ printf '{"kind" : "restored", "keys" : %s, "downSeconds" : %s, "seconds" : %s}\\
 function putBackRedis(container, id, scratch) {
     return render_script(redis_PUT_BACK_ON_SERVER, container, id, scratch.name, scratch.project, PUT_BACK);
 }
+/** Says whether a swap was cut off; what was only made ready goes. */
+const LOOK = `id=$1
+shift
+for volume; do
+  for new in "$volume/.slipway-new-$id" "$volume"/*/.slipway-new-"$id"; do
+    [ -d "$new" ] || continue
+    if [ -d "\${new%/*}/.slipway-kept-$id" ]; then echo unfinished; else rm -rf "$new" || exit; fi
+  done
+done`;
+/** As {@link putBackRedis}, where a restore was cut off in the middle; one that came to its end stays, and its server is not touched. */
+function putBackUnfinishedRedis(container, id, scratch) {
+    return render_script(amongVolumesOf(`look=$6 put_back_on_server=$7
+found=$(with_places "$look" "$id") || fail 70 'the volume of Redis cannot be looked at (see above): try again.'
+[ -z "$found" ] || change sh -c "$put_back_on_server" slipway "$container" "$id" "$scratch" "$project" "$inner_script"`), container, id, scratch.name, scratch.project, PUT_BACK, LOOK, redis_PUT_BACK_ON_SERVER);
+}
 /** Removes the data that {@link restoreRedis} has kept. */
 function dropKeptRedis(container, id, scratch) {
     return script(amongVolumesOf(`with_places "$inner_script" "$id" || fail 70 'the kept data could not be removed (see above): try again.'`), container, id, scratch.name, scratch.project, redis_DROP);
@@ -94675,10 +94706,10 @@ class vault_BackupCommandError extends errors_BackupError {
         super(`Could not ${purpose} at ${where} (exit code ${exitCode}): ${tail(stderr)}`, '');
         this.exitCode = exitCode;
     }
-    /** What was read is damaged: it must not be kept. */
-    get isDamage() {
-        return this.exitCode === 65;
-    }
+}
+/** What was read is damaged, and not only something that could not be tried. */
+function vault_isDamage(error) {
+    return error instanceof DamageError || (error instanceof vault_BackupCommandError && error.exitCode === 65);
 }
 /** Scripts say what to do in their last line, and programs have their own words before it. */
 function tail(stderr) {
@@ -95231,7 +95262,7 @@ async function prove(item, items, folder, containers, vault) {
             // The script has compared them on the server; that it did is worth a second look.
             const { tables } = parseProof(stdout, 'proof');
             if (!isSameCounts(countTables(tables), item.counts))
-                throw new BackupError(`${item.source} differs from its backup.`, '');
+                throw new DamageError(`${item.source} differs from its backup.`, '');
             return {};
         }
         case 'redis': {
@@ -95258,7 +95289,7 @@ async function checkTables(item, file, vault) {
     const { stdout } = await vault_carryOut(backup_store_readContent(backup_layout_tablesFile(file)), `read what tables ${item.source} has`, vault);
     const tables = parseTables(stdout);
     if (!counts_isSameCounts(counts_countTables(tables), item.counts)) {
-        throw new errors_BackupError(`The tables that ${item.source} is compared with are not those of its manifest: the backup is damaged.`, 'Choose another one.');
+        throw new errors_DamageError(`The tables that ${item.source} is compared with are not those of its manifest: the backup is damaged.`, 'Choose another one.');
     }
 }
 
@@ -95298,7 +95329,7 @@ async function seal_sealAll(items, folder, recipients, cipher, vault) {
 function compare(source, is, was, what) {
     if (is.bytes === was.bytes && is.sha256 === was.sha256)
         return;
-    throw new BackupError(`${source} was not ${what} as it is: ${is.bytes} bytes with the checksum ${is.sha256}, and not ${was.bytes} with ${was.sha256}.`, 'The disk or the memory of the server may be failing. Nothing of this backup was kept.');
+    throw new DamageError(`${source} was not ${what} as it is: ${is.bytes} bytes with the checksum ${is.sha256}, and not ${was.bytes} with ${was.sha256}.`, 'The disk or the memory of the server may be failing. Nothing of this backup was kept.');
 }
 /**
  * Decrypts the files into another folder.
@@ -95507,6 +95538,8 @@ begun) {
         ...items.flatMap((item) => planStep(item, folder, undo, options, containers, vault)),
         ...undo.databases.map((one) => planSwap(one, prepared, containers, vault)),
     ];
+    if (steps.length === 0)
+        await carryOut(removeFiles([vault.layout.restoring]), 'note that it is restored', vault);
     for (const [index, { title, command, read }] of steps.entries()) {
         // With the last one all is in service: nothing may take it back from then on, whatever dies.
         const plain = typeof command === 'function' ? await command() : command;
@@ -95636,6 +95669,7 @@ function endWith(command, restoring) {
     const { words, ...rest } = command;
     return { ...rest, ...render_script('restoring=$1; shift; "$@" || exit; rm -f "$restoring"', restoring, ...words) };
 }
+/** @returns the error that says what became of it. */
 async function takeBackAfter(error, undo, facts, vault) {
     const what = error instanceof Error ? error.message : String(error);
     // A workflow that was cancelled still has to take back what it has begun; the guardian may be gone, the server is not.
@@ -95645,18 +95679,24 @@ async function takeBackAfter(error, undo, facts, vault) {
         ports: { ...vault.ports, signal: new AbortController().signal },
     };
     try {
+        const { stdout } = await vault_carryOut(readFileIfAny(vault.layout.restoring), 'look how far the restore came', rescue);
+        if (stdout.trim() === '') {
+            return new errors_BackupError(`All was restored, and is in service; but its last answer was not heard: ${what}`, 'Look at what serves. What it replaced is kept, as the README says.', { cause: error });
+        }
         await takeBack(undo, facts, rescue);
     }
     catch (cause) {
         const why = cause instanceof Error ? cause.message : String(cause);
-        return new BackupError(`The restore failed: ${what}\nAnd what it had begun could NOT be taken back wholly: ${why}`, `Look at the server now. The next restore first tries again to take it back (it is noted in ${vault.layout.restoring}).`, { cause: error });
+        return new errors_BackupError(`The restore failed: ${what}\nAnd what it had begun could NOT be taken back wholly: ${why}`, `Look at the server now. The next restore first tries again to take it back (it is noted in ${vault.layout.restoring}).`, { cause: error });
     }
-    return new BackupError(`The restore failed: ${what}`, 'What served before serves again, with the data that it had.', {
-        cause: error,
-    });
+    return new errors_BackupError(`The restore failed: ${what}`, 'What served before serves again, with the data that it had. A restored database that was in service for a moment is kept as slipway-was-...', { cause: error });
 }
-/** In reverse. Each can be done again, and on what was never begun. */
-async function takeBack(undo, { containers }, vault) {
+/**
+ * In reverse. Each can be done again, and on what was never begun.
+ *
+ * @param isLate it was cut off some time ago: what came to its end then has been in use since, and stays; only what is half is put back.
+ */
+async function takeBack(undo, { containers }, vault, isLate = false) {
     const problems = [];
     const attempt = async (command, purpose) => {
         try {
@@ -95664,15 +95704,17 @@ async function takeBack(undo, { containers }, vault) {
             await vault_carryOut(plain, purpose, vault, { timeoutSeconds: 300 });
         }
         catch (error) {
-            if (!(error instanceof errors_BackupError) && !(error instanceof InputError))
+            if (!(error instanceof errors_SlipwayError) || vault.ports.signal.aborted)
                 throw error;
             problems.push(error.message);
         }
     };
     for (const one of undo.databases) {
-        if (one.service !== '' && findContainer(one.service, containers) === undefined)
-            continue;
         const server = backup_serverOf(one.source);
+        if (one.service !== '' && findContainer(one.service, containers) === undefined) {
+            problems.push(`Service ${one.service} does not run, so its databases cannot be given their names back: start it.`);
+            continue;
+        }
         await attempt(async () => swapBack(await remote_targetOf(one, containers, vault, restore_namesOf(one)), one.swaps), `give the databases of ${server} their names back`);
         await attempt(async () => dropUnfinished(await remote_targetOf(one, containers, vault)), `drop unfinished databases of ${server}`);
     }
@@ -95681,19 +95723,20 @@ async function takeBack(undo, { containers }, vault) {
         const container = containers.find((one) => one.service === service && !one.oneoff);
         if (container === undefined)
             continue;
-        await attempt(putBackRedis(container.id, undo.id, vault_scratchFor(vault, 'restore')), `put the data of ${service} back`);
+        const putBack = isLate ? putBackUnfinishedRedis : putBackRedis;
+        await attempt(putBack(container.id, undo.id, vault_scratchFor(vault, 'restore')), `put the data of ${service} back`);
     }
     for (const { name, image } of undo.volumes) {
-        await attempt(putBackVolume(name, image, vault_scratchFor(vault, 'restore'), undo.id), `put the content of volume ${name} back`);
+        await attempt(putBackVolume(name, image, vault_scratchFor(vault, 'restore'), isLate ? undefined : undo.id), `put the content of volume ${name} back`);
     }
     if (undo.files)
-        await attempt(putBackFiles(vault.layout.project, undo.id), 'put the files back');
+        await attempt(putBackFiles(vault.layout.project, isLate ? undefined : undo.id), 'put the files back');
     if (problems.length > 0)
         throw new errors_BackupError(problems.join('\n'), '');
     await vault_carryOut(backup_store_removeFiles([vault.layout.restoring]), 'note that it was taken back', vault);
 }
 /**
- * What a restore that was killed had begun, taken back. Only for who has the project's lock.
+ * What a restore that was killed had half done, taken back. Only for who has the project's lock.
  *
  * @returns whether there was any.
  */
@@ -95705,7 +95748,7 @@ async function recover(facts, vault) {
     if (undo === undefined) {
         throw new ServerAnswerError(`${vault.layout.restoring} at ${vault.session.where} says that a restore was interrupted, and cannot be read.`, 'Look for databases named slipway-new-* and slipway-kept-*, and for folders .slipway-kept-*; remove that file when all is well.');
     }
-    await takeBack(undo, facts, vault);
+    await takeBack(undo, facts, vault, true);
     return true;
 }
 function parseUndo(text) {
@@ -96421,7 +96464,7 @@ async function jobs_readServer(target, name, who, databases, vault) {
 /** @param name of the server in sources. */
 function planDumps(name, databases, common, vault) {
     const { server } = common;
-    const isAside = (one) => /^slipway-(new|kept)-/.test(one.name);
+    const isAside = (one) => /^slipway-(new|kept|was)-/.test(one.name);
     const wanted = server.databases.filter((one) => databases.length === 0 ? !isAside(one) : databases.includes(one.name));
     const aside = databases.length === 0 ? server.databases.filter(isAside) : [];
     if (aside.length > 0) {
@@ -96567,7 +96610,9 @@ async function take_keep(draft, history, options, vault) {
             }
             catch (error) {
                 // What is damaged is no backup. What could not be tried is one, and nobody calls it proven.
-                if (!(error instanceof BackupCommandError) || error.isDamage)
+                if (vault.ports.signal.aborted || isDamage(error))
+                    throw error;
+                if (!(error instanceof BackupError || error instanceof TimeoutError))
                     throw error;
                 problem = new BackupError(`The backup could not be proven. ${error.message}`, `It is kept as ${id}, as one that is taken and not proven.`);
             }
@@ -96684,6 +96729,8 @@ async function backUpBefore(wanted, transaction) {
     const found = selectSources(wanted, facts);
     // The store has it already.
     const sources = found.sources.filter(({ kind }) => kind !== 'release');
+    for (const warning of found.warnings)
+        warn(transaction, warning);
     if (wanted.length === 0 && sources.length === 0 && !facts.containers.some(({ oneoff }) => !oneoff)) {
         ports.reporter.line('No backup: nothing of the project runs yet.');
         return '';
@@ -96764,7 +96811,11 @@ async function prepareData({ backup, items }, release, transaction) {
         await recover(facts, vault);
         const folder = backup_layout_backupFolder(vault.layout, backup.id);
         const undo = await beginRestore(items, { files: 'side' }, facts.containers, vault);
-        await ports.reporter.group(`Restore ${backup.id} beside what serves`, () => restoreDatabasesBeside(items, folder, undo, facts.containers, vault));
+        await ports.reporter
+            .group(`Restore ${backup.id} beside what serves`, () => restoreDatabasesBeside(items, folder, undo, facts.containers, vault))
+            .catch(async (error) => {
+            throw await takeBackAfter(error, undo, facts, vault);
+        });
         const targets = undo.databases.map(({ service, user, swaps }) => ({
             target: { container: sources_requireContainer(service, facts.containers), user },
             swaps,
@@ -96781,7 +96832,9 @@ async function prepareData({ backup, items }, release, transaction) {
             id: 'swap-data',
             title: `put the data of backup ${backup.id} into service`,
             do: {
-                ...render_script('umask 077; cat >"$1.new" && mv "$1.new" "$1" || exit; shift; exec "$@" </dev/null', file, ...words),
+                ...render_script(
+                // On the disk before the swap begins: without it nobody would know the way back.
+                'umask 077; cat >"$1.new" && sync "$1.new" && mv "$1.new" "$1" && sync "${1%/*}" || exit; shift; exec "$@" </dev/null', file, ...words),
                 stdin: takeBack,
             },
             undo: [{ verb: 'take-back-data', release }],
@@ -97088,7 +97141,7 @@ async function readAhead(target, { schema }, { facts, guardian, project, ports }
     catch (error) {
         if (error instanceof CommandError)
             return { kind: 'unknown', problem: excerpt_excerpt(error.stderr.trim() || error.message, 300) };
-        if (error instanceof TimeoutError)
+        if (error instanceof errors_TimeoutError)
             return { kind: 'unknown', problem: error.message };
         throw error;
     }
@@ -97291,7 +97344,7 @@ function setOutputs(report, runner, redact) {
 
 
 
-const LOOK = `case $1 in /*) path=$1 ;; *) path=$HOME/$1 ;; esac
+const store_LOOK = `case $1 in /*) path=$1 ;; *) path=$HOME/$1 ;; esac
 if [ -e "$path/.slipway/current" ] || [ -e "$path/.slipway/journal" ]; then echo here; fi
 for store in "$HOME"/apps/*/.slipway/current; do
   [ ! -e "$store" ] || { name=\${store%/.slipway/current} && printf '%s\\n' "\${name##*/}"; }
@@ -97299,7 +97352,7 @@ done`;
 /** @throws ReleaseError with the projects that there are. */
 async function requireStore(remote, request, signal) {
     const path = projectPath(request);
-    const { stdout } = await remote.run(render_script(LOOK, path), { purpose: 'look for releases', signal });
+    const { stdout } = await remote.run(render_script(store_LOOK, path), { purpose: 'look for releases', signal });
     const [first = '', ...others] = stdout.split('\n').filter((line) => line !== '');
     if (first === 'here')
         return;

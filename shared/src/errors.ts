@@ -151,6 +151,9 @@ export class BackupError extends SlipwayError {
   readonly code = 'backup';
 }
 
+/** What a backup has is not what it should have: it must not be relied on. */
+export class DamageError extends BackupError {}
+
 /** An object storage (S3) did not do what it was asked for. */
 export class StorageError extends SlipwayError {
   readonly code = 'storage';

@@ -94,7 +94,7 @@ describe('PostgreSQL', () => {
   });
   const ours = async (): Promise<string> =>
     query(
-      "SELECT coalesce(string_agg(datname, ',' ORDER BY datname), 'none') FROM pg_database WHERE datname LIKE 'slipway%'",
+      "SELECT coalesce(string_agg(datname, ',' ORDER BY datname), 'none') FROM pg_database WHERE datname ~ '^slipway-(new|kept)-'",
       'template1',
     );
 
@@ -336,6 +336,15 @@ setsid sh /tmp/both.sh >/dev/null 2>&1 & echo $! >/tmp/both.pid; sleep 1`,
       expect(await later('shop "db"')).toBeGreaterThan(0);
       expect(await later(OTHER)).toBeGreaterThan(0);
     };
+    /** The restored ones that were in service: nobody's writes are thrown away. */
+    const were = (): Promise<string> =>
+      query("SELECT count(*) FROM pg_database WHERE starts_with(datname, 'slipway-was-')", 'template1');
+    afterEach(() =>
+      query(
+        "SELECT format('DROP DATABASE %I WITH (FORCE)', datname) FROM pg_database WHERE starts_with(datname, 'slipway-was-') \\gexec",
+        'template1',
+      ),
+    );
 
     test('go live at once under writes, and come back', async () => {
       const began = Date.now();
@@ -356,8 +365,10 @@ setsid sh /tmp/both.sh >/dev/null 2>&1 & echo $! >/tmp/both.pid; sleep 1`,
       await run(swapBack(target, both));
       expect(await later('shop "db"')).toBeGreaterThanOrEqual(inKept[0] ?? Infinity);
       await oldInService();
+      expect(await were()).toBe('2\n');
       await run(swapBack(target, both));
       await oldInService();
+      expect(await were()).toBe('2\n');
     });
 
     test('both stay when the second cannot be swapped', async () => {

@@ -1,5 +1,6 @@
 /** A restore whose runner is lost, at each of its moments: whole data serves, and the next restore works. */
 import { jest } from '@jest/globals';
+import { containerOf, DATA_PROJECT } from './data-project.ts';
 import type { RunningAction } from './harness/index.ts';
 import {
   asDeploy,
@@ -15,42 +16,12 @@ import {
 jest.setTimeout(300_000);
 
 const STORE = '/home/deploy/apps/shop/.slipway';
-const COMPOSE = JSON.stringify({
-  name: 'shop',
-  services: {
-    db: {
-      image: 'postgres:15',
-      restart: 'unless-stopped',
-      environment: { POSTGRES_PASSWORD: 'secret', POSTGRES_DB: 'app' },
-      volumes: ['db:/var/lib/postgresql/data'],
-      healthcheck: { test: ['CMD', 'pg_isready', '-q', '-h', '127.0.0.1'], interval: '1s', retries: 60 },
-    },
-    cache: {
-      image: 'redis:7',
-      restart: 'unless-stopped',
-      command: ['redis-server', '--appendonly', 'yes'],
-      volumes: ['cache:/data'],
-    },
-    files: {
-      image: 'busybox:1',
-      command: ['sleep', 'infinity'],
-      restart: 'unless-stopped',
-      stop_signal: 'SIGKILL',
-      volumes: ['uploads:/uploads'],
-    },
-  },
-  volumes: { db: {}, cache: {}, uploads: {} },
-});
-
-const container = (service: string): string =>
-  `$(docker ps -q --filter label=com.docker.compose.project=shop --filter label=com.docker.compose.service=${service} | head -n 1)`;
-
 /** The same word is written everywhere. */
 async function write(word: string): Promise<void> {
   await onServer(
-    `docker exec ${container('db')} psql -XAtq -U postgres -d app -c "DROP TABLE IF EXISTS t; CREATE TABLE t AS SELECT '$1' AS word, i FROM generate_series(1, 20000) i" &&
-docker exec ${container('cache')} redis-cli SET word "$1" >/dev/null &&
-docker exec ${container('files')} sh -c 'echo "$1" >/uploads/word' sh "$1"`,
+    `docker exec ${containerOf('db')} psql -XAtq -U postgres -d app -c "DROP TABLE IF EXISTS t; CREATE TABLE t AS SELECT '$1' AS word, i FROM generate_series(1, 20000) i" &&
+docker exec ${containerOf('cache')} redis-cli SET word "$1" >/dev/null &&
+docker exec ${containerOf('files')} sh -c 'echo "$1" >/uploads/word' sh "$1"`,
     [word],
   );
 }
@@ -59,8 +30,8 @@ docker exec ${container('files')} sh -c 'echo "$1" >/uploads/word' sh "$1"`,
 async function read(): Promise<string[]> {
   const answer = await onServer(
     `for attempt in $(seq 300); do
-  if a=$(docker exec ${container('db')} psql -XAtq -U postgres -d app -c "SELECT DISTINCT word || ' ' || (SELECT count(*) FROM t) FROM t" 2>&1) &&
-    b=$(docker exec ${container('cache')} redis-cli GET word 2>&1) && c=$(docker exec ${container('files')} cat /uploads/word 2>&1); then
+  if a=$(docker exec ${containerOf('db')} psql -XAtq -U postgres -d app -c "SELECT DISTINCT word || ' ' || (SELECT count(*) FROM t) FROM t" 2>&1) &&
+    b=$(docker exec ${containerOf('cache')} redis-cli GET word 2>&1) && c=$(docker exec ${containerOf('files')} cat /uploads/word 2>&1); then
     printf '%s\\n' "$a" "$b" "$c"
     exit 0
   fi
@@ -80,7 +51,7 @@ const settled = (): Promise<string> =>
 
 beforeAll(async () => {
   await freshServer();
-  await mustDeploy(await projectFiles({ 'compose.yaml': COMPOSE }));
+  await mustDeploy(await projectFiles({ 'compose.yaml': DATA_PROJECT }));
   await write('then');
   const run = await backUp({ what: 'postgres: db/app\nredis: cache\nvolume: uploads stopped' });
   if (run.outcome !== 'success') throw new Error(run.log);
@@ -100,13 +71,13 @@ const MOMENTS: readonly [string, (running: RunningAction) => Promise<void>][] = 
   [
     'while the database is restored beside',
     moment(
-      `docker exec ${container('db')} psql -XAtq -U postgres -c 'SELECT datname FROM pg_database' | grep -q slipway-new`,
+      `docker exec ${containerOf('db')} psql -XAtq -U postgres -c 'SELECT datname FROM pg_database' | grep -q slipway-new`,
     ),
   ],
   ['when it is beside', line(/restored beside the one in service/)],
-  ['while the volume stands', moment(`[ -z "${container('files')}" ]`)],
+  ['while the volume stands', moment(`[ -z "${containerOf('files')}" ]`)],
   ['when the volume is restored', line(/volume:uploads: restored in/)],
-  ['while Redis stands', moment(`[ -z "${container('cache')}" ]`)],
+  ['while Redis stands', moment(`[ -z "${containerOf('cache')}" ]`)],
   ['when Redis is restored', line(/redis:cache: restored in/)],
 ];
 
@@ -125,7 +96,7 @@ test.each(sampled(MOMENTS, [1, 3, 5]))('%s', async (_, loseAfter) => {
   expect(await asDeploy(`ls ${STORE}/backups`)).not.toMatch(/partial|restoring/);
   expect(
     await onServer(
-      `docker exec ${container('db')} psql -XAtq -U postgres -c "SELECT datname FROM pg_database WHERE datname LIKE 'slipway-new%'"`,
+      `docker exec ${containerOf('db')} psql -XAtq -U postgres -c "SELECT datname FROM pg_database WHERE datname LIKE 'slipway-new%'"`,
     ),
   ).toBe('');
 });

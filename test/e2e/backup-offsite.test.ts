@@ -4,17 +4,9 @@ import { jest } from '@jest/globals';
 import { generateX25519Identity, identityToRecipient } from 'age-encryption';
 import { type SabotagingProxy, startSabotagingProxy } from '../object-store/proxy.ts';
 import { type ObjectStoreServer, startObjectStoreServer } from '../object-store/server.ts';
+import { databaseProject, query } from './data-project.ts';
 import type { ActionRun } from './harness/index.ts';
-import {
-  asDeploy,
-  backUp,
-  errorsOf,
-  freshServer,
-  mustDeploy,
-  onServer,
-  projectFiles,
-  removeCheckouts,
-} from './sandbox.ts';
+import { asDeploy, backUp, errorsOf, freshServer, mustDeploy, projectFiles, removeCheckouts } from './sandbox.ts';
 
 jest.setTimeout(300_000);
 
@@ -24,14 +16,6 @@ let proxy: SabotagingProxy;
 let identity = '';
 let recipient = '';
 
-const container = `$(docker ps -q --filter label=com.docker.compose.project=shop --filter label=com.docker.compose.service=db | head -n 1)`;
-const query = async (sql: string): Promise<string> =>
-  (
-    await onServer(
-      `printf '%s\n' "$1" | docker exec -i ${container} psql -XAtq -U postgres -d app -v ON_ERROR_STOP=1`,
-      [sql],
-    )
-  ).trim();
 const complete = (): Promise<string> => asDeploy(`ls ${BACKUPS} | grep -E '^[0-9]+T[0-9]+Z-[a-z0-9]+$' || :`);
 
 const offsite = (): Record<string, string> => ({
@@ -59,19 +43,7 @@ beforeAll(async () => {
   identity = await generateX25519Identity();
   recipient = await identityToRecipient(identity);
   await freshServer();
-  const compose = JSON.stringify({
-    name: 'shop',
-    services: {
-      db: {
-        image: 'postgres:15',
-        environment: { POSTGRES_PASSWORD: 'secret-of-the-database', POSTGRES_DB: 'app' },
-        volumes: ['db:/var/lib/postgresql/data'],
-        healthcheck: { test: ['CMD', 'pg_isready', '-q', '-h', '127.0.0.1'], interval: '1s', retries: 60 },
-      },
-    },
-    volumes: { db: {} },
-  });
-  await mustDeploy(await projectFiles({ 'compose.yaml': compose }));
+  await mustDeploy(await projectFiles({ 'compose.yaml': databaseProject() }));
   await query(
     'CREATE TABLE orders AS SELECT i AS id, md5(random()::text) || md5(random()::text) AS note FROM generate_series(1, 300000) i',
   );

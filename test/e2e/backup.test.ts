@@ -1,5 +1,6 @@
 /** Backups that are proven, and the way back from losing everything: the action against a real server with real databases. */
 import { jest } from '@jest/globals';
+import { containerOf, DATA_PROJECT, query } from './data-project.ts';
 import type { ActionRun } from './harness/index.ts';
 import {
   asDeploy,
@@ -22,41 +23,8 @@ const BACKUPS = '/home/deploy/apps/shop/.slipway/backups';
 const PASSWORD = 'very-secret-password-of-the-database';
 let checkout: Checkout;
 
-const COMPOSE = JSON.stringify({
-  name: 'shop',
-  services: {
-    db: {
-      image: 'postgres:15',
-      restart: 'unless-stopped',
-      environment: { POSTGRES_PASSWORD: '${PASSWORD}', POSTGRES_DB: 'app' },
-      volumes: ['db:/var/lib/postgresql/data'],
-      healthcheck: { test: ['CMD', 'pg_isready', '-q', '-h', '127.0.0.1'], interval: '1s', retries: 60 },
-    },
-    cache: {
-      image: 'redis:7',
-      restart: 'unless-stopped',
-      command: ['redis-server', '--appendonly', 'yes'],
-      volumes: ['cache:/data'],
-    },
-    files: {
-      image: 'busybox:1',
-      command: ['sleep', 'infinity'],
-      stop_signal: 'SIGKILL',
-      volumes: ['uploads:/uploads'],
-    },
-  },
-  volumes: { db: {}, cache: {}, uploads: {} },
-});
-
-const container = (service: string): string =>
-  `$(docker ps -q --filter label=com.docker.compose.project=shop --filter label=com.docker.compose.service=${service} | head -n 1)`;
-const query = (sql: string, database = 'app'): Promise<string> =>
-  onServer(`printf '%s\n' "$1" | docker exec -i ${container('db')} psql -XAtq -U postgres -d "$2" -v ON_ERROR_STOP=1`, [
-    sql,
-    database,
-  ]);
 const redis = (...words: readonly string[]): Promise<string> =>
-  onServer(`docker exec ${container('cache')} redis-cli "$@"`, words);
+  onServer(`docker exec ${containerOf('cache')} redis-cli "$@"`, words);
 /** Backups that readers see. */
 const complete = (): Promise<string> => asDeploy(`ls ${BACKUPS} | grep -E '^[0-9]+T[0-9]+Z-[a-z0-9]+$' || :`);
 const listing = (): Promise<string> => asDeploy(`ls -A ${BACKUPS} | grep -v '^.slipway$' || :`);
@@ -84,16 +52,16 @@ GRANT SELECT ON orders TO reader;`);
   await query('CREATE DATABASE "second db"');
   await query('CREATE TABLE t AS SELECT generate_series(1, 50) AS n', 'second db');
   await onServer(
-    `docker exec ${container('cache')} sh -c 'for i in $(seq 300); do echo "SET key:$i value$i"; done | redis-cli >/dev/null'`,
+    `docker exec ${containerOf('cache')} sh -c 'for i in $(seq 300); do echo "SET key:$i value$i"; done | redis-cli >/dev/null'`,
   );
   await onServer(
-    `docker exec ${container('files')} sh -c 'mkdir -p /uploads/a && echo one >/uploads/a/one && echo two >"/uploads/a/t w o"'`,
+    `docker exec ${containerOf('files')} sh -c 'mkdir -p /uploads/a && echo one >/uploads/a/one && echo two >"/uploads/a/t w o"'`,
   );
 }
 
 beforeAll(async () => {
   await freshServer();
-  checkout = await projectFiles({ 'compose.yaml': COMPOSE });
+  checkout = await projectFiles({ 'compose.yaml': DATA_PROJECT });
   await mustDeploy(checkout, { env: `PASSWORD=${PASSWORD}` });
   await fillDatabases();
 });
@@ -158,11 +126,11 @@ describe('losing everything', () => {
       `cat >/tmp/write.sh <<'END'
 while :; do echo "INSERT INTO orders SELECT max(id) + 1, 'late' FROM orders;"; sleep 0.01; done | docker exec -i $1 psql -Xq -U postgres -d app
 END
-setsid sh /tmp/write.sh ${container('db')} >/dev/null 2>&1 & echo $! >/tmp/write.pid
+setsid sh /tmp/write.sh ${containerOf('db')} >/dev/null 2>&1 & echo $! >/tmp/write.pid
 cat >/tmp/write2.sh <<'END'
 while :; do echo "INCR late"; sleep 0.01; done | docker exec -i $1 redis-cli
 END
-setsid sh /tmp/write2.sh ${container('cache')} >/dev/null 2>&1 & echo $! >/tmp/write2.pid; sleep 1`,
+setsid sh /tmp/write2.sh ${containerOf('cache')} >/dev/null 2>&1 & echo $! >/tmp/write2.pid; sleep 1`,
     );
     const run = await must({ what: 'postgres: db\nredis: cache\nvolume: uploads stopped' });
     await onServer('kill -- -$(cat /tmp/write.pid) -$(cat /tmp/write2.pid)');
@@ -178,11 +146,11 @@ setsid sh /tmp/write2.sh ${container('cache')} >/dev/null 2>&1 & echo $! >/tmp/w
     const restored = await must({ mode: 'restore', backup: 'latest', confirm: 'shop' });
     expect(restored.outputs).toMatchObject({ result: 'restored', backup: run.outputs['backup'] });
     expect(Number(await query('SELECT count(*) FROM orders'))).toBe(rows);
-    expect((await query('SELECT count(*) FROM t', 'second db')).trim()).toBe('50');
-    expect((await query("SELECT rolname FROM pg_roles WHERE rolname = 'reader'")).trim()).toBe('reader');
+    expect(await query('SELECT count(*) FROM t', 'second db')).toBe('50');
+    expect(await query("SELECT rolname FROM pg_roles WHERE rolname = 'reader'")).toBe('reader');
     expect(Number(await redis('DBSIZE'))).toBeGreaterThanOrEqual(300);
     expect((await redis('GET', 'key:7')).trim()).toBe('value7');
-    expect(await onServer(`docker exec ${container('files')} cat '/uploads/a/t w o'`)).toBe('two\n');
+    expect(await onServer(`docker exec ${containerOf('files')} cat '/uploads/a/t w o'`)).toBe('two\n');
     expect(await scratches()).toBe('');
   });
 
@@ -297,11 +265,11 @@ describe('sabotage', () => {
     });
 
     test('a rollback does not wait for it', async () => {
-      await checkout.write({ 'compose.yaml': COMPOSE.replace('"infinity"', '"infinity","1d"') });
+      await checkout.write({ 'compose.yaml': DATA_PROJECT.replace('"infinity"', '"infinity","1d"') });
       await mustDeploy(checkout, { env: `PASSWORD=${PASSWORD}` });
       // So that it is not over before the rollback has looked.
       await onServer(
-        `docker exec -d ${container('db')} psql -XAtq -U postgres -d app -c 'BEGIN; LOCK TABLE big IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(40)'; sleep 1`,
+        `docker exec -d ${containerOf('db')} psql -XAtq -U postgres -d app -c 'BEGIN; LOCK TABLE big IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(40)'; sleep 1`,
       );
       const backup = backUp({ what: 'postgres: db/app', 'collapse-threshold': '100%' });
       await untilDumping();
@@ -320,7 +288,7 @@ describe('sabotage', () => {
     const run = await backUp({ what: 'redis: cache' });
     expect(run.outcome).toBe('failure');
     expect(errorsOf(run).join('\n')).toContain('Redis wants another password');
-    await onServer(`docker exec ${container('cache')} redis-cli -a other CONFIG SET requirepass ''`);
+    await onServer(`docker exec ${containerOf('cache')} redis-cli -a other CONFIG SET requirepass ''`);
   });
 
   test('a full disk leaves nothing', async () => {

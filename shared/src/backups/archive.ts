@@ -1,6 +1,7 @@
 /** What the commands for archives answer, read without trusting it: pure. */
 import type { TreeFigures } from '../model/backup';
-import { type Json, parseJson, readMember } from '../json';
+import { readMember } from '../json';
+import { onlyAnswer, readAnswers, readCount, readString, SHA256 } from './answers';
 
 export interface Archived {
   readonly bytes: number;
@@ -32,70 +33,36 @@ export interface RestoredArchive {
   readonly entries: number;
 }
 
-function readLines(output: string): Json[] {
-  return output
-    .split('\n')
-    .filter((line) => line.trim() !== '')
-    .map((line) => {
-      const value = parseJson(line);
-      if (value === undefined)
-        throw new SyntaxError(`the server's answer has a line that is not JSON: ${line.slice(0, 200)}`);
-      return value;
-    });
-}
-
-function ofKind(output: string, kind: string): Json {
-  const [first, second] = readLines(output).filter((line) => readMember(line, 'kind') === kind);
-  if (first === undefined || second !== undefined) throw new SyntaxError("the server's answer is cut off");
-  return first;
-}
-
-function count(line: Json, key: string): number {
-  const value = readMember(line, key);
-  if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < 0)
-    throw new SyntaxError(`the server's answer has no number "${key}"`);
-  return value;
-}
-
-function match(line: Json, key: string, pattern: RegExp): string {
-  const value = readMember(line, key);
-  if (typeof value !== 'string' || !pattern.test(value))
-    throw new SyntaxError(`the server's answer has no usable "${key}"`);
-  return value;
-}
-
-const SHA256 = /^[0-9a-f]{64}$/;
-
 /** @throws SyntaxError */
 export function parseArchived(output: string): Archived {
-  const line = ofKind(output, 'archive');
+  const line = onlyAnswer(readAnswers(output), 'archive');
   const changed = readMember(line, 'changed');
   if (typeof changed !== 'boolean') throw new SyntaxError('the server\'s answer does not say "changed"');
   return {
-    bytes: count(line, 'bytes'),
-    sha256: match(line, 'sha256', SHA256),
-    plainBytes: count(line, 'plainBytes'),
-    plainSha256: match(line, 'plainSha256', SHA256),
-    tree: { entries: count(line, 'entries'), hash: match(line, 'hash', SHA256) },
+    bytes: readCount(line, 'bytes'),
+    sha256: readString(line, 'sha256', SHA256),
+    plainBytes: readCount(line, 'plainBytes'),
+    plainSha256: readString(line, 'plainSha256', SHA256),
+    tree: { entries: readCount(line, 'entries'), hash: readString(line, 'hash', SHA256) },
     changed,
-    quietSeconds: count(line, 'quietSeconds'),
-    seconds: count(line, 'seconds'),
+    quietSeconds: readCount(line, 'quietSeconds'),
+    seconds: readCount(line, 'seconds'),
   };
 }
 
 /** @throws SyntaxError */
 export function parseArchiveProof(output: string): ProvenArchive {
-  const line = ofKind(output, 'proof');
-  return { restoreSeconds: count(line, 'restoreSeconds'), seconds: count(line, 'seconds') };
+  const line = onlyAnswer(readAnswers(output), 'proof');
+  return { restoreSeconds: readCount(line, 'restoreSeconds'), seconds: readCount(line, 'seconds') };
 }
 
 /** @throws SyntaxError */
 export function parseRestoredArchive(output: string): RestoredArchive {
-  const line = ofKind(output, 'restored');
+  const line = onlyAnswer(readAnswers(output), 'restored');
   return {
-    kept: match(line, 'kept', /^[A-Za-z0-9./_-]*$/),
-    downSeconds: count(line, 'downSeconds'),
-    seconds: count(line, 'seconds'),
-    entries: count(line, 'entries'),
+    kept: readString(line, 'kept', /^[A-Za-z0-9./_-]*$/),
+    downSeconds: readCount(line, 'downSeconds'),
+    seconds: readCount(line, 'seconds'),
+    entries: readCount(line, 'entries'),
   };
 }

@@ -1,5 +1,6 @@
 /** What the commands for PostgreSQL answer, read without trusting it: pure. */
-import { type Json, parseJson, readMember } from '../json';
+import { type Json, readMember } from '../json';
+import { type Answer, CUT_OFF, onlyAnswer, readAnswers, readCount, readString, SHA256 } from './answers';
 
 export interface Databases {
   /** As in `server_version_num`: 150020 is 15.20. */
@@ -42,52 +43,7 @@ export interface ProvenDump {
   readonly tables: readonly TableFigures[];
 }
 
-type Line = { readonly [key: string]: Json };
-
-const CUT_OFF = "the server's answer is cut off";
-
-/** Lines of JSON. @throws SyntaxError for anything else. */
-function readLines(output: string): Line[] {
-  return output
-    .split('\n')
-    .filter((line) => line.trim() !== '')
-    .map((line) => {
-      const value = parseJson(line);
-      if (typeof value !== 'object' || value === null || Array.isArray(value))
-        throw new SyntaxError(`the server's answer has a line that is not JSON: ${line.slice(0, 200)}`);
-      return value as Line;
-    });
-}
-
-function text(line: Line, key: string): string {
-  const value = readMember(line, key);
-  if (typeof value !== 'string') throw new SyntaxError(`the server's answer has no text "${key}"`);
-  return value;
-}
-
-function count(line: Line, key: string): number {
-  const value = readMember(line, key);
-  if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < 0)
-    throw new SyntaxError(`the server's answer has no number "${key}"`);
-  return value;
-}
-
-/** The one line of a kind. */
-function only(lines: readonly Line[], kind: string): Line {
-  const found = lines.filter((line) => readMember(line, 'kind') === kind);
-  const [first] = found;
-  if (first === undefined) throw new SyntaxError(CUT_OFF);
-  if (found.length > 1) throw new SyntaxError(`the server's answer has more than one "${kind}"`);
-  return first;
-}
-
-function readHash(line: Line, key: string, pattern: RegExp): string {
-  const value = text(line, key);
-  if (!pattern.test(value)) throw new SyntaxError(`the server's answer has no hash "${key}"`);
-  return value;
-}
-
-function readTables(lines: readonly Line[]): TableFigures[] {
+function readTables(lines: readonly Answer[]): TableFigures[] {
   return lines.flatMap((line): TableFigures[] => {
     const kind = readMember(line, 'kind');
     if (kind !== 'table' && kind !== 'largeObjects') return [];
@@ -95,21 +51,21 @@ function readTables(lines: readonly Line[]): TableFigures[] {
     return [
       {
         kind,
-        schema: named ? text(line, 'schema') : '',
-        name: named ? text(line, 'name') : '',
-        rows: count(line, 'rows'),
-        hash: readHash(line, 'hash', /^-?\d{1,40}$/),
+        schema: named ? readString(line, 'schema') : '',
+        name: named ? readString(line, 'name') : '',
+        rows: readCount(line, 'rows'),
+        hash: readString(line, 'hash', /^-?\d{1,40}$/),
       },
     ];
   });
 }
 
-function readFile(lines: readonly Line[]): DumpedFile {
-  const file = only(lines, 'file');
+function readFile(lines: readonly Answer[]): DumpedFile {
+  const file = onlyAnswer(lines, 'file');
   return {
-    bytes: count(file, 'bytes'),
-    sha256: readHash(file, 'sha256', /^[0-9a-f]{64}$/),
-    seconds: count(file, 'seconds'),
+    bytes: readCount(file, 'bytes'),
+    sha256: readString(file, 'sha256', SHA256),
+    seconds: readCount(file, 'seconds'),
   };
 }
 
@@ -117,26 +73,26 @@ function readFile(lines: readonly Line[]): DumpedFile {
 export function parseDatabases(output: string): Databases {
   const [clientVersion = '', ...rest] = output.split('\n');
   if (!clientVersion.startsWith('pg_dump ')) throw new SyntaxError(CUT_OFF);
-  const lines = readLines(rest.join('\n'));
-  const server = only(lines, 'server');
+  const lines = readAnswers(rest.join('\n'));
+  const server = onlyAnswer(lines, 'server');
   return {
-    serverVersion: count(server, 'version'),
+    serverVersion: readCount(server, 'version'),
     clientVersion: clientVersion.trim(),
-    user: text(server, 'user'),
+    user: readString(server, 'user'),
     superuser: readMember(server, 'superuser') === true,
     databases: lines
       .filter((line) => readMember(line, 'kind') === 'database')
-      .map((line) => ({ name: text(line, 'name'), bytes: count(line, 'bytes') })),
+      .map((line) => ({ name: readString(line, 'name'), bytes: readCount(line, 'bytes') })),
   };
 }
 
 /** @throws SyntaxError */
 export function parseDumpedDatabase(output: string): DumpedDatabase {
-  const lines = readLines(output);
-  const database = only(lines, 'database');
+  const lines = readAnswers(output);
+  const database = onlyAnswer(lines, 'database');
   return {
-    database: text(database, 'name'),
-    serverVersion: count(database, 'serverVersion'),
+    database: readString(database, 'name'),
+    serverVersion: readCount(database, 'serverVersion'),
     tables: readTables(lines),
     ...readFile(lines),
   };
@@ -144,23 +100,23 @@ export function parseDumpedDatabase(output: string): DumpedDatabase {
 
 /** @throws SyntaxError */
 export function parseDumpedRoles(output: string): DumpedFile {
-  return readFile(readLines(output));
+  return readFile(readAnswers(output));
 }
 
 /** What a proof says, or a restore; of one that failed, the tables that were counted, as {@link parseTables} reads them. @throws SyntaxError */
 export function parseProof(output: string, kind: 'proof' | 'restored'): ProvenDump {
-  const lines = readLines(output);
-  const done = only(lines, kind);
+  const lines = readAnswers(output);
+  const done = onlyAnswer(lines, kind);
   return {
-    restoreSeconds: count(done, 'restoreSeconds'),
-    seconds: count(done, 'seconds'),
+    restoreSeconds: readCount(done, 'restoreSeconds'),
+    seconds: readCount(done, 'seconds'),
     tables: readTables(lines),
   };
 }
 
 /** @throws SyntaxError */
 export function parseTables(output: string): TableFigures[] {
-  return readTables(readLines(output));
+  return readTables(readAnswers(output));
 }
 
 /**
@@ -169,18 +125,18 @@ export function parseTables(output: string): TableFigures[] {
  * @throws SyntaxError
  */
 export function parseCounts(output: string): ReadonlyMap<string, number> {
-  const lines = readLines(output);
-  only(lines, 'counted');
+  const lines = readAnswers(output);
+  onlyAnswer(lines, 'counted');
   return new Map(
     lines
       .filter((line) => readMember(line, 'kind') === 'rows')
-      .map((line) => [`${text(line, 'schema')}.${text(line, 'name')}`, count(line, 'rows')]),
+      .map((line) => [`${readString(line, 'schema')}.${readString(line, 'name')}`, readCount(line, 'rows')]),
   );
 }
 
 /** The names of the roles that were created, for the others were there. @throws SyntaxError */
 export function parseRestoredRoles(output: string): readonly string[] {
-  const created = readMember(only(readLines(output), 'roles'), 'created');
+  const created = readMember(onlyAnswer(readAnswers(output), 'roles'), 'created');
   if (!Array.isArray(created)) throw new SyntaxError('the server\'s answer has no list "created"');
   return created.map((name: Json) => {
     if (typeof name !== 'string') throw new SyntaxError("the server's answer has a role without a name");
@@ -190,7 +146,7 @@ export function parseRestoredRoles(output: string): readonly string[] {
 
 /** @returns seconds that the swap took, with its waiting for sessions to end. @throws SyntaxError */
 export function parseSwapped(output: string): number {
-  return count(only(readLines(output), 'swapped'), 'seconds');
+  return readCount(onlyAnswer(readAnswers(output), 'swapped'), 'seconds');
 }
 
 /** Why these tools cannot dump this server, as a sentence; undefined where they can. pg_dump reads older servers, not newer ones. */

@@ -1,5 +1,6 @@
 /** What the commands for Redis answer, read without trusting it: pure. */
-import { type Json, parseJson, readMember } from '../json';
+import { readMember } from '../json';
+import { type Answer, onlyAnswer, readAnswers, readCount, readString, SHA256 } from './answers';
 
 export interface Keyspace {
   readonly database: number;
@@ -37,82 +38,50 @@ export interface RestoredRedis {
   readonly seconds: number;
 }
 
-function readLines(output: string): Json[] {
-  return output
-    .split('\n')
-    .filter((line) => line.trim() !== '')
-    .map((line) => {
-      const value = parseJson(line);
-      if (value === undefined)
-        throw new SyntaxError(`the server's answer has a line that is not JSON: ${line.slice(0, 200)}`);
-      return value;
-    });
-}
-
-function ofKind(lines: readonly Json[], kind: string): Json {
-  const [first, second] = lines.filter((line) => readMember(line, 'kind') === kind);
-  if (first === undefined || second !== undefined) throw new SyntaxError("the server's answer is cut off");
-  return first;
-}
-
-function count(line: Json, key: string): number {
-  const value = readMember(line, key);
-  if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < 0)
-    throw new SyntaxError(`the server's answer has no number "${key}"`);
-  return value;
-}
-
-function match(line: Json, key: string, pattern: RegExp): string {
-  const value = readMember(line, key);
-  if (typeof value !== 'string' || !pattern.test(value))
-    throw new SyntaxError(`the server's answer has no usable "${key}"`);
-  return value;
-}
-
-function readKeyspace(lines: readonly Json[], when: string): Keyspace[] {
+function readKeyspace(lines: readonly Answer[], when: string): Keyspace[] {
   return lines
     .filter((line) => readMember(line, 'kind') === 'keyspace' && readMember(line, 'when') === when)
     .map((line) => ({
-      database: count(line, 'database'),
-      keys: count(line, 'keys'),
-      expires: count(line, 'expires'),
+      database: readCount(line, 'database'),
+      keys: readCount(line, 'keys'),
+      expires: readCount(line, 'expires'),
     }));
 }
 
 /** @throws SyntaxError */
 export function parseDumpedRedis(output: string): DumpedRedis {
-  const lines = readLines(output);
-  const file = ofKind(lines, 'file');
+  const lines = readAnswers(output);
+  const file = onlyAnswer(lines, 'file');
   return {
-    version: match(ofKind(lines, 'server'), 'version', /^[0-9.]*$/),
+    version: readString(onlyAnswer(lines, 'server'), 'version', /^[0-9.]*$/),
     before: readKeyspace(lines, 'before'),
     after: readKeyspace(lines, 'after'),
-    bytes: count(file, 'bytes'),
-    sha256: match(file, 'sha256', /^[0-9a-f]{64}$/),
-    keys: count(file, 'keys'),
-    expires: count(file, 'expires'),
-    seconds: count(file, 'seconds'),
+    bytes: readCount(file, 'bytes'),
+    sha256: readString(file, 'sha256', SHA256),
+    keys: readCount(file, 'keys'),
+    expires: readCount(file, 'expires'),
+    seconds: readCount(file, 'seconds'),
   };
 }
 
 /** @throws SyntaxError */
 export function parseProvenRedis(output: string): ProvenRedis {
-  const lines = readLines(output);
-  const proof = ofKind(lines, 'proof');
+  const lines = readAnswers(output);
+  const proof = onlyAnswer(lines, 'proof');
   return {
-    keys: count(proof, 'keys'),
-    restoreSeconds: count(proof, 'restoreSeconds'),
-    seconds: count(proof, 'seconds'),
+    keys: readCount(proof, 'keys'),
+    restoreSeconds: readCount(proof, 'restoreSeconds'),
+    seconds: readCount(proof, 'seconds'),
     databases: readKeyspace(lines, 'restored'),
   };
 }
 
 /** @throws SyntaxError */
 export function parseRestoredRedis(output: string): RestoredRedis {
-  const restored = ofKind(readLines(output), 'restored');
+  const restored = onlyAnswer(readAnswers(output), 'restored');
   return {
-    keys: count(restored, 'keys'),
-    downSeconds: count(restored, 'downSeconds'),
-    seconds: count(restored, 'seconds'),
+    keys: readCount(restored, 'keys'),
+    downSeconds: readCount(restored, 'downSeconds'),
+    seconds: readCount(restored, 'seconds'),
   };
 }

@@ -420,10 +420,17 @@ until docker exec "$scratch" pg_isready -q -h 127.0.0.1 </dev/null 2>/dev/null; 
   fi
   sleep 0.2
 done
+unproven() {
+  state=$(docker inspect --type container --format '{{.State.Running}} {{.State.OOMKilled}}' "$scratch" 2>/dev/null)
+  case $state in
+    true | 'true false') fail 65 "$1" ;;
+    *) fail 70 "the scratch server ended while the dump was restored (running, out of memory: \${state:-it is gone}): give the proof more memory, or look whether the disk is full (\\\`df\\\`)." ;;
+  esac
+}
 restoring=$(date +%s)
 grep -vxF -e "$known" "$roles" | grep -v -e '^CREATE TABLESPACE ' -e '^ALTER TABLESPACE ' -e ' ON TABLESPACE ' >"$work/roles"
-run docker exec -i "$scratch" sh -c "$tool" slipway "$owner" template1 psql -Xqw -o /dev/null -v ON_ERROR_STOP=1 -v VERBOSITY=terse -f - 6<"$work/roles" || fail 65 'the roles of the backup cannot be restored (the own words of PostgreSQL are above): do not rely on this backup, and make a new one.'
-run docker exec -i "$scratch" sh -c "$tool" slipway "$owner" template1 pg_restore -w --exit-on-error --clean --if-exists --create --no-tablespaces -d '' 6<"$file" || fail 65 'the dump cannot be restored (the own words of pg_restore are above): do not rely on this backup, and make a new one.'
+run docker exec -i "$scratch" sh -c "$tool" slipway "$owner" template1 psql -Xqw -o /dev/null -v ON_ERROR_STOP=1 -v VERBOSITY=terse -f - 6<"$work/roles" || unproven 'the roles of the backup cannot be restored (the own words of PostgreSQL are above): do not rely on this backup, and make a new one.'
+run docker exec -i "$scratch" sh -c "$tool" slipway "$owner" template1 pg_restore -w --exit-on-error --clean --if-exists --create --no-tablespaces -d '' 6<"$file" || unproven 'the dump cannot be restored (the own words of pg_restore are above): do not rely on this backup, and make a new one.'
 seconds=$(($(date +%s) - restoring))
 run docker exec "$scratch" sh -c "$ask" slipway "$owner" "$database" "$count" 6</dev/null >"$work/answer" || fail 70 'the restored tables cannot be counted (the own words of PostgreSQL are above).'
 compare 'the restored database'
@@ -683,7 +690,7 @@ export interface Swap {
 }
 
 const SWAPS = `swaps AS (
-  SELECT n, x ->> 'database' AS database, x ->> 'fresh' AS fresh, x ->> 'kept' AS kept,
+  SELECT n, x ->> 'database' AS database, x ->> 'fresh' AS fresh, x ->> 'kept' AS kept, x ->> 'was' AS was,
     EXISTS (SELECT FROM pg_database WHERE datname = x ->> 'database') AS there,
     EXISTS (SELECT FROM pg_database WHERE datname = x ->> 'fresh') AS restored,
     EXISTS (SELECT FROM pg_database WHERE datname = x ->> 'kept') AS aside
@@ -720,7 +727,7 @@ const SWAP = `${RENAMING}WITH ${SWAPS} SELECT string_agg(concat_ws('; ',
 /** The other way round: what was restored becomes an unfinished one again. */
 const SWAP_BACK = `${RENAMING}WITH ${SWAPS} SELECT string_agg(concat_ws('; ',
   format('${END_SESSIONS}', database, kept),
-  CASE WHEN there THEN format('ALTER DATABASE %I RENAME TO %I', database, fresh) END,
+  CASE WHEN there THEN format('ALTER DATABASE %I RENAME TO %I', database, was) END,
   format('ALTER DATABASE %I RENAME TO %I', kept, database)), '; ' ORDER BY n) FROM swaps WHERE aside HAVING count(*) > 0 \\gexec
 `;
 
@@ -748,7 +755,7 @@ function renderSwaps(swaps: readonly Swap[]): string {
     mustBe('new', fresh);
     mustBe('kept', kept);
   }
-  return JSON.stringify(swaps.map(({ database, fresh, kept }) => ({ database, fresh, kept })));
+  return JSON.stringify(swaps.map(({ database, fresh, kept }) => ({ database, fresh, kept, was: nameWas(fresh) })));
 }
 
 /**
@@ -783,8 +790,8 @@ printf '{"kind" : "swapped", "seconds" : %s}\\n' "$(($(date +%s) - started))"`,
 
 /**
  * The way back from {@link swapDatabases}, whether it has happened, was killed or is still under way. Where a database is kept it gets its name back, and
- * the restored one is dropped with all that was written since; so is one that has not gone live. Can be repeated. A restored database that
- * took nobody's name has nothing to go back to, and stays.
+ * the restored one stays as {@link nameWas} says: somebody may have written into it. One that has not gone live is dropped. Can be repeated. A restored
+ * database that took nobody's name has nothing to go back to, and stays.
  */
 export function swapBack(target: PostgresTarget, swaps: readonly Swap[]): Command {
   return postgresScript(
@@ -792,7 +799,7 @@ export function swapBack(target: PostgresTarget, swaps: readonly Swap[]): Comman
     `${SETTLE}back=$1 drop=$2 left=$3 swaps=$4
 settle || fail 69 'PostgreSQL does not say who is connected (its own words are above): check that it accepts connections, and try again.'
 for try in 1 2 3 4 5; do
-  sql "$any" "$drop" -v "swaps=$swaps" && sql "$any" "$back" -v "swaps=$swaps" >/dev/null && sql "$any" "$drop" -v "swaps=$swaps"
+  sql "$any" "$drop" -v "swaps=$swaps" && sql "$any" "$back" -v "swaps=$swaps" >/dev/null
   [ "$(sql "$any" "$left" -v "swaps=$swaps")" != 0 ] || exit 0
 done
 fail 75 'the old databases could not get their names back (see above); they are kept: stop the application, and try again.'`,
@@ -812,6 +819,12 @@ export function dropUnfinished(target: PostgresTarget): Command {
 SELECT format('DROP DATABASE IF EXISTS %I', datname) || ${FORCE} FROM pg_database WHERE starts_with(datname::text, 'slipway-new-') ORDER BY datname \\gexec
 `,
   );
+}
+
+/** What a restored database is called that was in service and had to go again: somebody may have written into it meanwhile. */
+export function nameWas(fresh: string): string {
+  mustBe('new', fresh);
+  return fresh.replace('slipway-new-', 'slipway-was-');
 }
 
 /** PostgreSQL cuts longer names off, and two of them would become one. */

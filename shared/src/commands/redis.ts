@@ -437,6 +437,32 @@ export function putBackRedis(container: string, id: string, scratch: Scratch): C
   return script(PUT_BACK_ON_SERVER, container, id, scratch.name, scratch.project, PUT_BACK);
 }
 
+/** Says whether a swap was cut off; what was only made ready goes. */
+const LOOK = `id=$1
+shift
+for volume; do
+  for new in "$volume/.slipway-new-$id" "$volume"/*/.slipway-new-"$id"; do
+    [ -d "$new" ] || continue
+    if [ -d "\${new%/*}/.slipway-kept-$id" ]; then echo unfinished; else rm -rf "$new" || exit; fi
+  done
+done`;
+
+/** As {@link putBackRedis}, where a restore was cut off in the middle; one that came to its end stays, and its server is not touched. */
+export function putBackUnfinishedRedis(container: string, id: string, scratch: Scratch): Command {
+  return script(
+    amongVolumesOf(`look=$6 put_back_on_server=$7
+found=$(with_places "$look" "$id") || fail 70 'the volume of Redis cannot be looked at (see above): try again.'
+[ -z "$found" ] || change sh -c "$put_back_on_server" slipway "$container" "$id" "$scratch" "$project" "$inner_script"`),
+    container,
+    id,
+    scratch.name,
+    scratch.project,
+    PUT_BACK,
+    LOOK,
+    PUT_BACK_ON_SERVER,
+  );
+}
+
 /** Removes the data that {@link restoreRedis} has kept. */
 export function dropKeptRedis(container: string, id: string, scratch: Scratch): Command {
   return script(

@@ -20,6 +20,7 @@ import {
   endWith,
   recover,
   restoreDatabasesBeside,
+  takeBackAfter,
 } from './restore';
 import { readShelf } from './shelf';
 import { requireContainer, selectSources, type Wanted } from './sources';
@@ -55,6 +56,7 @@ export async function backUpBefore(wanted: readonly Wanted[], transaction: Trans
   const found = selectSources(wanted, facts);
   // The store has it already.
   const sources = found.sources.filter(({ kind }) => kind !== 'release');
+  for (const warning of found.warnings) warn(transaction, warning);
   if (wanted.length === 0 && sources.length === 0 && !facts.containers.some(({ oneoff }) => !oneoff)) {
     ports.reporter.line('No backup: nothing of the project runs yet.');
     return '';
@@ -154,9 +156,13 @@ export async function prepareData(
     await recover(facts, vault);
     const folder = backupFolder(vault.layout, backup.id);
     const undo = await beginRestore(items, { files: 'side' }, facts.containers, vault);
-    await ports.reporter.group(`Restore ${backup.id} beside what serves`, () =>
-      restoreDatabasesBeside(items, folder, undo, facts.containers, vault),
-    );
+    await ports.reporter
+      .group(`Restore ${backup.id} beside what serves`, () =>
+        restoreDatabasesBeside(items, folder, undo, facts.containers, vault),
+      )
+      .catch(async (error: unknown) => {
+        throw await takeBackAfter(error, undo, facts, vault);
+      });
     const targets = undo.databases.map(({ service, user, swaps }) => ({
       target: { container: requireContainer(service, facts.containers), user },
       swaps,
@@ -173,7 +179,12 @@ export async function prepareData(
       id: 'swap-data',
       title: `put the data of backup ${backup.id} into service`,
       do: {
-        ...script('umask 077; cat >"$1.new" && mv "$1.new" "$1" || exit; shift; exec "$@" </dev/null', file, ...words),
+        ...script(
+          // On the disk before the swap begins: without it nobody would know the way back.
+          'umask 077; cat >"$1.new" && sync "$1.new" && mv "$1.new" "$1" && sync "${1%/*}" || exit; shift; exec "$@" </dev/null',
+          file,
+          ...words,
+        ),
         stdin: takeBack,
       },
       undo: [{ verb: 'take-back-data', release }],

@@ -160,7 +160,7 @@ function planDumps(
   vault: Vault,
 ): Job[] {
   const { server } = common;
-  const isAside = (one: { readonly name: string }): boolean => /^slipway-(new|kept)-/.test(one.name);
+  const isAside = (one: { readonly name: string }): boolean => /^slipway-(new|kept|was)-/.test(one.name);
   const wanted = server.databases.filter((one) =>
     databases.length === 0 ? !isAside(one) : databases.includes(one.name),
   );

@@ -7,7 +7,7 @@ import { readContent } from '../commands/backup-store';
 import { proveFiles, proveVolume } from '../commands/archive';
 import { proveDump } from '../commands/postgres';
 import { proveRedis } from '../commands/redis';
-import { BackupError } from '../errors';
+import { BackupError, DamageError } from '../errors';
 import { type BackupItem, serverOf } from '../model/backup';
 import type { ContainerState } from '../probes/container';
 import { tablesFile } from '../releases/backup-layout';
@@ -77,7 +77,7 @@ async function prove(
       // The script has compared them on the server; that it did is worth a second look.
       const { tables } = parseProof(stdout, 'proof');
       if (!isSameCounts(countTables(tables), item.counts))
-        throw new BackupError(`${item.source} differs from its backup.`, '');
+        throw new DamageError(`${item.source} differs from its backup.`, '');
       return {};
     }
     case 'redis': {
@@ -108,7 +108,7 @@ export async function checkTables(item: BackupItem, file: string, vault: Vault):
   const { stdout } = await carryOut(readContent(tablesFile(file)), `read what tables ${item.source} has`, vault);
   const tables = parseTables(stdout);
   if (!isSameCounts(countTables(tables), item.counts)) {
-    throw new BackupError(
+    throw new DamageError(
       `The tables that ${item.source} is compared with are not those of its manifest: the backup is damaged.`,
       'Choose another one.',
     );

@@ -21,8 +21,8 @@ import {
   swapBack,
   swapDatabases,
 } from '../commands/postgres';
-import { putBackRedis, restoreRedis } from '../commands/redis';
-import { BackupError, InputError, ServerAnswerError } from '../errors';
+import { putBackRedis, putBackUnfinishedRedis, restoreRedis } from '../commands/redis';
+import { BackupError, ServerAnswerError, SlipwayError } from '../errors';
 import { type Json, parseJson, readList, readText } from '../json';
 import { type Backup, type BackupItem, isInScope, makeBackupId, serverOf } from '../model/backup';
 import type { Command } from '../model/command';
@@ -294,6 +294,7 @@ async function carryOutRestore(
     ...items.flatMap((item) => planStep(item, folder, undo, options, containers, vault)),
     ...undo.databases.map((one) => planSwap(one, prepared, containers, vault)),
   ];
+  if (steps.length === 0) await carryOut(removeFiles([vault.layout.restoring]), 'note that it is restored', vault);
   for (const [index, { title, command, read }] of steps.entries()) {
     // With the last one all is in service: nothing may take it back from then on, whatever dies.
     const plain = typeof command === 'function' ? await command() : command;
@@ -458,7 +459,13 @@ export function endWith(command: Command, restoring: string): Command {
   return { ...rest, ...script('restoring=$1; shift; "$@" || exit; rm -f "$restoring"', restoring, ...words) };
 }
 
-async function takeBackAfter(error: unknown, undo: Undo, facts: ServerFacts, vault: Vault): Promise<BackupError> {
+/** @returns the error that says what became of it. */
+export async function takeBackAfter(
+  error: unknown,
+  undo: Undo,
+  facts: Pick<ServerFacts, 'containers'>,
+  vault: Vault,
+): Promise<BackupError> {
   const what = error instanceof Error ? error.message : String(error);
   // A workflow that was cancelled still has to take back what it has begun; the guardian may be gone, the server is not.
   const rescue: Vault = {
@@ -467,6 +474,14 @@ async function takeBackAfter(error: unknown, undo: Undo, facts: ServerFacts, vau
     ports: { ...vault.ports, signal: new AbortController().signal },
   };
   try {
+    const { stdout } = await carryOut(readFileIfAny(vault.layout.restoring), 'look how far the restore came', rescue);
+    if (stdout.trim() === '') {
+      return new BackupError(
+        `All was restored, and is in service; but its last answer was not heard: ${what}`,
+        'Look at what serves. What it replaced is kept, as the README says.',
+        { cause: error },
+      );
+    }
     await takeBack(undo, facts, rescue);
   } catch (cause) {
     const why = cause instanceof Error ? cause.message : String(cause);
@@ -476,26 +491,42 @@ async function takeBackAfter(error: unknown, undo: Undo, facts: ServerFacts, vau
       { cause: error },
     );
   }
-  return new BackupError(`The restore failed: ${what}`, 'What served before serves again, with the data that it had.', {
-    cause: error,
-  });
+  return new BackupError(
+    `The restore failed: ${what}`,
+    'What served before serves again, with the data that it had. A restored database that was in service for a moment is kept as slipway-was-...',
+    { cause: error },
+  );
 }
 
-/** In reverse. Each can be done again, and on what was never begun. */
-async function takeBack(undo: Undo, { containers }: Pick<ServerFacts, 'containers'>, vault: Vault): Promise<void> {
+/**
+ * In reverse. Each can be done again, and on what was never begun.
+ *
+ * @param isLate it was cut off some time ago: what came to its end then has been in use since, and stays; only what is half is put back.
+ */
+async function takeBack(
+  undo: Undo,
+  { containers }: Pick<ServerFacts, 'containers'>,
+  vault: Vault,
+  isLate = false,
+): Promise<void> {
   const problems: string[] = [];
   const attempt = async (command: Command | (() => Promise<Command>), purpose: string): Promise<void> => {
     try {
       const plain = typeof command === 'function' ? await command() : command;
       await carryOut(plain, purpose, vault, { timeoutSeconds: 300 });
     } catch (error) {
-      if (!(error instanceof BackupError) && !(error instanceof InputError)) throw error;
+      if (!(error instanceof SlipwayError) || vault.ports.signal.aborted) throw error;
       problems.push(error.message);
     }
   };
   for (const one of undo.databases) {
-    if (one.service !== '' && findContainer(one.service, containers) === undefined) continue;
     const server = serverOf(one.source);
+    if (one.service !== '' && findContainer(one.service, containers) === undefined) {
+      problems.push(
+        `Service ${one.service} does not run, so its databases cannot be given their names back: start it.`,
+      );
+      continue;
+    }
     await attempt(
       async () => swapBack(await targetOf(one, containers, vault, namesOf(one)), one.swaps),
       `give the databases of ${server} their names back`,
@@ -509,21 +540,22 @@ async function takeBack(undo: Undo, { containers }: Pick<ServerFacts, 'container
     // It may stand.
     const container = containers.find((one) => one.service === service && !one.oneoff);
     if (container === undefined) continue;
-    await attempt(putBackRedis(container.id, undo.id, scratchFor(vault, 'restore')), `put the data of ${service} back`);
+    const putBack = isLate ? putBackUnfinishedRedis : putBackRedis;
+    await attempt(putBack(container.id, undo.id, scratchFor(vault, 'restore')), `put the data of ${service} back`);
   }
   for (const { name, image } of undo.volumes) {
     await attempt(
-      putBackVolume(name, image, scratchFor(vault, 'restore'), undo.id),
+      putBackVolume(name, image, scratchFor(vault, 'restore'), isLate ? undefined : undo.id),
       `put the content of volume ${name} back`,
     );
   }
-  if (undo.files) await attempt(putBackFiles(vault.layout.project, undo.id), 'put the files back');
+  if (undo.files) await attempt(putBackFiles(vault.layout.project, isLate ? undefined : undo.id), 'put the files back');
   if (problems.length > 0) throw new BackupError(problems.join('\n'), '');
   await carryOut(removeFiles([vault.layout.restoring]), 'note that it was taken back', vault);
 }
 
 /**
- * What a restore that was killed had begun, taken back. Only for who has the project's lock.
+ * What a restore that was killed had half done, taken back. Only for who has the project's lock.
  *
  * @returns whether there was any.
  */
@@ -537,7 +569,7 @@ export async function recover(facts: Pick<ServerFacts, 'containers'>, vault: Vau
       'Look for databases named slipway-new-* and slipway-kept-*, and for folders .slipway-kept-*; remove that file when all is well.',
     );
   }
-  await takeBack(undo, facts, vault);
+  await takeBack(undo, facts, vault, true);
   return true;
 }
 

@@ -2,7 +2,7 @@
 import { pipeline } from 'node:stream/promises';
 import { namePlainFile, nameFile } from '../backups/manifest';
 import { measureFile, parseMeasured, removeFiles } from '../commands/backup-store';
-import { BackupError } from '../errors';
+import { DamageError } from '../errors';
 import type { BackupItem } from '../model/backup';
 import type { Secret } from '../model/secret';
 import type { Cipher } from '../ports';
@@ -54,7 +54,7 @@ function compare(
   what: 'read' | 'written',
 ): void {
   if (is.bytes === was.bytes && is.sha256 === was.sha256) return;
-  throw new BackupError(
+  throw new DamageError(
     `${source} was not ${what} as it is: ${is.bytes} bytes with the checksum ${is.sha256}, and not ${was.bytes} with ${was.sha256}.`,
     'The disk or the memory of the server may be failing. Nothing of this backup was kept.',
   );

@@ -7,7 +7,7 @@ import { GUIDE_FILE, MANIFEST_FILE, renderManifest } from '../backups/manifest';
 import { renderRestoreGuide } from '../backups/restore-guide';
 import { removeScratch } from '../commands/backup-script';
 import { acceptBackup, beginBackup, dropPartial, sweepBackups, writeFile } from '../commands/backup-store';
-import { BackupError, PreflightError, SlipwayError } from '../errors';
+import { BackupError, PreflightError, SlipwayError, TimeoutError } from '../errors';
 import { type Backup, BACKUP_VERSION, type BackupItem, judgeResult, makeBackupId } from '../model/backup';
 import type { Cipher } from '../ports';
 import type { ContainerState } from '../probes/container';
@@ -19,7 +19,7 @@ import { type Offsite, publish, storeAll } from './offsite';
 import { proveAll } from './prove';
 import { sealAll } from './seal';
 import type { Selection } from './sources';
-import { BackupCommandError, carryOut, scratchOfChanges, type Vault } from './vault';
+import { carryOut, scratchOfChanges, isDamage, type Vault } from './vault';
 
 export interface TakeOptions {
   /** Restore and compare everything that was read. */
@@ -108,7 +108,8 @@ export async function keep(
         );
       } catch (error) {
         // What is damaged is no backup. What could not be tried is one, and nobody calls it proven.
-        if (!(error instanceof BackupCommandError) || error.isDamage) throw error;
+        if (vault.ports.signal.aborted || isDamage(error)) throw error;
+        if (!(error instanceof BackupError || error instanceof TimeoutError)) throw error;
         problem = new BackupError(
           `The backup could not be proven. ${error.message}`,
           `It is kept as ${id}, as one that is taken and not proven.`,

@@ -1,5 +1,5 @@
 /** What everything works with that takes, keeps and restores the backups of a project. */
-import { BackupError, CommandError } from '../errors';
+import { BackupError, CommandError, DamageError } from '../errors';
 import type { Command } from '../model/command';
 import type { Completed, Ports, Remote, RunOptions, Session } from '../ports';
 import type { BackupLayout } from '../releases/backup-layout';
@@ -80,11 +80,11 @@ export class BackupCommandError extends BackupError {
     super(`Could not ${purpose} at ${where} (exit code ${exitCode}): ${tail(stderr)}`, '');
     this.exitCode = exitCode;
   }
+}
 
-  /** What was read is damaged: it must not be kept. */
-  get isDamage(): boolean {
-    return this.exitCode === 65;
-  }
+/** What was read is damaged, and not only something that could not be tried. */
+export function isDamage(error: unknown): boolean {
+  return error instanceof DamageError || (error instanceof BackupCommandError && error.exitCode === 65);
 }
 
 /** Scripts say what to do in their last line, and programs have their own words before it. */

@@ -28,7 +28,9 @@ const container = {
 const facts = { containers: [container as ContainerState] } as unknown as ServerFacts;
 
 function vaultWith(answer: (recorded: RecordedCommand) => Answer | undefined): { vault: Vault; session: FakeSession } {
-  const session = new FakeSession(answer);
+  const session = new FakeSession((recorded) =>
+    recorded.purpose === 'look how far the restore came' ? { stdout: 'noted' } : answer(recorded),
+  );
   const ports = {
     clock: new FakeClock(),
     reporter: new FakeReporter(),
@@ -55,7 +57,7 @@ test('what had ended well is taken back as well where a later step fails', async
     restoreAll([CONF, UPLOADS, CACHE], '/backup', { files: 'in-place' }, facts, vault),
   ).rejects.toMatchObject({
     message: expect.stringContaining('Redis does not start') as string,
-    hint: 'What served before serves again, with the data that it had.',
+    hint: expect.stringMatching(/^What served before serves again, with the data that it had\./) as string,
   });
   const { id, ...rest } = noted(session);
   expect(rest).toMatchObject({
@@ -65,13 +67,14 @@ test('what had ended well is taken back as well where a later step fails', async
   });
   const after = session.commands.slice(session.purposes.indexOf('restore redis:cache') + 1);
   expect(after.map(({ purpose }) => purpose)).toEqual([
+    'look how far the restore came',
     'put the data of cache back',
     'put the content of volume shop_uploads back',
     'put the files back',
     'note that it was taken back',
   ]);
   // Without the id they would leave alone what has ended.
-  for (const command of after.slice(0, 3)) expect(wordsOf(command)).toContain(id);
+  for (const command of after.slice(1, 4)) expect(wordsOf(command)).toContain(id);
 });
 
 test('the note stays where not all could be taken back, and the next restore tries again', async () => {
@@ -95,6 +98,52 @@ test('the note stays where not all could be taken back, and the next restore tri
     'put the files back',
     'note that it was taken back',
   ]);
+});
+
+test('what came to its end long ago has been in use since, and is not put back', async () => {
+  const note = JSON.stringify({
+    id: '20261123T120000Z-abcdef',
+    databases: [],
+    redis: ['cache'],
+    volumes: [{ name: 'v', image: 'i' }],
+    files: true,
+  });
+  const { session, vault } = vaultWith(({ purpose }) =>
+    purpose === 'look for an interrupted restore' ? { stdout: note } : undefined,
+  );
+  expect(await recover(facts, vault)).toBe(true);
+  const [, ofRedis, ofVolume, ofFiles] = session.commands;
+  // It looks whether it is half, before it touches anything.
+  expect(wordsOf(ofRedis as RecordedCommand).join(' ')).toContain('echo unfinished');
+  for (const command of [ofVolume, ofFiles])
+    expect(wordsOf(command as RecordedCommand)).not.toContain('20261123T120000Z-abcdef');
+});
+
+test('when the last answer was lost, and all is in service, nothing is taken back', async () => {
+  const { session, vault } = vaultWith(({ purpose }) =>
+    purpose.startsWith('restore ') ? { exitCode: 143 } : undefined,
+  );
+  const silent = { ...vault, session: new FakeSession(() => undefined) };
+  await expect(restoreAll([CONF], '/backup', { files: 'in-place' }, facts, silent)).rejects.toMatchObject({
+    message: expect.stringContaining('All was restored, and is in service') as string,
+  });
+  expect(session.purposes).not.toContain('put the files back');
+});
+
+test('a database that does not run keeps the note', async () => {
+  const swaps = [{ database: 'app', fresh: 'slipway-new-1-app', kept: 'slipway-kept-1-app' }];
+  const note = JSON.stringify({
+    id: '20261123T120000Z-abcdef',
+    databases: [{ service: 'db', user: 'postgres', swaps }],
+    redis: [],
+    volumes: [],
+    files: false,
+  });
+  const { session, vault } = vaultWith(({ purpose }) =>
+    purpose === 'look for an interrupted restore' ? { stdout: note } : undefined,
+  );
+  await expect(recover(facts, vault)).rejects.toThrow(/Service db does not run/);
+  expect(session.purposes).not.toContain('note that it was taken back');
 });
 
 test('nothing noted, nothing taken back; a note that cannot be read is for a person', async () => {
