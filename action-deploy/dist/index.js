@@ -97299,7 +97299,6 @@ function describeVersions({ serverVersion, clientVersion, }) {
 
 
 
-const jobs_CONTROL = /[\u0000-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069]/;
 /** A file of roles is small; it has no size that could be asked. */
 const ROLES_BYTES = 1_000_000;
 /** Asks the servers what there is. @throws BackupError where something is not there. */
@@ -97367,7 +97366,7 @@ async function jobs_readServer(target, name, who, databases, vault) {
         throw new errors_BackupError(`${who} has no database ${unknown.map((name) => excerpt_excerpt(name, 60)).join(', ')}.`, `It has ${server.databases.map(({ name }) => excerpt_excerpt(name, 60)).join(', ')}. Nothing was backed up.`);
     }
     // The manifest is text for people and their terminals.
-    const odd = server.databases.find((one) => jobs_CONTROL.test(one.name) && (databases.length === 0 || databases.includes(one.name)));
+    const odd = server.databases.find((one) => CONTROL.test(one.name) && (databases.length === 0 || databases.includes(one.name)));
     if (odd !== undefined) {
         throw new errors_BackupError(`${who} has a database whose name has control characters: ${excerpt_excerpt(odd.name, 60)}.`, 'Rename it, or name those that are wanted in the input `what`. Nothing was backed up.');
     }

@@ -93142,7 +93142,7 @@ function checkBackup(backup) {
     }
 }
 /** C0, DEL, C1, and what breaks or reorders lines: these would reach terminals from the guide and from messages. */
-const CONTROL = /[\u0000-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069]/;
+const manifest_CONTROL = /[\u0000-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069]/;
 /** Reads members by name, and says where it is when one is not what it must be. */
 class ManifestReader {
     #value;
@@ -93221,7 +93221,7 @@ class ManifestReader {
     }
 }
 function isLine(text) {
-    return !CONTROL.test(text) && text.isWellFormed();
+    return !manifest_CONTROL.test(text) && text.isWellFormed();
 }
 
 ;// CONCATENATED MODULE: ./shared/src/backups/answers.ts
@@ -96389,7 +96389,6 @@ function describeVersions({ serverVersion, clientVersion, }) {
 
 
 
-const jobs_CONTROL = /[\u0000-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069]/;
 /** A file of roles is small; it has no size that could be asked. */
 const ROLES_BYTES = 1_000_000;
 /** Asks the servers what there is. @throws BackupError where something is not there. */
@@ -96457,7 +96456,7 @@ async function jobs_readServer(target, name, who, databases, vault) {
         throw new BackupError(`${who} has no database ${unknown.map((name) => excerpt(name, 60)).join(', ')}.`, `It has ${server.databases.map(({ name }) => excerpt(name, 60)).join(', ')}. Nothing was backed up.`);
     }
     // The manifest is text for people and their terminals.
-    const odd = server.databases.find((one) => jobs_CONTROL.test(one.name) && (databases.length === 0 || databases.includes(one.name)));
+    const odd = server.databases.find((one) => CONTROL.test(one.name) && (databases.length === 0 || databases.includes(one.name)));
     if (odd !== undefined) {
         throw new BackupError(`${who} has a database whose name has control characters: ${excerpt(odd.name, 60)}.`, 'Rename it, or name those that are wanted in the input `what`. Nothing was backed up.');
     }

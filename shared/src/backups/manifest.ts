@@ -204,7 +204,7 @@ function checkBackup(backup: Backup): void {
 }
 
 /** C0, DEL, C1, and what breaks or reorders lines: these would reach terminals from the guide and from messages. */
-const CONTROL = /[\u0000-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069]/;
+export const CONTROL = /[\u0000-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069]/;
 
 /** Reads members by name, and says where it is when one is not what it must be. */
 class ManifestReader {

@@ -3,7 +3,7 @@ import picomatch from 'picomatch';
 import { listFiles, type Quiet } from '../commands/archive';
 import { listDatabases, type PostgresTarget } from '../commands/postgres';
 import { compareVersions, parseDatabases, type Databases } from '../backups/postgres';
-import { RELEASE } from '../backups/manifest';
+import { CONTROL, RELEASE } from '../backups/manifest';
 import { BackupError, type PreflightFinding } from '../errors';
 import { formatBytes } from '../images/size';
 import type { Backup, BackupItem } from '../model/backup';
@@ -49,8 +49,6 @@ export type Job = JobBase &
       }
     | { readonly kind: 'files'; readonly folder: string; readonly paths: readonly string[] }
   );
-
-const CONTROL = /[\u0000-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069]/;
 
 /** A file of roles is small; it has no size that could be asked. */
 const ROLES_BYTES = 1_000_000;
