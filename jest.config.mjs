@@ -25,6 +25,8 @@ const common = {
 };
 
 export default {
+  // Of a test that says nothing else. Hundreds of shell scripts run in some, on a machine that may be busy with a server's set-up.
+  testTimeout: 60_000,
   projects: [
     {
       ...common,

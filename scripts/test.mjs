@@ -7,7 +7,7 @@ import { spawn } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { delimiter, dirname, join } from 'node:path';
+import { delimiter, dirname, join, relative } from 'node:path';
 import {
   buildExample,
   capture,
@@ -66,11 +66,12 @@ const STAGES = [
     title: "docs: the READMEs' tables are those of action.yml",
     run: () => asOne([[join(root, 'scripts/docs.mjs'), '--check']]),
   },
-  { name: 'unit', title: 'unit: pure functions, contracts, architecture', run: (context) => jest('unit', context) },
+  { name: 'unit', title: 'unit: pure functions, contracts, architecture', run: (context) => jest('unit', context, ['--maxWorkers=100%']) },
   {
     name: 'adapter',
     title: 'adapter: SSH, HTTP, registries and the guardian, in this process and beside it',
-    run: (context) => jest('adapter', context),
+    // They mostly wait.
+    run: (context) => jest('adapter', context, ['--maxWorkers=150%']),
   },
   { name: 'example', title: 'example: the application that is deployed', run: testExample },
   { name: 'sandbox', title: 'sandbox: every verb, for real', servers: true, limitMinutes: 10, run: testSandbox },
@@ -179,8 +180,19 @@ async function jest(project, { folder, extra, limitMinutes, programs }, options 
     failed: code !== 0 && failed === 0 ? 1 : failed,
     skipped: report.numPendingTests + report.numTodoTests,
     output: report.testResults.map((suite) => (suite.status === 'failed' ? suite.message : '')).join('\n') || output,
+    failures: report.testResults.flatMap(failuresOf),
   };
 }
+
+/** @returns one line for each test of a file that failed: where, what, and what its error begins with */
+function failuresOf({ name, status, message, assertionResults }) {
+  const file = relative(root, name);
+  const failed = assertionResults.filter((test) => test.status === 'failed');
+  if (failed.length === 0) return status === 'failed' ? [`${file}: ${firstLine(message)}`] : [];
+  return failed.map((test) => `${file}: ${test.fullName}: ${firstLine(test.failureMessages.join('\n'))}`);
+}
+
+const firstLine = (text) => text.trim().split('\n', 1)[0];
 
 /** Node's own test runner; its counts are comments at the end of the TAP form. */
 async function nodeTest(files, { folder, limitMinutes }, options = {}) {
@@ -345,6 +357,9 @@ function summarize(results, took) {
   process.stdout.write(`\n${row('stage', 'passed', 'failed', 'skipped', 'time')}`);
   for (const { name, passed, failed, skipped, took: time } of results) {
     process.stdout.write(row(name, String(passed), String(failed), String(skipped), time));
+  }
+  for (const { name, failures = [] } of results) {
+    for (const failure of failures) process.stdout.write(`  FAILED ${name} ${failure}\n`);
   }
   const sum = (key) => results.reduce((total, result) => total + result[key], 0);
   process.stdout.write(`${row('in all', '', '', '', took)}\n${sum('passed')} passed, ${sum('failed')} failed\n`);

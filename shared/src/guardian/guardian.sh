@@ -974,9 +974,10 @@ while :; do
       fi
       if may_be_preempted && { [ -z "$step" ] || [ "$step_kind" = ask ]; }; then
         for request in "$store/preempt" "$locks/$project.preempt"; do
-          # Not before it says whose it is.
           if ! may_be_preempted || ! [ -s "$request" ]; then continue; fi
+          # Not while it is being written: it has to say whose it is.
           who=$(first_line "$request")
+          [ -n "$who" ] || continue
           rm -f "$store/preempt" "$locks/$project.preempt"
           undo "preempted $who"
         done

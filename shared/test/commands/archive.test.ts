@@ -66,7 +66,7 @@ describe('the answers', () => {
 
   test.each([
     ['', /cut off/],
-    [`${JSON.stringify(ARCHIVE)}\n${JSON.stringify(ARCHIVE)}`, /cut off/],
+    [`${JSON.stringify(ARCHIVE)}\n${JSON.stringify(ARCHIVE)}`, /more than one "archive"/],
     ['no JSON', /not JSON: no JSON/],
     [JSON.stringify({ ...ARCHIVE, changed: 'no' }), /"changed"/],
     [JSON.stringify({ ...ARCHIVE, bytes: -1 }), /"bytes"/],
