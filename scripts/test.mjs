@@ -66,7 +66,11 @@ const STAGES = [
     title: "docs: the READMEs' tables are those of action.yml",
     run: () => asOne([[join(root, 'scripts/docs.mjs'), '--check']]),
   },
-  { name: 'unit', title: 'unit: pure functions, contracts, architecture', run: (context) => jest('unit', context, ['--maxWorkers=100%']) },
+  {
+    name: 'unit',
+    title: 'unit: pure functions, contracts, architecture',
+    run: (context) => jest('unit', context, ['--maxWorkers=100%']),
+  },
   {
     name: 'adapter',
     title: 'adapter: SSH, HTTP, registries and the guardian, in this process and beside it',
