@@ -89,8 +89,9 @@ export function setOutputs(
   runner.setOutput(
     'backups',
     json(
-      (shelf?.backups ?? []).map((one) => ({
+      [...(shelf?.backups ?? []), ...(shelf?.foreign ?? [])].map((one) => ({
         id: one.id,
+        server: one.server,
         created: one.created,
         result: one.result,
         bytes: sumBytes(one),
@@ -111,7 +112,11 @@ export function sumBytes({ items }: Backup): number {
 
 /** One line of the list. */
 export function describeBackup(backup: Backup, shelf: Shelf): string {
-  const places = [shelf.here.has(backup.id) ? 'on the server' : '', shelf.elsewhere.has(backup.id) ? 'off-site' : ''];
+  const places = [
+    shelf.here.has(backup.id) ? 'on the server' : '',
+    shelf.elsewhere.has(backup.id) ? 'off-site' : '',
+    shelf.foreign.includes(backup) ? `of ${backup.server}` : '',
+  ];
   return `${backup.id}  ${backup.result.padEnd(7)}  ${formatBytes(sumBytes(backup)).padStart(9)}  ${places.filter((one) => one !== '').join(' and ')}${backup.encrypted.length > 0 ? ', encrypted' : ''}: ${backup.items.map(({ source }) => source).join(', ')}`;
 }
 
@@ -187,7 +192,7 @@ export function renderSummary(report: BackupReport): string {
     parts.push(
       formatTable(
         ['Backup', 'Result', 'Size', 'Release', 'What', 'Where'],
-        shelf.backups
+        [...shelf.backups, ...shelf.foreign]
           .slice(0, LISTED)
           .map((one) => [
             one.id,
@@ -195,7 +200,11 @@ export function renderSummary(report: BackupReport): string {
             formatBytes(sumBytes(one)),
             one.release,
             one.items.map(({ source }) => source).join(', '),
-            [shelf.here.has(one.id) ? 'server' : '', shelf.elsewhere.has(one.id) ? 'off-site' : '']
+            [
+              shelf.here.has(one.id) ? 'server' : '',
+              shelf.elsewhere.has(one.id) ? 'off-site' : '',
+              shelf.foreign.includes(one) ? one.server : '',
+            ]
               .filter((place) => place !== '')
               .join(', '),
           ]),

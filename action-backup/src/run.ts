@@ -310,7 +310,7 @@ async function list(one: Run): Promise<void> {
     report.freshness = judgeFreshness(shelf.backups, request.inputs.maxAgeSeconds, ports.clock.now());
     report.result = 'listed';
     await ports.reporter.group(`${shelf.backups.length} backups`, () => {
-      for (const backup of shelf.backups) ports.reporter.remote(describeBackup(backup, shelf));
+      for (const backup of [...shelf.backups, ...shelf.foreign]) ports.reporter.remote(describeBackup(backup, shelf));
       return Promise.resolve();
     });
   });
@@ -357,13 +357,14 @@ async function pruneOld(one: Run): Promise<void> {
 function choose(one: Run, shelf: Shelf, instead: string): Backup {
   const { request, phase, ports, report } = one;
   tellProblems(shelf, phase);
-  const choice = chooseBackup(request.inputs.backup || instead, shelf.backups);
+  const choice = chooseBackup(request.inputs.backup || instead, shelf.backups, shelf.foreign);
   if ('problem' in choice) throw new BackupError(choice.problem, 'Nothing was changed.');
   const { backup } = choice;
   report.backup = backup;
   ports.reporter.line(
     `Backup ${backup.id} (${backup.result}), of ${backup.created}, while release ${backup.release || '(none)'} served.`,
   );
+  if (shelf.foreign.includes(backup)) warn(phase, `Backup ${backup.id} was taken on another server: ${backup.server}.`);
   return backup;
 }
 

@@ -28,6 +28,7 @@ const shelf = (backups: readonly Backup[], over: Partial<Shelf> = {}): Shelf => 
   backups,
   here: new Set(backups.map(({ id }) => id)),
   elsewhere: new Set(),
+  foreign: [],
   problems: [],
   ...over,
 });
@@ -89,6 +90,19 @@ test('outputs say where each backup is', () => {
     [true, true, true],
     [false, false, true],
   ]);
+});
+
+test('backups of other servers are told as such', () => {
+  const [own, foreign] = [backup(1), backup(2, { server: 'deploy@198.51.100.9' })];
+  const both = shelf([own], { foreign: [foreign], elsewhere: new Set([foreign.id]) });
+  const listed = JSON.parse(outputsOf({ shelf: both })['backups'] ?? '') as { id: string; server: string }[];
+  expect(listed.map(({ id, server }) => [id, server])).toEqual([
+    [own.id, own.server],
+    [foreign.id, 'deploy@198.51.100.9'],
+  ]);
+  expect(describeBackup(foreign, both)).toContain('off-site and of deploy@198.51.100.9:');
+  expect(describeBackup(own, both)).not.toContain(' of ');
+  expect(summary({ shelf: both, result: 'listed' })).toMatch(/off-site, deploy@.?198\.51\.100\.9/);
 });
 
 describe('the age of what would be lost', () => {

@@ -93789,6 +93789,7 @@ function parseManifest(text) {
         id: read.text('id', /^\d{8}T\d{6}Z-[a-z0-9]{4,8}$/, 'the id of a backup'),
         // https://docs.docker.com/compose/how-tos/project-name/
         project: read.text('project', /^[a-z0-9][a-z0-9_-]*$/, 'the name of a Compose project'),
+        server: read.line('server'),
         created: read.time('created'),
         release: read.text('release', /^(\d{8}T\d{6}Z-[a-z0-9]{1,40})?$/, 'the id of a release, or empty'),
         actor: read.line('actor'),
@@ -96644,12 +96645,17 @@ async function shelf_readShelf(offsite, vault) {
         ? { backups: [], problems: [] }
         : await listOffsite(vault.project, offsite, vault.ports.signal);
     const known = new Set(here.map(({ id }) => id));
+    const [own, foreign] = partition(away.backups.filter(({ id }) => !known.has(id)), ({ server }) => server === vault.session.where);
     return {
-        backups: newestBackupsFirst([...here, ...away.backups.filter(({ id }) => !known.has(id))]),
+        backups: newestBackupsFirst([...here, ...own]),
+        foreign: newestBackupsFirst(foreign),
         here: known,
         elsewhere: new Set(away.backups.map(({ id }) => id)),
         problems: [...problems, ...away.problems],
     };
+}
+function partition(all, belongs) {
+    return [all.filter(belongs), all.filter((one) => !belongs(one))];
 }
 /** Removes what nobody needs any more. @returns what stays and why, and what went. */
 async function prune(shelf, retention, releases, offsite, vault, dryRun = false) {
@@ -97532,6 +97538,7 @@ async function keep(draft, history, options, vault) {
             version: BACKUP_VERSION,
             id,
             project: vault.project,
+            server: vault.session.where,
             created: `${created.toISOString().slice(0, 19)}Z`,
             release: draft.release,
             actor: runner.context.actor,

@@ -91958,12 +91958,13 @@ const LISTED = 20;
 /**
  * @param target `latest-proven`; `latest`, proven or not; an id, or a beginning that only one has; or a time, of which it is the newest one
  *   at or before: RFC 3339, or `2026-11-22 03:00` in UTC. A suspect backup is chosen by its whole id only.
- * @param backups of one project, in any order.
+ * @param backups of one project on this server, in any order.
+ * @param foreign of other servers, in any order: each chosen by its whole id only.
  */
-function chooseBackup(target, backups) {
+function chooseBackup(target, backups, foreign = []) {
     const newestFirst = newestBackupsFirst(backups);
     const good = newestFirst.filter(({ result }) => result !== 'suspect');
-    const found = (backup, problem) => backup === undefined ? { problem: `${problem} ${listBackups(newestFirst)}` } : { backup };
+    const found = (backup, problem) => backup === undefined ? { problem: `${problem} ${listBackups(newestFirst)}${listForeign(foreign)}` } : { backup };
     if (target === 'latest')
         return found(good[0], 'There is no backup that is not suspect.');
     if (target === 'latest-proven') {
@@ -91971,7 +91972,7 @@ function chooseBackup(target, backups) {
         const instead = good[0] === undefined ? '' : ' (`latest` would be one that is not proven as a whole)';
         return found(proven, `No backup is proven${instead}.`);
     }
-    const exact = newestFirst.find(({ id }) => id === target);
+    const exact = [...newestFirst, ...foreign].find(({ id }) => id === target);
     if (exact !== undefined)
         return { backup: exact };
     if (isBackupId(target))
@@ -92003,6 +92004,15 @@ function listBackups(newestFirst) {
     const named = newestFirst.slice(0, LISTED).map(({ id, result }) => `${id} (${result})`);
     const more = newestFirst.length - named.length;
     return `There ${newestFirst.length === 1 ? 'is' : 'are'} ${named.join(', ')}${more > 0 ? ` and ${more} older ones` : ''}.`;
+}
+/** A server that was lost has left its backups off-site: whoever restores them elsewhere says which. */
+function listForeign(foreign) {
+    if (foreign.length === 0)
+        return '';
+    const named = newestBackupsFirst(foreign)
+        .slice(0, LISTED)
+        .map(({ id, result, server }) => `${id} (${result}, ${excerpt_excerpt(server, 100)})`);
+    return ` Of other servers, each to be had by its whole id: ${named.join(', ')}.`;
 }
 /** https://www.rfc-editor.org/rfc/rfc3339#section-5.6; seconds and the offset may be left out, and a space may stand for the T. */
 const TIME = /^(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d)(:\d\d)?(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)?$/;
@@ -93052,6 +93062,7 @@ function parseManifest(text) {
         id: read.text('id', /^\d{8}T\d{6}Z-[a-z0-9]{4,8}$/, 'the id of a backup'),
         // https://docs.docker.com/compose/how-tos/project-name/
         project: read.text('project', /^[a-z0-9][a-z0-9_-]*$/, 'the name of a Compose project'),
+        server: read.line('server'),
         created: read.time('created'),
         release: read.text('release', /^(\d{8}T\d{6}Z-[a-z0-9]{1,40})?$/, 'the id of a release, or empty'),
         actor: read.line('actor'),
@@ -95822,12 +95833,17 @@ async function shelf_readShelf(offsite, vault) {
         ? { backups: [], problems: [] }
         : await listOffsite(vault.project, offsite, vault.ports.signal);
     const known = new Set(here.map(({ id }) => id));
+    const [own, foreign] = partition(away.backups.filter(({ id }) => !known.has(id)), ({ server }) => server === vault.session.where);
     return {
-        backups: newestBackupsFirst([...here, ...away.backups.filter(({ id }) => !known.has(id))]),
+        backups: newestBackupsFirst([...here, ...own]),
+        foreign: newestBackupsFirst(foreign),
         here: known,
         elsewhere: new Set(away.backups.map(({ id }) => id)),
         problems: [...problems, ...away.problems],
     };
+}
+function partition(all, belongs) {
+    return [all.filter(belongs), all.filter((one) => !belongs(one))];
 }
 /** Removes what nobody needs any more. @returns what stays and why, and what went. */
 async function prune(shelf, retention, releases, offsite, vault, dryRun = false) {
@@ -96622,6 +96638,7 @@ async function take_keep(draft, history, options, vault) {
             version: BACKUP_VERSION,
             id,
             project: vault.project,
+            server: vault.session.where,
             created: `${created.toISOString().slice(0, 19)}Z`,
             release: draft.release,
             actor: runner.context.actor,

@@ -1,12 +1,22 @@
 /** Encrypted backups in another place: a real S3 server, age, and what becomes of it when the storage fails. */
 import { truncate } from 'node:fs/promises';
+import { type AddressInfo, connect, createServer } from 'node:net';
 import { jest } from '@jest/globals';
 import { generateX25519Identity, identityToRecipient } from 'age-encryption';
 import { type SabotagingProxy, startSabotagingProxy } from '../object-store/proxy.ts';
 import { type ObjectStoreServer, startObjectStoreServer } from '../object-store/server.ts';
 import { databaseProject, query } from './data-project.ts';
 import type { ActionRun } from './harness/index.ts';
-import { asDeploy, backUp, errorsOf, freshServer, mustDeploy, projectFiles, removeCheckouts } from './sandbox.ts';
+import {
+  asDeploy,
+  backUp,
+  errorsOf,
+  freshServer,
+  mustDeploy,
+  projectFiles,
+  removeCheckouts,
+  theServer,
+} from './sandbox.ts';
 
 jest.setTimeout(300_000);
 
@@ -99,6 +109,43 @@ test('nothing readable stays, here or there; the server may burn, and all comes 
   expect(await asDeploy(`cd ~/apps/shop/restored-*/releases/*/ && cat compose.yaml`)).toContain('postgres');
   // Nothing of what was brought there stays.
   expect(await asDeploy(`ls -A ${BACKUPS} | grep -v '^.slipway$' || :`)).toBe('');
+});
+
+test('servers that share a storage have each its own backups, and another one restores them by their whole id', async () => {
+  const id = (await must(inputs())).outputs['backup'] ?? '';
+  await asDeploy(`rm -rf ${BACKUPS}`);
+  // The same server, as far as bytes go. What it is asked for as is another one.
+  const server = theServer();
+  const line = createServer((client) => {
+    const to = connect(22, server.address);
+    client.pipe(to).pipe(client);
+    for (const end of [client, to]) end.once('error', () => client.destroy());
+  });
+  await new Promise<void>((resolve) => line.listen(0, '127.0.0.1', resolve));
+  const { port } = line.address() as AddressInfo;
+  const other = {
+    host: '127.0.0.1',
+    port: String(port),
+    'known-hosts': server.knownHosts.replaceAll(/^\S+/gm, `[127.0.0.1]:${port}`),
+    ...offsite(),
+  };
+  const dryRun = { mode: 'restore', 'dry-run': 'true', ...other };
+  try {
+    const listed = await must({ mode: 'list', ...other });
+    expect(JSON.parse(listed.outputs['backups'] ?? '[]')).toContainEqual(
+      expect.objectContaining({ id, server: `deploy@${server.address}`, onServer: false, offsite: true }),
+    );
+    const unnamed = await backUp(dryRun, { secrets: [storage.secretAccessKey] });
+    expect(unnamed.outcome).toBe('failure');
+    expect(errorsOf(unnamed).join('\n')).toMatch(
+      new RegExp(`No backup is proven.*Of other servers, each to be had by its whole id: .*${id}`),
+    );
+    const named = await must({ ...dryRun, backup: id });
+    expect(named.outputs['result']).toBe('planned');
+    expect(named.summary).toContain('was taken on another server');
+  } finally {
+    line.close();
+  }
 });
 
 test.each([

@@ -10,13 +10,18 @@ const LISTED = 20;
 /**
  * @param target `latest-proven`; `latest`, proven or not; an id, or a beginning that only one has; or a time, of which it is the newest one
  *   at or before: RFC 3339, or `2026-11-22 03:00` in UTC. A suspect backup is chosen by its whole id only.
- * @param backups of one project, in any order.
+ * @param backups of one project on this server, in any order.
+ * @param foreign of other servers, in any order: each chosen by its whole id only.
  */
-export function chooseBackup(target: string, backups: readonly Backup[]): BackupChoice {
+export function chooseBackup(
+  target: string,
+  backups: readonly Backup[],
+  foreign: readonly Backup[] = [],
+): BackupChoice {
   const newestFirst = newestBackupsFirst(backups);
   const good = newestFirst.filter(({ result }) => result !== 'suspect');
   const found = (backup: Backup | undefined, problem: string): BackupChoice =>
-    backup === undefined ? { problem: `${problem} ${listBackups(newestFirst)}` } : { backup };
+    backup === undefined ? { problem: `${problem} ${listBackups(newestFirst)}${listForeign(foreign)}` } : { backup };
 
   if (target === 'latest') return found(good[0], 'There is no backup that is not suspect.');
   if (target === 'latest-proven') {
@@ -25,7 +30,7 @@ export function chooseBackup(target: string, backups: readonly Backup[]): Backup
     return found(proven, `No backup is proven${instead}.`);
   }
 
-  const exact = newestFirst.find(({ id }) => id === target);
+  const exact = [...newestFirst, ...foreign].find(({ id }) => id === target);
   if (exact !== undefined) return { backup: exact };
   if (isBackupId(target)) return found(undefined, `Backup ${target} is not there: it was removed, or never completed.`);
 
@@ -59,6 +64,15 @@ function listBackups(newestFirst: readonly Backup[]): string {
   const named = newestFirst.slice(0, LISTED).map(({ id, result }) => `${id} (${result})`);
   const more = newestFirst.length - named.length;
   return `There ${newestFirst.length === 1 ? 'is' : 'are'} ${named.join(', ')}${more > 0 ? ` and ${more} older ones` : ''}.`;
+}
+
+/** A server that was lost has left its backups off-site: whoever restores them elsewhere says which. */
+function listForeign(foreign: readonly Backup[]): string {
+  if (foreign.length === 0) return '';
+  const named = newestBackupsFirst(foreign)
+    .slice(0, LISTED)
+    .map(({ id, result, server }) => `${id} (${result}, ${excerpt(server, 100)})`);
+  return ` Of other servers, each to be had by its whole id: ${named.join(', ')}.`;
 }
 
 /** https://www.rfc-editor.org/rfc/rfc3339#section-5.6; seconds and the offset may be left out, and a space may stand for the T. */

@@ -116,6 +116,7 @@ export function parseManifest(text: string): Backup {
     id: read.text('id', /^\d{8}T\d{6}Z-[a-z0-9]{4,8}$/, 'the id of a backup'),
     // https://docs.docker.com/compose/how-tos/project-name/
     project: read.text('project', /^[a-z0-9][a-z0-9_-]*$/, 'the name of a Compose project'),
+    server: read.line('server'),
     created: read.time('created'),
     release: read.text('release', /^(\d{8}T\d{6}Z-[a-z0-9]{1,40})?$/, 'the id of a release, or empty'),
     actor: read.line('actor'),

@@ -6,6 +6,8 @@ export interface Backup {
   readonly id: string;
   /** Name of the Compose project. */
   readonly project: string;
+  /** The server it was taken on, as the run was told to reach it (`deploy@203.0.113.7`): several may share one storage. */
+  readonly server: string;
   /** RFC 3339, UTC: before the first item was looked at, so that all of its data is as old as that or newer. */
   readonly created: string;
   /** Id of the release that served then; empty where none did. */

@@ -11,8 +11,10 @@ import { carryOut, type Vault } from './vault';
 
 /** What there is of one project. */
 export interface Shelf {
-  /** Newest first, those that are off-site alone included. */
+  /** Of this server, newest first, those that are off-site alone included. */
   readonly backups: readonly Backup[];
+  /** Newest first: off-site, and taken on another server. Nothing of them is ever removed, and none is chosen but by its whole id. */
+  readonly foreign: readonly Backup[];
   /** Ids. */
   readonly here: ReadonlySet<string>;
   readonly elsewhere: ReadonlySet<string>;
@@ -56,12 +58,21 @@ export async function readShelf(offsite: Offsite | undefined, vault: Vault): Pro
       ? { backups: [], problems: [] }
       : await listOffsite(vault.project, offsite, vault.ports.signal);
   const known = new Set(here.map(({ id }) => id));
+  const [own, foreign] = partition(
+    away.backups.filter(({ id }) => !known.has(id)),
+    ({ server }) => server === vault.session.where,
+  );
   return {
-    backups: newestBackupsFirst([...here, ...away.backups.filter(({ id }) => !known.has(id))]),
+    backups: newestBackupsFirst([...here, ...own]),
+    foreign: newestBackupsFirst(foreign),
     here: known,
     elsewhere: new Set(away.backups.map(({ id }) => id)),
     problems: [...problems, ...away.problems],
   };
+}
+
+function partition<Each>(all: readonly Each[], belongs: (one: Each) => boolean): [Each[], Each[]] {
+  return [all.filter(belongs), all.filter((one) => !belongs(one))];
 }
 
 /** Removes what nobody needs any more. @returns what stays and why, and what went. */

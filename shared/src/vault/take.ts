@@ -124,6 +124,7 @@ export async function keep(
       version: BACKUP_VERSION,
       id,
       project: vault.project,
+      server: vault.session.where,
       created: `${created.toISOString().slice(0, 19)}Z`,
       release: draft.release,
       actor: runner.context.actor,

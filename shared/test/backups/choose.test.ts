@@ -70,6 +70,16 @@ test('a long list is cut', () => {
   expect(choose('latest-proven', many)).toMatch(/ and 10 older ones\.$/);
 });
 
+test('one of another server is chosen by its whole id alone', () => {
+  const foreign = at('2026-11-22T12:00:00Z', { letters: 'ffff', server: 'deploy@198.51.100.9' });
+  expect(chooseBackup(foreign.id, all, [foreign])).toEqual({ backup: foreign });
+  for (const target of ['latest', 'latest-proven', '2026-11-23 00:00', '202611'])
+    expect(chooseBackup(target, all, [foreign])).not.toEqual({ backup: foreign });
+  expect(chooseBackup('latest-proven', [], [foreign])).toEqual({
+    problem: `No backup is proven. There are no backups. Of other servers, each to be had by its whole id: ${foreign.id} (proven, deploy@198.51.100.9).`,
+  });
+});
+
 test('over any history: never a suspect one, but by its whole id (property)', () => {
   const target = fc.oneof(
     fc.constantFrom('latest', 'latest-proven', '', '2026', '2026-11-01 00:00', '2099-01-01 00:00'),

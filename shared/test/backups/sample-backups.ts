@@ -52,6 +52,7 @@ export function backup(created: number | Date, over: Partial<Backup> & { readonl
     version: 1,
     id: `${compactTime(time)}-${letters}`,
     project: 'shop',
+    server: 'deploy@203.0.113.7',
     created: time.toISOString(),
     release: '20261122T100000Z-ab12cd3',
     actor: 'octocat',
