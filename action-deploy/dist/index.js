@@ -91651,19 +91651,20 @@ async function withProject(session, request, opening, phase, work) {
 }
 
 ;// CONCATENATED MODULE: ./shared/src/images/dial-ahead.ts
-/** More registries than a project names. */
-const MAX_HOSTS = 4;
+/** More registries than a project names, and more than is polite at one of them. */
+const MAX_REGISTRIES = 4;
+const MAX_EACH = 4;
 /** Whoever waited for the lock for long finds them closed by the other side. */
 const FRESH_MS = 5000;
-/** A registry that is not encrypted is tried both ways at once. */
-const EACH = 2;
 /**
  * A session whose `dial` hands out connections that were opened ahead; each once. A wrong guess costs nothing: what was not
  * taken is closed by `drop`.
  */
-function dialAhead(session, hosts) {
+function dialAhead(session, registries) {
     const openedMs = performance.now();
-    const waiting = hosts.slice(0, MAX_HOSTS).flatMap(({ host, port }) => Array.from({ length: EACH }, () => {
+    const waiting = registries.slice(0, MAX_REGISTRIES).flatMap(({ host, port, images }) => 
+    // One that may not be encrypted is tried both ways at once.
+    Array.from({ length: Math.min(images + 1, MAX_EACH) }, () => {
         const connection = session.dial(host, port);
         connection.catch(() => undefined);
         return { host, port, connection };
@@ -91698,14 +91699,15 @@ function dialAhead(session, hosts) {
 function guessRegistries(texts, variables) {
     const references = texts.flatMap((text) => [...text.matchAll(/^\s*image:\s*["']?([^\s"'#]+)/gm)].map(([, reference = '']) => reference.replaceAll(/\$\{(\w+)(?::?[-?+]([^}]*))?\}|\$(\w+)/g, (_, name, fallback, plain) => variables[name ?? plain ?? ''] ?? fallback ?? '')));
     const found = new Map();
-    for (const reference of references) {
+    for (const reference of new Set(references)) {
         // Docker's own rule: a first part with a dot or a port is a registry, everything else is a name on Docker Hub.
         const [, host = '', port] = /^([a-z0-9](?:[a-z0-9.-]*[a-z0-9])?)(?::(\d{1,5}))?\//i.exec(reference) ?? [];
         if (host === '' || (!host.includes('.') && port === undefined && host !== 'localhost'))
             continue;
         if (host === 'docker.io')
             continue;
-        found.set(`${host}:${port ?? '443'}`, { host: host.toLowerCase(), port: Number(port ?? 443) });
+        const key = `${host.toLowerCase()}:${port ?? '443'}`;
+        found.set(key, { host: host.toLowerCase(), port: Number(port ?? 443), images: (found.get(key)?.images ?? 0) + 1 });
     }
     return [...found.values()];
 }

@@ -2,14 +2,20 @@
 import type { Duplex } from 'node:stream';
 import type { Session } from '../ports';
 
-/** More registries than a project names. */
-const MAX_HOSTS = 4;
+/** More registries than a project names, and more than is polite at one of them. */
+const MAX_REGISTRIES = 4;
+const MAX_EACH = 4;
 
 /** Whoever waited for the lock for long finds them closed by the other side. */
 const FRESH_MS = 5000;
 
-/** A registry that is not encrypted is tried both ways at once. */
-const EACH = 2;
+/** Where images are asked for. */
+export interface Registry {
+  readonly host: string;
+  readonly port: number;
+  /** All are asked for at once, each on a connection of its own. */
+  readonly images: number;
+}
 
 /**
  * A session whose `dial` hands out connections that were opened ahead; each once. A wrong guess costs nothing: what was not
@@ -17,11 +23,12 @@ const EACH = 2;
  */
 export function dialAhead(
   session: Session,
-  hosts: readonly { readonly host: string; readonly port: number }[],
+  registries: readonly Registry[],
 ): { readonly session: Session; readonly drop: () => void } {
   const openedMs = performance.now();
-  const waiting = hosts.slice(0, MAX_HOSTS).flatMap(({ host, port }) =>
-    Array.from({ length: EACH }, () => {
+  const waiting = registries.slice(0, MAX_REGISTRIES).flatMap(({ host, port, images }) =>
+    // One that may not be encrypted is tried both ways at once.
+    Array.from({ length: Math.min(images + 1, MAX_EACH) }, () => {
       const connection = session.dial(host, port);
       connection.catch(() => undefined);
       return { host, port, connection };
@@ -58,7 +65,7 @@ export function dialAhead(
 export function guessRegistries(
   texts: readonly string[],
   variables: Readonly<Record<string, string | undefined>>,
-): { readonly host: string; readonly port: number }[] {
+): Registry[] {
   const references = texts.flatMap((text) =>
     [...text.matchAll(/^\s*image:\s*["']?([^\s"'#]+)/gm)].map(([, reference = '']) =>
       reference.replaceAll(
@@ -68,13 +75,14 @@ export function guessRegistries(
       ),
     ),
   );
-  const found = new Map<string, { host: string; port: number }>();
-  for (const reference of references) {
+  const found = new Map<string, Registry>();
+  for (const reference of new Set(references)) {
     // Docker's own rule: a first part with a dot or a port is a registry, everything else is a name on Docker Hub.
     const [, host = '', port] = /^([a-z0-9](?:[a-z0-9.-]*[a-z0-9])?)(?::(\d{1,5}))?\//i.exec(reference) ?? [];
     if (host === '' || (!host.includes('.') && port === undefined && host !== 'localhost')) continue;
     if (host === 'docker.io') continue;
-    found.set(`${host}:${port ?? '443'}`, { host: host.toLowerCase(), port: Number(port ?? 443) });
+    const key = `${host.toLowerCase()}:${port ?? '443'}`;
+    found.set(key, { host: host.toLowerCase(), port: Number(port ?? 443), images: (found.get(key)?.images ?? 0) + 1 });
   }
   return [...found.values()];
 }
