@@ -409,6 +409,32 @@ setsid sh /tmp/both.sh >/dev/null 2>&1 & echo $! >/tmp/both.pid; sleep 1`,
     });
   });
 
+  test('a dump whose rows cannot come back: the table is named, and no row', async () => {
+    await query('CREATE DATABASE quoted', 'owner');
+    // As its other table is filled later, the rows of the first one are refused; and PostgreSQL says which.
+    await query(
+      `CREATE TABLE z (secret text);
+INSERT INTO z VALUES ('hunter2
+hunter2');
+CREATE FUNCTION known(text) RETURNS boolean LANGUAGE sql AS 'SELECT EXISTS (SELECT FROM public.z WHERE secret = $1)';
+CREATE TABLE a (secret text CHECK (known(secret)));
+INSERT INTO a SELECT secret FROM z`,
+      'quoted',
+    );
+    await run(dumpDatabase(target, 'quoted', `${HOME}/quoted`));
+    const dump = stored('quoted', 'quoted');
+    for (const command of [
+      proveDump(target, dump, `${HOME}/roles`, SCRATCH),
+      restoreBeside(target, dump, 'slipway-new-quoted'),
+    ]) {
+      const { code, stdout, stderr } = await tryRun(command);
+      expect(code).toBe(65);
+      expect(stderr).toContain('COPY failed for table "a": ERROR:  new row for relation "a" violates check constraint');
+      expect(stdout + stderr).not.toContain('hunter2');
+    }
+    await query('DROP DATABASE quoted', 'owner');
+  });
+
   test('the tables are counted as they are now', async () => {
     const counts = parseCounts(await run(countTables(target, 'shop "db"')));
     expect(counts.get('public.big')).toBe(400_000);

@@ -373,6 +373,24 @@ export interface StoredDump {
  * `compare WHERE`: the tables that were counted into `$work/answer` against `$tables`. Prints them all; each that differs stands on
  * standard error as well.
  */
+/**
+ * `restore WORD...`: `run`, behind `make_work`, for what meets the rows of a dump. PostgreSQL quotes those that do not fit: as a detail or
+ * the context, with their own line breaks, and as a value behind its own words. Data is nothing for a log, so only lines that begin as
+ * messages do are passed on, without such values.
+ */
+const RESTORE = `restore() {
+  run "$@" 2>"$work/words"
+  restored=$?
+  awk '/^(pg_restore|psql|sh|[A-Z]+): / || /^psql:[^ ]*: / || /^(Error response from daemon|OCI runtime)/ {
+    if ($0 ~ /^(DETAIL|CONTEXT|STATEMENT|QUERY|LINE)/) next
+    sub(/: ".*/, ": (a value, not shown)")
+    sub(/value ".*/, "value (not shown)")
+    print
+  }' "$work/words" >&2
+  return "$restored"
+}
+`;
+
 const COMPARE = `compare() {
   [ "$(tail -n 1 "$work/answer")" = counted ] || fail 70 "the tables of $1 were not all counted."
   grep '^{' "$work/answer" >"$work/restored"
@@ -391,7 +409,7 @@ const COMPARE = `compare() {
 export function proveDump(target: PostgresTarget, dump: StoredDump, roles: string, scratch: Scratch): Command {
   return postgresScript(
     target,
-    `${COMPARE}count=$1 database=$2 file=$3 tables=$4 roles=$5
+    `${RESTORE}${COMPARE}count=$1 database=$2 file=$3 tables=$4 roles=$5
 shift 5
 scratch=$1 project=$2 memory=$3 seconds=$4
 [ -r "$file" ] && [ -r "$tables" ] && [ -r "$roles" ] || fail 66 "the backup is not complete on the server: $file, $tables and $roles must all be there."
@@ -432,7 +450,7 @@ unproven() {
 restoring=$(date +%s)
 grep -vxF -e "$known" "$roles" | grep -v -e '^CREATE TABLESPACE ' -e '^ALTER TABLESPACE ' -e ' ON TABLESPACE ' >"$work/roles"
 run docker exec -i "$scratch" sh -c "$tool" slipway "$owner" template1 psql -Xqw -o /dev/null -v ON_ERROR_STOP=1 -v VERBOSITY=terse -f - 6<"$work/roles" || unproven 'the roles of the backup cannot be restored (the own words of PostgreSQL are above): do not rely on this backup, and make a new one.'
-run docker exec -i "$scratch" sh -c "$tool" slipway "$owner" template1 pg_restore -w --exit-on-error --clean --if-exists --create --no-tablespaces -d '' 6<"$file" || unproven 'the dump cannot be restored (the own words of pg_restore are above): do not rely on this backup, and make a new one.'
+restore docker exec -i "$scratch" sh -c "$tool" slipway "$owner" template1 pg_restore -w --exit-on-error --clean --if-exists --create --no-tablespaces -d '' 6<"$file" || unproven 'the dump cannot be restored (the own words of pg_restore are above): do not rely on this backup, and make a new one.'
 seconds=$(($(date +%s) - restoring))
 run docker exec "$scratch" sh -c "$ask" slipway "$owner" "$database" "$count" 6</dev/null >"$work/answer" || fail 70 'the restored tables cannot be counted (the own words of PostgreSQL are above).'
 compare 'the restored database'
@@ -625,7 +643,7 @@ export function restoreBeside(target: PostgresTarget, dump: StoredDump, fresh: s
   mustBe('new', fresh);
   return postgresScript(
     target,
-    `${COMPARE}count=$1 create=$2 copy=$3 drop=$4 pristine=$5 split=$6 with=$7
+    `${RESTORE}${COMPARE}count=$1 create=$2 copy=$3 drop=$4 pristine=$5 split=$6 with=$7
 shift 7
 extract=$1 create_as_dumped=$2 give=$3 database=$4 file=$5 tables=$6 fresh=$7
 [ -r "$file" ] && [ -r "$tables" ] || fail 66 "the backup is not complete on the server: $file and $tables must both be there."
@@ -648,7 +666,7 @@ if [ "$there" = 0 ]; then
 else
   about "$create" || fail 70 'no new database can be made (the own words of PostgreSQL are above); nothing was changed: the user of the restore must be a superuser.'
 fi
-run docker exec -i "$container" sh -c "$tool" slipway "$user" "$fresh" pg_restore -w --exit-on-error -d '' 6<"$file" || fail 65 'the dump cannot be restored (the own words of pg_restore are above); the old data is in service, nothing was changed: look whether the disk is full, and whether a role or an extension is missing here.'
+restore docker exec -i "$container" sh -c "$tool" slipway "$user" "$fresh" pg_restore -w --exit-on-error -d '' 6<"$file" || fail 65 'the dump cannot be restored (the own words of pg_restore are above); the old data is in service, nothing was changed: look whether the disk is full, and whether a role or an extension is missing here.'
 sql "$fresh" "$count" >"$work/answer" || fail 70 'the restored tables cannot be counted (the own words of PostgreSQL are above); the old data is in service, nothing was changed.'
 compare 'the restored database, which was not put into service,'
 if [ "$there" = 0 ]; then
@@ -661,7 +679,7 @@ if [ "$there" = 0 ]; then
 else
   about "$copy" || fail 70 "the settings and privileges of \\"$database\\" cannot be given to the restored one (see above); the old data is in service, nothing was changed."
 fi
-run docker exec "$container" sh -c "$tool" slipway "$user" "$fresh" psql -Xqw -v ON_ERROR_STOP=1 -c ANALYZE 6</dev/null || fail 70 'the restored tables cannot be analyzed (see above); the old data is in service, nothing was changed.'
+restore docker exec "$container" sh -c "$tool" slipway "$user" "$fresh" psql -Xqw -v ON_ERROR_STOP=1 -c ANALYZE 6</dev/null || fail 70 'the restored tables cannot be analyzed (see above); the old data is in service, nothing was changed.'
 accepted=1
 seconds=$(($(date +%s) - started))
 printf '{"kind" : "restored", "restoreSeconds" : %s, "seconds" : %s}\\n' "$seconds" "$seconds"`,

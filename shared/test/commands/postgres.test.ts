@@ -275,6 +275,48 @@ esac`;
     expect(machine.calls.at(-1)).toBe('<rm><-fv><scratch-1>');
   });
 
+  test('what PostgreSQL quotes of the rows is not passed on', () => {
+    stored();
+    const words = machine.path('words');
+    writeFileSync(
+      words,
+      `pg_restore: while PROCESSING TOC:
+pg_restore: from TOC entry 3312; 0 16387 TABLE DATA public orders shop
+pg_restore: error: COPY failed for table "orders": ERROR:  invalid input syntax for type integer: "hunter2
+hunter2: more of it"
+CONTEXT:  COPY orders, line 1, column id: "hunter2
+hunter2"
+pg_restore: error: could not execute query: ERROR:  could not create unique index "orders_pkey"
+DETAIL:  Key (email)=(hunter2) is duplicated.
+Command was: ALTER TABLE ONLY public.orders ADD CONSTRAINT orders_pkey PRIMARY KEY (hunter2);
+pg_restore: error: COPY failed for table "orders": ERROR:  value "hunter2" is out of range for type integer
+pg_restore: error: could not execute query: ERROR:  role "app" does not exist
+ERROR:  new row for relation "orders" violates check constraint "known"
+LINE 1: INSERT INTO orders VALUES ('hunter2')
+`,
+    );
+    machine.withDocker(
+      restored(TABLES, `exec*pg_restore*--exit-on-error*) cat >/dev/null; cat '${words}' >&2; exit 1 ;;`),
+    );
+    for (const command of [prove(), restore()]) {
+      const { stderr, exitCode } = machine.run(command);
+      expect([exitCode, stderr.split('\n').slice(0, 8)]).toEqual([
+        65,
+        [
+          'pg_restore: while PROCESSING TOC:',
+          'pg_restore: from TOC entry 3312; 0 16387 TABLE DATA public orders shop',
+          'pg_restore: error: COPY failed for table "orders": ERROR:  invalid input syntax for type integer: (a value, not shown)',
+          'pg_restore: error: could not execute query: ERROR:  could not create unique index "orders_pkey"',
+          'pg_restore: error: COPY failed for table "orders": ERROR:  value (not shown)',
+          'pg_restore: error: could not execute query: ERROR:  role "app" does not exist',
+          'ERROR:  new row for relation "orders" violates check constraint "known"',
+          expect.stringContaining('the dump cannot be restored') as string,
+        ],
+      ]);
+      expect(stderr).not.toContain('hunter2');
+    }
+  });
+
   test('a proof that is ended by a signal removes its container', async () => {
     stored();
     machine.withDocker(restored(TABLES, `exec*pg_restore*) touch "${machine.path('busy')}"; exec sleep 30 ;;`));
