@@ -23,7 +23,7 @@ import { prune, readShelf, type Shelf } from '#shared/vault/shelf';
 import { withClients } from '#shared/vault/remote';
 import { findPostgresImage, selectSources } from '#shared/vault/sources';
 import { keep, read, sweep, type TakeOptions } from '#shared/vault/take';
-import { isDamage, type Vault } from '#shared/vault/vault';
+import { isDamage, ofChanges, type Vault } from '#shared/vault/vault';
 import { type Inputs, judgeConfirmation, readInputs } from './inputs';
 import { type BackupReport, createReport, describeBackup, renderSummary, setOutputs } from './report';
 
@@ -230,7 +230,7 @@ async function backUp(one: Run): Promise<void> {
       const draft = await withProject(session, request, opening, phase, async (open) => {
         facts = open.facts;
         const vault = vaultOf(facts, open.guardian, one, signal);
-        await sweep(vault);
+        await sweepAll(vault);
         const reachable = {
           servers: inputs.databaseUrls,
           image: inputs.databaseImage || findPostgresImage(facts.containers),
@@ -346,6 +346,7 @@ async function pruneOld(one: Run): Promise<void> {
   await withBackups(one, 'yield', async (guardian, signal) => {
     await look(one, async ({ facts }) => {
       const vault = vaultOf(facts, guardian, one, signal);
+      if (!request.inputs.dryRun) await sweep(vault);
       const shelf = await readShelf(offsite, vault);
       tellProblems(shelf, phase);
       await pruneShelf(one, shelf, facts, 'none', vault);
@@ -377,6 +378,7 @@ async function verify(one: Run): Promise<void> {
   await withBackups(one, 'yield', async (guardian, signal) => {
     await look(one, async ({ facts }) => {
       const vault = vaultOf(facts, guardian, one, signal);
+      await sweep(vault);
       const shelf = await readShelf(offsite, vault);
       const backup = choose(one, shelf, 'latest');
       const items = selectItems(backup, request.inputs.only);
@@ -432,6 +434,12 @@ async function rewrite(one: Run, shelf: Shelf, vault: Vault, backup: Backup): Pr
   return judged;
 }
 
+/** For who has the lock of the project, too. */
+async function sweepAll(vault: Vault): Promise<void> {
+  await sweep(vault);
+  await sweep(ofChanges(vault));
+}
+
 async function takeBackInterrupted({ facts }: OpenProject, vault: Vault, phase: Phase): Promise<void> {
   if (await recover(facts, vault)) {
     warn(phase, 'A restore had been interrupted: what it had begun was taken back first.');
@@ -476,7 +484,7 @@ async function restore(one: Run): Promise<void> {
     const opening = { mode: 'change', waitSeconds: inputs.lockWaitSeconds } as const;
     await withProject(session, request, opening, phase, async (open) => {
       await withServers(one, open.facts, vaultOf(open.facts, open.guardian, one, signal), async (vault) => {
-        await sweep(vault);
+        await sweepAll(vault);
         await takeBackInterrupted(open, vault, phase);
         await restoreFrom(open, vault);
       });

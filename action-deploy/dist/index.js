@@ -92775,7 +92775,7 @@ rm -rf "$work"' slipway "$work" "$@" <"$work/watch" >/dev/null 2>&1 3>&- 4<&- 5>
 }
 `;
 /** Removes the scratch containers of a project, with their data: those of proofs that were killed. */
-function backup_script_removeScratch(project) {
+function removeScratch(project) {
     return render_script(`ids=$(docker ps -aq --no-trunc --filter "label=slipway.scratch=$1") || exit
 [ -z "$ids" ] || docker rm -fv $ids >/dev/null`, project);
 }
@@ -93508,13 +93508,16 @@ sql "$database" "$1" || fail 70 'the tables cannot be counted (the own words of 
 }
 
 ;// CONCATENATED MODULE: ./shared/src/releases/backup-layout.ts
-function layoutBackups({ project, store }) {
+function layoutBackups({ project, store }, partial = '.partial') {
     const folder = `${store}/backups`;
-    return { project, store, folder, restoring: `${folder}/restoring` };
+    return { project, store, folder, restoring: `${folder}/restoring`, partial };
 }
-/** In the making: no reader looks at it. */
-function backup_layout_partialFolder({ folder }, id) {
-    return `${folder}/${id}.partial`;
+/**
+ * In the making: no reader looks at it. A deploy or a rollback has the project's lock, action-backup has that of the backups: each can be
+ * sure only of its own kind that nobody works on what it finds.
+ */
+function backup_layout_partialFolder({ folder, partial }, id) {
+    return `${folder}/${id}${partial}`;
 }
 function backup_layout_backupFolder({ folder }, id) {
     return `${folder}/${id}`;
@@ -93551,13 +93554,14 @@ function beginBackup(layout, id) {
     return render_script('umask 077; mkdir -p "$1" && mkdir "$2"', layout.folder, backup_layout_partialFolder(layout, id));
 }
 /**
- * Removes what killed sessions have left in the folder, and prints one line each. Only for who has the locks of the project and of its
- * backups: nothing of a living session may go.
+ * Removes what killed sessions of our kind have left in the folder, and prints one line each. Only for who has the lock that they had:
+ * nothing of a living session may go.
  */
-function backup_store_sweepBackups({ folder }) {
-    return script(`for left in "$1"/*.partial "$1"/*.removing; do
+function sweepBackups({ folder, partial }) {
+    return render_script(`for left in "$1"/*"$2" "$1"/*.removing; do
+  case $2:$left in .partial:*.change.partial | .change.partial:*.removing) continue ;; esac
   [ ! -e "$left" ] || { rm -rf "$left" && printf '%s\\n' "\${left##*/}"; } || exit
-done`, folder);
+done`, folder, partial);
 }
 /** Puts the input into a file, whole or not at all. */
 function backup_store_writeFile(file, content) {
@@ -95265,8 +95269,15 @@ function isPrematureClose(error) {
 ;// CONCATENATED MODULE: ./shared/src/vault/vault.ts
 /** What everything works with that takes, keeps and restores the backups of a project. */
 
+
 /** No Compose project has a dot in its name. */
-const vault_scratchOfChanges = (project) => `${project}.change`;
+const scratchOfChanges = (project) => `${project}.change`;
+/** As it is for a deploy or a rollback, which has the project's lock alone. */
+const ofChanges = (vault) => ({
+    ...vault,
+    layout: layoutBackups(vault.layout, '.change.partial'),
+    scratch: scratchOfChanges(vault.project),
+});
 /** How long a server in a scratch container may take until it answers. */
 const SCRATCH_START_SECONDS = 300;
 function vault_scratchFor({ scratch, limits }, name) {
@@ -97497,11 +97508,16 @@ function judgeRoom(jobs, history, { space, dataRootSpace }, options) {
 
 
 
-/** Only for who has the locks of the project and of its backups. */
-async function sweep(vault) {
-    const { stdout } = await carryOut(sweepBackups(vault.layout), 'remove what was left half-way', vault);
-    for (const scratch of [vault.scratch, scratchOfChanges(vault.project)])
-        await carryOut(removeScratch(scratch), 'remove scratch containers that were left', vault);
+/**
+ * Removes what killed sessions of this vault's kind have left: plain data, maybe.
+ *
+ * @param vault of who has the lock that they had.
+ */
+async function take_sweep(vault) {
+    const [{ stdout }] = await Promise.all([
+        vault_carryOut(sweepBackups(vault.layout), 'remove what was left half-way', vault),
+        vault_carryOut(removeScratch(vault.scratch), 'remove scratch containers that were left', vault),
+    ]);
     const left = stdout.split('\n').filter((name) => name !== '');
     if (left.length > 0)
         vault.ports.reporter.remote(`Removed what an interrupted run had left: ${left.join(', ')}`);
@@ -97617,9 +97633,9 @@ async function dropOnFailure(id, vault, work) {
     }
     catch (error) {
         const options = { timeoutSeconds: take_TIDY_SECONDS, purpose: 'remove what was left half-way' };
-        // Past the guardians: they may be gone.
+        // Past the guardian, which may be gone; but what has no name of its own may be somebody else's then.
         await vault.session.run(backup_store_dropPartial(vault.layout, id), options).catch(() => undefined);
-        await vault.session.run(backup_script_removeScratch(vault.scratch), options).catch(() => undefined);
+        await vault.remote.run(removeScratch(vault.scratch), options).catch(() => undefined);
         throw error;
     }
 }
@@ -97643,15 +97659,15 @@ async function dropOnFailure(id, vault, work) {
 const around_change_LIMITS = { stepSeconds: 2 * 3600, memoryMegabytes: 1024 };
 const COLLAPSE_THRESHOLD = 0.5;
 function vaultOf({ project, layout, session, guardian, ports }) {
-    return {
+    return ofChanges({
         project,
         layout: layoutBackups(layout),
         session,
         remote: guardian,
         ports,
         limits: around_change_LIMITS,
-        scratch: vault_scratchOfChanges(project),
-    };
+        scratch: project,
+    });
 }
 /**
  * Takes and proves a backup, before anything is changed.
@@ -97676,6 +97692,7 @@ async function backUpBefore(wanted, transaction) {
         throw new errors_BackupError('A backup is wanted before the deploy, and no running service is known as PostgreSQL or Redis by its image.', 'Say in the input `backup` what is to be backed up, or leave it out. Nothing was changed.');
     }
     return transaction_timed(transaction, 'backup', async () => {
+        await take_sweep(vault);
         const { backups } = await shelf_readShelf(undefined, vault);
         const options = {
             proves: true,
@@ -97745,6 +97762,7 @@ async function prepareData({ backup, items }, release, transaction) {
     const { facts, layout, ports } = transaction;
     const vault = vaultOf(transaction);
     return timed(transaction, 'restore', async () => {
+        await sweep(vault);
         await recover(facts, vault);
         const folder = backupFolder(vault.layout, backup.id);
         const undo = await beginRestore(items, { files: 'side' }, facts.containers, vault);

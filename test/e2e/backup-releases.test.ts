@@ -123,6 +123,29 @@ test('the runner is lost after the swap: the server gives the data of now back',
   expect(await query('SELECT count(*) FROM orders')).toBe('120');
 });
 
+test('a deploy that is lost in its backup leaves what the next one sweeps, and nothing of action-backup', async () => {
+  const left = (): Promise<string> =>
+    asDeploy(`cd ${STORE}/backups && ls -d *.partial 2>/dev/null; docker ps -aq --filter label=slipway.scratch`);
+  await asDeploy(`mkdir ${STORE}/backups/20260101T000000Z-lives.partial`);
+  await checkout.write({ 'compose.yaml': compose('C') });
+  const before = await serving();
+  await deploy(
+    checkout,
+    { ...COMMON, backup: 'postgres: db', lease: '10' },
+    {
+      loseAfter: async (running) => {
+        await running.line(/Prove it/);
+        await onServer('until [ -n "$(docker ps -q --filter label=slipway.scratch)" ]; do sleep 0.02; done');
+      },
+    },
+  );
+  expect(await serving()).toBe(before);
+  expect(await left()).toMatch(/-lives\.partial\n/);
+  await mustDeploy(checkout, { ...COMMON, backup: 'postgres: db', 'lock-wait': '60' });
+  expect(await serving()).toBe('C');
+  expect(await left()).toBe('20260101T000000Z-lives.partial\n');
+});
+
 test('a deploy whose backup fails changes nothing', async () => {
   await checkout.write({ 'compose.yaml': compose('C') });
   const run = await deploy(checkout, { ...COMMON, backup: 'postgres: db/nothing' });

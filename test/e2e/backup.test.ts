@@ -174,8 +174,13 @@ describe('what there is', () => {
   });
 
   test('is verified again, and a damaged one is found', async () => {
+    // What a killed session has left is data in plain; what a deploy has in the making is not ours.
+    await asDeploy(`cd ${BACKUPS} && mkdir 20260101T000000Z-left.partial 20260101T000000Z-lives.change.partial`);
     const verified = await must({ mode: 'verify' });
     expect(verified.outputs['result']).toBe('proven');
+    expect(await asDeploy(`cd ${BACKUPS} && ls -d *.partial && rmdir *.partial`)).toBe(
+      '20260101T000000Z-lives.change.partial\n',
+    );
     const id = verified.outputs['backup'] ?? '';
     await asDeploy(
       `cd ${BACKUPS}/${id} && f=$(ls *app.dump) && printf x | dd of=$f bs=1 seek=5000 conv=notrunc 2>/dev/null`,

@@ -38,15 +38,17 @@ export function beginBackup(layout: BackupLayout, id: string): Command {
 }
 
 /**
- * Removes what killed sessions have left in the folder, and prints one line each. Only for who has the locks of the project and of its
- * backups: nothing of a living session may go.
+ * Removes what killed sessions of our kind have left in the folder, and prints one line each. Only for who has the lock that they had:
+ * nothing of a living session may go.
  */
-export function sweepBackups({ folder }: BackupLayout): Command {
+export function sweepBackups({ folder, partial }: BackupLayout): Command {
   return script(
-    `for left in "$1"/*.partial "$1"/*.removing; do
+    `for left in "$1"/*"$2" "$1"/*.removing; do
+  case $2:$left in .partial:*.change.partial | .change.partial:*.removing) continue ;; esac
   [ ! -e "$left" ] || { rm -rf "$left" && printf '%s\\n' "\${left##*/}"; } || exit
 done`,
     folder,
+    partial,
   );
 }
 

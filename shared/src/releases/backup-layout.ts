@@ -10,16 +10,24 @@ export interface BackupLayout {
   readonly folder: string;
   /** What a restore has under way: the next session puts it back. */
   readonly restoring: string;
+  /** What the name of a folder in the making ends in, by whose lock its session has: see {@link partialFolder}. */
+  readonly partial: '.partial' | '.change.partial';
 }
 
-export function layoutBackups({ project, store }: Pick<StoreLayout, 'project' | 'store'>): BackupLayout {
+export function layoutBackups(
+  { project, store }: Pick<StoreLayout, 'project' | 'store'>,
+  partial: BackupLayout['partial'] = '.partial',
+): BackupLayout {
   const folder = `${store}/backups`;
-  return { project, store, folder, restoring: `${folder}/restoring` };
+  return { project, store, folder, restoring: `${folder}/restoring`, partial };
 }
 
-/** In the making: no reader looks at it. */
-export function partialFolder({ folder }: BackupLayout, id: string): string {
-  return `${folder}/${id}.partial`;
+/**
+ * In the making: no reader looks at it. A deploy or a rollback has the project's lock, action-backup has that of the backups: each can be
+ * sure only of its own kind that nobody works on what it finds.
+ */
+export function partialFolder({ folder, partial }: BackupLayout, id: string): string {
+  return `${folder}/${id}${partial}`;
 }
 
 export function backupFolder({ folder }: BackupLayout, id: string): string {

@@ -24,23 +24,23 @@ import {
 } from './restore';
 import { readShelf } from './shelf';
 import { requireContainer, selectSources, type Wanted } from './sources';
-import { keep, read } from './take';
-import { carryOut, scratchOfChanges, type Vault } from './vault';
+import { keep, read, sweep } from './take';
+import { carryOut, ofChanges, type Vault } from './vault';
 
 /** Nobody gave other ones: those of action-backup. */
 const LIMITS = { stepSeconds: 2 * 3600, memoryMegabytes: 1024 };
 const COLLAPSE_THRESHOLD = 0.5;
 
 function vaultOf({ project, layout, session, guardian, ports }: Transaction): Vault {
-  return {
+  return ofChanges({
     project,
     layout: layoutBackups(layout),
     session,
     remote: guardian,
     ports,
     limits: LIMITS,
-    scratch: scratchOfChanges(project),
-  };
+    scratch: project,
+  });
 }
 
 /**
@@ -68,6 +68,7 @@ export async function backUpBefore(wanted: readonly Wanted[], transaction: Trans
     );
   }
   return timed(transaction, 'backup', async () => {
+    await sweep(vault);
     const { backups } = await readShelf(undefined, vault);
     const options = {
       proves: true,
@@ -153,6 +154,7 @@ export async function prepareData(
   const { facts, layout, ports } = transaction;
   const vault = vaultOf(transaction);
   return timed(transaction, 'restore', async () => {
+    await sweep(vault);
     await recover(facts, vault);
     const folder = backupFolder(vault.layout, backup.id);
     const undo = await beginRestore(items, { files: 'side' }, facts.containers, vault);

@@ -19,7 +19,7 @@ import { type Offsite, publish, storeAll } from './offsite';
 import { proveAll } from './prove';
 import { sealAll } from './seal';
 import type { Selection } from './sources';
-import { carryOut, scratchOfChanges, isDamage, type Vault } from './vault';
+import { carryOut, isDamage, type Vault } from './vault';
 
 export interface TakeOptions {
   /** Restore and compare everything that was read. */
@@ -48,11 +48,16 @@ export interface Taken {
   readonly problem: Error | undefined;
 }
 
-/** Only for who has the locks of the project and of its backups. */
+/**
+ * Removes what killed sessions of this vault's kind have left: plain data, maybe.
+ *
+ * @param vault of who has the lock that they had.
+ */
 export async function sweep(vault: Vault): Promise<void> {
-  const { stdout } = await carryOut(sweepBackups(vault.layout), 'remove what was left half-way', vault);
-  for (const scratch of [vault.scratch, scratchOfChanges(vault.project)])
-    await carryOut(removeScratch(scratch), 'remove scratch containers that were left', vault);
+  const [{ stdout }] = await Promise.all([
+    carryOut(sweepBackups(vault.layout), 'remove what was left half-way', vault),
+    carryOut(removeScratch(vault.scratch), 'remove scratch containers that were left', vault),
+  ]);
   const left = stdout.split('\n').filter((name) => name !== '');
   if (left.length > 0) vault.ports.reporter.remote(`Removed what an interrupted run had left: ${left.join(', ')}`);
 }
@@ -188,9 +193,9 @@ async function dropOnFailure<T>(id: string, vault: Vault, work: () => Promise<T>
     return await work();
   } catch (error) {
     const options = { timeoutSeconds: TIDY_SECONDS, purpose: 'remove what was left half-way' };
-    // Past the guardians: they may be gone.
+    // Past the guardian, which may be gone; but what has no name of its own may be somebody else's then.
     await vault.session.run(dropPartial(vault.layout, id), options).catch(() => undefined);
-    await vault.session.run(removeScratch(vault.scratch), options).catch(() => undefined);
+    await vault.remote.run(removeScratch(vault.scratch), options).catch(() => undefined);
     throw error;
   }
 }

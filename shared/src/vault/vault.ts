@@ -2,7 +2,7 @@
 import { BackupError, CommandError, DamageError } from '../errors';
 import type { Command } from '../model/command';
 import type { Completed, Ports, Remote, RunOptions, Session } from '../ports';
-import type { BackupLayout } from '../releases/backup-layout';
+import { type BackupLayout, layoutBackups } from '../releases/backup-layout';
 import type { Scratch } from '../commands/backup-script';
 import type { PostgresTarget } from '../commands/postgres';
 
@@ -37,6 +37,13 @@ export interface Clients {
 
 /** No Compose project has a dot in its name. */
 export const scratchOfChanges = (project: string): string => `${project}.change`;
+
+/** As it is for a deploy or a rollback, which has the project's lock alone. */
+export const ofChanges = (vault: Vault): Vault => ({
+  ...vault,
+  layout: layoutBackups(vault.layout, '.change.partial'),
+  scratch: scratchOfChanges(vault.project),
+});
 
 export interface Limits {
   /** Of each dump, proof, transfer and restore. */

@@ -129,6 +129,22 @@ describe.each(SHELLS)('the folder of the backups, in $name', (shell) => {
     expect(list()).toEqual([C]);
   });
 
+  test('what a deploy has in the making is not swept with that of action-backup, nor the other way round', () => {
+    const ofChange = layoutBackups(layout, '.change.partial');
+    succeed(beginBackup(layout, A));
+    succeed(beginBackup(ofChange, B));
+    put(`${layout.folder}/${C}.removing`, {});
+    expect(list()).toEqual([`${A}.partial`, `${B}.change.partial`, `${C}.removing`]);
+    expect(read()).toEqual([]);
+    expect(succeed(sweepBackups(ofChange))).toBe(`${B}.change.partial\n`);
+    succeed(beginBackup(ofChange, B));
+    expect(succeed(sweepBackups(layout))).toBe(`${A}.partial\n${C}.removing\n`);
+    expect(list()).toEqual([`${B}.change.partial`]);
+    writeFileSync(`${partialFolder(ofChange, B)}/x`, '');
+    succeed(acceptBackup(ofChange, B));
+    expect(list()).toEqual([B]);
+  });
+
   test('outside of the folder nothing is removed where it is not there', () => {
     put(machine.path(A), { file: 'x' });
     expect(machine.run(removeBackups(layout, [A])).exitCode).not.toBe(0);

@@ -5,7 +5,7 @@ import { layoutStore } from '../../src/releases/layout';
 import type { ServerFacts } from '../../src/server/facts';
 import { recover, restoreAll } from '../../src/vault/restore';
 import { sweep } from '../../src/vault/take';
-import { scratchFor, scratchOfChanges, type Vault } from '../../src/vault/vault';
+import { scratchFor, ofChanges, type Vault } from '../../src/vault/vault';
 import { item } from '../backups/sample-backups';
 import { FakeClock } from '../fakes/clock';
 import { FakeReporter } from '../fakes/reporter';
@@ -167,11 +167,17 @@ test('the last step is the one that forgets the way back', async () => {
   ]);
 });
 
-test('a deploy and a backup never use, nor remove, scratch containers of each other; who has both locks removes all', async () => {
+test('a deploy and a backup never use, nor sweep, what the other has under way', async () => {
   const { session, vault } = vaultWith(() => undefined);
-  const ofDeploy = { ...vault, scratch: scratchOfChanges('shop') };
+  const ofDeploy = ofChanges(vault);
   expect(scratchFor(vault, 'proof')).not.toMatchObject({ name: scratchFor(ofDeploy, 'proof').name });
   expect([scratchFor(vault, 'proof').project, scratchFor(ofDeploy, 'proof').project]).toEqual(['shop', 'shop.change']);
   await sweep(vault);
-  expect(session.commands.slice(1).map((command) => wordsOf(command).at(-1))).toEqual(['shop', 'shop.change']);
+  await sweep(ofDeploy);
+  expect(session.commands.map((command) => wordsOf(command).at(-1))).toEqual([
+    '.partial',
+    'shop',
+    '.change.partial',
+    'shop.change',
+  ]);
 });
