@@ -77704,7 +77704,7 @@ const promises_namespaceObject = require("node:timers/promises");
  * Every way in which Slipway fails, as a type. A message says what happened and where; the hint says
  * what to do next. Neither may hold a secret: they are shown as they are.
  */
-class errors_SlipwayError extends Error {
+class SlipwayError extends Error {
     /** What to do next: full sentences, may have several lines. */
     hint;
     constructor(message, hint, options) {
@@ -77714,7 +77714,7 @@ class errors_SlipwayError extends Error {
     }
 }
 /** Inputs that cannot be used: all of them at once, found before anything was touched. */
-class InputError extends errors_SlipwayError {
+class InputError extends SlipwayError {
     code = 'input';
     problems;
     constructor(problems) {
@@ -77725,7 +77725,7 @@ class InputError extends errors_SlipwayError {
     }
 }
 /** The server could not be reached, was not the one expected, or went away. */
-class ConnectError extends errors_SlipwayError {
+class ConnectError extends SlipwayError {
     code = 'connect';
     reason;
     constructor(reason, message, hint, options) {
@@ -77734,7 +77734,7 @@ class ConnectError extends errors_SlipwayError {
     }
 }
 /** A command on the server ended with another exit code than expected. */
-class CommandError extends errors_SlipwayError {
+class CommandError extends SlipwayError {
     code = 'command';
     exitCode;
     stderr;
@@ -77745,19 +77745,19 @@ class CommandError extends errors_SlipwayError {
     }
 }
 /** What the server said of itself cannot be read. */
-class errors_ServerAnswerError extends errors_SlipwayError {
+class ServerAnswerError extends SlipwayError {
     code = 'server-answer';
 }
 /** Something took longer than it may. */
-class TimeoutError extends errors_SlipwayError {
+class TimeoutError extends SlipwayError {
     code = 'timeout';
 }
 /** The workflow was cancelled. */
-class CancelledError extends errors_SlipwayError {
+class CancelledError extends SlipwayError {
     code = 'cancelled';
 }
 /** The server or the project is not ready: all findings at once; nothing was touched. */
-class PreflightError extends errors_SlipwayError {
+class PreflightError extends SlipwayError {
     code = 'preflight';
     findings;
     /** @param what for: `deploy`. */
@@ -77767,23 +77767,23 @@ class PreflightError extends errors_SlipwayError {
     }
 }
 /** Another session holds the project's lock. */
-class LockHeldError extends errors_SlipwayError {
+class LockHeldError extends SlipwayError {
     code = 'lock-held';
 }
 /** One or more checks did not pass. */
-class ProbeError extends errors_SlipwayError {
+class ProbeError extends SlipwayError {
     code = 'probe';
 }
 /** An image could not be pulled or resolved. */
-class ImageError extends errors_SlipwayError {
+class ImageError extends SlipwayError {
     code = 'image';
 }
 /** The new release did not become healthy or a step of the deploy failed; says what became of the server. */
-class ReleaseError extends errors_SlipwayError {
+class ReleaseError extends SlipwayError {
     code = 'release';
 }
 /** An address gave no (complete) HTTP answer, or could not be connected to. */
-class RequestError extends errors_SlipwayError {
+class RequestError extends SlipwayError {
     code = 'request';
     reason;
     constructor(reason, message, hint, options) {
@@ -77792,14 +77792,14 @@ class RequestError extends errors_SlipwayError {
     }
 }
 /** A backup could not be taken, proven, opened or restored. */
-class errors_BackupError extends errors_SlipwayError {
+class errors_BackupError extends SlipwayError {
     code = 'backup';
 }
 /** What a backup has is not what it should have: it must not be relied on. */
 class DamageError extends errors_BackupError {
 }
 /** An object storage (S3) did not do what it was asked for. */
-class StorageError extends (/* unused pure expression or super */ null && (errors_SlipwayError)) {
+class StorageError extends (/* unused pure expression or super */ null && (SlipwayError)) {
     code = 'storage';
 }
 /** What others say often ends without a full stop, and something of ours follows. */
@@ -80690,7 +80690,7 @@ async function tryLogIn(host, key, pins, types, options, redact, limit, progress
     }
     catch (error) {
         socket.destroy();
-        throw error instanceof errors_SlipwayError ? error : describeSocketError(host, error);
+        throw error instanceof SlipwayError ? error : describeSocketError(host, error);
     }
     progress.phase = 'banner';
     let refusedKey;
@@ -80743,7 +80743,7 @@ async function tryLogIn(host, key, pins, types, options, redact, limit, progress
     }
     catch (error) {
         socket.destroy();
-        if (error instanceof errors_SlipwayError)
+        if (error instanceof SlipwayError)
             throw error;
         if (refusedKey !== undefined)
             return { kind: 'refused-key', key: refusedKey };
@@ -81031,7 +81031,7 @@ class SshSession {
             return await limit.race(opened);
         }
         catch (error) {
-            if (error instanceof errors_SlipwayError)
+            if (error instanceof SlipwayError)
                 throw error;
             limit.signal.throwIfAborted();
             throw new ChannelRefusedError('refused', `${this.where} does not let us run a program${inBrackets(error)}.`, `Look at the server's sshd_config: MaxSessions must be ${MAX_CHANNELS} or more, and no ForceCommand or restricted shell may stand in the way.`, { cause: error });
@@ -81057,7 +81057,7 @@ class SshSession {
             return await limit.race(opened);
         }
         catch (error) {
-            if (error instanceof errors_SlipwayError)
+            if (error instanceof SlipwayError)
                 throw error;
             limit.signal.throwIfAborted();
             throw describeDialError(this.where, target, error);
@@ -82309,7 +82309,7 @@ async function start(run) {
     }
 }
 function describeFailure(error) {
-    if (error instanceof errors_SlipwayError)
+    if (error instanceof SlipwayError)
         return error.hint === '' ? error.message : `${error.message}\n${error.hint}`;
     // Not one of ours: a defect. The stack is what its report needs.
     return `Unexpected error in Slipway: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\nPlease report it with this text.`;
@@ -83838,6 +83838,7 @@ current() { [ ! -e "$store/current" ] || readlink "$store/current"; }
 rendered() { [ ! -e "$store/current" ] || cat "$store/current/compose.yaml"; }
 pulling() { [ ! -e "$store/pulling" ] || cat "$store/pulling"; }
 journal() { [ ! -e "$store/journal" ] || cat "$store/journal"; }
+restoring() { [ ! -s "$store/backups/restoring" ] || echo yes; }
 format=$4
 section account account
 section tools tools
@@ -83847,6 +83848,7 @@ section releases releases
 section files files
 section rendered rendered
 section journal journal
+section restoring restoring
 section pulling pulling
 if command -v docker >/dev/null; then
   beside docker docker info --format '{{json .}}'
@@ -84695,7 +84697,7 @@ async function judgeAttempt(attemptOnce, timeoutSeconds, signal) {
     }
     catch (error) {
         // Anything that is not ours is a defect, and no verdict on a server.
-        if (!(error instanceof errors_SlipwayError))
+        if (!(error instanceof SlipwayError))
             throw error;
         if (signal?.aborted === true)
             throw new CancelledError('The workflow was cancelled.', '', { cause: error });
@@ -84750,13 +84752,13 @@ async function runChecks(checks, ports) {
 /** One check from one vantage. @throws CancelledError */
 async function runCheck(check, vantage, ports) {
     const { http, clock, signal, session, view } = ports;
-    if (vantage === 'ssh' && (session === undefined || session instanceof errors_SlipwayError)) {
+    if (vantage === 'ssh' && (session === undefined || session instanceof SlipwayError)) {
         const lastVerdict = session === undefined
             ? failed('there is no SSH connection to make it from')
             : failed(`not made, no SSH connection: ${session.message}`, session.hint);
         return { check, vantage, ok: false, attempts: 0, lastVerdict, latenciesMs: [], durationMs: 0 };
     }
-    const server = vantage === 'ssh' && !(session instanceof errors_SlipwayError) ? session : undefined;
+    const server = vantage === 'ssh' && !(session instanceof SlipwayError) ? session : undefined;
     const dial = server && ((host, port) => server.dial(host, port));
     const environment = { http, clock, signal, dial };
     const attemptOnce = async (timeoutSeconds) => {
@@ -85090,7 +85092,7 @@ function createVerifier(context) {
     };
 }
 /** Nothing but our own word ends it. */
-class WatchError extends errors_SlipwayError {
+class WatchError extends SlipwayError {
     code = 'watch';
     constructor(where) {
         super(`The watch of the containers at ${where} ended by itself.`, 'Does Docker answer there? docker ps');
@@ -85535,7 +85537,7 @@ async function readStored(id, layout, remote, reporter, signal) {
     catch (cause) {
         if (!(cause instanceof SyntaxError))
             throw cause;
-        throw new errors_ServerAnswerError(`Release ${id} cannot be read in the store at ${remote.where}: ${cause.message}.`, `Nothing was changed. Choose another release, or look at ${layout.releases}/${id} on the server.`, { cause });
+        throw new ServerAnswerError(`Release ${id} cannot be read in the store at ${remote.where}: ${cause.message}.`, `Nothing was changed. Choose another release, or look at ${layout.releases}/${id} on the server.`, { cause });
     }
 }
 /**
@@ -85550,7 +85552,7 @@ async function hideStoredEnv(id, layout, remote, reporter) {
         return await readStored(id, layout, remote, reporter);
     }
     catch (error) {
-        if (error instanceof errors_ServerAnswerError || error instanceof CommandError)
+        if (error instanceof ServerAnswerError || error instanceof CommandError)
             return undefined;
         throw error;
     }
@@ -86052,6 +86054,7 @@ function parseServerFacts(output, token) {
         pulling: lines('pulling'),
         routers: new Map(routers.map(([name, answer]) => [name.slice('router-'.length), answer])),
         journal: section('journal').stdout.trim(),
+        isRestoring: section('restoring').stdout.trim() !== '',
     };
 }
 /** Where a part of the store cannot be read: "no release" would be a wrong answer, and "no journal" a dangerous one. */
@@ -86216,7 +86219,7 @@ async function readServerFacts(remote, path, project, signal) {
     catch (cause) {
         if (!(cause instanceof SyntaxError))
             throw cause;
-        throw new errors_ServerAnswerError(`${remote.where} gave no answer that can be trusted: ${cause.message}.`, 'Nothing was changed. Run this again; if it stays so, look at `docker ps -a` and `docker info` on the server.', { cause });
+        throw new ServerAnswerError(`${remote.where} gave no answer that can be trusted: ${cause.message}.`, 'Nothing was changed. Run this again; if it stays so, look at `docker ps -a` and `docker info` on the server.', { cause });
     }
 }
 
@@ -86929,7 +86932,7 @@ async function executeTransaction(transaction, context) {
     const abort = new AbortController();
     const onCancel = () => {
         const { reason } = signal;
-        abort.abort(reason instanceof errors_SlipwayError ? reason : new CancelledError('The workflow was cancelled.', ''));
+        abort.abort(reason instanceof SlipwayError ? reason : new CancelledError('The workflow was cancelled.', ''));
     };
     signal.addEventListener('abort', onCancel, { once: true });
     if (signal.aborted)
@@ -88636,7 +88639,7 @@ function watchUrl(request, ports, signal) {
         }
         catch (error) {
             // Also what is a defect of ours: it must not end a deploy half-way.
-            reason = excerpt_excerpt(error instanceof errors_SlipwayError || error instanceof Error ? error.message : String(error), 300);
+            reason = excerpt_excerpt(error instanceof SlipwayError || error instanceof Error ? error.message : String(error), 300);
             isLost = isConnectionLost(error);
         }
         // It was counted when it was cut off.
@@ -89808,7 +89811,7 @@ async function askEngine(session, asked) {
         return await exchange(process, asked, signal);
     }
     catch (error) {
-        if (error instanceof errors_SlipwayError)
+        if (error instanceof SlipwayError)
             throw error;
         if (isCancelled(asked))
             throw cancelled(asked, error);
@@ -91365,7 +91368,7 @@ function describeVerdict(outcome, { baseline, task }) {
 const MAX_FAILURE_LENGTH = 50_000;
 function renderFailure(failure) {
     const message = failure instanceof Error ? failure.message : String(failure);
-    const hint = failure instanceof errors_SlipwayError ? failure.hint : '';
+    const hint = failure instanceof SlipwayError ? failure.hint : '';
     const whole = [message, hint].filter((part) => part !== '').join('\n');
     const text = whole.length > MAX_FAILURE_LENGTH ? `${whole.slice(0, MAX_FAILURE_LENGTH)}\n(cut)` : whole;
     return fence(text, 'text');
@@ -91555,7 +91558,7 @@ function parseStored(compose, release, where) {
     catch {
         // Said below.
     }
-    throw new errors_ServerAnswerError(`The Compose file of release ${release} in the store at ${where} is damaged.`, 'Nothing was changed. Deploy again, or choose another release; if it is the one that serves, put back its compose.yaml first.');
+    throw new ServerAnswerError(`The Compose file of release ${release} in the store at ${where} is damaged.`, 'Nothing was changed. Deploy again, or choose another release; if it is the one that serves, put back its compose.yaml first.');
 }
 /** Compose leaves a paused container as it is, and its service would never become ready. */
 function judgePaused({ facts }) {
@@ -93347,23 +93350,23 @@ accepted=1
 seconds=$(($(date +%s) - started))
 printf '{"kind" : "restored", "restoreSeconds" : %s, "seconds" : %s}\\n' "$seconds" "$seconds"`, COUNT_RESTORED, postgres_CREATE, COPY_SETTINGS, DROP, PRISTINE, STATEMENTS, ASK_WITH, EXTRACT, CREATE_AS_DUMPED, GIVE_AS_DUMPED, dump.database, dump.file, dump.tables, fresh);
 }
-const SWAPS = (/* unused pure expression or super */ null && (`swaps AS (
+const SWAPS = `swaps AS (
   SELECT n, x ->> 'database' AS database, x ->> 'fresh' AS fresh, x ->> 'kept' AS kept, x ->> 'was' AS was,
     EXISTS (SELECT FROM pg_database WHERE datname = x ->> 'database') AS there,
     EXISTS (SELECT FROM pg_database WHERE datname = x ->> 'fresh') AS restored,
     EXISTS (SELECT FROM pg_database WHERE datname = x ->> 'kept') AS aside
   FROM json_array_elements(:'swaps'::json) WITH ORDINALITY AS j (x, n)
-)`));
+)`;
 const CHECK_SWAPS = (/* unused pure expression or super */ null && (`WITH ${SWAPS} SELECT coalesce(
   (SELECT 'missing ' || fresh FROM swaps WHERE NOT restored ORDER BY n LIMIT 1),
   (SELECT 'kept ' || kept FROM swaps WHERE aside ORDER BY n LIMIT 1), 'ready')`));
 /** How many of the restored databases have not gone live. */
 const UNSWAPPED = (/* unused pure expression or super */ null && (`WITH ${SWAPS} SELECT count(*) FROM swaps WHERE restored OR NOT there`));
 /** The name of a session that renames. The time is bounded, because who connects to the databases waits meanwhile. */
-const RENAMING = (/* unused pure expression or super */ null && (`SET application_name = 'slipway-swap';
+const RENAMING = `SET application_name = 'slipway-swap';
 SET statement_timeout = 0;
 SET lock_timeout = '5s';
-`));
+`;
 /**
  * All names in one message, which is one transaction: there is no moment without a database of that name. Who connects meanwhile waits for its end.
  * Sessions are ended just before the rename, so that hardly one can come in between; where one does, it is tried again. Within a transaction
@@ -93376,18 +93379,18 @@ const SWAP = (/* unused pure expression or super */ null && (`${RENAMING}WITH ${
   format('ALTER DATABASE %I RENAME TO %I', fresh, database)), '; ' ORDER BY n) FROM swaps \\gexec
 `));
 /** The other way round: what was restored becomes an unfinished one again. */
-const SWAP_BACK = (/* unused pure expression or super */ null && (`${RENAMING}WITH ${SWAPS} SELECT string_agg(concat_ws('; ',
+const SWAP_BACK = `${RENAMING}WITH ${SWAPS} SELECT string_agg(concat_ws('; ',
   format('${END_SESSIONS}', database, kept),
   CASE WHEN there THEN format('ALTER DATABASE %I RENAME TO %I', database, was) END,
   format('ALTER DATABASE %I RENAME TO %I', kept, database)), '; ' ORDER BY n) FROM swaps WHERE aside HAVING count(*) > 0 \\gexec
-`));
-const FORCE = (/* unused pure expression or super */ null && (`CASE WHEN current_setting('server_version_num')::int >= 130000 THEN ' WITH (FORCE)' ELSE '' END`));
-const DROP_FRESH = (/* unused pure expression or super */ null && (`SET client_min_messages = warning;
+`;
+const FORCE = `CASE WHEN current_setting('server_version_num')::int >= 130000 THEN ' WITH (FORCE)' ELSE '' END`;
+const DROP_FRESH = `SET client_min_messages = warning;
 WITH ${SWAPS} SELECT format('DROP DATABASE IF EXISTS %I', fresh) || ${FORCE} FROM swaps WHERE restored ORDER BY n \\gexec
-`));
-const NOT_BACK = (/* unused pure expression or super */ null && (`WITH ${SWAPS} SELECT count(*) FROM swaps WHERE restored OR aside`));
+`;
+const NOT_BACK = `WITH ${SWAPS} SELECT count(*) FROM swaps WHERE restored OR aside`;
 /** `docker exec` may be dead while its psql is still renaming: `settle` ends that, and afterwards what the names are is what they stay. */
-const SETTLE = (/* unused pure expression or super */ null && (`settle() {
+const SETTLE = `settle() {
   for try in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
     busy=$(sql "$any" "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'slipway-swap' AND pid <> pg_backend_pid()") || return
     [ "$busy" != 0 ] || return 0
@@ -93395,7 +93398,7 @@ const SETTLE = (/* unused pure expression or super */ null && (`settle() {
   done
   return 75
 }
-`));
+`;
 function renderSwaps(swaps) {
     for (const { fresh, kept } of swaps) {
         mustBe('new', fresh);
@@ -93440,7 +93443,7 @@ done
 fail 75 'the old databases could not get their names back (see above); they are kept: stop the application, and try again.'`, SWAP_BACK, DROP_FRESH, NOT_BACK, renderSwaps(swaps));
 }
 /** Drops every unfinished database that a killed {@link restoreBeside} has left. Not while a restore is under way. */
-function postgres_dropUnfinished(target) {
+function dropUnfinished(target) {
     return postgresScript(target, `sql "$any" "$1" || fail 75 'an unfinished database of an earlier restore could not be dropped (see above): end its sessions, and try again.'`, `SET client_min_messages = warning;
 SELECT format('DROP DATABASE IF EXISTS %I', datname) || ${FORCE} FROM pg_database WHERE starts_with(datname::text, 'slipway-new-') ORDER BY datname \\gexec
 `);
@@ -93631,7 +93634,7 @@ function backup_store_removeFiles(files) {
     return { words: ['rm', '-f', '--', ...files] };
 }
 function backup_store_readFileIfAny(file) {
-    return script('[ ! -e "$1" ] || cat "$1"', file);
+    return render_script('[ ! -e "$1" ] || cat "$1"', file);
 }
 
 ;// CONCATENATED MODULE: ./shared/src/model/backup.ts
@@ -94452,7 +94455,7 @@ done' slipway "$to" "$kept" <"$kept/.slipway/plan"`));
  * `$1` is the folder, `$2` the id; without, all that is not done. Can be repeated at any point: what is in `kept` was moved, and
  * what is not in `tree` any more is in the folder.
  */
-const PUT_BACK_FILES = (/* unused pure expression or super */ null && (`to=$1
+const PUT_BACK_FILES = `to=$1
 for kept in "$to"/.slipway/kept-*; do
   [ -d "$kept/.slipway" ] || continue
   if [ -n "$2" ]; then [ "\${kept##*/}" = "kept-$2" ] || continue; else [ ! -e "$kept/.slipway/done" ] || continue; fi
@@ -94475,7 +94478,7 @@ done' slipway "$to" "$kept" <"$kept/.slipway/plan" || exit
 done
 for one in "$to"/.slipway/restore.*; do
   [ ! -d "$one" ] || [ "$one" = "$3" ] || { chmod -R u+rwx "$one" 2>/dev/null; rm -rf "$one" || exit; }
-done`));
+done`;
 /**
  * Unpacks and compares beside, in `.slipway`, and then puts it all where it belongs by renames: the old files come back if one of them fails, SIGKILL
  * included; after a power cut {@link putBackFiles} does that. Owners are those of who deploys.
@@ -94533,11 +94536,11 @@ printf '{"kind" : "restored", "kept" : "%s", "downSeconds" : 0, "entries" : %s, 
  *
  * @param id of a restore that is to be taken back although it ended.
  */
-function archive_putBackFiles(folder, id = '') {
-    return script(PUT_BACK_FILES, folder, id === '' ? '' : checkId(id), '');
+function putBackFiles(folder, id = '') {
+    return render_script(PUT_BACK_FILES, folder, id === '' ? '' : checkId(id), '');
 }
 /** What runs in a container with the volume: moves by renames, and gives a folder another's owner and mode. */
-const MOVES = (/* unused pure expression or super */ null && (`move_all() {
+const MOVES = `move_all() {
   (cd "$1" && exec find . -mindepth 1 -maxdepth 1 ! -name '.slipway-kept-*' ! -name '.slipway-new-*' -exec sh -c 'to=$1
 shift
 exec mv -f "$@" "$to"' sh "$2" {} +)
@@ -94546,7 +94549,7 @@ be_like() {
   owner=$(stat -c %u:%g "$1") && mode=$(stat -c %a "$1") && chown "$owner" "$2" && chmod "$mode" "$2"
 }
 flush() { sync "$@" 2>/dev/null || sync; }
-`));
+`;
 /** `$1` is the volume's place, `$2` the id. */
 const PREPARE_VOLUME = (/* unused pure expression or super */ null && (`cd "$1" || exit
 [ ! -e ".slipway-kept-$2" ] || { echo "there is a restore $2 in the volume already: choose another id." >&2; exit 75; }
@@ -94577,7 +94580,7 @@ move_all "$new/content" "$1" && be_like "$new/content" . || exit
 flush .`));
 const DONE_VOLUME = (/* unused pure expression or super */ null && (`cd "$1" && : >".slipway-kept-$2/done" && { sync ".slipway-kept-$2/done" ".slipway-kept-$2" 2>/dev/null || sync; } && rm -rf ".slipway-new-$2"`));
 /** `begun` where containers may stand for a restore, then the ids of those that must go on. `$2` is the id; without, all that is not done. */
-const LIST_BEGUN = (/* unused pure expression or super */ null && (`cd "$1" || exit
+const LIST_BEGUN = `cd "$1" || exit
 if [ -n "$2" ]; then set -- "$2" ".slipway-new-$2" ".slipway-kept-$2"; else set -- '' .slipway-new-* .slipway-kept-*; fi
 id=$1
 shift
@@ -94585,9 +94588,9 @@ for one; do
   if [ -e "$one/done" ]; then [ -z "$id" ] || echo begun
   elif [ -e "$one/containers" ]; then echo begun; cat "$one/containers"
   fi
-done`));
+done`;
 /** `$2` is the id; without, all that is not done. Can be repeated at any point. */
-const PUT_BACK_VOLUME = (/* unused pure expression or super */ null && (`${MOVES}cd "$1" || exit
+const PUT_BACK_VOLUME = `${MOVES}cd "$1" || exit
 for kept in .slipway-kept-*; do
   [ -d "$kept/content" ] || continue
   if [ -n "$2" ]; then [ "$kept" = ".slipway-kept-$2" ] || continue; else [ ! -e "$kept/done" ] || continue; fi
@@ -94602,18 +94605,18 @@ for kept in .slipway-kept-*; do
   flush .
   rm -rf "$kept" || exit
 done
-if [ -n "$2" ]; then rm -rf ".slipway-new-$2"; else rm -rf .slipway-new-*; fi`));
+if [ -n "$2" ]; then rm -rf ".slipway-new-$2"; else rm -rf .slipway-new-*; fi`;
 /** `with_volume TEXT WORD...`: a script in a container of its own; whoever still works in that container is ended first. */
-const WITH_VOLUME = (/* unused pure expression or super */ null && (`with_volume() {
+const WITH_VOLUME = `with_volume() {
   text=$1
   shift
   docker rm -fv "$scratch" >/dev/null 2>&1
   change docker run --rm --pull never --name "$scratch" --label "slipway.scratch=$project" --network none --restart no --user 0 --volume "$volume:/volume" --entrypoint sh "$image" -c "$text" slipway /volume "$@"
 }
 volume_exists() { docker volume inspect "$volume" >/dev/null 2>&1 || fail 78 "there is no volume $volume on the server."; }
-`));
+`;
 /** `$1` is the volume, then come image, scratch container, project, id or nothing, and the scripts. */
-const PUT_BACK_ON_SERVER = (/* unused pure expression or super */ null && (`${BACKUP_HOST}${WITH_VOLUME}${USERS}volume=$1 image=$2 scratch=$3 project=$4 id=$5 list=$6 put_back=$7 go_on=$8
+const PUT_BACK_ON_SERVER = `${backup_script_BACKUP_HOST}${WITH_VOLUME}${USERS}volume=$1 image=$2 scratch=$3 project=$4 id=$5 list=$6 put_back=$7 go_on=$8
 volume_exists
 begun=$(with_volume "$list" "$id") || fail 69 "the volume cannot be looked into (see above): is the image $image on the server?"
 users --filter status=restarting
@@ -94631,7 +94634,7 @@ esac
 with_volume "$put_back" "$id" || fail 70 'the old content of the volume could not be put back (see above): it is still in the volume; try again.'
 case $begun in
   *begun*) [ -z "$found" ] || change sh -c "$go_on" slipway stopped $found || fail 70 'not all containers that use the volume start (see above): look at their logs.' ;;
-esac`));
+esac`;
 /**
  * Puts the content of an archive in the place of what is in the volume. It is unpacked beside it and compared while the old is in service; then the
  * containers that use it stand for as long as some renames take. If anything fails, the old content comes back, SIGKILL included; after a
@@ -94687,8 +94690,8 @@ printf '{"kind" : "restored", "kept" : ".slipway-kept-%s", "downSeconds" : %s, "
  *
  * @param id of a restore that is to be taken back although it ended: what was written since is lost.
  */
-function archive_putBackVolume(volume, image, scratch, id = '') {
-    return script(PUT_BACK_ON_SERVER, volume, image, scratch.name, scratch.project, id === '' ? '' : checkId(id), LIST_BEGUN, PUT_BACK_VOLUME, GO_ON);
+function putBackVolume(volume, image, scratch, id = '') {
+    return render_script(PUT_BACK_ON_SERVER, volume, image, scratch.name, scratch.project, id === '' ? '' : checkId(id), LIST_BEGUN, PUT_BACK_VOLUME, GO_ON);
 }
 /** Removes what {@link restoreVolume} has kept. */
 function dropKeptVolume(volume, image, id, scratch) {
@@ -94919,7 +94922,7 @@ for one; do [ -z "$one" ] || [ ! -e "$new/$one" ] || mv "$new/$one" "$one" || ex
 rm -rf "$new"
 sync`));
 /** `$1` is the id, then the places of the volumes. Can be repeated at any point. */
-const PUT_BACK = (/* unused pure expression or super */ null && (`id=$1
+const PUT_BACK = `id=$1
 shift
 for volume; do
   rm -rf "$volume/.slipway-new-$id" "$volume"/*/.slipway-new-"$id" || exit
@@ -94936,7 +94939,7 @@ for volume; do
     sync
     rm -rf "$kept"
   done
-done`));
+done`;
 /** `$1` is the id, then the places of the volumes. */
 const redis_DROP = (/* unused pure expression or super */ null && (`id=$1
 shift
@@ -95057,21 +95060,21 @@ printf '{"kind" : "restored", "keys" : %s, "downSeconds" : %s, "seconds" : %s}\\
  * Puts back what {@link restoreRedis} has set aside, after it was killed or when the restored data is not wanted: what was written since is
  * lost. The server is stopped for it, and started; where nothing was set aside, that is all.
  */
-function redis_putBackRedis(container, id, scratch) {
-    return script(redis_PUT_BACK_ON_SERVER, container, id, scratch.name, scratch.project, PUT_BACK);
+function putBackRedis(container, id, scratch) {
+    return render_script(redis_PUT_BACK_ON_SERVER, container, id, scratch.name, scratch.project, PUT_BACK);
 }
 /** Says whether a swap was cut off; what was only made ready goes. */
-const LOOK = (/* unused pure expression or super */ null && (`id=$1
+const LOOK = `id=$1
 shift
 for volume; do
   for new in "$volume/.slipway-new-$id" "$volume"/*/.slipway-new-"$id"; do
     [ -d "$new" ] || continue
     if [ -d "\${new%/*}/.slipway-kept-$id" ]; then echo unfinished; else rm -rf "$new" || exit; fi
   done
-done`));
+done`;
 /** As {@link putBackRedis}, where a restore was cut off in the middle; one that came to its end stays, and its server is not touched. */
-function redis_putBackUnfinishedRedis(container, id, scratch) {
-    return script(amongVolumesOf(`look=$6 put_back_on_server=$7
+function putBackUnfinishedRedis(container, id, scratch) {
+    return render_script(amongVolumesOf(`look=$6 put_back_on_server=$7
 found=$(with_places "$look" "$id") || fail 70 'the volume of Redis cannot be looked at (see above): try again.'
 [ -z "$found" ] || change sh -c "$put_back_on_server" slipway "$container" "$id" "$scratch" "$project" "$inner_script"`), container, id, scratch.name, scratch.project, PUT_BACK, LOOK, redis_PUT_BACK_ON_SERVER);
 }
@@ -96556,7 +96559,7 @@ async function takeBack(undo, { containers }, vault, isLate = false) {
     const attempt = async (command, purpose) => {
         try {
             const plain = typeof command === 'function' ? await command() : command;
-            await carryOut(plain, purpose, vault, { timeoutSeconds: 300 });
+            await vault_carryOut(plain, purpose, vault, { timeoutSeconds: 300 });
         }
         catch (error) {
             if (!(error instanceof SlipwayError) || vault.ports.signal.aborted)
@@ -96565,13 +96568,13 @@ async function takeBack(undo, { containers }, vault, isLate = false) {
         }
     };
     for (const one of undo.databases) {
-        const server = serverOf(one.source);
-        if (one.service !== '' && findContainer(one.service, containers) === undefined) {
+        const server = backup_serverOf(one.source);
+        if (one.service !== '' && sources_findContainer(one.service, containers) === undefined) {
             problems.push(`Service ${one.service} does not run, so its databases cannot be given their names back: start it.`);
             continue;
         }
-        await attempt(async () => swapBack(await targetOf(one, containers, vault, restore_namesOf(one)), one.swaps), `give the databases of ${server} their names back`);
-        await attempt(async () => dropUnfinished(await targetOf(one, containers, vault)), `drop unfinished databases of ${server}`);
+        await attempt(async () => postgres_swapBack(await remote_targetOf(one, containers, vault, restore_namesOf(one)), one.swaps), `give the databases of ${server} their names back`);
+        await attempt(async () => dropUnfinished(await remote_targetOf(one, containers, vault)), `drop unfinished databases of ${server}`);
     }
     for (const service of undo.redis) {
         // It may stand.
@@ -96579,16 +96582,16 @@ async function takeBack(undo, { containers }, vault, isLate = false) {
         if (container === undefined)
             continue;
         const putBack = isLate ? putBackUnfinishedRedis : putBackRedis;
-        await attempt(putBack(container.id, undo.id, scratchFor(vault, 'restore')), `put the data of ${service} back`);
+        await attempt(putBack(container.id, undo.id, vault_scratchFor(vault, 'restore')), `put the data of ${service} back`);
     }
     for (const { name, image } of undo.volumes) {
-        await attempt(putBackVolume(name, image, scratchFor(vault, 'restore'), isLate ? undefined : undo.id), `put the content of volume ${name} back`);
+        await attempt(putBackVolume(name, image, vault_scratchFor(vault, 'restore'), isLate ? undefined : undo.id), `put the content of volume ${name} back`);
     }
     if (undo.files)
         await attempt(putBackFiles(vault.layout.project, isLate ? undefined : undo.id), 'put the files back');
     if (problems.length > 0)
-        throw new BackupError(problems.join('\n'), '');
-    await carryOut(removeFiles([vault.layout.restoring]), 'note that it was taken back', vault);
+        throw new errors_BackupError(problems.join('\n'), '');
+    await vault_carryOut(backup_store_removeFiles([vault.layout.restoring]), 'note that it was taken back', vault);
 }
 /**
  * What a restore that was killed had half done, taken back. Only for who has the project's lock.
@@ -96596,7 +96599,7 @@ async function takeBack(undo, { containers }, vault, isLate = false) {
  * @returns whether there was any.
  */
 async function restore_recover(facts, vault) {
-    const { stdout } = await carryOut(readFileIfAny(vault.layout.restoring), 'look for an interrupted restore', vault);
+    const { stdout } = await vault_carryOut(backup_store_readFileIfAny(vault.layout.restoring), 'look for an interrupted restore', vault);
     if (stdout.trim() === '')
         return false;
     const undo = parseUndo(stdout);
@@ -96607,26 +96610,26 @@ async function restore_recover(facts, vault) {
     return true;
 }
 function parseUndo(text) {
-    const value = parseJson(text);
-    const id = readText(value, 'id');
+    const value = json_parseJson(text);
+    const id = json_readText(value, 'id');
     if (!/^\d{8}T\d{6}Z-[a-z0-9]{4,8}$/.test(id))
         return undefined;
     const texts = (list) => list.filter((one) => typeof one === 'string');
     return {
         id,
-        databases: readList(value, 'databases').map((one) => ({
-            service: readText(one, 'service'),
-            source: readText(one, 'source') || `postgres:${readText(one, 'service')}`,
-            user: readText(one, 'user'),
-            image: readText(one, 'image'),
-            swaps: readList(one, 'swaps').map((swap) => ({
-                database: readText(swap, 'database'),
-                fresh: readText(swap, 'fresh'),
-                kept: readText(swap, 'kept'),
+        databases: json_readList(value, 'databases').map((one) => ({
+            service: json_readText(one, 'service'),
+            source: json_readText(one, 'source') || `postgres:${json_readText(one, 'service')}`,
+            user: json_readText(one, 'user'),
+            image: json_readText(one, 'image'),
+            swaps: json_readList(one, 'swaps').map((swap) => ({
+                database: json_readText(swap, 'database'),
+                fresh: json_readText(swap, 'fresh'),
+                kept: json_readText(swap, 'kept'),
             })),
         })),
-        redis: texts(readList(value, 'redis')),
-        volumes: readList(value, 'volumes').map((one) => ({ name: readText(one, 'name'), image: readText(one, 'image') })),
+        redis: texts(json_readList(value, 'redis')),
+        volumes: json_readList(value, 'volumes').map((one) => ({ name: json_readText(one, 'name'), image: json_readText(one, 'image') })),
         files: typeof value === 'object' && value !== null && 'files' in value && value.files === true,
     };
 }
@@ -96656,7 +96659,7 @@ async function shelf_readShelf(offsite, vault) {
     catch (cause) {
         if (!(cause instanceof SyntaxError))
             throw cause;
-        throw new errors_ServerAnswerError(`What backups there are at ${vault.session.where} cannot be read: ${cause.message}.`, 'Nothing was changed. Run this again.', { cause });
+        throw new ServerAnswerError(`What backups there are at ${vault.session.where} cannot be read: ${cause.message}.`, 'Nothing was changed. Run this again.', { cause });
     }
     for (const { id, text } of stored) {
         try {
@@ -97598,7 +97601,7 @@ async function keep(draft, history, options, vault) {
                 isOffsite = true;
             }
             catch (error) {
-                if (vault.ports.signal.aborted || !(error instanceof errors_SlipwayError))
+                if (vault.ports.signal.aborted || !(error instanceof SlipwayError))
                     throw error;
                 problem ??= describeOffsiteFailure(error, id);
             }
@@ -97613,7 +97616,7 @@ async function keep(draft, history, options, vault) {
                 await publish(id, { guide, manifest }, offsite, vault);
             }
             catch (error) {
-                if (!(error instanceof errors_SlipwayError))
+                if (!(error instanceof SlipwayError))
                     throw error;
                 problem ??= describeOffsiteFailure(error, id);
             }
@@ -97655,10 +97658,12 @@ async function dropOnFailure(id, vault, work) {
 
 
 
+
+
 /** Nobody gave other ones: those of action-backup. */
 const around_change_LIMITS = { stepSeconds: 2 * 3600, memoryMegabytes: 1024 };
 const COLLAPSE_THRESHOLD = 0.5;
-function vaultOf({ project, layout, session, guardian, ports }) {
+function vaultOf({ project, layout, session, guardian, ports, }) {
     return ofChanges({
         project,
         layout: layoutBackups(layout),
@@ -97668,6 +97673,26 @@ function vaultOf({ project, layout, session, guardian, ports }) {
         limits: around_change_LIMITS,
         scratch: project,
     });
+}
+/**
+ * What a restore that was cut off had half done is taken back before anything else is changed: later it would be taken from under the
+ * data of the new release.
+ *
+ * @returns what is known of the server now.
+ * @throws BackupError where it cannot be taken back: nothing was changed then.
+ */
+async function settleRestore({ facts, guardian }, request, session, phase) {
+    if (!facts.isRestoring)
+        return facts;
+    if (request.inputs.dryRun) {
+        transaction_warn(phase, 'A restore was cut off on this server: the next change first takes back what that has half done.');
+        return facts;
+    }
+    const { ports } = phase;
+    const layout = layoutStore(facts.path);
+    await restore_recover(facts, vaultOf({ project: request.project, layout, session, guardian, ports }));
+    transaction_warn(phase, 'A restore had been cut off: what it had half done was taken back first.');
+    return readFacts(guardian, request, ports.signal);
 }
 /**
  * Takes and proves a backup, before anything is changed.
@@ -98690,8 +98715,9 @@ async function deploy(ports, report) {
     const ahead = dialAhead(session, guessRegistries(composeTexts(source), knownVariables(inputs)));
     const opening = { mode: inputs.dryRun ? 'look' : 'change', waitSeconds: inputs.lockWaitSeconds };
     try {
-        await withProject(session, request, opening, phase, async ({ guardian, facts: found }) => {
-            let facts = found;
+        await withProject(session, request, opening, phase, async (open) => {
+            const { guardian } = open;
+            let facts = await settleRestore(open, request, session, phase);
             const layout = layoutStore(facts.path);
             if (!inputs.dryRun && isAdoptable(facts)) {
                 facts = await adoptProject(project, facts, layout, guardian, ports.clock, ports.signal);

@@ -16,7 +16,7 @@ import { adoptProject, isAdoptable } from '#shared/transaction/adopt';
 import { suggestPatch } from '#shared/strategies/rollable';
 import { describeChanges, isUnchanged, servicesWithOutage } from '#shared/transaction/plan';
 import { readSource, type Rendering, renderOnServer, type Source } from './facts';
-import { backUpBefore } from '#shared/vault/around-change';
+import { backUpBefore, settleRestore } from '#shared/vault/around-change';
 import { type Inputs, readInputs } from './inputs';
 import { prepare } from './prepare';
 import { setOutputs } from './report';
@@ -66,8 +66,9 @@ async function deploy(ports: Ports, report: TransactionReport): Promise<void> {
   const ahead = dialAhead(session, guessRegistries(composeTexts(source), knownVariables(inputs)));
   const opening = { mode: inputs.dryRun ? 'look' : 'change', waitSeconds: inputs.lockWaitSeconds } as const;
   try {
-    await withProject(session, request, opening, phase, async ({ guardian, facts: found }) => {
-      let facts = found;
+    await withProject(session, request, opening, phase, async (open) => {
+      const { guardian } = open;
+      let facts = await settleRestore(open, request, session, phase);
       const layout = layoutStore(facts.path);
       if (!inputs.dryRun && isAdoptable(facts)) {
         facts = await adoptProject(project, facts, layout, guardian, ports.clock, ports.signal);

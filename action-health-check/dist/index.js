@@ -79386,6 +79386,7 @@ current() { [ ! -e "$store/current" ] || readlink "$store/current"; }
 rendered() { [ ! -e "$store/current" ] || cat "$store/current/compose.yaml"; }
 pulling() { [ ! -e "$store/pulling" ] || cat "$store/pulling"; }
 journal() { [ ! -e "$store/journal" ] || cat "$store/journal"; }
+restoring() { [ ! -s "$store/backups/restoring" ] || echo yes; }
 format=$4
 section account account
 section tools tools
@@ -79395,6 +79396,7 @@ section releases releases
 section files files
 section rendered rendered
 section journal journal
+section restoring restoring
 section pulling pulling
 if command -v docker >/dev/null; then
   beside docker docker info --format '{{json .}}'

@@ -83823,6 +83823,7 @@ current() { [ ! -e "$store/current" ] || readlink "$store/current"; }
 rendered() { [ ! -e "$store/current" ] || cat "$store/current/compose.yaml"; }
 pulling() { [ ! -e "$store/pulling" ] || cat "$store/pulling"; }
 journal() { [ ! -e "$store/journal" ] || cat "$store/journal"; }
+restoring() { [ ! -s "$store/backups/restoring" ] || echo yes; }
 format=$4
 section account account
 section tools tools
@@ -83832,6 +83833,7 @@ section releases releases
 section files files
 section rendered rendered
 section journal journal
+section restoring restoring
 section pulling pulling
 if command -v docker >/dev/null; then
   beside docker docker info --format '{{json .}}'
@@ -86039,6 +86041,7 @@ function parseServerFacts(output, token) {
         pulling: lines('pulling'),
         routers: new Map(routers.map(([name, answer]) => [name.slice('router-'.length), answer])),
         journal: section('journal').stdout.trim(),
+        isRestoring: section('restoring').stdout.trim() !== '',
     };
 }
 /** Where a part of the store cannot be read: "no release" would be a wrong answer, and "no journal" a dangerous one. */
@@ -96753,10 +96756,12 @@ async function dropOnFailure(id, vault, work) {
 
 
 
+
+
 /** Nobody gave other ones: those of action-backup. */
 const around_change_LIMITS = { stepSeconds: 2 * 3600, memoryMegabytes: 1024 };
 const COLLAPSE_THRESHOLD = 0.5;
-function vaultOf({ project, layout, session, guardian, ports }) {
+function vaultOf({ project, layout, session, guardian, ports, }) {
     return ofChanges({
         project,
         layout: layoutBackups(layout),
@@ -96766,6 +96771,26 @@ function vaultOf({ project, layout, session, guardian, ports }) {
         limits: around_change_LIMITS,
         scratch: project,
     });
+}
+/**
+ * What a restore that was cut off had half done is taken back before anything else is changed: later it would be taken from under the
+ * data of the new release.
+ *
+ * @returns what is known of the server now.
+ * @throws BackupError where it cannot be taken back: nothing was changed then.
+ */
+async function settleRestore({ facts, guardian }, request, session, phase) {
+    if (!facts.isRestoring)
+        return facts;
+    if (request.inputs.dryRun) {
+        transaction_warn(phase, 'A restore was cut off on this server: the next change first takes back what that has half done.');
+        return facts;
+    }
+    const { ports } = phase;
+    const layout = layoutStore(facts.path);
+    await recover(facts, vaultOf({ project: request.project, layout, session, guardian, ports }));
+    transaction_warn(phase, 'A restore had been cut off: what it had half done was taken back first.');
+    return readFacts(guardian, request, ports.signal);
 }
 /**
  * Takes and proves a backup, before anything is changed.
@@ -97531,7 +97556,7 @@ async function rollBack(ports, report) {
         }
         try {
             // Without waiting, it takes the lock from nobody.
-            await withProject(session, request, { mode: 'preempt', waitSeconds: 0 }, phase, (open) => act(open, one));
+            await withProject(session, request, { mode: 'preempt', waitSeconds: 0 }, phase, (open) => change(open, one));
         }
         catch (error) {
             if (!(error instanceof LockHeldError))
@@ -97564,7 +97589,7 @@ async function takeOver(one) {
     await withProject(session, request, opening, { ports, report }, async (open) => {
         const known = before;
         if (known === undefined || !isDone(known, open.facts))
-            return act(open, one);
+            return change(open, one);
         if (inputs.restoreBackup !== '')
             refuseData(open, session.where);
         note(open, report);
@@ -97583,6 +97608,11 @@ function note({ facts }, report) {
     report.previous = facts.current ?? '';
     report.release = facts.current ?? '';
     report.releases = describeReleases(facts);
+}
+/** With the lock. */
+async function change(open, one) {
+    const { request, session, ports, report } = one;
+    await act({ ...open, facts: await settleRestore(open, request, session, { ports, report }) }, one);
 }
 async function act(open, one) {
     const { request, ports, report } = one;

@@ -16,7 +16,7 @@ import { layoutStore } from '#shared/releases/layout';
 import { describeChanges, isUnchanged } from '#shared/transaction/plan';
 import { type Before, decide, isDone, lookBefore } from './choice';
 import { judgeConfirmation } from './confirm';
-import { type DataChange, planData, prepareData } from '#shared/vault/around-change';
+import { type DataChange, planData, prepareData, settleRestore } from '#shared/vault/around-change';
 import { type Inputs, readInputs } from './inputs';
 import { describeReleases, renderReleases } from './list';
 import { prepare } from './prepare';
@@ -91,7 +91,7 @@ async function rollBack(ports: Ports, report: RollbackReport): Promise<void> {
     }
     try {
       // Without waiting, it takes the lock from nobody.
-      await withProject(session, request, { mode: 'preempt', waitSeconds: 0 }, phase, (open) => act(open, one));
+      await withProject(session, request, { mode: 'preempt', waitSeconds: 0 }, phase, (open) => change(open, one));
     } catch (error) {
       if (!(error instanceof LockHeldError)) throw error;
       ports.reporter.line(error.message);
@@ -119,7 +119,7 @@ async function takeOver(one: Run): Promise<void> {
   const opening = { mode, waitSeconds: inputs.lockWaitSeconds } as const;
   await withProject(session, request, opening, { ports, report }, async (open) => {
     const known = before;
-    if (known === undefined || !isDone(known, open.facts)) return act(open, one);
+    if (known === undefined || !isDone(known, open.facts)) return change(open, one);
     if (inputs.restoreBackup !== '') refuseData(open, session.where);
     note(open, report);
     const transaction = openTransaction(open, one);
@@ -142,6 +142,12 @@ function note({ facts }: OpenProject, report: RollbackReport): void {
   report.previous = facts.current ?? '';
   report.release = facts.current ?? '';
   report.releases = describeReleases(facts);
+}
+
+/** With the lock. */
+async function change(open: OpenProject, one: Run): Promise<void> {
+  const { request, session, ports, report } = one;
+  await act({ ...open, facts: await settleRestore(open, request, session, { ports, report }) }, one);
 }
 
 async function act(open: OpenProject, one: Run): Promise<void> {

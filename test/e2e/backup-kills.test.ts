@@ -5,6 +5,7 @@ import type { RunningAction } from './harness/index.ts';
 import {
   asDeploy,
   backUp,
+  type Checkout,
   freshServer,
   mustDeploy,
   onServer,
@@ -16,6 +17,8 @@ import {
 jest.setTimeout(300_000);
 
 const STORE = '/home/deploy/apps/shop/.slipway';
+let checkout: Checkout;
+
 /** The same word is written everywhere. */
 async function write(word: string): Promise<void> {
   await onServer(
@@ -51,7 +54,8 @@ const settled = (): Promise<string> =>
 
 beforeAll(async () => {
   await freshServer();
-  await mustDeploy(await projectFiles({ 'compose.yaml': DATA_PROJECT }));
+  checkout = await projectFiles({ 'compose.yaml': DATA_PROJECT });
+  await mustDeploy(checkout);
   await write('then');
   const run = await backUp({ what: 'postgres: db/app\nredis: cache\nvolume: uploads stopped' });
   if (run.outcome !== 'success') throw new Error(run.log);
@@ -99,6 +103,23 @@ test.each(sampled(MOMENTS, [1, 3, 5]))('%s', async (_, loseAfter) => {
       `docker exec ${containerOf('db')} psql -XAtq -U postgres -c "SELECT datname FROM pg_database WHERE datname LIKE 'slipway-new%'"`,
     ),
   ).toBe('');
+});
+
+test('a deploy settles a restore that was cut off before it changes anything', async () => {
+  await write('now');
+  const loseAfter = moment(`[ -z "${containerOf('cache')}" ]`);
+  await backUp({ mode: 'restore', confirm: 'shop', lease: '10' }, { loseAfter });
+  await settled();
+  const planned = await mustDeploy(checkout, { 'dry-run': 'true' });
+  expect(planned.log).toContain('A restore was cut off on this server');
+  expect(await asDeploy(`ls ${STORE}/backups`)).toContain('restoring');
+  const run = await mustDeploy(checkout);
+  expect(run.summary).toContain('A restore had been cut off');
+  expect(await asDeploy(`ls ${STORE}/backups`)).not.toContain('restoring');
+  expect(await onServer(`[ -n "${containerOf('cache')}" ] && echo runs`)).toBe('runs\n');
+  await write('later');
+  await mustDeploy(checkout);
+  expect(await read()).toEqual(whole('later'));
 });
 
 test('when all is in service, it stays', async () => {

@@ -86,6 +86,8 @@ export interface ServerFacts {
   readonly routers: ReadonlyMap<string, Section>;
   /** A journal of an unfinished transaction; empty without one. */
   readonly journal: string;
+  /** Whether a restore was cut off that nobody has settled yet. */
+  readonly isRestoring: boolean;
 }
 
 /** There is a folder for a router, but none that runs. */
@@ -134,6 +136,7 @@ export function parseServerFacts(output: string, token: string): ServerFacts {
     pulling: lines('pulling'),
     routers: new Map(routers.map(([name, answer]) => [name.slice('router-'.length), answer])),
     journal: section('journal').stdout.trim(),
+    isRestoring: section('restoring').stdout.trim() !== '',
   };
 }
 

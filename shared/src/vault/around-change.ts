@@ -1,13 +1,17 @@
 /** Backups around a change of releases: one before a deploy, and the data of one together with a rollback. */
 import { chooseBackup } from '../backups/choose';
 import { swapBack, swapDatabases } from '../commands/postgres';
-import type { Transaction } from '../engine/transaction';
-import { timed, warn } from '../engine/transaction';
+import type { OpenProject } from '../engine/project';
+import { readFacts } from '../engine/request';
+import { timed, type Transaction, type TransactionRequest, warn } from '../engine/transaction';
 import { BackupError } from '../errors';
 import type { Backup, BackupItem } from '../model/backup';
 import type { Command } from '../model/command';
 import type { RunStep } from '../model/step';
+import type { Session } from '../ports';
 import { backupFolder, layoutBackups } from '../releases/backup-layout';
+import { layoutStore } from '../releases/layout';
+import type { ServerFacts } from '../server/facts';
 import { checkFiles } from '../commands/backup-store';
 import { renderChecksums } from '../backups/manifest';
 import { renderCommand, script } from '../shell/render';
@@ -31,7 +35,13 @@ import { carryOut, ofChanges, type Vault } from './vault';
 const LIMITS = { stepSeconds: 2 * 3600, memoryMegabytes: 1024 };
 const COLLAPSE_THRESHOLD = 0.5;
 
-function vaultOf({ project, layout, session, guardian, ports }: Transaction): Vault {
+function vaultOf({
+  project,
+  layout,
+  session,
+  guardian,
+  ports,
+}: Pick<Transaction, 'project' | 'layout' | 'session' | 'guardian' | 'ports'>): Vault {
   return ofChanges({
     project,
     layout: layoutBackups(layout),
@@ -41,6 +51,31 @@ function vaultOf({ project, layout, session, guardian, ports }: Transaction): Va
     limits: LIMITS,
     scratch: project,
   });
+}
+
+/**
+ * What a restore that was cut off had half done is taken back before anything else is changed: later it would be taken from under the
+ * data of the new release.
+ *
+ * @returns what is known of the server now.
+ * @throws BackupError where it cannot be taken back: nothing was changed then.
+ */
+export async function settleRestore(
+  { facts, guardian }: OpenProject,
+  request: TransactionRequest,
+  session: Session,
+  phase: Pick<Transaction, 'ports' | 'report'>,
+): Promise<ServerFacts> {
+  if (!facts.isRestoring) return facts;
+  if (request.inputs.dryRun) {
+    warn(phase, 'A restore was cut off on this server: the next change first takes back what that has half done.');
+    return facts;
+  }
+  const { ports } = phase;
+  const layout = layoutStore(facts.path);
+  await recover(facts, vaultOf({ project: request.project, layout, session, guardian, ports }));
+  warn(phase, 'A restore had been cut off: what it had half done was taken back first.');
+  return readFacts(guardian, request, ports.signal);
 }
 
 /**

@@ -66,6 +66,8 @@ describe.each(SHELLS)('in $name', (shell) => {
     );
     writeFileSync(`${store}/releases/20261122T100000Z-aaaaaaa/compose.yaml`, 'services: {}\n');
     writeFileSync(`${store}/journal`, '{"version":1}\n');
+    mkdirSync(`${store}/backups`);
+    writeFileSync(`${store}/backups/restoring`, '{}');
     writeFileSync(machine.path('apps/shop/compose.override.yaml'), '');
     const link = machine.run({ words: ['ln', '-s', 'releases/20261122T100000Z-aaaaaaa', `${store}/current`] });
     expect(link.exitCode).toBe(0);
@@ -88,6 +90,7 @@ describe.each(SHELLS)('in $name', (shell) => {
       current: '20261122T100000Z-aaaaaaa',
       storedFiles: ['a'.repeat(64)],
       journal: '{"version":1}',
+      isRestoring: true,
     });
     expect(facts.currentCompose).toBe('services: {}\n');
     expect(facts.space?.freeBytes).toBeGreaterThan(0);
@@ -104,6 +107,7 @@ describe.each(SHELLS)('in $name', (shell) => {
       releases: [],
       current: undefined,
       journal: '',
+      isRestoring: false,
       currentCompose: '',
     });
   });

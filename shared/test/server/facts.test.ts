@@ -46,6 +46,7 @@ test('a server with a running project', () => {
     currentCompose: '',
     storedFiles: [],
     journal: '',
+    isRestoring: false,
   });
   expect(facts.containers.map(({ service, state, image, exitCode }) => ({ service, state, image, exitCode }))).toEqual(
     expect.arrayContaining([

@@ -38,6 +38,7 @@ function facts(over: Partial<ServerFacts> = {}): ServerFacts {
     storedFiles: [],
     pulling: [],
     journal: '',
+    isRestoring: false,
     routers: new Map(),
     ...over,
   };
