@@ -94,6 +94,7 @@ function describe(instance) {
       user: 'deploy',
       keyFile: srv.getDeployKey(instance),
       knownHosts: srv.readKnownHosts(server),
+      ...(srv.isBare(server) && { bare: true, rootKeyFile: srv.getRootKey(instance) }),
     };
   });
   const net = inst.describeNetwork(instance);
@@ -165,9 +166,11 @@ const forEach = (action) => async (names) => {
 };
 /**
  * Servers (one name or several) back to pristine: same address, same host keys, empty disk but for the base images.
- * @param {{empty?: boolean}} options empty: without the base images, too
+ * @param {{empty?: boolean, bare?: boolean}} options empty: without the base images, too; bare: as a provider hands a server over, without
+ *   Docker and the user deploy; `info` then has the key of root
  */
-export const reset = (names, { empty = false } = {}) => forEach((server) => srv.resetServer(server, { empty }))(names);
+export const reset = (names, { empty = false, bare = false } = {}) =>
+  forEach((server) => srv.resetServer(server, { empty, bare }))(names);
 /** Clean reboot; returns when the server is up again. */
 export const reboot = forEach(srv.rebootServer);
 /** The power plug pulled: nothing is flushed, stopped or said. */
@@ -252,8 +255,8 @@ const HELP = `Disposable, production-like servers on this machine: systemd, sshd
   ssh NAME [CMD...]               log in as the unprivileged user "deploy"
   build NAME[:TAG] DIR [--dockerfile F] [--target T] [--build-arg K=V]... [--on NAME] [--verbose] [--json]
                                   build an image on a server, push it to the registry
-  reset NAME... [--empty]         pristine again: same address and host keys, nothing on its disk but the base images
-                                  (--empty: not even these)
+  reset NAME... [--empty|--bare]  pristine again: same address and host keys, nothing on its disk but the base images
+                                  (--empty: not even these; --bare: no Docker and no user deploy either, root has a key)
   reboot NAME...                  clean reboot
   poweroff NAME... / start NAME...   hard power-off / power on
   hang NAME... / resume NAME...   all its processes stand still / go on
@@ -400,7 +403,10 @@ async function main(args) {
       else throw new SandboxError('registry: stop or start?');
       return 0;
     case 'reset': {
-      const { values, positionals } = parse({ empty: { type: 'boolean', default: false } });
+      const { values, positionals } = parse({
+        empty: { type: 'boolean', default: false },
+        bare: { type: 'boolean', default: false },
+      });
       await reset(needNames(positionals), values);
       return 0;
     }

@@ -26,10 +26,13 @@ export interface SandboxServer {
   readonly user: string;
   readonly keyFile: string;
   readonly knownHosts: string;
+  /** Of a bare server: the key that lets root in. */
+  readonly rootKeyFile?: string;
 }
 
 export interface SandboxInfo {
   readonly instance: string;
+  readonly network: { readonly host: string };
   readonly servers: readonly SandboxServer[];
   readonly registry: {
     /** `host:port` of the front door without a login. */
@@ -50,7 +53,8 @@ export interface Executed {
 interface Sandbox {
   up(options: { readonly servers: number }): Promise<SandboxInfo>;
   execute(name: string, argv: readonly string[], options?: { readonly input?: string }): Promise<Executed>;
-  reset(name: string): Promise<void>;
+  reset(name: string, options?: { readonly bare: boolean }): Promise<void>;
+  info(): SandboxInfo;
   reboot(name: string): Promise<void>;
   cut(name: string): Promise<void>;
   join(name: string): Promise<void>;
@@ -106,6 +110,15 @@ export async function freshServer(): Promise<SandboxServer> {
   await sandbox.join(server.name);
   await sandbox.reset(server.name);
   return server;
+}
+
+/** As a provider hands it over, until the next `freshServer()`: systemd, sshd, apt, root's key, and no Docker. */
+export async function bareServer(): Promise<SandboxServer & { readonly rootKeyFile: string }> {
+  const { name } = await freshServer();
+  await sandbox.reset(name, { bare: true });
+  const server = sandbox.info().servers.find((one) => one.name === name);
+  if (server?.rootKeyFile === undefined) throw new Error(`the sandbox did not make ${name} bare`);
+  return { ...server, rootKeyFile: server.rootKeyFile };
 }
 
 export const rebootServer = async (): Promise<void> => sandbox.reboot(theServer().name);

@@ -168,6 +168,41 @@ export async function ensureRootfs(key) {
   });
 }
 
+const BARE_SCRIPT = 'build-bare.sh';
+const getBareDir = (key) => {
+  const hash = createHash('sha256').update(fs.readFileSync(path.join(SCRIPTS, BARE_SCRIPT)));
+  return path.join(getCacheDir(key), `bare-${hash.digest('hex').slice(0, 12)}`);
+};
+
+/** What overlayfs is to put together for a bare server: the layer that takes Docker away again, above the root file system. */
+export const getBareRootfs = (key) => `${getBareDir(key)}/upper:${path.join(getCacheDir(key), 'rootfs')}`;
+
+/** Makes the bare servers' layer, unless it is there. Only who wants a bare server pays for it. */
+export async function ensureBare(key) {
+  const dir = getBareDir(key);
+  if (fs.existsSync(dir)) return;
+  await withCacheLock(async () => {
+    if (fs.existsSync(dir)) return;
+    progress(`building the layer of bare servers (once; kept in ${dir})`);
+    const work = makeWorkDir(key);
+    const mirrors = await readMirrors();
+    const log = path.join(getCacheDir(key), 'logs', 'build-bare.log');
+    try {
+      await runBuild([path.join(SCRIPTS, BARE_SCRIPT), work], {
+        env: { MIRROR: mirrors.main, SECURITY: mirrors.security, ROOTFS: path.join(getCacheDir(key), 'rootfs') },
+        log,
+        what: `Building the layer of bare servers (${BARE_SCRIPT})`,
+        hint: `Is the mirror ${mirrors.main} reachable? The whole log: ${log}`,
+      });
+      await removeTree(`${dir}.new`);
+      await run(['cp', '-a', work, `${dir}.new`]);
+      fs.renameSync(`${dir}.new`, dir);
+    } finally {
+      await removeTree(work);
+    }
+  });
+}
+
 /**
  * Runs a build script in process and mount namespaces that end with this process, however that ends: a build that lived on would
  * meet the next one. Tried twice, since mirrors have hiccups.

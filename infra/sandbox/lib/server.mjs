@@ -4,7 +4,7 @@ import { spawn } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import process from 'node:process';
-import { getCacheDir, SCRIPTS } from './cache.mjs';
+import { ensureBare, getBareRootfs, getCacheDir, SCRIPTS } from './cache.mjs';
 import { describeNetwork, describeRegistry } from './instance.mjs';
 import { readCgroups } from './requirements.mjs';
 import {
@@ -28,6 +28,8 @@ const DEPLOY_UID = 1000;
 const HOST_KEY_TYPES = ['ed25519', 'ecdsa', 'rsa'];
 const getServersDir = (instance) => path.join(instance.stateDir, 'servers');
 export const getDeployKey = (instance) => path.join(instance.stateDir, 'id_deploy');
+/** The key that lets root into bare servers. */
+export const getRootKey = (instance) => path.join(instance.stateDir, 'id_root');
 
 /** Names of the servers that were made, s1 first. */
 export function listServers(instance) {
@@ -66,6 +68,7 @@ export function describeServer(instance, name, { mustExist = true } = {}) {
     relayPid: path.join(dir, 'relay.pid'),
     cgroup: net.cgroupOf(name),
     cacheKey: instance.cacheKey,
+    rootKey: getRootKey(instance),
   };
 }
 
@@ -139,6 +142,27 @@ export function readKnownHosts(server) {
   }).join('');
 }
 
+// --- bare: as a provider hands a server over. It has systemd, sshd and apt; root logs in by key; there is no Docker, no deploy user.
+
+const getBareMark = (server) => path.join(server.dir, 'bare');
+export const isBare = (server) => fs.existsSync(getBareMark(server));
+
+async function makeBare(server) {
+  await ensureBare(server.cacheKey);
+  if (!fs.existsSync(server.rootKey))
+    await run(['ssh-keygen', '-q', '-t', 'ed25519', '-N', '', '-C', 'operator', '-f', server.rootKey]);
+  fs.writeFileSync(getBareMark(server), '');
+}
+
+/** Takes out of a new disk what the seed has for the other servers. */
+function stripDisk(server) {
+  const upper = path.join(server.disk, 'upper');
+  for (const dir of ['etc/docker', 'home']) fs.rmSync(path.join(upper, dir), { recursive: true, force: true });
+  fs.mkdirSync(path.join(upper, 'root/.ssh'), { recursive: true, mode: 0o700 });
+  fs.copyFileSync(`${server.rootKey}.pub`, path.join(upper, 'root/.ssh/authorized_keys'));
+  fs.chmodSync(path.join(upper, 'root/.ssh/authorized_keys'), 0o600);
+}
+
 // --- disk: one file system of limited size for everything the server writes. It is mounted outside of the server's
 // namespaces, so what was written survives whatever happens to the server.
 
@@ -187,9 +211,10 @@ async function mountDisk(server, { empty = false } = {}) {
     fs.chmodSync(path.join(server.disk, 'docker'), 0o710);
     await run(['cp', '-a', `${server.seed}/.`, `${server.disk}/upper/`]);
     fs.chmodSync(path.join(server.disk, 'upper'), 0o755);
+    if (isBare(server)) stripDisk(server);
     // The base images are on a new server already, as on one that has been used: pulling them would cost seconds each time.
     const images = getImageStore(server.cacheKey);
-    if (!empty && fs.existsSync(images))
+    if (!empty && !isBare(server) && fs.existsSync(images))
       await run(['cp', '-a', '--reflink=auto', `${images}/.`, path.join(server.disk, 'docker')]);
   }
 }
@@ -216,7 +241,7 @@ export async function startServer(server, options) {
       path.join(server.dir, 'boot.env'),
       toEnvFile({
         NAME: server.name,
-        ROOTFS: path.join(getCacheDir(server.cacheKey), 'rootfs'),
+        ROOTFS: isBare(server) ? getBareRootfs(server.cacheKey) : path.join(getCacheDir(server.cacheKey), 'rootfs'),
         SCRIPTS,
         CGROUPS: cgroups.controllers,
         CGROUP_DIRS: cgroups.roots.map((root) => path.join(root, server.cgroup)).join(' '),
@@ -327,10 +352,15 @@ export function requireRunning(server) {
   }
 }
 
-/** Back to the first boot: an empty disk, a good link, the same address and keys. Options as for mountDisk. */
-export async function resetServer(server, options) {
+/**
+ * Back to the first boot: an empty disk, a good link, the same address and keys.
+ * @param {{empty?: boolean, bare?: boolean}} options empty: as for mountDisk; bare: as a provider hands it over, until the next reset
+ */
+export async function resetServer(server, { bare = false, ...options } = {}) {
   await killServer(server);
   await removeDisk(server);
+  fs.rmSync(getBareMark(server), { force: true });
+  if (bare) await makeBare(server);
   fs.rmSync(path.join(server.dir, 'link.env'), { force: true });
   await endPidFile(server.relayPid, 'SIGKILL');
   await startServer(server, options);

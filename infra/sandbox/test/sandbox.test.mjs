@@ -405,6 +405,19 @@ volumes: {db: {}}
     assert.equal(await inServer('s2', 'docker images -q'), '');
   });
 
+  test('reset --bare: what a provider hands over, until the next reset', async () => {
+    assert.equal(cli(['reset', 's2', '--bare']).status, 0);
+    const bare = sandbox.info().servers[1];
+    assert.equal(ssh({ ...bare, user: 'root', keyFile: bare.rootKeyFile }, 'hostname').stdout, 's2\n');
+    assert.equal(ssh(s2, 'true').status, 255);
+    assert.equal(await inServer('s2', 'command -v docker nft iptables; getent passwd deploy; ls -A /home'), '');
+    assert.match(await inServer('s2', 'systemctl is-system-running'), /^running$/);
+    await inServer('s2', 'apt-get -qq update && apt-get -qq -y install jq >/dev/null 2>&1 && jq --version');
+    await sandbox.reset('s2');
+    assert.deepEqual(sandbox.info().servers[1], s2);
+    assert.equal(ssh(s2, 'docker info >/dev/null && id -un').stdout, 'deploy\n');
+  });
+
   test('up adds servers, two at once wait for each other, and another sandbox lives beside', async () => {
     const env = { ...process.env, SLIPWAY_SANDBOX: `${process.env.SLIPWAY_SANDBOX}-b` };
     try {
