@@ -1,0 +1,393 @@
+/** From a bare server to the first deploy, by infra/server/bootstrap.sh: what it changes, what it leaves alone, and what it refuses. */
+import { spawn } from 'node:child_process';
+import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:http';
+import { type AddressInfo, createConnection } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
+import { fileURLToPath } from 'node:url';
+import { jest } from '@jest/globals';
+import { runAction } from './harness/index.ts';
+import {
+  bareServer,
+  buildExample,
+  type Executed,
+  EXAMPLE,
+  freshServer,
+  get,
+  onServer,
+  projectFiles,
+  rebootServer,
+  removeCheckouts,
+  sandboxInfo,
+  tryOnServer,
+} from './sandbox.ts';
+
+jest.setTimeout(120_000);
+
+const SCRIPT = fileURLToPath(new URL('../../infra/server/bootstrap.sh', import.meta.url));
+const PASSWORD = 'a-password-of-bob';
+
+let server: Awaited<ReturnType<typeof bareServer>>;
+let program: string;
+let image: string;
+let keys: string;
+let publicKey: string;
+
+const quote = (word: string): string => `'${word.replaceAll("'", `'\\''`)}'`;
+
+async function run(argv: readonly string[], input = ''): Promise<Executed> {
+  const [command = '', ...args] = argv;
+  const child = spawn(command, args);
+  child.stdin.on('error', () => undefined);
+  child.stdin.end(input);
+  const code = new Promise<number>((resolve) =>
+    child.once('close', (status) => {
+      resolve(status ?? -1);
+    }),
+  );
+  const [stdout, stderr] = await Promise.all([text(child.stdout), text(child.stderr)]);
+  return { code: await code, stdout, stderr };
+}
+
+async function ssh(user: string, command: string, input = '', options: readonly string[] = []): Promise<Executed> {
+  const key = user === 'deploy' ? join(keys, 'slipway') : server.rootKeyFile;
+  const given = [
+    `UserKnownHostsFile=${join(keys, 'known_hosts')}`,
+    'StrictHostKeyChecking=yes',
+    'BatchMode=yes',
+    'IdentitiesOnly=yes',
+  ];
+  return run(
+    [
+      'ssh',
+      '-i',
+      key,
+      ...[...given, ...options].flatMap((option) => ['-o', option]),
+      `${user}@${server.address}`,
+      command,
+    ],
+    input,
+  );
+}
+
+/** By the operator, over ssh, as the documentation shows it. */
+const bootstrap = async (options: readonly string[] = [], key = publicKey): Promise<Executed> =>
+  ssh('root', ['sh', '-s', '--', '--key', key, '--project', 'shop', ...options].map(quote).join(' '), program);
+
+/** On the console: for when ssh does not let the operator in. */
+const bootstrapOnConsole = async (options: readonly string[] = []): Promise<Executed> =>
+  tryOnServer('exec sh -s -- --key "$@"', [publicKey, '--project', 'shop', ...options], program);
+
+/** Every file with its time, owner, mode and target, and every unit with its state: what a run that changes nothing leaves alone. */
+const stateOf = async (): Promise<string[]> => {
+  const state = await onServer(
+    `find / -xdev \\( -path /proc -o -path /sys -o -path /run -o -path /tmp -o -path /var/log -o -path /var/lib/fail2ban \\) -prune -o \\
+  -printf '%p %T@ %m %u:%g %s %l\\n'
+systemctl list-unit-files --no-legend --plain
+systemctl list-units --all --no-legend --plain --type=service --type=socket --type=timer | sed 's/ .*ago//'
+systemctl show -p ActiveEnterTimestampMonotonic ssh docker fail2ban slipway-firewall systemd-journald
+getent passwd; getent group; nft list table inet slipway 2>/dev/null || true`,
+  );
+  return (
+    state
+      .split('\n')
+      // What systemd itself starts and ends for a session, or has only heard of.
+      .filter(
+        (line) =>
+          !/^(user@|user-runtime-dir@|systemd-tmpfiles-clean|\/var\/lib\/systemd\/timers)| not-found /.test(line),
+      )
+      .sort()
+  );
+};
+
+/** Which ways of logging in sshd offers somebody without a key. */
+async function offered(user: string): Promise<string> {
+  const { stderr } = await ssh(user, 'true', '', ['PreferredAuthentications=none', 'LogLevel=INFO']);
+  return /Permission denied \((.*)\)/.exec(stderr)?.[1] ?? stderr;
+}
+
+const DAEMON = (registry: string): object => ({
+  'insecure-registries': [registry],
+  'registry-mirrors': [`http://${registry}`],
+  'log-opts': { 'max-size': '5m', labels: 'team' },
+});
+
+beforeAll(async () => {
+  program = await readFile(SCRIPT, 'utf8');
+  await freshServer();
+  image = await buildExample('v1');
+  server = await bareServer();
+  keys = await mkdtemp(join(tmpdir(), 'slipway-keys-'));
+  await run(['ssh-keygen', '-q', '-t', 'ed25519', '-N', '', '-C', 'deploy', '-f', join(keys, 'slipway')]);
+  publicKey = (await readFile(join(keys, 'slipway.pub'), 'utf8')).trim();
+  await writeFile(join(keys, 'known_hosts'), server.knownHosts);
+  // What its owner has done already, and what a cloud's image brings: a file that would switch passwords on behind our back.
+  await onServer(
+    `mkdir -p /etc/docker && printf '%s' "$1" > /etc/docker/daemon.json
+echo 'PasswordAuthentication yes' > /etc/ssh/sshd_config.d/50-cloud-init.conf
+useradd --create-home bob && echo "bob:$2" | chpasswd && systemctl reload ssh`,
+    [JSON.stringify(DAEMON(sandboxInfo().registry.open)), PASSWORD],
+  );
+});
+
+afterAll(async () => {
+  await removeCheckouts();
+  await rm(keys, { recursive: true, force: true });
+});
+
+test('--check tells what differs, by its exit code too, and changes nothing', async () => {
+  const before = await stateOf();
+  const looked = await bootstrap(['--check']);
+  expect(looked.code).toBe(3);
+  for (const what of [
+    'packages: nftables fail2ban',
+    '00-slipway.conf',
+    'firewall.nft',
+    'Docker Engine with Compose',
+    'user deploy',
+    '/home/deploy/apps/shop',
+  ])
+    expect(looked.stdout).toMatch(new RegExp(`^differs: .*${what}`, 'm'));
+  expect(looked.stderr).toMatch(/\d+ differ\. Nothing was changed/);
+  expect(await stateOf()).toEqual(before);
+});
+
+describe('what would lock somebody out is refused before anything is changed', () => {
+  const refused = async (...options: string[]): Promise<string> => {
+    const before = await stateOf();
+    const done = await bootstrapOnConsole(options);
+    expect(done.code).toBe(1);
+    expect(done.stdout).toBe('');
+    expect(done.stderr).toContain('Nothing was changed.');
+    expect(await stateOf()).toEqual(before);
+    return done.stderr;
+  };
+  const KEYS = '/root/.ssh/authorized_keys';
+  const LOCKED_OUT = /Nobody who administers this server could log in any more[^]*ssh-copy-id/;
+
+  test('the operator has no key, or only one that leads nowhere', async () => {
+    await onServer(`cp -p ${KEYS} /root/keys && : > ${KEYS}`);
+    expect(await refused()).toMatch(LOCKED_OUT);
+    // As cloud images have it for root.
+    await onServer(`{ printf '%s ' 'command="echo Log in as ubuntu." '; cat /root/keys; } > ${KEYS}`);
+    expect(await refused()).toMatch(LOCKED_OUT);
+    // sshd does not believe a file that others may write.
+    await onServer(`cat /root/keys > ${KEYS} && chmod 666 ${KEYS}`);
+    expect(await refused()).toMatch(LOCKED_OUT);
+    await onServer(`chmod 600 ${KEYS}`);
+  });
+
+  test('root is to be shut out, and nobody else is there', async () => {
+    expect(await refused('--no-root-login')).toMatch(LOCKED_OUT);
+  });
+
+  test('sshd lets others in only, or its configuration is broken already', async () => {
+    const file = '/etc/ssh/sshd_config.d/60-others.conf';
+    await onServer(`echo 'AllowUsers root bob' > ${file}`);
+    expect(await refused()).toContain('deploy is none of them');
+    await onServer(`echo 'Nonsense yes' > ${file}`);
+    expect(await refused()).toContain('sshd refuses its present configuration');
+    await onServer(`rm ${file}`);
+  });
+});
+
+test("a key that is not Docker's is not installed; what was done before that stays", async () => {
+  const keyring = Buffer.from(
+    await onServer('base64 /usr/share/keyrings/debian-archive-bookworm-stable.gpg'),
+    'base64',
+  );
+  const asked: string[] = [];
+  const mirror = createServer((request, response) => {
+    asked.push(request.url ?? '');
+    response.end(keyring);
+  });
+  await new Promise<void>((resolve) => mirror.listen(0, sandboxInfo().network.host, resolve));
+  try {
+    const address = `http://${sandboxInfo().network.host}:${(mirror.address() as AddressInfo).port}/linux`;
+    const done = await bootstrap(['--docker', 'docker', '--docker-repository', address]);
+    expect(asked).toEqual(['/linux/debian/gpg']);
+    expect(done.code).toBe(1);
+    expect(done.stderr).toContain(
+      "not Docker's, which is 9DC858229FC7DD38854AE2D88D81803C0EBFCD88. It was not installed.",
+    );
+    expect(done.stderr).toContain('run the same command again: it goes on from here');
+    expect(await onServer('ls /etc/apt/keyrings /etc/apt/sources.list.d; command -v dockerd || true')).not.toMatch(
+      /docker/,
+    );
+  } finally {
+    await new Promise((resolve) => mirror.close(resolve));
+  }
+});
+
+let knownHosts = '';
+
+test('it goes on, and makes the server ready', async () => {
+  expect(await offered('bob')).toContain('password');
+  const done = await bootstrap();
+  if (done.code !== 0) throw new Error(done.stderr);
+  const ed25519 = server.knownHosts.split('\n').find((line) => line.includes('ssh-ed25519')) ?? '';
+  expect(done.stdout.split('\n')).toContain(ed25519);
+  expect(done.stdout).toMatch(/secret +SSH_KEY[^]*variable +SSH_KNOWN_HOSTS[^]*host: [\d.]+\n/);
+  knownHosts = ed25519;
+  // Its owner's words stay, and have the last word.
+  const daemon = DAEMON(sandboxInfo().registry.open);
+  expect(JSON.parse(await onServer('cat /etc/docker/daemon.json'))).toEqual({
+    ...daemon,
+    'log-driver': 'json-file',
+    'log-opts': { 'max-size': '5m', 'max-file': '3', labels: 'team' },
+    'live-restore': false,
+  });
+  expect(JSON.parse(await onServer('cat /etc/docker/daemon.json.before-slipway'))).toEqual(daemon);
+  // What a namespace cannot have is said.
+  expect(done.stderr).toMatch(/note: time: this is a container[^]*note: swap: this is a container/);
+});
+
+test('a second run changes nothing, and --check finds nothing', async () => {
+  const before = await stateOf();
+  const again = await bootstrap();
+  expect(again.code).toBe(0);
+  expect(again.stderr).toContain('Nothing differed; nothing was changed.');
+  expect(again.stdout).toContain(knownHosts);
+  expect((await bootstrap(['--check'])).code).toBe(0);
+  expect(await stateOf()).toEqual(before);
+});
+
+test('passwords are refused; the operator and deploy get in with their keys', async () => {
+  expect(await offered('bob')).toBe('publickey');
+  expect(await offered('root')).toBe('publickey');
+  expect((await ssh('root', 'id -un')).stdout).toBe('root\n');
+  const deploy = await ssh(
+    'deploy',
+    'id -Gn; docker compose version --short; sudo -n true 2>/dev/null || echo no sudo; touch apps/shop/mine',
+  );
+  expect(deploy.stdout).toMatch(/^deploy docker\n2\.\d+\.\d+.*\nno sudo\n$/);
+  expect(deploy.code).toBe(0);
+});
+
+test('who guesses is seen by fail2ban, and banned', async () => {
+  await ssh('nobody-at-all', 'true');
+  const seen = await onServer(
+    `for try in $(seq 50); do fail2ban-client status sshd | grep -q 'Total failed:[[:space:]]*[1-9]' && echo seen && break; sleep 0.1; done
+fail2ban-client set sshd banip 203.0.113.9 >/dev/null; sleep 0.3; nft list ruleset 2>/dev/null | grep -c 203.0.113.9`,
+  );
+  expect(seen).toBe('seen\n1\n');
+});
+
+test('the first deploy of the example goes live, with the line that was printed', async () => {
+  const checkout = await projectFiles({ 'compose.yaml': await readFile(join(EXAMPLE, 'compose.yaml'), 'utf8') });
+  for (const folder of ['nginx', 'public'])
+    await cp(join(EXAMPLE, folder), join(checkout.folder, folder), { recursive: true });
+  const key = await readFile(join(keys, 'slipway'), 'utf8');
+  const deployed = await runAction({
+    action: 'action-deploy',
+    workspace: checkout.folder,
+    secrets: [key],
+    with: {
+      host: server.address,
+      'ssh-key': key,
+      'known-hosts': knownHosts,
+      project: 'shop',
+      files: 'nginx\npublic',
+      env: 'POSTGRES_PASSWORD=correct-horse-battery\nREDIS_PASSWORD=staple-of-redis',
+      variables: `API_IMAGE=${image}\nHTTP_PORT=80`,
+    },
+  });
+  if (deployed.outcome !== 'success') throw new Error(deployed.log);
+  expect(JSON.parse(await get(80, '/health/ready'))).toMatchObject({ status: 'ready', releaseId: 'v1' });
+  // A new container's log is rotated as both say.
+  expect(
+    await onServer(
+      `docker run --rm -d --name probe busybox:1 sleep 1 >/dev/null && docker inspect -f '{{json .HostConfig.LogConfig.Config}}' probe`,
+    ),
+  ).toBe('{"labels":"team","max-file":"3","max-size":"5m"}\n');
+});
+
+/** Ports that only containers have: published to everybody, to the server itself, and on the server's own network. */
+const OPENED = `docker run -d --restart always --name published -p 9000:80 -p 127.0.0.1:9001:80 nginx:1.30 >/dev/null
+docker run -d --init --restart always --network host --name listening busybox:1 busybox httpd -f -p 9002 >/dev/null
+docker inspect -f '{{.NetworkSettings.IPAddress}}' published`;
+
+/** Whether a connection comes about; a packet that is dropped is waited for a second. */
+function connects(port: number): Promise<boolean> {
+  const socket = createConnection({ host: server.address, port, timeout: 1000 });
+  return new Promise<boolean>((resolve) => {
+    socket.once('connect', () => {
+      resolve(true);
+    });
+    socket.once('timeout', () => {
+      resolve(false);
+    });
+    socket.once('error', () => {
+      resolve(false);
+    });
+  }).finally(() => {
+    socket.destroy();
+  });
+}
+
+async function reachable(): Promise<Record<string, boolean>> {
+  const ports = [80, 9000, 9001, 9002];
+  const answers = await Promise.all(ports.map(connects));
+  return Object.fromEntries(ports.map((port, index) => [port, answers[index] === true]));
+}
+
+const ONLY_80 = { 80: true, 9000: false, 9001: false, 9002: false };
+
+test('what Docker publishes is open to nobody but on the ports that are allowed', async () => {
+  await onServer(OPENED);
+  expect(await reachable()).toEqual(ONLY_80);
+  // It is the firewall that keeps it so, and nothing else. And who flushes it is found out.
+  await onServer('nft delete table inet slipway');
+  expect(await reachable()).toEqual({ 80: true, 9000: true, 9001: false, 9002: true });
+  const looked = await bootstrap(['--check']);
+  expect(looked.code).toBe(3);
+  expect(looked.stdout).toContain('somebody has flushed it');
+  expect((await bootstrap()).code).toBe(0);
+  expect(await reachable()).toEqual(ONLY_80);
+  // On the server, and among containers, everything goes on as before.
+  expect(
+    await onServer(
+      `docker exec listening wget -q -O - http://127.0.0.1:9000/ | grep -c '<h1>'; docker exec published busybox wget -q -O - http://${server.address}:9000/ | grep -c '<h1>'`,
+    ),
+  ).toBe('1\n1\n');
+});
+
+test('a port is opened when it is asked for, for what Docker publishes too, and closed again', async () => {
+  expect((await bootstrap(['--allow', '9000'])).code).toBe(0);
+  expect(await reachable()).toEqual({ ...ONLY_80, 9000: true });
+  expect((await bootstrap()).code).toBe(0);
+  expect(await reachable()).toEqual(ONLY_80);
+});
+
+test('after a restart of Docker and a reboot all of it holds', async () => {
+  const untilAllRun = (): Promise<string> =>
+    onServer(
+      'for try in $(seq 300); do [ "$(docker ps -q | wc -l)" -ge 6 ] && break; sleep 0.1; done; docker ps --format "{{.Names}}" | sort | xargs',
+    );
+  const all = 'listening published shop-api-1 shop-cache-1 shop-db-1 shop-web-1\n';
+  await onServer('systemctl restart docker');
+  expect(await untilAllRun()).toBe(all);
+  expect(await reachable()).toEqual(ONLY_80);
+  await rebootServer();
+  expect(await untilAllRun()).toBe(all);
+  expect(await reachable()).toEqual(ONLY_80);
+  expect(await offered('bob')).toBe('publickey');
+  const looked = await bootstrap(['--check']);
+  expect(looked).toMatchObject({ code: 0, stdout: '' });
+});
+
+test('nginx on the server: not beside a router that has its ports; then with the folders for certificates', async () => {
+  const refused = await bootstrap(['--nginx']);
+  expect(refused.code).toBe(1);
+  expect(refused.stderr).toMatch(/needs the ports 80 and 443.*docker-proxy on/);
+  await onServer('cd /home/deploy/apps/shop && docker compose down -t 1 2>/dev/null');
+  const done = await bootstrap(['--nginx']);
+  if (done.code !== 0) throw new Error(done.stderr);
+  expect(await get(80)).toContain('nginx');
+  expect(
+    await onServer("certbot --version; nginx -t 2>&1 | tail -n 1; stat -c '%n %U %a' /var/www/acme /etc/slipway/tls"),
+  ).toMatch(/^certbot \d[^]*successful\n\/var\/www\/acme deploy 755\n\/etc\/slipway\/tls root 755\n$/);
+  expect((await bootstrap(['--nginx', '--check'])).code).toBe(0);
+});
