@@ -534,8 +534,9 @@ secure_sshd() {
       die "sshd does not take $SSHD_FILE: $(tail -n 1 "$scratch/log"). It was taken away again, and sshd was not reloaded." "Look at: sshd -T | grep -i password"
     fi
   fi
-  # Present connections stay. Where it is socket-activated and idle, its next start reads the file.
-  settle ssh 'sshd reads its configuration again' systemctl try-reload-or-restart ssh.service
+  # Present connections stay, whichever it is (KillMode=process). One that systemd has given its socket loses it with a reload
+  # (Debian 13, measured; Ubuntu 24.04 has it so by default), and where it is idle, its next start reads the file.
+  settle ssh 'sshd reads its configuration again' systemctl "$(if is_active ssh.socket; then echo try-restart; else echo try-reload-or-restart; fi)" ssh.service
 }
 
 # --- the user that deploys ----------------------------------------------------------------------------------------------
@@ -718,6 +719,10 @@ secure_network() {
   # shellcheck disable=SC2086 # words
   open="$(ports tcp $ssh_ports 80 443 $allowed)$(ports udp $allowed | sed 's/^./, udp &/')"
   if [ "$firewall" = off ]; then
+    if [ -e "$FIREWALL_FILE" ] && change "$FIREWALL_FILE goes, and its rules with it"; then
+      systemctl disable --quiet --now slipway-firewall.service 2>"$scratch/log" || die "the firewall cannot be stopped: $(cat "$scratch/log")"
+      rm -f "$FIREWALL_FILE" /etc/systemd/system/slipway-firewall.service
+    fi
     note "no firewall, as asked. What Docker publishes is open to everybody, unless it is bound to 127.0.0.1."
     return 0
   fi
@@ -955,6 +960,17 @@ install_docker() {
   fi
 }
 
+# Updates of Docker are not made by themselves: so they are told.
+note_docker_update() {
+  local package waiting=''
+  for package in docker.io docker-ce containerd containerd.io; do
+    if is_installed "$package" && [ "$(dpkg-query -W -f '${Version}' "$package")" != "$(candidate "$package")" ] && [ -n "$(candidate "$package")" ]; then
+      waiting="$waiting $package"
+    fi
+  done
+  if [ -n "$waiting" ]; then note "an update of Docker waits for a quiet time, since it restarts every container: apt-get install --only-upgrade$waiting"; fi
+}
+
 # Docker's repository: the key is taken only if it is the one that its documentation names.
 add_docker_repository() {
   local keyring=/etc/apt/keyrings/docker.asc source=/etc/apt/sources.list.d/docker.sources prints
@@ -1034,13 +1050,20 @@ report() {
   set -- $(name_server)
   address=$1 port=$2 name=$1
   if [ "$port" != 22 ]; then name="[$address]:$port"; fi
-  printf '%s\n\n' "This server is ready for Slipway. In your repository (Settings, Secrets and variables, Actions):"
-  printf '  secret    SSH_KEY          the private half of the key %s\n' "$(ssh-keygen -lf "$scratch/keys" | cut -d' ' -f2 | join_lines)"
-  printf '                             gh secret set SSH_KEY < slipway\n'
-  printf '  variable  SSH_KNOWN_HOSTS  gh variable set SSH_KNOWN_HOSTS, with:\n\n'
-  list_host_keys "$name"
-  printf '\n  secret    APP_ENV          the secret variables of your Compose file, NAME=value, if it has any\n\n'
-  printf 'In the step of action-deploy:\n\n  host: %s\n' "$address"
+  cat <<TEXT
+This server is ready for Slipway. In a checkout of your repository, where the deploys' key is (or in the browser: Settings, Secrets
+and variables, Actions):
+
+gh secret set SSH_KEY < slipway     # the private half of $(ssh-keygen -lf "$scratch/keys" | cut -d' ' -f2 | join_lines)
+gh variable set SSH_KNOWN_HOSTS <<'END'
+$(list_host_keys "$name")
+END
+gh secret set APP_ENV < app.env     # NAME=value, of each secret variable of your Compose file, if it has any
+
+In the step of action-deploy:
+
+  host: $address
+TEXT
   if [ "$port" != 22 ]; then printf '  port: %s\n' "$port"; fi
   if [ "$user" != deploy ]; then printf '  user: %s\n' "$user"; fi
   # shellcheck disable=SC2016 # GitHub's expressions
@@ -1049,6 +1072,7 @@ report() {
     case $project in /*) printf '  path: %s\n' "$project" ;; *) printf '  project: %s\n' "$project" ;; esac
   done
   if [ -z "$host" ]; then note "$address is how this server knows itself. If a runner reaches it by another name or address, put that in its place (--host)."; fi
+  note_docker_update
   if [ -e /run/reboot-required ]; then note "an update waits for a reboot, at a quiet time."; fi
 }
 
@@ -1077,6 +1101,11 @@ main() {
   if [ -n "$with_nginx" ]; then judge_nginx; fi
   stop_on_problems 1
 
+  if [ "$mode" = apply ]; then
+    exec 9>/run/slipway-bootstrap.lock
+    flock -n 9 || die "Another bootstrap is under way here." "Wait for its end."
+  fi
+
   secure_services
   secure_network
   configure_docker
@@ -1090,6 +1119,7 @@ main() {
   install_nginx
 
   if [ "$mode" = check ]; then
+    note_docker_update
     if [ "$changes" -gt 0 ]; then
       say "$changes differ. Nothing was changed: the same command without --check changes them."
       exit 3
