@@ -1014,8 +1014,8 @@ install_nginx() {
   [ -n "$with_nginx" ] || return 0
   install_packages 'nginx on the server, and certificates' nginx certbot sudo
   run_unit nginx.service
-  # What Slipway puts there to try the way before a certificate is asked for needs no root.
-  make_folder /var/www/acme 755 "$user"
+  # Of root, both: certbot and what hands certificates on run as root, and must not be led elsewhere by a link of somebody else's.
+  make_folder /var/www/acme 755 root
   make_folder /etc/slipway/tls 755 root
 }
 
