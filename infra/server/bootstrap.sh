@@ -162,7 +162,7 @@ lists_are_fresh=''
 
 apt() {
   # Its own services may hold the lock, also at the first boot. needrestart must neither ask nor restart anything.
-  DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 apt-get -qq -y -o DPkg::Lock::Timeout=600 -o Dpkg::Options::=--force-confold \
+  DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 apt-get -q -y -o DPkg::Lock::Timeout=600 -o Dpkg::Options::=--force-confold \
     -o Acquire::Retries=3 "$@" >"$scratch/apt.log" 2>&1
 }
 
@@ -939,6 +939,9 @@ install_docker() {
       if [ -z "$packages" ]; then
         [ "$docker_source" != distribution ] ||
           die "$os_id $os_version has no Compose $MINIMUM_COMPOSE or newer (docker.io: $(candidate docker.io), docker-compose: $(candidate docker-compose))." "Take Docker's own packages: --docker docker"
+        # They conflict: one would go, with every container stopped for it.
+        ! is_installed docker.io || die "docker.io $(candidate docker.io) is installed, without Compose $MINIMUM_COMPOSE or newer, which Docker's own packages have." \
+          "At a quiet time: apt-get remove docker.io containerd runc (containers stop, their data stays), then run this again."
         add_docker_repository
         packages='docker-ce docker-ce-cli containerd.io docker-compose-plugin docker-buildx-plugin'
       fi
