@@ -161,9 +161,16 @@ make_folder() {
 lists_are_fresh=''
 
 apt() {
-  # Its own services may hold the lock, also at the first boot. needrestart must neither ask nor restart anything.
-  DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 apt-get -q -y -o DPkg::Lock::Timeout=600 -o Dpkg::Options::=--force-confold \
-    -o Acquire::Retries=3 "$@" >"$scratch/apt.log" 2>&1
+  local tries=0
+  # needrestart must neither ask nor restart anything.
+  until DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 apt-get -q -y -o DPkg::Lock::Timeout=600 -o Dpkg::Options::=--force-confold \
+    -o Acquire::Retries=3 "$@" >"$scratch/apt.log" 2>&1; do
+    # The server's own services update its lists at the first boot. apt waits for dpkg's lock (above), and for no other.
+    if [ "$tries" -ge 120 ] || ! grep -q 'Could not get lock' "$scratch/apt.log"; then return 1; fi
+    if [ "$tries" -eq 0 ]; then note "waiting for another apt to end."; fi
+    tries=$((tries + 1))
+    sleep 5
+  done
 }
 
 apt_failed() { die "apt-get $1 failed:
