@@ -468,8 +468,17 @@ async function restore(one: Run): Promise<void> {
     }
     const options = { files: inputs.files, identity: inputs.identity, cipher: ports.cipher, offsite };
     report.restored = await timed(phase, 'restore', () =>
-      withFiles(backup, items, shelf, options, vault, (folder) =>
-        ports.reporter.group(`Restore ${backup.id}`, () => restoreAll(items, folder, options, facts, vault)),
+      withFiles(
+        backup,
+        items,
+        shelf,
+        options,
+        vault,
+        (folder) =>
+          ports.reporter.group(`Restore ${backup.id}`, () => restoreAll(items, folder, options, facts, vault)),
+        (why) => {
+          warn(phase, `${why}\nThe copy off-site is restored instead.`);
+        },
       ),
     );
     report.result = 'restored';

@@ -95444,21 +95444,35 @@ function selectItems(backup, only) {
 /**
  * The backup's files as they are without encryption, checked, on the server. Removes afterwards what it has brought there.
  *
+ * @param fallBack told why, where the copy on the server is damaged and the one off-site is taken; without it, that is not done.
  * @throws BackupError where one is damaged; where it is encrypted and there is no key.
  */
-async function withFiles(backup, items, shelf, { identity, cipher, offsite }, vault, work) {
+async function withFiles(backup, items, shelf, { identity, cipher, offsite }, vault, work, fallBack) {
     const { layout, ports } = vault;
-    const isHere = shelf.here.has(backup.id);
     const isSealed = backup.encrypted.length > 0;
     if (isSealed && (identity === undefined || cipher === undefined)) {
         throw new BackupError(`Backup ${backup.id} is encrypted to ${backup.encrypted.join(', ')}.`, 'Give a private key of one of these in the input `age-key` (from a secret). Nothing was changed.');
     }
     const check = (folder) => carryOut(checkFiles(folder, renderChecksums(items)), `find the files of backup ${backup.id} undamaged`, vault);
     const stored = backupFolder(layout, backup.id);
-    if (isHere && !isSealed) {
-        await check(stored);
+    const isUsable = async () => {
+        if (!shelf.here.has(backup.id))
+            return false;
+        try {
+            await check(stored);
+            return true;
+        }
+        catch (error) {
+            const isElsewhere = offsite !== undefined && shelf.elsewhere.has(backup.id);
+            if (!isDamage(error) || !(error instanceof BackupError) || !isElsewhere || fallBack === undefined)
+                throw error;
+            fallBack(error.message);
+            return false;
+        }
+    };
+    const isHere = await isUsable();
+    if (isHere && !isSealed)
         return work(stored);
-    }
     const id = makeBackupId(ports.clock.now(), randomBytes(6));
     const into = partialFolder(layout, id);
     await carryOut({ words: ['mkdir', '-p', '-m', '700', `${into}/sealed`] }, 'make a folder to work in', vault);
@@ -95469,8 +95483,8 @@ async function withFiles(backup, items, shelf, { identity, cipher, offsite }, va
                 throw new BackupError(`Backup ${backup.id} is not on this server.`, '');
             from = isSealed ? `${into}/sealed` : into;
             await fetchAll({ ...backup, items }, from, offsite, vault);
+            await check(from);
         }
-        await check(from);
         if (isSealed && identity !== undefined && cipher !== undefined) {
             await openAll(items, from, into, identity, cipher, vault);
             for (const file of items.flatMap(filesOf).filter((name) => name.endsWith('.tables'))) {

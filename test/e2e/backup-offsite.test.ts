@@ -176,6 +176,22 @@ test('what cannot be read back is not off-site', async () => {
   expect((await complete()).length).toBeGreaterThan(before.length);
 });
 
+test('a copy on the server that is damaged: verify says so, and a restore takes the one off-site', async () => {
+  const id = (await must(inputs())).outputs['backup'] ?? '';
+  await asDeploy(`cd ${BACKUPS}/${id} && printf x | dd of=$(ls *app.dump.age) bs=1 seek=5000 conv=notrunc 2>/dev/null`);
+  await query('DROP TABLE orders');
+  const key = { 'age-key': identity, backup: id };
+  const secrets = { secrets: [identity, storage.secretAccessKey] };
+  const alone = await backUp({ mode: 'restore', confirm: 'shop', ...key }, secrets);
+  expect([alone.outcome, errorsOf(alone).join('\n')]).toEqual(['failure', expect.stringContaining('app.dump.age')]);
+  const restored = await backUp({ mode: 'restore', confirm: 'shop', ...key, ...offsite() }, secrets);
+  if (restored.outcome !== 'success') throw new Error(restored.log);
+  expect(restored.summary).toContain('The copy off-site is restored instead');
+  expect(await query('SELECT count(*) FROM orders')).toBe('300000');
+  const verified = await backUp({ mode: 'verify', ...key, ...offsite() }, secrets);
+  expect([verified.outcome, verified.outputs['result']]).toEqual(['failure', 'suspect']);
+});
+
 test('an object that became short since is found before anything is touched', async () => {
   const id = (await must(inputs())).outputs['backup'] ?? '';
   await truncate(await storage.file('backups', `some/where/shop/${id}/roles@db.sql.age`), 100);

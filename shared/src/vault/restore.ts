@@ -41,7 +41,7 @@ import { targetOf } from './remote';
 import { openAll } from './seal';
 import type { Shelf } from './shelf';
 import { findContainer, requireContainer } from './sources';
-import { BackupCommandError, carryOut, scratchFor, type Vault } from './vault';
+import { BackupCommandError, carryOut, isDamage, scratchFor, type Vault } from './vault';
 
 export interface RestoreOptions {
   /** `files` go into a folder beside, or over what is there. */
@@ -98,6 +98,7 @@ export function selectItems(backup: Backup, only: readonly string[]): BackupItem
 /**
  * The backup's files as they are without encryption, checked, on the server. Removes afterwards what it has brought there.
  *
+ * @param fallBack told why, where the copy on the server is damaged and the one off-site is taken; without it, that is not done.
  * @throws BackupError where one is damaged; where it is encrypted and there is no key.
  */
 export async function withFiles<T>(
@@ -107,9 +108,9 @@ export async function withFiles<T>(
   { identity, cipher, offsite }: Omit<RestoreOptions, 'files'>,
   vault: Vault,
   work: (folder: string) => Promise<T>,
+  fallBack?: (why: string) => void,
 ): Promise<T> {
   const { layout, ports } = vault;
-  const isHere = shelf.here.has(backup.id);
   const isSealed = backup.encrypted.length > 0;
   if (isSealed && (identity === undefined || cipher === undefined)) {
     throw new BackupError(
@@ -120,10 +121,20 @@ export async function withFiles<T>(
   const check = (folder: string): Promise<unknown> =>
     carryOut(checkFiles(folder, renderChecksums(items)), `find the files of backup ${backup.id} undamaged`, vault);
   const stored = backupFolder(layout, backup.id);
-  if (isHere && !isSealed) {
-    await check(stored);
-    return work(stored);
-  }
+  const isUsable = async (): Promise<boolean> => {
+    if (!shelf.here.has(backup.id)) return false;
+    try {
+      await check(stored);
+      return true;
+    } catch (error) {
+      const isElsewhere = offsite !== undefined && shelf.elsewhere.has(backup.id);
+      if (!isDamage(error) || !(error instanceof BackupError) || !isElsewhere || fallBack === undefined) throw error;
+      fallBack(error.message);
+      return false;
+    }
+  };
+  const isHere = await isUsable();
+  if (isHere && !isSealed) return work(stored);
   const id = makeBackupId(ports.clock.now(), randomBytes(6));
   const into = partialFolder(layout, id);
   await carryOut({ words: ['mkdir', '-p', '-m', '700', `${into}/sealed`] }, 'make a folder to work in', vault);
@@ -133,8 +144,8 @@ export async function withFiles<T>(
       if (offsite === undefined) throw new BackupError(`Backup ${backup.id} is not on this server.`, '');
       from = isSealed ? `${into}/sealed` : into;
       await fetchAll({ ...backup, items }, from, offsite, vault);
+      await check(from);
     }
-    await check(from);
     if (isSealed && identity !== undefined && cipher !== undefined) {
       await openAll(items, from, into, identity, cipher, vault);
       for (const file of items.flatMap(filesOf).filter((name) => name.endsWith('.tables'))) {
