@@ -166,6 +166,7 @@ const TEST_PACKAGES = {
   // An S3 server.
   'python3-swift': () => existsSync('/usr/lib/python3/dist-packages/swift/proxy/server.py'),
   age: () => findProgram('age') !== undefined && findProgram('age-keygen') !== undefined,
+  nginx: () => findProgram('nginx') !== undefined,
 };
 
 /**
