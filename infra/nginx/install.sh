@@ -12,6 +12,7 @@ templates=$(cd "$(dirname "$0")" && pwd -P) || exit 1
 
 TLS=/etc/slipway/tls
 ACME=/var/www/acme
+ENTRY=../slipway-ssl/current/nginx-ssl.conf
 SAME=0 FAILED=1 WRONG=2 DIFFERENT=3
 NEWLINE='
 '
@@ -495,21 +496,38 @@ interrupted() {
   exit "$FAILED"
 }
 
-apply() {
+# One at a time. What a run left that was killed between its change and nginx's word is taken back first.
+begin_change() {
   [ "$(id -u)" = 0 ] || die 'this needs root' "sudo sh $0 ..."
   mkdir -p "$V_home/versions" "$ACME/.well-known/acme-challenge" "$etc/conf.d" || die "$V_home or $ACME could not be made"
   if command -v flock >/dev/null; then
     exec 9>"$V_home/lock"
     flock -n 9 || die 'another install.sh is at work' 'wait for it, then run this again'
   fi
+  read_applied && return
+  say 'an interrupted run is taken back first'
+  if [ -n "$applied" ]; then
+    point "$current" "$applied" || die "$current could not be changed"
+  else
+    rm -f "$current"
+    [ "$(readlink "$entry")" != "$ENTRY" ] || rm -f "$entry"
+  fi
+}
+# The version that nginx has taken. False where that is not what it would read when it started now.
+read_applied() {
+  applied=$(cat "$V_home/applied" 2>/dev/null)
+  [ "$(readlink "$current" 2>/dev/null)" = "$applied" ]
+}
+
+apply() {
   put_certificates
-  [ "$changed" = yes ] || { was_read; return; }
+  [ "$changed" = yes ] || { say 'nothing to change'; return 0; }
 
   # Only with what works now can it be told whether the change works.
   before=$(nginx -t 2>&1) || die "nginx -t fails already, before any change:$NEWLINE$before" 'put that right first'
   version=$V_home/versions/$(date -u +%Y%m%dT%H%M%SZ)-$$
   cp -R "$rendered" "$version" || { rm -rf "$version"; die "$version could not be written"; }
-  was_current=$(readlink "$current" 2>/dev/null) made_entry='' backup='' removed_site=''
+  was_current=$applied made_entry='' backup='' removed_site=''
   trap interrupted HUP INT TERM
   if [ "$entry_is" != ours ]; then
     if [ -e "$entry" ] || [ -L "$entry" ]; then
@@ -519,14 +537,14 @@ apply() {
     made_entry=yes
   fi
   point "$current" "versions/${version##*/}" || { put_back; die "$current could not be changed"; }
-  [ -z "$made_entry" ] || point "$entry" ../slipway-ssl/current/nginx-ssl.conf || { put_back; die "$entry could not be made"; }
+  [ -z "$made_entry" ] || point "$entry" "$ENTRY" || { put_back; die "$entry could not be made"; }
   if [ -n "$replaced_site" ]; then
     removed_site=$(readlink "$replaced_site")
     rm -f "$replaced_site" || { removed_site=''; put_back; die "$replaced_site could not be removed"; }
   fi
   judged=$(nginx -T 2>&1) || {
     put_back
-    printf '%s\n' "$judged" | grep -v '^# configuration file' | grep '^nginx:' >&2
+    printf '%s\n' "$judged" | grep -e '^nginx: ' -e ' \[emerg\] ' >&2
     die 'nginx refuses the new configuration. Everything is as it was' 'nginx says above what it does not like, and where'
   }
   case $judged in
@@ -547,7 +565,7 @@ apply() {
   [ -z "$removed_site" ] || say "disabled: the distribution's page, $replaced_site (ln -s $removed_site $replaced_site brings it back)"
   [ -z "$was_current" ] || say "kept:     the configuration before this one, in $V_home/$was_current"
   say "written:  $current ($site_count site$([ "$site_count" = 1 ] || printf s))"
-  was_read
+  take_up
 }
 
 workers() { # workers MASTER: its children
@@ -571,21 +589,15 @@ is_running() {
 }
 
 # nginx answers a reload that it cannot carry out (a port that is taken, say) in its log alone: new workers are what tells.
-was_read() {
-  applied=$V_home/applied
-  if [ "$(readlink "$current" 2>/dev/null)" = "$(cat "$applied" 2>/dev/null)" ] && [ "$changed" != yes ]; then
-    say 'nothing to change'
-    return 0
-  fi
+take_up() {
   if is_running; then
     old=" $(workers "$master" | tr '\n' ' ')"
     if [ -d /run/systemd/system ] && systemctl is-active --quiet nginx 2>/dev/null; then
       systemctl reload nginx
     else
       nginx -s reload 2>"$work/reload"
-    fi || { cat "$work/reload" 2>/dev/null >&2; false; } && came=$(await_worker) || came=''
-    if [ -z "$came" ]; then
-      if [ "$changed" != yes ]; then die "nginx did not take $current" 'its error log says why (/var/log/nginx/error.log)'; fi
+    fi || cat "$work/reload" 2>/dev/null >&2
+    if ! await_workers; then
       put_back
       die 'nginx did not take the new configuration. Everything is as it was' 'its error log says why (/var/log/nginx/error.log, or journalctl -u nginx): is a port taken?'
     fi
@@ -594,18 +606,24 @@ was_read() {
     say 'nginx is not running: it will read this when it starts (systemctl start nginx)'
   fi
   trap - HUP INT TERM
-  readlink "$current" >"$applied.new" && mv -f "$applied.new" "$applied"
+  readlink "$current" >"$V_home/applied.new" && mv -f "$V_home/applied.new" "$V_home/applied"
 }
-await_worker() {
-  tries=0
+# Until new workers are there and old ones take no connections any more; at most 5 s.
+await_workers() {
+  tries=0 came=''
   while [ "$tries" -lt 50 ]; do
+    still=''
     for pid in $(workers "$master"); do
-      case $old in *" $pid "*) ;; *) printf yes; return 0 ;; esac
+      case $old in
+        *" $pid "*) grep -q 'shutting down' "/proc/$pid/cmdline" 2>/dev/null || [ ! -e "/proc/$pid" ] || still=yes ;;
+        *) came=yes ;;
+      esac
     done
+    [ -z "$came" ] || [ -n "$still" ] || break
     tries=$((tries + 1))
     sleep 0.1
   done
-  return 1
+  [ -n "$came" ]
 }
 
 main() {
@@ -620,15 +638,16 @@ main() {
   fi
   stop_for_problems
   read_nginx
+  if [ -n "$remove" ] && [ ! -d "$current/sites/$remove" ]; then
+    die "there is no site $remove" "the sites: $(cd "$current/sites" 2>/dev/null && echo *)"
+  fi
+  [ "$mode" != apply ] || begin_change
   work=$(mktemp -d) || die 'there is no room for a temporary folder'
   trap 'rm -rf "$work"' EXIT
   rendered=$work/after
   status_port=${status_port:-$(cat "$current/status-port" 2>/dev/null)}
   status_port=${status_port:-8081}
   is_port "$status_port" || die "$current/status-port is not a port"
-  if [ -n "$remove" ] && [ ! -d "$current/sites/$remove" ]; then
-    die "there is no site $remove" "the sites: $(cd "$current/sites" 2>/dev/null && echo *)"
-  fi
   read_others
   render "$rendered"
   [ "$site_count" -gt 0 ] || [ -n "$remove" ] || {
@@ -650,7 +669,7 @@ main() {
   entry_is=ours changed=''
   (cd "$work" && diff -ruN before after) >"$work/diff" || changed=yes
   if [ "$mode" = check ] || [ -e "$current" ]; then cat "$work/diff"; fi
-  if [ "$(readlink "$entry" 2>/dev/null)" != ../slipway-ssl/current/nginx-ssl.conf ]; then
+  if [ "$(readlink "$entry" 2>/dev/null)" != "$ENTRY" ]; then
     entry_is=other changed=yes
     if [ -f "$entry" ]; then
       say "$entry is not of this program: it will be kept as a backup."
@@ -662,6 +681,7 @@ main() {
     say "$replaced_site, the distribution's page, will be disabled."
   fi
   if [ "$mode" = check ]; then
+    read_applied || { changed=yes; say 'an interrupted run has left its change here; it will be taken back first.'; }
     [ "$changed" = yes ] && return "$DIFFERENT"
     say 'nothing to change'
     return "$SAME"
