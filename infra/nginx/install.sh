@@ -192,11 +192,13 @@ parse_value() {
   esac
 }
 
+is_given() { case $NEWLINE$given in *"$NEWLINE$1$NEWLINE"*) return 0 ;; *) return 1 ;; esac; }
+
 # What no flag can say alone; then the defaults.
 complete_site() {
   site=${names%% *}
-  [ -n "$site" ] || problem '--name is missing'
-  [ -n "$upstreams$service" ] || problem '--upstream or --service is missing: where do requests go?'
+  is_given --name || problem '--name is missing'
+  is_given --upstream || is_given --service || problem '--upstream or --service is missing: where do requests go?'
   [ -z "$upstreams" ] || [ -z "$service" ] || problem '--upstream and --service do not go together'
   [ -z "$spa" ] || [ -n "$root" ] || problem '--spa needs --static-root: the folder with index.html'
   certificate=${certificate:-$site}
@@ -313,7 +315,7 @@ render_site() { # render_site FOLDER: from the variables that parse and complete
 render() { # render FOLDER
   folder=$1
   mkdir -p "$folder/snippets" "$folder/sites" || exit "$FAILED"
-  all_names=' ' any_service='' any_http3='' V_long_names='' site_count=0
+  all_names=' ' services='' any_http3='' V_long_names='' site_count=0
   [ -z "$names" ] || take_site "$folder"
   for flags in "$current"/sites/*/flags; do
     other=${flags%/flags}
@@ -330,7 +332,7 @@ render() { # render FOLDER
   done
   V_service='' V_default_80_ipv6='' V_default_443_ipv6='' V_default_443_http3='' V_default_443_http3_ipv6=''
   V_default_443_reject='' V_default_443_placeholder='' V_http3='' V_site='' V_id=''
-  [ -z "$any_service" ] || [ -n "$included" ] || V_service=yes
+  [ -z "$services" ] || [ -n "$included" ] || V_service=yes
   V_status_port=$status_port
   [ -z "$V_default_80" ] || V_default_80_ipv6=$V_ipv6
   if [ -n "$V_default_443" ]; then
@@ -355,7 +357,7 @@ take_site() {
   [ -z "$http3" ] || [ -n "$V_default_443" ] ||
     problem '--http3: another site is the default_server of port 443; take that word out there, so that this can be the one'
   stop_for_problems
-  any_service=$any_service$service any_http3=${any_http3:-$http3}
+  services=$(add "$services" "$service") any_http3=${any_http3:-$http3}
   site_count=$((site_count + 1)) certificates="$certificates$certificate $names$NEWLINE"
   render_site "$1"
 }
@@ -473,6 +475,18 @@ CERTIFICATES
   fi
 }
 
+# nginx does not start either without the upstreams that the first deploy writes into the mount of this folder (an image that is
+# built has none yet). Nobody can be reached by this one.
+put_upstreams() {
+  file=/etc/nginx/slipway/upstreams.conf
+  [ -n "$services" ] && [ ! -e "$file" ] || return 0
+  mkdir -p "${file%/*}" || return 1
+  {
+    say '# Until a deploy writes the real ones, in a mount over this folder.'
+    for service in $services; do say "upstream $service { server 127.0.0.1:9 down; }"; done
+  } >"$file.new" && mv -f "$file.new" "$file"
+}
+
 # point LINK TARGET: by one rename
 point() {
   rm -f "$1.new"
@@ -521,6 +535,7 @@ read_applied() {
 
 apply() {
   put_certificates
+  put_upstreams || die '/etc/nginx/slipway/upstreams.conf could not be written'
   [ "$changed" = yes ] || { say 'nothing to change'; return 0; }
 
   # Only with what works now can it be told whether the change works.
@@ -656,7 +671,7 @@ main() {
   }
 
   if [ "$mode" = print ]; then
-    (cd "$rendered" && find . -type f | sort | while read -r file; do
+    (cd "$rendered" && find . -name '*.conf' | sort | while read -r file; do
       printf '# file: %s/%s\n' "$current" "${file#./}"
       cat "$file"
     done)

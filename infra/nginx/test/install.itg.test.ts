@@ -202,3 +202,13 @@ sed 's|root /var/www/html;|&\\n\\treturn 418;|' /etc/nginx/sites-available/defau
   expect((await ask(machine, 'shop.example.com', '/')).status).toBe(200);
   leaves(() => machine.install(...SHOP), SAME, /^nothing to change\n$/);
 });
+
+test('as the router of a project: it starts before the first deploy, and leads to what a deploy writes', async () => {
+  succeeds(machine.install('--name', 'router.example.com', '--service', 'api'));
+  expect(await serves('router.example.com')).toBe(502);
+  machine.run(
+    'echo "upstream api { server 127.0.0.1:3002; }" >/etc/nginx/slipway/upstreams.conf && nginx -s reload; sleep 0.3',
+  );
+  expect((await ask(machine, 'router.example.com', '/')).headers['x-served-by']).toBe('b');
+  leaves(() => machine.install(), SAME, /^nothing to change\n$/);
+});
