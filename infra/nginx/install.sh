@@ -603,17 +603,23 @@ is_running() {
   kill -0 "$master" 2>/dev/null
 }
 
+reload_nginx() {
+  if [ -d /run/systemd/system ] && systemctl is-active --quiet nginx 2>/dev/null; then
+    systemctl reload nginx
+  else
+    nginx -s reload 2>"$work/reload" || cat "$work/reload" >&2
+  fi
+}
+
 # nginx answers a reload that it cannot carry out (a port that is taken, say) in its log alone: new workers are what tells.
 take_up() {
   if is_running; then
     old=" $(workers "$master" | tr '\n' ' ')"
-    if [ -d /run/systemd/system ] && systemctl is-active --quiet nginx 2>/dev/null; then
-      systemctl reload nginx
-    else
-      nginx -s reload 2>"$work/reload"
-    fi || cat "$work/reload" 2>/dev/null >&2
+    reload_nginx
     if ! await_workers; then
       put_back
+      # It may take, late, what it has not taken yet: it reads again what was there before.
+      reload_nginx
       die 'nginx did not take the new configuration. Everything is as it was' 'its error log says why (/var/log/nginx/error.log, or journalctl -u nginx): is a port taken?'
     fi
     say 'reloaded: nginx'
