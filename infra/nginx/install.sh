@@ -382,6 +382,14 @@ read_nginx() {
   major=${V_nginx_version%%.*} minor=${V_nginx_version#*.}
   patch=${minor#*.} minor=${minor%%.*}
   is_since 1 18 0 || die "nginx is $V_nginx_version, and 1.18.0 or newer is needed"
+  missing=''
+  for module in http_limit_req http_map http_gzip http_proxy http_upstream_zone http_upstream_keepalive http_upstream_least_conn; do
+    case $about in *"--without-${module}_module"*) missing="$missing $module" ;; esac
+  done
+  for module in http_ssl http_v2 http_stub_status; do
+    case $about in *"--with-${module}_module"*) ;; *) missing="$missing $module" ;; esac
+  done
+  [ -z "$missing" ] || die "this nginx is built without$missing" 'nginx-light of older distributions is; apt-get install nginx-core has them'
   # What it runs with counts, where that is not what it was built with.
   V_openssl_version=$(printf '%s\n' "$about" | sed -n 's/^built with OpenSSL \([0-9.]*\).*(running with OpenSSL \([0-9.]*\).*/\2/p; t
     s/^built with OpenSSL \([0-9.]*\).*/\1/p')
@@ -512,7 +520,6 @@ interrupted() {
 
 # One at a time. What a run left that was killed between its change and nginx's word is taken back first.
 begin_change() {
-  [ "$(id -u)" = 0 ] || die 'this needs root' "sudo sh $0 ..."
   mkdir -p "$V_home/versions" "$ACME/.well-known/acme-challenge" "$etc/conf.d" || die "$V_home or $ACME could not be made"
   if command -v flock >/dev/null; then
     exec 9>"$V_home/lock"
@@ -662,6 +669,8 @@ main() {
   if [ -n "$remove" ] && [ ! -d "$current/sites/$remove" ]; then
     die "there is no site $remove" "the sites: $(cd "$current/sites" 2>/dev/null && echo *)"
   fi
+  # nginx tells its whole configuration to nobody else.
+  [ "$mode" = print ] || [ "$(id -u)" = 0 ] || die 'this needs root' "sudo sh $0 ..."
   [ "$mode" != apply ] || begin_change
   work=$(mktemp -d) || die 'there is no room for a temporary folder'
   trap 'rm -rf "$work"' EXIT

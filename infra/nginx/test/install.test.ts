@@ -32,7 +32,7 @@ function render(
     join(folder, 'nginx'),
     `#!/bin/sh
 case $1 in
-  -V) echo 'nginx version: nginx/${version}' >&2; echo 'built with ${openssl}' >&2; echo 'configure arguments: --prefix=/x --conf-path=${folder}/etc/nginx.conf ${options}' >&2 ;;
+  -V) echo 'nginx version: nginx/${version}' >&2; echo 'built with ${openssl}' >&2; echo 'configure arguments: --prefix=/x --conf-path=${folder}/etc/nginx.conf --with-http_ssl_module --with-http_v2_module --with-http_stub_status_module ${options}' >&2 ;;
   -T) cat '${folder}/dump' ;;
   *) exit 1 ;;
 esac
@@ -131,7 +131,11 @@ test('HTTP/3 where it can be had', () => {
   }
 });
 
-test('too old, or no nginx at all', () => {
+test('too old, or built without what is needed', () => {
+  expect(render(SHOP, '1.18.0|OpenSSL 1.1.1n|--without-http_limit_req_module')).toMatchObject({
+    code: 1,
+    output: expect.stringContaining('this nginx is built without http_limit_req\n  -> ') as string,
+  });
   expect(render(SHOP, '1.16.1')).toMatchObject({
     code: 1,
     output: expect.stringMatching(/nginx is 1\.16\.1, and 1\.18\.0/) as string,
