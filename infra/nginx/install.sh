@@ -631,7 +631,7 @@ take_up() {
     fi
     say 'reloaded: nginx'
   else
-    say 'nginx is not running: it will read this when it starts (systemctl start nginx)'
+    say 'nginx is not running: it will read this when it starts'
   fi
   trap - HUP INT TERM
   readlink "$current" >"$V_home/applied.new" && mv -f "$V_home/applied.new" "$V_home/applied"

@@ -25,5 +25,5 @@ describeBehaviour(
     });
     return await startMachine(folder);
   },
-  { keepaliveMinTimeout: true, postQuantum: true, http3: true },
+  { current: true },
 );

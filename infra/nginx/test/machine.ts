@@ -34,7 +34,7 @@ export interface Machine {
 function findUnpacked(): string | undefined {
   for (const folder of (process.env['PATH'] ?? '').split(':')) {
     const nginx = join(dirname(folder), 'sbin', 'nginx');
-    if (existsSync(nginx)) return nginx === '/usr/sbin/nginx' ? undefined : dirname(dirname(dirname(nginx)));
+    if (existsSync(nginx)) return /^(\/usr)?\/sbin\//.test(nginx) ? undefined : dirname(dirname(dirname(nginx)));
   }
   throw new Error('there is no nginx: `npm test -- adapter` fetches it, or apt-get install nginx');
 }
