@@ -636,10 +636,10 @@ take_up() {
   trap - HUP INT TERM
   readlink "$current" >"$V_home/applied.new" && mv -f "$V_home/applied.new" "$V_home/applied"
 }
-# Until new workers are there and old ones take no connections any more; at most 5 s.
+# Until new workers are there and old ones take no connections any more; for some 4 s at most (nginx tries to get a port for 2.5 s).
 await_workers() {
   tries=0 came=''
-  while [ "$tries" -lt 50 ]; do
+  while [ "$tries" -lt 35 ]; do
     still=''
     for pid in $(workers "$master"); do
       case $old in
