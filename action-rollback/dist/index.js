@@ -92486,7 +92486,7 @@ until docker exec "$scratch" pg_isready -q -h 127.0.0.1 </dev/null 2>/dev/null; 
   sleep 0.2
 done
 unproven() {
-  ! docker logs --tail 200 "$scratch" 2>&1 | grep -E 'PANIC|No space left on device|terminated by signal|out of memory' >&2 ||
+  ! docker logs --tail 200 "$scratch" 2>&1 | grep -E '(LOG|ERROR|FATAL|PANIC):  ([^"]*|could not [^:]*: )(No space left on device|terminated by signal|out of memory)|PANIC:  ' >&2 ||
     fail 70 "the scratch server had no room or no memory, so the dump could not be tried (its own words are above): make room on the disk of Docker (\\\`df\\\`), or give the proof more memory."
   state=$(docker inspect --type container --format '{{.State.Running}} {{.State.OOMKilled}}' "$scratch" 2>/dev/null)
   case $state in
@@ -94225,8 +94225,9 @@ ask() {
 must_answer() {
   printf '%s\\n' "$password" | docker exec -i "$container" sh -c "$talk" slipway "$user" "$port" "$variable" INFO server >/dev/null || exit
 }
+# Keys may be secrets, and have line breaks.
 figures() {
-  run docker exec -i "$container" redis-check-rdb /dev/stdin 6<"$1" >"$work/check" || { tail -n 8 "$work/check" >&2; return 65; }
+  run docker exec -i "$container" redis-check-rdb /dev/stdin 6<"$1" >"$work/check" || { grep -E '^(\\[|---)' "$work/check" | grep -v 'Reading key' | tail -n 8 >&2; return 65; }
   keys=$(sed -n 's/^\\[info\\] \\([0-9]*\\) keys read.*/\\1/p' "$work/check")
   expires=$(sed -n 's/^\\[info\\] \\([0-9]*\\) expires.*/\\1/p' "$work/check")
   [ -n "$keys" ] && [ -n "$expires" ]

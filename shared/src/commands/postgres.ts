@@ -439,7 +439,7 @@ until docker exec "$scratch" pg_isready -q -h 127.0.0.1 </dev/null 2>/dev/null; 
   sleep 0.2
 done
 unproven() {
-  ! docker logs --tail 200 "$scratch" 2>&1 | grep -E 'PANIC|No space left on device|terminated by signal|out of memory' >&2 ||
+  ! docker logs --tail 200 "$scratch" 2>&1 | grep -E '(LOG|ERROR|FATAL|PANIC):  ([^"]*|could not [^:]*: )(No space left on device|terminated by signal|out of memory)|PANIC:  ' >&2 ||
     fail 70 "the scratch server had no room or no memory, so the dump could not be tried (its own words are above): make room on the disk of Docker (\\\`df\\\`), or give the proof more memory."
   state=$(docker inspect --type container --format '{{.State.Running}} {{.State.OOMKilled}}' "$scratch" 2>/dev/null)
   case $state in

@@ -106,8 +106,9 @@ ask() {
 must_answer() {
   printf '%s\\n' "$password" | docker exec -i "$container" sh -c "$talk" slipway "$user" "$port" "$variable" INFO server >/dev/null || exit
 }
+# Keys may be secrets, and have line breaks.
 figures() {
-  run docker exec -i "$container" redis-check-rdb /dev/stdin 6<"$1" >"$work/check" || { tail -n 8 "$work/check" >&2; return 65; }
+  run docker exec -i "$container" redis-check-rdb /dev/stdin 6<"$1" >"$work/check" || { grep -E '^(\\[|---)' "$work/check" | grep -v 'Reading key' | tail -n 8 >&2; return 65; }
   keys=$(sed -n 's/^\\[info\\] \\([0-9]*\\) keys read.*/\\1/p' "$work/check")
   expires=$(sed -n 's/^\\[info\\] \\([0-9]*\\) expires.*/\\1/p' "$work/check")
   [ -n "$keys" ] && [ -n "$expires" ]

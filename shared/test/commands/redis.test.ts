@@ -91,6 +91,17 @@ describe.each(SHELLS)('in $name', (shell) => {
     expect(left()).toEqual(['redis.rdb']);
   });
 
+  test('the key at which a damaged snapshot ends is not passed on', () => {
+    const words = `[offset 9] AUX FIELD redis-ver\n--- RDB ERROR DETECTED ---\n[offset 120] Unexpected EOF reading RDB file\n[additional info] While doing: read-object-value\n[additional info] Reading key 'session:hunter2\nhunter2'\n[info] 3 keys read`;
+    machine.withDocker(
+      server(machine, { before: `exec*redis-check-rdb*) cat >/dev/null; printf '%s\\n' "${words}"; exit 1 ;;` }),
+    );
+    const { exitCode, stderr } = machine.run(dumpRedis(target, file()));
+    expect(exitCode).toBe(65);
+    expect(stderr).toContain('[offset 120] Unexpected EOF reading RDB file\n');
+    expect(stderr).not.toContain('hunter2');
+  });
+
   test.each<[string, Server, number, RegExp]>([
     ['the snapshot', { dumpCode: 1 }, 70, /redis-cli says\nRedis gave no snapshot/],
     ['the check', { checkCode: 1 }, 65, /RDB looks OK.*\n.*\n.*\n.*\nthe snapshot is damaged/],
