@@ -8,6 +8,7 @@ import * as path from 'node:path';
 import process from 'node:process';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import * as acme from './lib/acme.mjs';
 import * as cache from './lib/cache.mjs';
 import * as images from './lib/images.mjs';
 import * as inst from './lib/instance.mjs';
@@ -141,6 +142,7 @@ async function removeInstance(instance) {
   const results = await Promise.allSettled([
     ...srv.listServers(instance).map((name) => srv.removeServer(srv.describeServer(instance, name))),
     inst.stopRegistry(instance),
+    acme.stopAcme(instance),
   ]);
   for (const result of results) if (result.status === 'rejected') progress(`while removing: ${result.reason.message}`);
   await srv.removeCgroups(instance);
@@ -221,6 +223,24 @@ export async function startRegistry() {
   await inst.startRegistry(inst.getInstance());
 }
 
+/**
+ * An ACME certificate authority and the DNS that it asks, on the lan. Starting it again makes another authority.
+ * @param {{validitySeconds?: number, nonceRejectPercent?: number}} [options]
+ */
+export async function startAcme(options) {
+  checkRoot();
+  return inst.withInstanceLock(() => acme.startAcme(inst.getInstance(), options));
+}
+export async function stopAcme() {
+  checkRoot();
+  await acme.stopAcme(inst.getInstance());
+}
+/** Lets a server install certbot, nginx and sudo with apt, and look names up in the authority's DNS. */
+export async function offerPackages(name) {
+  checkRoot();
+  await acme.offerPackages(inst.getInstance(), serverOf(name));
+}
+
 export function status() {
   checkRoot();
   const instance = inst.findInstance();
@@ -264,6 +284,8 @@ const HELP = `Disposable, production-like servers on this machine: systemd, sshd
   slow NAME... [--rate 1mbit] [--delay 50] | --off     limit the rate, delay packets (ms each way)
   fill NAME... [--leave 20M] / unfill NAME...          fill its disk / give it back
   registry stop|start             the registry goes away / comes back
+  acme start [--validity SECONDS] | stop               an ACME authority (pebble) and its test DNS server, on the lan
+  offer-packages NAME...          lets a server install certbot, nginx and sudo, and ask that DNS server
 
 Servers are named s1, s2 ... The environment variable SLIPWAY_SANDBOX names the sandbox (default "default"), several
 can live side by side; SLIPWAY_SANDBOX_HOME says where they live (default /var/tmp/slipway-sandbox).
@@ -401,6 +423,17 @@ async function main(args) {
       if (words[0] === 'stop') await stopRegistry();
       else if (words[0] === 'start') await startRegistry();
       else throw new SandboxError('registry: stop or start?');
+      return 0;
+    case 'acme': {
+      const { values, positionals } = parse({ validity: { type: 'string', default: String(90 * 86_400) } });
+      if (positionals[0] === 'stop') await stopAcme();
+      else if (positionals[0] === 'start' && /^[1-9]\d{0,8}$/.test(values.validity))
+        printJson(await startAcme({ validitySeconds: Number(values.validity) }));
+      else throw new SandboxError('acme: stop, or start [--validity SECONDS]?');
+      return 0;
+    }
+    case 'offer-packages':
+      for (const name of needNames(parse({}).positionals)) await offerPackages(name);
       return 0;
     case 'reset': {
       const { values, positionals } = parse({
