@@ -13,6 +13,7 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs, promisify } from 'node:util';
 import { actions } from './actions.mjs';
 import { embedGuardian } from './embed-guardian.mjs';
+import { embedTls } from './embed-tls.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url)).replace(/\/$/, '');
 
@@ -135,6 +136,7 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
   try {
     const { values, positionals } = parseArgs({ options: { out: { type: 'string' } }, allowPositionals: true });
     await embedGuardian();
+    await embedTls();
     for (const { action, files, seconds } of await buildActions({ out: values.out, only: positionals })) {
       const sizes = files.map(({ name, bytes }) => `${name} ${(bytes / 1024).toFixed(0)} KiB`).join(', ');
       console.log(`${action}: ${sizes} (${seconds.toFixed(1)} s)`);

@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { actions } from './actions.mjs';
 import { buildActions } from './build.mjs';
 import { embedGuardian } from './embed-guardian.mjs';
+import { embedTls } from './embed-tls.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 
@@ -44,6 +45,9 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
     const differences = (await embedGuardian({ check: true }))
       ? []
       : ['shared/src/guardian/program.ts is not what guardian.sh and router.sh give'];
+    if (!(await embedTls({ check: true }))) {
+      differences.push('shared/src/tls/program.ts is not what slipway-tls.sh gives');
+    }
     await buildActions({ out });
     for (const action of actions) {
       differences.push(...(await compareFolders(join(root, action, 'dist'), join(out, action), `${action}/dist`)));

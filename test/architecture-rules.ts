@@ -22,6 +22,7 @@ export const LAYERS = [
   'backups',
   'inputs',
   'probes',
+  'tls',
   'compose',
   'images',
   'routers',
@@ -35,6 +36,7 @@ export const LAYERS = [
   'adapters',
   'start',
   'start-backup',
+  'start-certificates',
 ] as const;
 
 type Layer = (typeof LAYERS)[number];
@@ -266,9 +268,9 @@ export function checkMains(files: Files): string[] {
         .replace(/^\/\*\*.*?\*\/\s*/s, ''),
     );
     const expected = [
-      /^import \{ start(Backup)? \} from '#shared\/start(-backup)?';$/,
+      /^import \{ start(Backup|Certificates)? \} from '#shared\/start(-backup|-certificates)?';$/,
       /^import \{ run \} from '\.\/run';$/,
-      /^(void|await) start(Backup)?\(run\);$/,
+      /^(void|await) start(Backup|Certificates)?\(run\);$/,
     ];
     if (
       statements.length !== expected.length ||

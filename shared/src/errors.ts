@@ -113,6 +113,25 @@ export class PreflightError extends SlipwayError {
   }
 }
 
+/** A certificate would not be issued, or could not be used: all findings at once, before an order has reached the authority. */
+export class RehearsalError extends SlipwayError {
+  readonly code = 'rehearsal';
+  readonly findings: readonly PreflightFinding[];
+
+  constructor(what: string, findings: readonly PreflightFinding[]) {
+    super(
+      `${what} cannot be issued yet:\n${findings.map((f) => `- ${endSentence(f.message)} ${f.hint}`).join('\n')}`,
+      'No order has reached the certificate authority, so no rate limit was touched.',
+    );
+    this.findings = findings;
+  }
+}
+
+/** A certificate could not be obtained, is not what is served, or has too little of its life left. */
+export class CertificateError extends SlipwayError {
+  readonly code = 'certificate';
+}
+
 /** Another session holds the project's lock. */
 export class LockHeldError extends SlipwayError {
   readonly code = 'lock-held';

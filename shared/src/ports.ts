@@ -317,3 +317,37 @@ export interface BackupPorts extends Ports {
   readonly cipher: Cipher;
   readonly openObjectStore: OpenObjectStore;
 }
+
+/** What DNS says of one name and type. `none`: the name does not exist, or has no such record. */
+export type DnsAnswer<T> =
+  | { readonly kind: 'records'; readonly records: readonly T[] }
+  | { readonly kind: 'none' }
+  | { readonly kind: 'failed'; readonly reason: string };
+
+/** One CAA record: https://www.rfc-editor.org/rfc/rfc8659 */
+export interface CaaRecord {
+  readonly critical: boolean;
+  /** `issue`, `issuewild`, `iodef`; others are there only to be refused when they are critical. */
+  readonly tag: string;
+  readonly value: string;
+}
+
+/** Questions to DNS itself, past the machine's own tables. Nothing rejects. */
+export interface Dns {
+  addresses(name: string, family: 4 | 6): Promise<DnsAnswer<string>>;
+  caa(name: string): Promise<DnsAnswer<CaaRecord>>;
+}
+
+/** @param servers addresses, with a port where it is not 53; none means those of this machine */
+export type OpenDns = (servers: readonly string[]) => Dns;
+
+/** The certificates that a server shows, whatever they are worth, in PEM form, its own first. @throws RequestError, CancelledError */
+export type ReadServedChain = (
+  request: Omit<ReachRequest, 'tls' | 'ca'> & { readonly serverName: string },
+) => Promise<readonly string[]>;
+
+/** What an action has that deals with certificates. */
+export interface CertificatePorts extends Ports {
+  readonly openDns: OpenDns;
+  readonly readServedChain: ReadServedChain;
+}
