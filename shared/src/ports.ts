@@ -350,4 +350,6 @@ export type ReadServedChain = (
 export interface CertificatePorts extends Ports {
   readonly openDns: OpenDns;
   readonly readServedChain: ReadServedChain;
+  /** Certificates of the authorities that programs trust, in PEM form. */
+  readonly trustedRoots: readonly string[];
 }

@@ -118,7 +118,18 @@ async function makeEndpointCertificate(dir, address) {
   const openssl = (...words) => run(['openssl', ...words], { cwd: dir, what: 'Making a certificate (openssl)' });
   const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes'];
   const subject = (name) => ['-subj', `/CN=${name}`];
-  await openssl('req', '-x509', ...key, '-days', '3650', ...subject('sandbox endpoints'), '-keyout', 'ca.key', '-out', 'endpoint-ca.pem');
+  await openssl(
+    'req',
+    '-x509',
+    ...key,
+    '-days',
+    '3650',
+    ...subject('sandbox endpoints'),
+    '-keyout',
+    'ca.key',
+    '-out',
+    'endpoint-ca.pem',
+  );
   await openssl('req', ...key, ...subject('acme'), '-keyout', 'endpoint.key', '-out', 'endpoint.csr');
   fs.writeFileSync(path.join(dir, 'names'), `subjectAltName = IP:${address}\n`);
   const issue = ['-CA', 'endpoint-ca.pem', '-CAkey', 'ca.key', '-CAcreateserial', '-days', '3650', '-extfile', 'names'];

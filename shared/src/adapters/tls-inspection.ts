@@ -40,7 +40,8 @@ export const readServedChain: ReadServedChain = async (request) => {
   } catch (error) {
     if (request.signal?.aborted === true) throw new CancelledError('The workflow was cancelled.', '', { cause: error });
     if (limit.aborted) throw new RequestError('timeout', `${where} did not answer within ${timeoutSeconds} s`, '');
-    if (error instanceof ConnectError) throw new RequestError('unreachable', error.message, error.hint, { cause: error });
+    if (error instanceof ConnectError)
+      throw new RequestError('unreachable', error.message, error.hint, { cause: error });
     const [reason, text] = REASONS.get(field(error, 'code')) ?? ['tls', `gave no certificate: ${messageOf(error)}`];
     throw new RequestError(reason, `${where} ${text}`, '', { cause: error });
   } finally {

@@ -1,0 +1,4 @@
+import { startCertificates } from '#shared/start-certificates';
+import { run } from './run';
+
+void startCertificates(run);

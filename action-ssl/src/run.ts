@@ -1,0 +1,486 @@
+/** The story of a certificate: inputs -> facts -> plan -> rehearsal -> order -> what is served -> report. */
+import { randomBytes } from 'node:crypto';
+import { type Order, renderOrder } from '#shared/commands/certificates';
+import { CertificateError, type PreflightFinding, RehearsalError, SlipwayError } from '#shared/errors';
+import type { CertificatePorts, Dns, Session } from '#shared/ports';
+import { type Certificate, parseChain, shareLeft } from '#shared/tls/certificate';
+import type { CertificateHost, Lineage } from '#shared/tls/facts';
+import { openProgram, type RunVerb, useProgram } from '#shared/tls/privileged';
+import {
+  askAddresses,
+  judgeAddresses,
+  judgeClock,
+  judgeProfile,
+  listAddresses,
+  type NameAddresses,
+  NEWER_CERTBOT,
+  rehearseCaa,
+  rehearsePath,
+} from '#shared/tls/rehearsal';
+import { judgeServed, lookAtServed, type LookOptions, waitForServed } from '#shared/tls/served';
+import { type AuthorityFacts, listOwnAddresses, readDirectory, readHost, readLineage, readWindow } from './facts';
+import { type Inputs, listSecrets, type NginxTarget, readInputs } from './inputs';
+import { type Decision, decideOrder, decideRenewal, judgeTimers } from './plan';
+import { createReport, renderLeft, renderOutputs, renderSummary, type Report } from './report';
+
+/** @throws InputError, ConnectError, RehearsalError, CertificateError, CancelledError */
+export async function run(ports: CertificatePorts): Promise<void> {
+  const { runner, reporter, clock } = ports;
+  const inputs = readInputs((name) => runner.input(name));
+  for (const secret of listSecrets(inputs)) reporter.hide(secret);
+  const report: Report = { ...createReport(inputs.mode), name: inputs.name, authority: inputs.authority.label };
+  let problems: readonly string[] = [];
+  try {
+    await dealWith(inputs, ports, report);
+  } catch (error) {
+    report.result = 'failed';
+    problems = listProblems(error);
+    throw error;
+  } finally {
+    const outputs = renderOutputs(report, clock.now());
+    runner.setOutput('result', outputs.result);
+    runner.setOutput('certificate-name', outputs['certificate-name']);
+    runner.setOutput('names', outputs.names);
+    runner.setOutput('issuer', outputs.issuer);
+    runner.setOutput('fingerprint', outputs.fingerprint);
+    runner.setOutput('expires', outputs.expires);
+    runner.setOutput('days-left', outputs['days-left']);
+    runner.setOutput('life-left', outputs['life-left']);
+    runner.setOutput('next-renewal', outputs['next-renewal']);
+    runner.setOutput('served', outputs.served);
+    runner.setOutput('results', outputs.results);
+    for (const { title, text } of report.warnings) reporter.warning(title, text);
+    await reporter.summary(renderSummary(report, problems, clock.now()));
+  }
+}
+
+function listProblems(error: unknown): readonly string[] {
+  if (error instanceof RehearsalError) return error.findings.map(({ message, hint }) => `${message}. ${hint}`);
+  return error instanceof SlipwayError ? error.message.split('\n') : [];
+}
+
+/** What a run has at hand. */
+interface Scene {
+  readonly inputs: Inputs;
+  readonly ports: CertificatePorts;
+  readonly report: Report;
+  readonly dns: Dns;
+  readonly session: Session;
+  readonly host: CertificateHost;
+}
+
+async function dealWith(inputs: Inputs, ports: CertificatePorts, report: Report): Promise<void> {
+  const dns = ports.openDns(inputs.dnsServers);
+  if (inputs.host === undefined) {
+    await check(inputs, ports, report, dns, undefined);
+    return;
+  }
+  const session = await ports.connect(inputs.host, { signal: ports.signal });
+  try {
+    const host = await readHost(session, inputs, ports.signal);
+    const scene: Scene = { inputs, ports, report, dns, session, host };
+    report.timers = host.timers;
+    switch (inputs.mode) {
+      case 'obtain':
+      case 'renew':
+        await provide(scene);
+        break;
+      case 'check':
+      case 'info':
+        await check(inputs, ports, report, dns, scene);
+        break;
+      case 'revoke':
+        await revoke(scene);
+    }
+  } finally {
+    await session.close();
+  }
+}
+
+// --- obtain, renew -----------------------------------------------------------------------------------------------------
+
+async function provide(scene: Scene): Promise<void> {
+  const { inputs, ports, report, session, host } = scene;
+  const { clock, reporter, signal } = ports;
+  const verb = await openProgram(session, host, signal);
+  const lineage = await readLineage(session, verb, inputs, signal);
+  if (inputs.mode === 'renew' && lineage.chain.length === 0) throw refuseRenewal(session, inputs, lineage);
+  const authority = await readDirectory(ports, session, inputs);
+  const certificate = lineage.chain[0];
+  const window = await readWindow(ports, session, inputs, authority.directory, certificate);
+  const renewal = certificate && decideRenewal(certificate, window);
+  const decision = decideOrder(inputs, lineage, renewal, clock.now());
+  report.certificate = certificate;
+  report.renewal = renewal;
+  report.reasons = decision.reasons;
+  reporter.line(describeDecision(inputs, decision, certificate, clock.now()));
+
+  const names = inputs.mode === 'obtain' ? inputs.domains : (certificate?.names ?? []);
+  const asked = await askAddresses(scene.dns, names);
+  if (decision.kind !== 'keep' || inputs.dryRun) await rehearse(scene, verb, lineage, authority, asked);
+  if (inputs.dryRun) {
+    report.result = 'rehearsed';
+    return;
+  }
+  await verb('set-nginx', [inputs.name, ...renderTarget(inputs.nginx)], { purpose: 'note which nginx it is', signal });
+  if (decision.kind === 'keep') {
+    // What was interrupted behind an order is put right here, and where all is well nothing happens.
+    await publish(scene, verb);
+  } else {
+    await order(scene, verb);
+  }
+  await verb('set-timer', [], { purpose: 'see to automatic renewal', signal });
+  if (decision.kind === 'first' || decision.kind === 'change') {
+    await tell(scene, 'Rehearse the renewal', (onLine) =>
+      verb('renew', [inputs.name, 'dry'], {
+        purpose: 'rehearse the renewal',
+        signal,
+        timeoutSeconds: ORDER_SECONDS,
+        onLine,
+      }),
+    );
+  }
+  await prove(scene, verb, authority, asked);
+  report.result = decision.kind === 'keep' ? 'kept' : decision.kind === 'renewal' ? 'renewed' : 'obtained';
+}
+
+/** certbot waits up to some minutes for an authority that is busy. */
+const ORDER_SECONDS = 1200;
+
+function refuseRenewal(session: Session, { name }: Inputs, lineage: Lineage): CertificateError {
+  const there = lineage.names.length === 0 ? 'certbot has none at all' : `there are ${lineage.names.join(', ')}`;
+  return new CertificateError(
+    `There is no certificate ${name} on ${session.where}; ${there}.`,
+    'Use `mode: obtain`, or correct certificate-name.',
+  );
+}
+
+function describeDecision(inputs: Inputs, decision: Decision, certificate: Certificate | undefined, now: Date): string {
+  if (decision.kind !== 'keep')
+    return `A certificate is to be ordered from ${inputs.authority.label}: ${decision.reasons.join('; ')}.`;
+  return `The certificate ${inputs.name} is good${certificate === undefined ? '' : ` (${renderLeft(certificate, now)} left)`}: nothing is to be ordered.`;
+}
+
+function renderTarget(nginx: NginxTarget): readonly string[] {
+  return nginx.kind === 'compose' ? ['compose', nginx.project, nginx.service] : [nginx.kind];
+}
+
+/** The server's own words, in a group of the log. */
+async function tell<T>(
+  { ports }: Scene,
+  title: string,
+  body: (onLine: (line: string) => void) => Promise<T>,
+): Promise<T> {
+  return ports.reporter.group(title, () =>
+    body((line) => {
+      ports.reporter.remote(line);
+    }),
+  );
+}
+
+async function order(scene: Scene, verb: RunVerb): Promise<void> {
+  const { inputs, ports } = scene;
+  const options = { purpose: 'obtain the certificate', signal: ports.signal, timeoutSeconds: ORDER_SECONDS };
+  await tell(scene, 'Order', (onLine) =>
+    inputs.mode === 'renew'
+      ? verb('renew', [inputs.name, 'now'], { ...options, onLine })
+      : verb('obtain', renderOrder(describeOrder(inputs), 'obtain'), { ...options, onLine }),
+  );
+}
+
+function describeOrder(inputs: Inputs): Order {
+  const { name, domains, email, keyType, profile, challenge, webroot } = inputs;
+  return { name, domains, server: inputs.authority.url, email, keyType, profile, challenge, webroot };
+}
+
+async function publish(scene: Scene, verb: RunVerb): Promise<void> {
+  const { inputs, ports } = scene;
+  await tell(scene, 'Publish', (onLine) =>
+    verb('publish', [inputs.name], {
+      purpose: 'publish the certificate',
+      signal: ports.signal,
+      timeoutSeconds: 180,
+      onLine,
+    }),
+  );
+}
+
+// --- the rehearsal -----------------------------------------------------------------------------------------------------
+
+/** @throws RehearsalError with everything that is in the way, before an order */
+async function rehearse(
+  scene: Scene,
+  verb: RunVerb,
+  lineage: Lineage,
+  authority: AuthorityFacts,
+  asked: readonly NameAddresses[],
+): Promise<void> {
+  const { inputs, ports, report, session, host } = scene;
+  const { reporter, signal } = ports;
+  await reporter.group('Rehearsal', async () => {
+    const own = await listOwnAddresses(inputs, host, scene.dns);
+    const findings: PreflightFinding[] = authority.finding === undefined ? [] : [authority.finding];
+    findings.push(...judgeProfile(inputs.profile, host.certbot, authority.directory));
+    const now = authority.date ?? ports.clock.now();
+    const skew = judgeClock(session.where, host.clockSeconds - now.getTime() / 1000);
+    if (skew !== undefined) findings.push(skew);
+    const identities = authority.directory?.identities ?? [];
+    for (const one of asked) {
+      findings.push(...judgeAddresses(one, own));
+      const caa = await rehearseCaa(scene.dns, one.name, identities);
+      findings.push(...caa.findings);
+      report.warnings.push(...caa.warnings);
+    }
+    report.warnings.push(...warnOfOtherView(host, asked));
+    const method =
+      inputs.mode === 'renew' ? (lineage.settings.get('authenticator') ?? inputs.challenge) : inputs.challenge;
+    if (method === 'webroot') findings.push(...(await rehearseWebroot(scene, verb, lineage, asked, own)));
+    if (method === 'standalone' && host.isHttpPortTaken) {
+      findings.push({
+        message: `Something listens on port 80 of ${session.where}, so certbot cannot`,
+        hint: 'Use `challenge: webroot`, which needs no pause of what serves.',
+      });
+    }
+    for (const { message } of findings) reporter.remote(`✗ ${message}`);
+    if (findings.length > 0) throw new RehearsalError(`The certificate ${inputs.name}`, findings);
+    for (const { name, ...answers } of asked) {
+      report.rehearsed.push(`${name}: ${listAddresses({ name, ...answers }).join(', ')}; CAA and port 80 are right`);
+    }
+    for (const line of report.rehearsed) reporter.remote(`✓ ${line}`);
+  });
+  await install(scene, verb);
+  if (inputs.acmeCa !== '')
+    await verb('set-ca', [], { purpose: 'note the private authority', signal, stdin: inputs.acmeCa });
+  await rehearseOrder(scene, verb, authority);
+}
+
+/** The server may see a name in another way than everybody else: that breaks nothing here, and puzzles people. */
+function warnOfOtherView(host: CertificateHost, asked: readonly NameAddresses[]): Report['warnings'] {
+  return asked.flatMap(({ name, ...answers }) => {
+    const [ours, theirs] = [listAddresses({ name, ...answers }), host.seen.get(name) ?? []];
+    const isSame = theirs.every((one) => ours.includes(one) || one.startsWith('127.') || one === '::1');
+    if (isSame || ours.length === 0) return [];
+    const text = `${name} is ${ours.join(', ')} for the runner, and ${theirs.join(', ')} for the server itself (its DNS, or /etc/hosts).`;
+    return [{ title: `Two views of ${name}`, text }];
+  });
+}
+
+/** A token as an authority's, put where it would be looked for, and asked for under each name at each address. */
+async function rehearseWebroot(
+  { inputs, ports, session }: Scene,
+  verb: RunVerb,
+  lineage: Lineage,
+  asked: readonly NameAddresses[],
+  own: readonly string[],
+): Promise<readonly PreflightFinding[]> {
+  const webroot = inputs.mode === 'renew' ? (lineage.settings.get('webroot_path') ?? inputs.webroot) : inputs.webroot;
+  const token = `slipway-${randomBytes(18).toString('base64url')}`;
+  await verb('probe', [webroot, token], { purpose: `put a file into ${webroot}`, signal: ports.signal });
+  try {
+    const options = {
+      http: ports.http,
+      signal: ports.signal,
+      dial: (host: string, port: number) => session.dial(host, port),
+    };
+    const pairs = asked.flatMap((one) =>
+      listAddresses(one)
+        .filter((address) => own.includes(address))
+        .map((address) => ({ name: one.name, address })),
+    );
+    const rehearsed = await Promise.all(
+      pairs.map(({ name, address }) => rehearsePath(name, address, token, webroot, options)),
+    );
+    return rehearsed.flatMap(({ finding }) => (finding === undefined ? [] : [finding]));
+  } finally {
+    // Also when the workflow was cancelled; a file that stays goes an hour later, with the next rehearsal.
+    await verb('unprobe', [webroot, token], { purpose: 'take the file away', timeoutSeconds: 5 }).catch(
+      () => undefined,
+    );
+  }
+}
+
+/** certbot, if it is not there. */
+async function install(scene: Scene, verb: RunVerb): Promise<void> {
+  const { inputs, ports, session, report } = scene;
+  if (scene.host.certbot === undefined) {
+    await tell(scene, 'Install certbot', (onLine) =>
+      verb('install-certbot', [], { purpose: 'install certbot', signal: ports.signal, timeoutSeconds: 600, onLine }),
+    );
+    report.timers = (await readHost(session, inputs, ports.signal)).timers;
+    report.warnings.push({
+      title: 'certbot was installed',
+      text: `certbot was installed from ${scene.host.system.name}. Profiles need 4.0, renewal when the authority asks for it 4.1. ${NEWER_CERTBOT}`,
+    });
+  }
+  // Only now is it known which one it is.
+  const { certbot } = scene.host.certbot === undefined ? await readHost(session, inputs, ports.signal) : scene.host;
+  const findings = judgeProfile(inputs.profile, certbot, undefined);
+  if (findings.length > 0) throw new RehearsalError(`The certificate ${inputs.name}`, findings);
+}
+
+/** The whole order at the authority's place for rehearsals, or, at one of its own kind, without a result. */
+async function rehearseOrder(scene: Scene, verb: RunVerb, authority: AuthorityFacts): Promise<void> {
+  const { inputs, ports, report } = scene;
+  const { rehearsalUrl } = inputs.authority;
+  if (rehearsalUrl === '' || authority.directory === undefined) return;
+  const options = { purpose: 'rehearse the order', signal: ports.signal, timeoutSeconds: ORDER_SECONDS };
+  await tell(scene, 'Rehearsal of the order', (onLine) =>
+    inputs.mode === 'renew'
+      ? verb('renew', [inputs.name, 'dry'], { ...options, onLine })
+      : verb('obtain', renderOrder({ ...describeOrder(inputs), server: rehearsalUrl }, 'rehearse'), {
+          ...options,
+          onLine,
+        }),
+  );
+  report.rehearsed.push(`the order itself, at ${new URL(rehearsalUrl).host}`);
+}
+
+// --- what is served ----------------------------------------------------------------------------------------------------
+
+function lookOptions(inputs: Inputs, ports: CertificatePorts, session: Session | undefined): LookOptions {
+  return {
+    readServedChain: ports.readServedChain,
+    roots: [...ports.trustedRoots, ...parseChain(inputs.acmeCa).map(({ pem }) => pem)],
+    signal: ports.signal,
+    dial: session === undefined ? undefined : (host, port) => session.dial(host, port),
+  };
+}
+
+/** certbot's file, nginx's copy and what visitors get are one and the same. @throws CertificateError */
+async function prove(
+  scene: Scene,
+  verb: RunVerb,
+  authority: AuthorityFacts,
+  asked: readonly NameAddresses[],
+): Promise<void> {
+  const { inputs, ports, report, session } = scene;
+  const [lineage, host] = [
+    await readLineage(session, verb, inputs, ports.signal),
+    await readHost(session, inputs, ports.signal),
+  ];
+  const certificate = lineage.chain[0];
+  report.certificate = certificate;
+  report.timers = host.timers;
+  if (certificate === undefined) {
+    throw new CertificateError(
+      `certbot has no certificate ${inputs.name} on ${session.where}, although it said nothing.`,
+      '',
+    );
+  }
+  const window = await readWindow(ports, session, inputs, authority.directory, certificate);
+  report.renewal = decideRenewal(certificate, window);
+  const timers = judgeTimers(host.timers, lineage.crons);
+  if (timers.warning !== '') report.warnings.push({ title: 'Several renewals', text: timers.warning });
+  report.served = await waitForServed(asked, certificate.fingerprint, lookOptions(inputs, ports, session), ports.clock);
+  const mustBeTrusted = inputs.authority.label === "Let's Encrypt";
+  const problems = [
+    ...(timers.problem === '' ? [] : [timers.problem]),
+    ...(host.published[0]?.fingerprint === certificate.fingerprint
+      ? []
+      : ['What nginx reads is not what certbot has.']),
+    // With another program in front, what it serves is its own affair.
+    ...(inputs.nginx.kind === 'none' ? [] : judgeServed(report.served, certificate, { mustBeTrusted })),
+  ];
+  if (problems.length > 0) throw failProof(inputs.name, problems);
+}
+
+function failProof(name: string, problems: readonly string[]): CertificateError {
+  return new CertificateError(
+    `The certificate ${name} is not what is served:\n${problems.map((one) => `- ${one}`).join('\n')}`,
+    `nginx has to read /etc/slipway/tls/${name}/current/fullchain.pem and privkey.pem in a \`server\` with \`listen 443 ssl\` for these names, on every address. If it does, was it reloaded?`,
+  );
+}
+
+// --- check, info -------------------------------------------------------------------------------------------------------
+
+async function check(
+  inputs: Inputs,
+  ports: CertificatePorts,
+  report: Report,
+  dns: Dns,
+  scene: Scene | undefined,
+): Promise<void> {
+  const { clock } = ports;
+  const problems: string[] = [];
+  if (scene !== undefined) problems.push(...(await checkServer(scene)));
+  const names = inputs.domains.length > 0 ? inputs.domains : (report.certificate?.names ?? []);
+  const asked = await askAddresses(dns, names);
+  for (const one of asked) {
+    if (listAddresses(one).length === 0) problems.push(`${one.name} has no address in DNS.`);
+  }
+  report.served = await lookAtServed(asked, lookOptions(inputs, ports, scene?.session));
+  problems.push(...judgeServed(report.served, report.certificate, { mustBeTrusted: true }));
+  report.certificate ??= report.served.find((one) => one.certificate !== undefined)?.certificate;
+  if (report.certificate !== undefined) report.renewal ??= decideRenewal(report.certificate, undefined);
+  problems.push(...judgeLife(report, inputs.minimumLife, clock.now()));
+  if (inputs.mode === 'info') {
+    report.result = 'reported';
+    for (const text of problems) report.warnings.push({ title: `Certificate ${inputs.name}`, text });
+    return;
+  }
+  if (problems.length > 0) {
+    throw new CertificateError(
+      `The certificate ${inputs.name} is not as it should be:\n${problems.map((one) => `- ${one}`).join('\n')}`,
+      'Run `mode: obtain`, which puts most of it right; /var/log/letsencrypt/letsencrypt.log on the server says why renewals failed.',
+    );
+  }
+  report.result = 'checked';
+}
+
+/** What is on the server, as far as we may see it. @returns what is wrong */
+async function checkServer(scene: Scene): Promise<readonly string[]> {
+  const { inputs, ports, report, session, host } = scene;
+  const [published] = host.published;
+  report.certificate = published;
+  const verb = useProgram(session, host);
+  const lineage = verb && (await readLineage(session, verb, inputs, ports.signal));
+  const timers = judgeTimers(host.timers, lineage?.crons ?? []);
+  if (timers.warning !== '') report.warnings.push({ title: 'Several renewals', text: timers.warning });
+  const problems = timers.problem === '' ? [] : [`On the server ${timers.problem}`];
+  if (published === undefined) {
+    return [...problems, `There is no certificate in /etc/slipway/tls/${inputs.name}/current on ${session.where}.`];
+  }
+  const newest = lineage?.chain[0];
+  if (newest !== undefined && newest.fingerprint !== published.fingerprint) {
+    problems.push('certbot has another certificate than nginx reads: a renewal could not be published.');
+  }
+  const authority = await readDirectory(ports, session, inputs);
+  report.renewal = decideRenewal(published, await readWindow(ports, session, inputs, authority.directory, published));
+  return problems;
+}
+
+/** Pure: each certificate once, whoever serves it. */
+function judgeLife(report: Report, minimum: number, now: Date): string[] {
+  const all = [report.certificate, ...report.served.map((one) => one.certificate)].filter((one) => one !== undefined);
+  const distinct = new Map(all.map((one) => [one.fingerprint, one]));
+  return [...distinct.values()]
+    .filter((one) => shareLeft(one, now) < minimum)
+    .map(
+      (one) =>
+        `The certificate for ${one.names.join(', ')} has only ${renderLeft(one, now)} left; ${Math.round(minimum * 100)}% is the least.`,
+    );
+}
+
+// --- revoke ------------------------------------------------------------------------------------------------------------
+
+async function revoke(scene: Scene): Promise<void> {
+  const { inputs, ports, report, session, host } = scene;
+  const { signal } = ports;
+  const verb = await openProgram(session, host, signal);
+  const lineage = await readLineage(session, verb, inputs, signal);
+  report.certificate = lineage.chain[0];
+  if (lineage.chain.length === 0) throw refuseRenewal(session, inputs, lineage);
+  await tell(scene, 'Revoke', (onLine) =>
+    verb('revoke', [inputs.name, inputs.reason], {
+      purpose: 'revoke the certificate',
+      signal,
+      timeoutSeconds: ORDER_SECONDS,
+      onLine,
+    }),
+  );
+  report.result = 'revoked';
+  report.warnings.push({
+    title: 'Revoked, and still served',
+    text: `nginx goes on serving the revoked certificate. Get a new one: \`mode: obtain\` with \`renew-now: true\`.`,
+  });
+}

@@ -1,0 +1,174 @@
+/** Root's part on the server: one program with few verbs, installed once. */
+import { createHash } from 'node:crypto';
+import { gunzipSync } from 'node:zlib';
+import {
+  installTlsProgram,
+  offerTlsProgram,
+  type Privilege,
+  runTlsProgram,
+  TLS_PROGRAM_PATH,
+} from '../commands/certificates';
+import { CertificateError, CommandError } from '../errors';
+import type { Session } from '../ports';
+import { excerptEnd } from '../shell/excerpt';
+import type { CertificateHost } from './facts';
+import { TLS_PROGRAM } from './program';
+
+export interface VerbOptions {
+  readonly timeoutSeconds?: number;
+  readonly signal?: AbortSignal | undefined;
+  readonly stdin?: string;
+  readonly onLine?: (line: string) => void;
+  /** For messages: "obtain the certificate". */
+  readonly purpose: string;
+}
+
+/** Runs one verb. @returns its standard output @throws CertificateError with what it said */
+export type RunVerb = (verb: string, words: readonly string[], options: VerbOptions) => Promise<string>;
+
+const text = (): string => gunzipSync(Buffer.from(TLS_PROGRAM, 'base64')).toString();
+
+export type Access =
+  | { readonly kind: 'ready'; readonly privilege: Privilege }
+  /** Missing or of another release, and we may put that right. */
+  | { readonly kind: 'install'; readonly privilege: Privilege }
+  | { readonly kind: 'refused'; readonly isInstalled: boolean };
+
+/** Pure. */
+export function judgeAccess(host: CertificateHost, checksum: string): Access {
+  const privilege = host.isRoot ? 'root' : 'sudo';
+  const isCurrent = host.programChecksum === checksum;
+  if (isCurrent && (host.isRoot || host.mayRunProgram)) return { kind: 'ready', privilege };
+  if (host.isRoot || host.hasAllOfSudo) return { kind: 'install', privilege };
+  return { kind: 'refused', isInstalled: isCurrent };
+}
+
+export function programChecksum(): string {
+  return createHash('sha256').update(text()).digest('hex');
+}
+
+/** @throws CertificateError with what root has to do once, where we may not do it */
+export async function openProgram(session: Session, host: CertificateHost, signal: AbortSignal): Promise<RunVerb> {
+  const checksum = programChecksum();
+  const access = judgeAccess(host, checksum);
+  switch (access.kind) {
+    case 'refused': {
+      const offered = await session.run(offerTlsProgram(text()), { purpose: 'offer slipway-tls to root', signal });
+      throw refuseAccess(session.where, host, access.isInstalled, offered.stdout, checksum);
+    }
+    case 'install':
+      await session.run(installTlsProgram(access.privilege, text()), { purpose: 'install slipway-tls', signal });
+      break;
+    case 'ready':
+  }
+  return (verb, words, options) => runVerb(session, access.privilege, verb, words, options);
+}
+
+/** As it is, without anything new; undefined where we may not, or the program is another one. */
+export function useProgram(session: Session, host: CertificateHost): RunVerb | undefined {
+  const access = judgeAccess(host, programChecksum());
+  if (access.kind !== 'ready') return undefined;
+  return (verb, words, options) => runVerb(session, access.privilege, verb, words, options);
+}
+
+/** What root has to type once. Pure. */
+export function renderSetUp(user: string, offered: string, checksum: string): string {
+  return [
+    `install -o root -g root -m 755 ${offered} ${TLS_PROGRAM_PATH}`,
+    `echo '${checksum}  ${TLS_PROGRAM_PATH}' | sha256sum --check || rm ${TLS_PROGRAM_PATH}`,
+    `echo '${user} ALL=(root) NOPASSWD: ${TLS_PROGRAM_PATH}' > /etc/sudoers.d/slipway-tls`,
+    'chmod 440 /etc/sudoers.d/slipway-tls && visudo --check',
+  ].join('\n');
+}
+
+function refuseAccess(
+  where: string,
+  host: CertificateHost,
+  isInstalled: boolean,
+  offered: string,
+  checksum: string,
+): CertificateError {
+  const what = isInstalled
+    ? `may not run ${TLS_PROGRAM_PATH} as root`
+    : host.programChecksum === ''
+      ? `lacks ${TLS_PROGRAM_PATH}, and ${host.user} may not install it`
+      : `has ${TLS_PROGRAM_PATH} of another release of Slipway, and ${host.user} may not replace it`;
+  return new CertificateError(
+    `${where} ${what}.`,
+    'Certificates need root on the server, through this one program: it takes few verbs, checks every word, and shows no private key. ' +
+      `Run this once on the server, as root (sudo must be installed):\n${renderSetUp(host.user, offered, checksum)}`,
+  );
+}
+
+async function runVerb(
+  session: Session,
+  privilege: Privilege,
+  verb: string,
+  words: readonly string[],
+  { stdin, purpose, signal, timeoutSeconds = 60, onLine }: VerbOptions,
+): Promise<string> {
+  const lines: string[] = [];
+  const done = await session.run(runTlsProgram(privilege, verb, words, stdin), {
+    purpose,
+    timeoutSeconds,
+    accept: 'any',
+    ...(signal === undefined ? {} : { signal }),
+    onLine: (line) => {
+      lines.push(line);
+      onLine?.(line);
+    },
+  });
+  if (done.exitCode === 0) return done.stdout;
+  throw explainFailure(session.where, purpose, done.exitCode, lines);
+}
+
+/** What slipway-tls gives as exit codes; see there. */
+const CODES = { refused: 2, busy: 3, certbot: 4, nginx: 5, missing: 7 } as const;
+
+const HINTS: readonly (readonly [pattern: RegExp, hint: string])[] = [
+  [
+    /rateLimited|too many/i,
+    'The authority has had too many requests: wait until the time that it names, and use `acme-server: staging` to try things.',
+  ],
+  [
+    /:unauthorized/,
+    'Something else than this server answered the authority: a proxy, or another server behind the same name.',
+  ],
+  [
+    /:connection|Timeout during connect/,
+    'The authority could not reach port 80: a firewall or a security group that lets the runner in, but not everybody?',
+  ],
+  [/:caa\b/, 'A CAA record in DNS forbids this authority.'],
+  [/:dns\b/, 'The authority got no answer from DNS for a name.'],
+];
+
+/** Pure. */
+export function explainFailure(where: string, purpose: string, code: number, lines: readonly string[]): Error {
+  const said = lines.filter((line) => line.trim() !== '' && !/^(Saving debug log|Ask for help|- - )/.test(line));
+  const output = said
+    .slice(-12)
+    .map((line) => `  ${line}`)
+    .join('\n');
+  if (code === 126 || code === 127) {
+    return new CommandError(
+      `Could not ${purpose} on ${where}: exit code ${code}.`,
+      'Is sudo installed there?',
+      code,
+      output,
+    );
+  }
+  const known = HINTS.find(([pattern]) => said.some((line) => pattern.test(line)))?.[1];
+  const hint =
+    known ??
+    (code === CODES.nginx
+      ? 'What nginx serves has not changed. Put its configuration right (`nginx -t`), and run this again.'
+      : code === CODES.certbot
+        ? 'The whole story is in /var/log/letsencrypt/letsencrypt.log on the server.'
+        : code === CODES.busy
+          ? 'Run this again when the other one has ended.'
+          : '');
+  return new CertificateError(
+    `Could not ${purpose} on ${where}:\n${output === '' ? `  ${excerptEnd(`exit code ${code}`)}` : output}`,
+    hint,
+  );
+}

@@ -1,0 +1,111 @@
+/** What is served under the names of a certificate, on every address, against what is on the server's disk. */
+import { isIPv6 } from 'node:net';
+import { RequestError } from '../errors';
+import type { Clock, Dial, ReadServedChain } from '../ports';
+import { type Certificate, type ChainVerdict, judgeChain, parseChain } from './certificate';
+import { listAddresses, type NameAddresses } from './rehearsal';
+
+export interface Served {
+  readonly name: string;
+  readonly address: string;
+  readonly from: 'runner' | 'server';
+  /** Undefined where nothing answered with a certificate. */
+  readonly certificate: Certificate | undefined;
+  readonly chain: ChainVerdict | undefined;
+  /** Why not; empty where there is one. */
+  readonly problem: string;
+}
+
+export interface LookOptions {
+  readonly readServedChain: ReadServedChain;
+  readonly roots: readonly string[];
+  readonly signal: AbortSignal;
+  /** From the server itself, for addresses that the runner has no route to. */
+  readonly dial: Dial | undefined;
+}
+
+/** Each name on each of its addresses. */
+export async function lookAtServed(asked: readonly NameAddresses[], options: LookOptions): Promise<readonly Served[]> {
+  return Promise.all(
+    asked.flatMap((one) => listAddresses(one).map((address) => lookAtOne(one.name, address, options))),
+  );
+}
+
+async function lookAtOne(name: string, address: string, options: LookOptions): Promise<Served> {
+  const { readServedChain, roots, signal, dial } = options;
+  const look = async (via: Dial | undefined): Promise<Served & { readonly isUnreachable: boolean }> => {
+    const from = via === undefined ? 'runner' : 'server';
+    try {
+      const chain = await readServedChain({
+        host: address,
+        port: 443,
+        serverName: name,
+        timeoutSeconds: 10,
+        signal,
+        dial: via,
+      });
+      const [certificate] = parseChain(chain.join('\n'));
+      return { name, address, from, certificate, chain: judgeChain(chain, roots), problem: '', isUnreachable: false };
+    } catch (error) {
+      if (!(error instanceof RequestError)) throw error;
+      const isUnreachable = error.reason === 'unreachable';
+      return { name, address, from, certificate: undefined, chain: undefined, problem: error.message, isUnreachable };
+    }
+  };
+  const { isUnreachable, ...first } = await look(undefined);
+  if (!isUnreachable || dial === undefined || !isIPv6(address)) return first;
+  const { isUnreachable: _, ...second } = await look(dial);
+  return second;
+}
+
+const RELOAD_SECONDS = 10;
+const PAUSE_SECONDS = 0.3;
+
+/** nginx needs a moment for a reload: looks until all is as it should be, or it has had that moment. */
+export async function waitForServed(
+  asked: readonly NameAddresses[],
+  fingerprint: string,
+  options: LookOptions,
+  clock: Clock,
+): Promise<readonly Served[]> {
+  const until = clock.monotonicMs() + RELOAD_SECONDS * 1000;
+  for (;;) {
+    const served = await lookAtServed(asked, options);
+    const isDone = served.every((one) => one.certificate?.fingerprint === fingerprint);
+    if (isDone || clock.monotonicMs() >= until) return served;
+    await clock.sleep(PAUSE_SECONDS, options.signal);
+  }
+}
+
+/** What is wrong with what is served; a sentence each. Pure. */
+export function judgeServed(
+  served: readonly Served[],
+  expected: Certificate | undefined,
+  options: { readonly mustBeTrusted: boolean },
+): string[] {
+  return served.flatMap(({ name, address, certificate, chain, problem }) => {
+    const where = `${name} at ${address}`;
+    if (certificate === undefined) return [`${where}: ${problem}.`];
+    const problems: string[] = [];
+    if (expected !== undefined && certificate.fingerprint !== expected.fingerprint) {
+      problems.push(
+        `${where} serves another certificate than the one on the server: from ${certificate.issuer}, until ${certificate.validTo.toISOString()}.`,
+      );
+    }
+    if (!certificate.names.some((one) => covers(one, name))) {
+      problems.push(
+        `${where} serves a certificate for other names: ${certificate.names.slice(0, 10).join(', ') || 'none'}.`,
+      );
+    }
+    if (chain?.kind === 'broken') problems.push(`${where}: ${chain.problem}.`);
+    if (chain?.kind === 'unknown-root' && options.mustBeTrusted) {
+      problems.push(`${where} serves a certificate that leads to ${chain.root}, which nobody trusts.`);
+    }
+    return problems;
+  });
+}
+
+/** `*.shop.example` covers one label. */
+function covers(pattern: string, name: string): boolean {
+  return pattern === name || (pattern.startsWith('*.') && pattern.slice(1) === name.slice(name.indexOf('.')));
+}
