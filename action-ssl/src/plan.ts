@@ -18,9 +18,12 @@ export interface Renewal {
   readonly source: 'authority' | 'lifetime';
 }
 
-/** When a certificate is to be renewed: when the authority says, else by its lifetime. */
+/**
+ * When a certificate is to be renewed: when the authority says, else by its lifetime. A window that is longer than the life of
+ * the certificate says nothing, and would have it renewed by every run.
+ */
 export function decideRenewal(certificate: Certificate, window: RenewalWindow | undefined): Renewal {
-  return window === undefined
+  return window === undefined || (window.from <= certificate.validFrom && window.to >= certificate.validTo)
     ? { at: planRenewal(certificate), until: undefined, source: 'lifetime' }
     : { at: window.from, until: window.to, source: 'authority' };
 }

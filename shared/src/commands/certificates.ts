@@ -9,7 +9,7 @@ export const TLS_PROGRAM_PATH = '/usr/local/sbin/slipway-tls';
 export const PUBLISHED_FOLDER = '/etc/slipway/tls';
 
 const QUESTIONS = `${SECTION_FUNCTION}
-name=$2
+certificate=$2
 shift 2
 program=${TLS_PROGRAM_PATH}
 account() { id -u; id -un; }
@@ -28,7 +28,7 @@ timers() {
     printf '%s %s\\n' "$(systemctl is-active "$unit" || :)" "$unit"
   done
 }
-published() { [ ! -e "${PUBLISHED_FOLDER}/$name/current/fullchain.pem" ] || cat "${PUBLISHED_FOLDER}/$name/current/fullchain.pem"; }
+published() { [ ! -e "${PUBLISHED_FOLDER}/$certificate/current/fullchain.pem" ] || cat "${PUBLISHED_FOLDER}/$certificate/current/fullchain.pem"; }
 seen() {
   for domain; do
     { getent ahostsv4 "$domain"; getent ahostsv6 "$domain"; } | awk -v name="$domain" '$2 == "STREAM" && $1 !~ /^::ffff:/ { print name, $1 }'

@@ -34,7 +34,7 @@ make_folder() { [ -d "$1" ] || install -d -m 755 "$1"; }
 # Nobody may listen any more: that is no reason to stop.
 say() { printf '%s\n' "$*" 2>/dev/null || :; }
 fail() { # fail CODE MESSAGE
-  printf 'slipway-tls: %s\n' "$2" 2>/dev/null >&2 || :
+  printf 'slipway-tls: %s\n' "$2" >&2 || :
   exit "$1"
 }
 refuse() { fail 2 "$1"; }
@@ -428,8 +428,11 @@ install_certbot() {
   command -v apt-get >/dev/null || fail 6 'certbot is not installed, and this is no Debian or Ubuntu: install it with what your distribution has'
   lock_orders
   apt-get -qq -o DPkg::Lock::Timeout=120 update </dev/null || say 'apt-get update had errors: going on with what is there'
-  DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o DPkg::Lock::Timeout=120 --no-install-recommends install certbot </dev/null 2>&1 9>&- ||
+  if ! DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o DPkg::Lock::Timeout=120 --no-install-recommends install certbot >"$RUN/apt.out" 2>&1 </dev/null 9>&-; then
+    tail -n 20 "$RUN/apt.out"
     fail 6 'certbot could not be installed with apt-get'
+  fi
+  certbot --version 2>&1
 }
 
 # set-ca < PEM: the authority of a private ACME server, for certbot's connections alone.

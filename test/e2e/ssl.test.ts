@@ -1,0 +1,312 @@
+/**
+ * action-ssl as a workflow step runs it, against an ACME authority that is strict and refuses good nonces now and then. One
+ * story on one server, as its owner lives it: set up, refused, rehearsed, obtained, renewed, broken, killed, renewed by a timer.
+ */
+import { jest } from '@jest/globals';
+import {
+  countOrders,
+  mustRunSsl,
+  prepareServer,
+  runSsl,
+  setRecords,
+  startAcme,
+  stopAcme,
+  theAcme,
+  visit,
+} from './certificate-site.ts';
+import { runLoad } from '../load/index.ts';
+import { allKills, asDeploy, errorsOf, freshServer, onServer, removeCheckouts, theServer, tryOnServer } from './sandbox.ts';
+
+jest.setTimeout(180_000);
+
+const LIFE_SECONDS = 100;
+const NAMES = ['shop.test', 'www.shop.test'];
+
+/** One more address of the server each: another one that serves, and one whose port 80 is closed. */
+const network = (): string => theServer().address.replace(/\.\d+$/, '');
+const secondAddress = (): string => `${network()}.211`;
+const closedAddress = (): string => `${network()}.212`;
+
+/** A site with a placeholder instead of a certificate, as a server has it before its first one. */
+const SITE = `set -eu
+ip addr add "$1/24" dev eth0
+ip addr add "$2/24" dev eth0
+iptables -A INPUT -d "$2" -p tcp --dport 80 -j REJECT
+mkdir -p /etc/slipway/tls/shop.test/placeholder
+cd /etc/slipway/tls/shop.test
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout placeholder/privkey.pem \\
+  -out placeholder/fullchain.pem -days 30 -subj '/O=Slipway placeholder' 2>/dev/null
+ln -s placeholder current
+rm -f /etc/nginx/sites-enabled/default
+cat > /etc/nginx/conf.d/shop.conf <<'END'
+server {
+  listen 80 default_server;
+  listen [::]:80 default_server;
+  location /.well-known/acme-challenge/ { root /var/www/acme; }
+  location / { return 301 https://$host$request_uri; }
+}
+server {
+  listen 443 ssl;
+  listen [::]:443 ssl;
+  server_name shop.test www.shop.test;
+  ssl_certificate /etc/slipway/tls/shop.test/current/fullchain.pem;
+  ssl_certificate_key /etc/slipway/tls/shop.test/current/privkey.pem;
+  location / { return 200 shop; }
+}
+# A proxy that takes everything.
+server { listen 80; server_name eaten.test; location / { return 200 application; } }
+END
+nginx -t 2>&1
+systemctl restart nginx`;
+
+/** The same site in a container; nginx on the server itself makes room. */
+const CONTAINER_SITE = `set -eu
+systemctl stop nginx
+mkdir -p /root/edge
+sed -e '/^# A proxy/,$d' -e '/http2/d' /etc/nginx/conf.d/shop.conf > /root/edge/shop.conf
+sed -i '1i keepalive_min_timeout 10s;' /root/edge/shop.conf
+cat > /root/edge/compose.yaml <<'END'
+services:
+  web:
+    image: nginx:1.30
+    network_mode: host
+    volumes:
+      - /etc/slipway/tls/shop.test:/etc/slipway/tls/shop.test:ro
+      - /var/www/acme:/var/www/acme:ro
+      - /root/edge:/from:ro
+    command: sh -c 'rm -f /etc/nginx/conf.d/*; cp /from/shop.conf /etc/nginx/conf.d/ && exec nginx -g "daemon off;"'
+END
+cd /root/edge
+docker compose up -d 2>&1
+for attempt in $(seq 100); do curl -ks -o /dev/null https://127.0.0.1/ && break; sleep 0.1; done`;
+
+/**
+ * Publishes as after a renewal (the versions that are there are gone, all but the one that is served), and dies before the
+ * command of that number. bash tells of each command; what runs is the program as it is.
+ */
+const KILL_AT = `cat > /tmp/kill-at <<'END'
+set -T
+trap 'STEP=$((\${STEP:-0} + 1)); [ $BASHPID != $$ ] || { echo $STEP > /tmp/steps; [ $STEP != $DIE_AT ] || kill -9 $$; }' DEBUG
+END
+kill_at() {
+  slipway-tls publish shop.test > /dev/null
+  cd /etc/slipway/tls/shop.test
+  other=$(ls -d v-* | grep -v "$(readlink current)" | head -n 1)
+  rm -rf "$other"
+  cp -a "$(readlink current)" v-before
+  ln -sfn v-before current
+  echo v-before > reloaded
+  rm -rf "$(ls -d v-* | grep -v v-before)"
+  cd /
+  DIE_AT=$1 BASH_ENV=/tmp/kill-at bash /usr/local/sbin/slipway-tls publish shop.test > /dev/null 2>&1 || :
+}
+kill_at`;
+
+function seededRandom(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
+    return state / 2 ** 32;
+  };
+}
+
+const current = async (): Promise<string> => (await onServer('readlink /etc/slipway/tls/shop.test/current')).trim();
+const diskFingerprint = async (): Promise<string> =>
+  (await onServer('openssl x509 -noout -fingerprint -sha256 -in /etc/slipway/tls/shop.test/current/fullchain.pem'))
+    .trim()
+    .replace(/^.*=/, '');
+
+beforeAll(async () => {
+  await freshServer();
+  await startAcme(LIFE_SECONDS);
+  await prepareServer();
+  await onServer(SITE, [secondAddress(), closedAddress()]);
+  await setRecords('shop.test', { a: [theServer().address, secondAddress()] });
+  await setRecords('www.shop.test', { a: [theServer().address] });
+});
+
+afterAll(async () => {
+  await stopAcme();
+  await removeCheckouts();
+});
+
+test('a deploy user without sudo is refused, and told what root has to type once; that is enough', async () => {
+  const refused = await runSsl({ domains: NAMES.join('\n') });
+  expect(refused.outcome).toBe('failure');
+  const [message = ''] = errorsOf(refused);
+  expect(message).toContain('lacks /usr/local/sbin/slipway-tls, and deploy may not install it');
+  expect(refused.outputs['result']).toBe('failed');
+  const commands = message.slice(message.indexOf('install -o root'));
+  await onServer(commands);
+  expect(await asDeploy('sudo -n /usr/local/sbin/slipway-tls version')).toBe('slipway-tls 1\n');
+  // That, and nothing else.
+  await expect(asDeploy('sudo -n certbot --version || sudo -n id')).rejects.toThrow('password is required');
+  await expect(asDeploy('sudo -n /usr/local/sbin/slipway-tls obtain shop.test server=https://x/ domains=a.test,--deploy-hook=id')).rejects.toThrow('is no host name');
+  await expect(asDeploy('sudo -n /usr/local/sbin/slipway-tls probe /etc/cron.d slipway-x')).rejects.toThrow('is not below');
+  await onServer('mkdir -p /srv/mine && chown deploy /srv/mine');
+  await expect(asDeploy('sudo -n /usr/local/sbin/slipway-tls probe /srv/mine/acme slipway-x')).rejects.toThrow('belongs to somebody else');
+});
+
+test('everything that an authority would refuse is named at once, and no order reaches it', async () => {
+  const own = theServer().address;
+  await setRecords('wrong.test', { a: [`${network()}.99`] });
+  await setRecords('stale.test', { a: [own], aaaa: ['fd00::1'] });
+  await setRecords('forbidden.test', { a: [own], caa: [';'] });
+  await setRecords('eaten.test', { a: [own] });
+  await setRecords('closed.test', { a: [closedAddress()] });
+  const names = ['good.test', 'wrong.test', 'stale.test', 'unknown.test', 'forbidden.test', 'eaten.test', 'closed.test'];
+  await setRecords('good.test', { a: [own] });
+  const run = await runSsl({ domains: names.join(',') });
+  expect(run.outcome).toBe('failure');
+  const [message = ''] = errorsOf(run);
+  const findings = message.split('\n').filter((line) => line.startsWith('- '));
+  expect(findings).toEqual([
+    expect.stringContaining(`wrong.test has the A record ${network()}.99, and that is not this server (${own},`),
+    expect.stringContaining('stale.test has the AAAA record fd00::1, and that is not this server'),
+    expect.stringContaining('unknown.test is unknown to DNS'),
+    expect.stringContaining('forbidden.test: the CAA records of forbidden.test forbid it: they allow nobody'),
+    expect.stringContaining(`http://eaten.test/.well-known/acme-challenge/ at ${own} answers 200 with something else`),
+    expect.stringContaining(`closed.test: port 80 of ${closedAddress()} cannot be reached from the runner`),
+  ]);
+  expect(message).toContain('No order has reached the certificate authority');
+  expect(await countOrders()).toBe(0);
+  expect(await onServer('ls /var/www/acme/.well-known/acme-challenge')).toBe('');
+});
+
+test('the first certificate takes the placeholder’s place, and every address serves it', async () => {
+  await expect(visit('shop.test')).rejects.toThrow('self-signed');
+  const run = await mustRunSsl({ domains: NAMES.join(','), email: 'owner@shop.test' });
+  expect(run.outputs).toMatchObject({
+    result: 'obtained',
+    'certificate-name': 'shop.test',
+    names: 'shop.test,www.shop.test',
+    served: 'true',
+    fingerprint: await diskFingerprint(),
+  });
+  for (const [name, address] of [['shop.test'], ['shop.test', secondAddress()], ['www.shop.test']] as const) {
+    expect(await visit(name, address)).toBe(run.outputs['fingerprint']);
+  }
+  expect(run.summary).toContain('Certificate obtained');
+  expect(run.log).toContain('certbot was installed');
+  expect(JSON.parse(run.outputs['results'] ?? '')).toMatchObject({ timers: ['certbot.timer'], served: [{ ok: true }, { ok: true }, { ok: true }] });
+  expect(await onServer('stat -c "%U %a" /etc/slipway/tls/shop.test/current/privkey.pem')).toBe('root 600\n');
+  await expect(asDeploy('cat /etc/slipway/tls/shop.test/current/privkey.pem')).rejects.toThrow('Permission denied');
+  const orders = await countOrders();
+  const again = await mustRunSsl({ domains: NAMES.join(',') });
+  expect(again.outputs['result']).toBe('kept');
+  expect(await countOrders()).toBe(orders);
+});
+
+test('renewed under load, in a container: no visitor loses a request', async () => {
+  await onServer(CONTAINER_SITE);
+  // The certificate is the same, and another nginx has it from now on.
+  const moved = await mustRunSsl({ domains: NAMES.join(','), nginx: 'edge/web' });
+  expect(moved.outputs['result']).toBe('kept');
+  const before = await visit('shop.test');
+  const load = await runLoad({
+    url: 'https://shop.test/',
+    connectTo: { host: theServer().address, port: 443 },
+    ca: theAcme().root,
+    ratePerSecond: 100,
+  });
+  const run = await mustRunSsl({ mode: 'renew', domains: NAMES.join(','), 'renew-now': 'true', nginx: 'edge/web' });
+  const report = await load.stop();
+  expect(run.outputs['result']).toBe('renewed');
+  expect(await visit('shop.test', secondAddress())).toBe(run.outputs['fingerprint']);
+  expect(run.outputs['fingerprint']).not.toBe(before);
+  expect({ failed: report.failed, some: report.requests > 100 }).toEqual({ failed: 0, some: true });
+  expect(await onServer('ls -d /etc/slipway/tls/shop.test/v-* | wc -l')).toBe('2\n');
+});
+
+test('what is served and not what is on the disk is found; obtain puts it right', async () => {
+  await onServer('slipway-tls set-nginx shop.test none; slipway-tls renew shop.test now');
+  const run = await runSsl({ mode: 'check', domains: NAMES.join(','), 'minimum-life': '1%' });
+  expect(run.outcome).toBe('failure');
+  const [message = ''] = errorsOf(run);
+  for (const address of [theServer().address, secondAddress()]) {
+    expect(message).toContain(`shop.test at ${address} serves another certificate than the one on the server`);
+  }
+  expect(run.outputs['served']).toBe('false');
+  // From outside alone it looks good: only the server knows better.
+  const outside = await runSsl({ mode: 'check', host: '', domains: NAMES.join(','), 'minimum-life': '1%' });
+  expect(outside.outcome).toBe('success');
+  const old = await runSsl({ mode: 'check', host: '', domains: NAMES.join(','), 'minimum-life': '100%' });
+  expect(errorsOf(old)[0]).toMatch(/has only .* of its life left; 100% is the least/);
+  const repaired = await mustRunSsl({ domains: NAMES.join(','), nginx: 'edge/web' });
+  expect(repaired.outputs).toMatchObject({ result: 'kept', served: 'true', fingerprint: await diskFingerprint() });
+});
+
+test('a configuration that nginx refuses takes the new certificate back', async () => {
+  const before = await current();
+  const broken = await tryOnServer(`docker exec $(docker ps -q) sh -c 'echo broken >> /etc/nginx/conf.d/shop.conf'
+slipway-tls renew shop.test now`);
+  expect(broken.code).toBe(5);
+  expect(broken.stderr).toContain(`current was put back to ${before}`);
+  expect(await current()).toBe(before);
+  await visit('shop.test');
+  await onServer(`docker exec $(docker ps -q) sed -i '$d' /etc/nginx/conf.d/shop.conf`);
+  // The timer's next run brings it to where it belongs.
+  await onServer('systemctl start certbot.service');
+  expect(await current()).not.toBe(before);
+  expect(await visit('shop.test')).toBe(await diskFingerprint());
+});
+
+test('killed at any step of publishing, nginx has a whole pair, and the next run ends the work', async () => {
+  const steps = Number(await onServer(`${KILL_AT} 100000; tail -n 1 /tmp/steps`));
+  expect(steps).toBeGreaterThan(40);
+  const random = seededRandom(20261123);
+  const chosen = allKills
+    ? Array.from({ length: steps }, (_, index) => index + 1)
+    : Array.from({ length: 8 }, () => 1 + Math.floor(random() * steps));
+  for (const step of chosen) {
+    const said = await onServer(`${KILL_AT} ${step}
+cd /etc/slipway/tls/shop.test/current
+[ "$(openssl x509 -noout -pubkey -in fullchain.pem)" = "$(openssl pkey -pubout -in privkey.pem)" ]
+docker exec $(docker ps -q) nginx -t 2>/dev/null
+slipway-tls publish shop.test >/dev/null
+readlink ../current; cat ../reloaded; ls .. | grep -c -e ^new -e '^v-'`);
+    const [link, reloaded, folders] = said.trim().split('\n');
+    expect({ step, reloaded, folders: Number(folders) <= 2 }).toEqual({ step, reloaded: link, folders: true });
+  }
+  expect(await visit('shop.test')).toBe(await diskFingerprint());
+});
+
+test('certbot killed in its first order leaves nothing in the way', async () => {
+  const delays = allKills ? [0.6, 0.9, 1.2, 1.5, 1.8, 2.1, 2.4, 2.7, 3] : [0.9, 2];
+  for (const [index, seconds] of delays.entries()) {
+    const name = `kill${index}.test`;
+    await setRecords(name, { a: [theServer().address] });
+    await onServer(
+      `slipway-tls set-nginx $1 none
+setsid slipway-tls obtain $1 domains=$1 server=$2 >/dev/null 2>&1 &
+sleep $3
+for process in /proc/[0-9]*; do
+  if tr '\\0' ' ' < $process/cmdline 2>/dev/null | grep -q -e 'slipway-tls obtain' -e 'certbot --non'; then
+    [ "\${process#/proc/}" = $$ ] || kill -9 \${process#/proc/} 2>/dev/null || :
+  fi
+done`,
+      [name, theAcme().directory, String(seconds)],
+    );
+    await visit('shop.test');
+    await onServer('slipway-tls obtain $1 domains=$1 server=$2', [name, theAcme().directory]);
+    expect(await onServer('ls /etc/letsencrypt/live')).not.toContain(`${name}-0001`);
+    expect(await onServer('ls /etc/slipway/tls/$1/current/fullchain.pem | wc -l', [name])).toBe('1\n');
+    await onServer('certbot delete -n --cert-name $1 2>&1; rm -r /etc/slipway/tls/$1', [name]);
+  }
+});
+
+test('a certificate that lives for minutes is renewed by the timer itself', async () => {
+  const before = await visit('shop.test');
+  await onServer(`mkdir -p /etc/systemd/system/certbot.timer.d
+printf '[Timer]\\nOnCalendar=\\nOnCalendar=*:*:0/4\\nRandomizedDelaySec=0\\nAccuracySec=100ms\\n' > /etc/systemd/system/certbot.timer.d/often.conf
+systemctl daemon-reload
+systemctl restart certbot.timer`);
+  const until = performance.now() + LIFE_SECONDS * 1000;
+  while ((await visit('shop.test')) === before && performance.now() < until) {
+    await new Promise((resolve) => setTimeout(resolve, 500));
+  }
+  expect(await visit('shop.test')).not.toBe(before);
+  expect(await visit('shop.test')).toBe(await diskFingerprint());
+  const info = await mustRunSsl({ mode: 'info', domains: NAMES.join(',') });
+  expect(info.outputs).toMatchObject({ result: 'reported', served: 'true' });
+});
