@@ -73,7 +73,10 @@ export async function countOrders(): Promise<number> {
 }
 
 /** Runs action-ssl as a workflow step would. */
-export async function runSsl(inputs: Readonly<Record<string, string>>, options: DeployOptions = {}): Promise<ActionRun> {
+export async function runSsl(
+  inputs: Readonly<Record<string, string>>,
+  options: DeployOptions = {},
+): Promise<ActionRun> {
   const [server, key, authority] = [theServer(), await deployKey(), theAcme()];
   return runAction({
     action: 'action-ssl',

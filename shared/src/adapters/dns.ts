@@ -24,8 +24,8 @@ export function openDns(servers: readonly string[]): Dns {
 
 /** Node gives `{ critical: 0, issue: 'letsencrypt.org' }`: the tag is a key. */
 function readCaa(record: object): CaaRecord {
-  const [tag, value] = Object.entries(record).find(([key]) => key !== 'critical' && key !== 'type') ?? ['', ''];
-  return { critical: Number(field(record, 'critical')) !== 0, tag, value: String(value) };
+  const tag = Object.keys(record).find((key) => key !== 'critical' && key !== 'type') ?? '';
+  return { critical: Number(field(record, 'critical')) !== 0, tag, value: String(field(record, tag)) };
 }
 
 async function ask<T>(question: () => Promise<readonly T[]>): Promise<DnsAnswer<T>> {

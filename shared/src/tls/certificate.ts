@@ -46,8 +46,9 @@ function readCertificate(certificate: X509Certificate): Certificate {
   };
 }
 
-/** `O=Let's Encrypt\nCN=R11` as `Let's Encrypt R11`. */
-function describeSubject(text: string): string {
+/** `O=Let's Encrypt\nCN=R11` as `Let's Encrypt R11`. The subject of a site's certificate may be empty, and Node gives none then. */
+function describeSubject(text: string | undefined): string {
+  if (text === undefined) return 'one without a name of its own';
   const fields = new Map(text.split('\n').map((line) => [line.split('=', 1)[0], line.slice(line.indexOf('=') + 1)]));
   return [fields.get('O'), fields.get('CN')].filter((part) => part !== undefined && part !== '').join(' ');
 }

@@ -33,29 +33,29 @@ export async function lookAtServed(asked: readonly NameAddresses[], options: Loo
 
 async function lookAtOne(name: string, address: string, options: LookOptions): Promise<Served> {
   const { readServedChain, roots, signal, dial } = options;
-  const look = async (via: Dial | undefined): Promise<Served & { readonly isUnreachable: boolean }> => {
+  const look = async (via: Dial | undefined): Promise<Served> => {
+    const request = { host: address, port: 443, serverName: name, timeoutSeconds: 10, signal, dial: via };
+    const chain = await readServedChain(request);
     const from = via === undefined ? 'runner' : 'server';
-    try {
-      const chain = await readServedChain({
-        host: address,
-        port: 443,
-        serverName: name,
-        timeoutSeconds: 10,
-        signal,
-        dial: via,
-      });
-      const [certificate] = parseChain(chain.join('\n'));
-      return { name, address, from, certificate, chain: judgeChain(chain, roots), problem: '', isUnreachable: false };
-    } catch (error) {
-      if (!(error instanceof RequestError)) throw error;
-      const isUnreachable = error.reason === 'unreachable';
-      return { name, address, from, certificate: undefined, chain: undefined, problem: error.message, isUnreachable };
-    }
+    return {
+      name,
+      address,
+      from,
+      certificate: parseChain(chain[0] ?? '')[0],
+      chain: judgeChain(chain, roots),
+      problem: '',
+    };
   };
-  const { isUnreachable, ...first } = await look(undefined);
-  if (!isUnreachable || dial === undefined || !isIPv6(address)) return first;
-  const { isUnreachable: _, ...second } = await look(dial);
-  return second;
+  try {
+    return await look(undefined).catch((error: unknown) => {
+      const isForServer = error instanceof RequestError && error.reason === 'unreachable' && isIPv6(address);
+      if (!isForServer || dial === undefined) throw error;
+      return look(dial);
+    });
+  } catch (error) {
+    if (!(error instanceof RequestError)) throw error;
+    return { name, address, from: 'runner', certificate: undefined, chain: undefined, problem: error.message };
+  }
 }
 
 const RELOAD_SECONDS = 10;

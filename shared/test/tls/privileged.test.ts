@@ -1,0 +1,106 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { gunzipSync } from 'node:zlib';
+import { expect, test } from '@jest/globals';
+import fc from 'fast-check';
+import { renderOrder, runTlsProgram } from '../../src/commands/certificates';
+import { CertificateError } from '../../src/errors';
+import { renderCommand } from '../../src/shell/render';
+import type { CertificateHost } from '../../src/tls/facts';
+import { explainFailure, judgeAccess, programChecksum, renderSetUp } from '../../src/tls/privileged';
+import { TLS_PROGRAM } from '../../src/tls/program';
+
+test('what the bundles install is the program in the repository, byte for byte', () => {
+  const source = readFileSync(join(import.meta.dirname, '../../src/tls/slipway-tls.sh'), 'utf8');
+  expect(gunzipSync(Buffer.from(TLS_PROGRAM, 'base64')).toString()).toBe(source);
+});
+
+const host = (more: Partial<CertificateHost>): CertificateHost => ({
+  user: 'deploy',
+  isRoot: false,
+  programChecksum: '',
+  hasAllOfSudo: false,
+  mayRunProgram: false,
+  clockSeconds: 0,
+  addresses: [],
+  system: { id: 'debian', name: 'Debian' },
+  certbot: undefined,
+  timers: [],
+  published: [],
+  seen: new Map(),
+  isHttpPortTaken: false,
+  ...more,
+});
+
+test.each<[string, Partial<CertificateHost>, object]>([
+  ['root installs it', { isRoot: true }, { kind: 'install', privilege: 'root' }],
+  ['root uses it', { isRoot: true, programChecksum: 'now' }, { kind: 'ready', privilege: 'root' }],
+  ['sudo for it alone', { mayRunProgram: true, programChecksum: 'now' }, { kind: 'ready', privilege: 'sudo' }],
+  ['sudo for everything', { hasAllOfSudo: true, mayRunProgram: true }, { kind: 'install', privilege: 'sudo' }],
+  [
+    'sudo for everything, another release',
+    { hasAllOfSudo: true, mayRunProgram: true, programChecksum: 'old' },
+    { kind: 'install', privilege: 'sudo' },
+  ],
+  [
+    'sudo for another release of it alone',
+    { mayRunProgram: true, programChecksum: 'old' },
+    { kind: 'refused', isInstalled: false },
+  ],
+  ['it is there, and no sudo', { programChecksum: 'now' }, { kind: 'refused', isInstalled: true }],
+  ['nothing', {}, { kind: 'refused', isInstalled: false }],
+])('%s', (_, more, access) => {
+  expect(judgeAccess(host(more), 'now')).toEqual(access);
+});
+
+test('the commands for root compare what they install', () => {
+  const text = renderSetUp('deploy', '/home/deploy/slipway-tls', programChecksum());
+  expect(text).toMatch(
+    /^install -o root .*\necho '[0-9a-f]{64} {2}\/usr\/local\/sbin\/slipway-tls' \| sha256sum --check \|\| rm /,
+  );
+});
+
+test('an order is words, each of which stays one', () => {
+  const order = {
+    name: 'shop.example',
+    domains: ['shop.example', 'www.shop.example'],
+    server: 'https://ca/dir?a=b&c=d',
+    email: 'a@b.example',
+    keyType: 'rsa',
+    profile: 'shortlived',
+    challenge: 'webroot',
+    webroot: '/var/www/acme',
+  } as const;
+  expect(renderCommand(runTlsProgram('sudo', 'obtain', renderOrder(order, 'rehearse')))).toBe(
+    "sudo -n /usr/local/sbin/slipway-tls obtain shop.example 'server=https://ca/dir?a=b&c=d' domains=shop.example,www.shop.example " +
+      'key=rsa challenge=webroot webroot=/var/www/acme email=a@b.example profile=shortlived try=dry',
+  );
+  expect(renderOrder({ ...order, email: '', profile: '', challenge: 'standalone' }, 'obtain')).toEqual([
+    'shop.example',
+    'server=https://ca/dir?a=b&c=d',
+    'domains=shop.example,www.shop.example',
+    'key=rsa',
+    'challenge=standalone',
+    'due=now',
+  ]);
+  fc.assert(
+    fc.property(fc.string(), (word) => {
+      expect(runTlsProgram('root', 'publish', [word]).words.at(-1)).toBe(word);
+    }),
+  );
+});
+
+test('what certbot says is told with what to do about it', () => {
+  const fail = (code: number, ...lines: string[]): Error =>
+    explainFailure('server', 'obtain the certificate', code, lines);
+  const limited = fail(4, 'Saving debug log to x', 'urn:ietf:params:acme:error:rateLimited :: too many certificates');
+  expect(limited).toBeInstanceOf(CertificateError);
+  expect(limited).toMatchObject({
+    message:
+      'Could not obtain the certificate on server:\n  urn:ietf:params:acme:error:rateLimited :: too many certificates',
+    hint: expect.stringContaining('acme-server: staging'),
+  });
+  expect(fail(5, 'nginx: [emerg] unknown directive')).toMatchObject({ hint: expect.stringContaining('nginx -t') });
+  expect(fail(127, 'sudo: not found')).toMatchObject({ hint: 'Is sudo installed there?' });
+  expect(fail(3)).toMatchObject({ message: expect.stringContaining('exit code 3') });
+});

@@ -1,0 +1,67 @@
+import { expect, test } from '@jest/globals';
+import { RequestError } from '../../src/errors';
+import type { ReadServedChain } from '../../src/ports';
+import { parseChain } from '../../src/tls/certificate';
+import { judgeServed, lookAtServed, waitForServed } from '../../src/tls/served';
+import { FakeClock } from '../fakes/clock';
+import { INTERMEDIATE, LEAF, ROOT, SHORT_LIVED } from './sample-certificates';
+
+const [leaf] = parseChain(LEAF);
+const asked = (name: string, ...aaaa: string[]) => ({
+  name,
+  a: { kind: 'records', records: ['203.0.113.7'] } as const,
+  aaaa: { kind: 'records', records: aaaa } as const,
+});
+const dial = () => Promise.reject(new Error('nobody dials here'));
+const look = (readServedChain: ReadServedChain, roots = [ROOT]) => ({
+  readServedChain,
+  roots,
+  signal: new AbortController().signal,
+  dial,
+});
+
+test('the certificate that is on the disk, on every address: also where only the server has a way', async () => {
+  const seen: string[] = [];
+  const options = look(({ host, dial: via }) => {
+    seen.push(`${host} ${via === undefined ? 'runner' : 'server'}`);
+    if (host.includes(':') && via === undefined) return Promise.reject(new RequestError('unreachable', 'no route', ''));
+    return Promise.resolve([LEAF, INTERMEDIATE]);
+  });
+  const served = await lookAtServed([asked('shop.example', '2001:db8::7')], options);
+  expect(seen).toEqual(['203.0.113.7 runner', '2001:db8::7 runner', '2001:db8::7 server']);
+  expect(served.map((one) => one.from)).toEqual(['runner', 'server']);
+  expect(judgeServed(served, leaf, { mustBeTrusted: true })).toEqual([]);
+});
+
+test('another certificate, other names, no chain, no trust, no answer: each is said', async () => {
+  const judge = async (name: string, chain: readonly string[] | Error, roots = [ROOT]): Promise<string[]> => {
+    const read: ReadServedChain = () => (chain instanceof Error ? Promise.reject(chain) : Promise.resolve(chain));
+    return judgeServed(await lookAtServed([asked(name)], look(read, roots)), leaf, { mustBeTrusted: true });
+  };
+  expect(await judge('shop.example', [SHORT_LIVED, INTERMEDIATE])).toEqual([
+    expect.stringContaining('shop.example at 203.0.113.7 serves another certificate than the one on the server'),
+  ]);
+  expect(await judge('api.example', [LEAF, INTERMEDIATE])).toEqual([
+    expect.stringContaining('for other names: shop.example, www.shop.example'),
+  ]);
+  expect(await judge('shop.example', [LEAF])).toEqual([
+    expect.stringContaining('intermediate certificate (Test Authority T1) is missing'),
+  ]);
+  expect(await judge('shop.example', [LEAF, INTERMEDIATE], [])).toEqual([
+    expect.stringContaining('which nobody trusts'),
+  ]);
+  expect(await judge('shop.example', new RequestError('refused', '203.0.113.7:443 refused', ''))).toEqual([
+    'shop.example at 203.0.113.7: 203.0.113.7:443 refused.',
+  ]);
+});
+
+test('nginx gets a moment to reload, and no more', async () => {
+  const clock = new FakeClock();
+  let looks = 0;
+  const options = look(() => Promise.resolve([++looks < 4 ? SHORT_LIVED : LEAF, INTERMEDIATE]));
+  const served = await waitForServed([asked('shop.example')], leaf?.fingerprint ?? '', options, clock);
+  expect(judgeServed(served, leaf, { mustBeTrusted: true })).toEqual([]);
+  expect(looks).toBe(4);
+  await waitForServed([asked('shop.example')], 'never', options, clock);
+  expect(clock.monotonicMs()).toBeLessThan(12_000);
+});
