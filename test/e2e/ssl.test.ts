@@ -160,6 +160,10 @@ const HOSTILE: readonly (readonly string[])[] = [
   ['renewed'],
 ];
 
+async function untilOnServer(condition: string): Promise<void> {
+  await onServer(`for attempt in $(seq 300); do if ${condition} >/dev/null; then exit 0; fi; sleep 0.1; done; exit 1`);
+}
+
 const current = async (): Promise<string> => (await onServer('readlink /etc/slipway/tls/shop.test/current')).trim();
 const diskFingerprint = async (): Promise<string> =>
   (await onServer('openssl x509 -noout -fingerprint -sha256 -in /etc/slipway/tls/shop.test/current/fullchain.pem'))
@@ -201,7 +205,7 @@ test('a deploy user without sudo is refused, and told what root has to type once
     });
   }
   expect(
-    await onServer('ls -A /etc/slipway /etc/letsencrypt 2>/dev/null; find /srv/mine /etc/.well-known 2>/dev/null'),
+    await onServer('ls -A /etc/slipway /etc/letsencrypt 2>/dev/null; find /srv/mine /etc/.well-known 2>/dev/null || :'),
   ).toBe('/etc/slipway:\ntls\n/srv/mine\n');
 });
 
@@ -264,9 +268,14 @@ test('the first certificate takes the placeholder’s place, and every address s
   const again = await mustRunSsl({ domains: NAMES.join(',') });
   expect(again.outputs['result']).toBe('kept');
   // What this certbot cannot do is said, and how to get one that can.
-  const profile = await runSsl({ domains: NAMES.join(','), profile: 'shortlived', 'renew-now': 'true' });
+  const profile = await runSsl({
+    domains: NAMES.join(','),
+    profile: 'shortlived',
+    'renew-now': 'true',
+    challenge: 'standalone',
+  });
   expect(errorsOf(profile)[0]).toMatch(
-    /certbot 2\.1 knows no profiles.*snap install.*\n- The authority has no profile shortlived/,
+    /certbot 2\.1 knows no profiles.*snap install.*\n- The authority has no profile shortlived.*\n- Something listens on port 80/,
   );
   expect(await countOrders()).toBe(orders);
 });
@@ -290,6 +299,21 @@ test('renewed under load, in a container: no visitor loses a request', async () 
   expect(run.outputs['fingerprint']).not.toBe(before);
   expect({ failed: report.failed, some: report.requests > 100 }).toEqual({ failed: 0, some: true });
   expect(await onServer('ls -d /etc/slipway/tls/shop.test/v-* | wc -l')).toBe('2\n');
+});
+
+test('cancelled while an order is under way: the server brings it to its end', async () => {
+  const before = await current();
+  const run = await runSsl(
+    { domains: NAMES.join(','), 'renew-now': 'true', nginx: 'edge/web' },
+    { cancelAfter: async () => untilOnServer('pgrep -f "certbot --no[n]-.*--force-renewal"') },
+  );
+  expect(run.outcome).toBe('cancelled');
+  await untilOnServer(
+    `[ "$(readlink /etc/slipway/tls/shop.test/current)" != ${before} ] && flock -n /run/slipway-tls/orders.lock true`,
+  );
+  const again = await mustRunSsl({ domains: NAMES.join(','), nginx: 'edge/web' });
+  expect(again.outputs).toMatchObject({ result: 'kept', served: 'true', fingerprint: await diskFingerprint() });
+  expect(await onServer('ls -A /var/www/acme/.well-known/acme-challenge')).toBe('');
 });
 
 test('what is served and not what is on the disk is found; obtain puts it right', async () => {

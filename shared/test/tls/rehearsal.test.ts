@@ -1,5 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
-import type { DnsAnswer } from '../../src/ports';
+import { RequestError } from '../../src/errors';
+import type { Dial, DnsAnswer, Http } from '../../src/ports';
 import {
   judgeAddresses,
   judgeClock,
@@ -8,6 +9,7 @@ import {
   listAddresses,
   normalizeAddress,
   rehearseCaa,
+  rehearsePath,
 } from '../../src/tls/rehearsal';
 
 const OWN = ['203.0.113.7', '2001:db8::7'];
@@ -100,4 +102,30 @@ test('CAA: the nearest records count, also those of a parent; no answer is no co
   expect((await rehearseCaa(dns({ example: others }), 'shop.example', [])).warnings).toHaveLength(1);
   const failed = { 'shop.example': { kind: 'failed', reason: 'SERVFAIL' } } as const;
   expect((await rehearseCaa(dns(failed), 'shop.example', ['letsencrypt.org'])).findings).toHaveLength(1);
+});
+
+test('the server asks where the runner has no way, and only there', async () => {
+  const dial: Dial = () => Promise.reject(new Error('not used'));
+  const asked: string[] = [];
+  const ask = async (address: string, reason: 'unreachable' | 'timeout') => {
+    const request: Http['request'] = (question) => {
+      asked.push(`${question.connectTo?.host ?? ''} ${question.dial === undefined ? 'runner' : 'server'}`);
+      if (question.dial === undefined) return Promise.reject(new RequestError(reason, 'no way', ''));
+      return Promise.resolve({
+        status: 200,
+        headers: {},
+        body: 'token',
+        truncated: false,
+        latencyMs: 1,
+        certificate: undefined,
+      });
+    };
+    const http: Http = { request, reach: () => Promise.reject(new Error('not used')) };
+    const { signal } = new AbortController();
+    return rehearsePath('shop.example', address, 'token', '/var/www/acme', { http, signal, dial });
+  };
+  expect(await ask('2001:db8::7', 'unreachable')).toEqual({ finding: undefined, from: 'server' });
+  expect((await ask('2001:db8::7', 'timeout')).finding?.message).toContain('cannot be reached from the runner');
+  expect((await ask('203.0.113.7', 'unreachable')).finding?.message).toContain('cannot be reached from the runner');
+  expect(asked).toEqual(['2001:db8::7 runner', '2001:db8::7 server', '2001:db8::7 runner', '203.0.113.7 runner']);
 });
