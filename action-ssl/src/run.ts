@@ -299,22 +299,20 @@ async function rehearseWebroot(
   }
 }
 
-/** certbot, if it is not there. */
+/** certbot, if it is not there. Only then is it known which one it is. */
 async function install(scene: Scene, verb: RunVerb): Promise<void> {
   const { inputs, ports, session, report } = scene;
-  if (scene.host.certbot === undefined) {
-    await tell(scene, 'Install certbot', (onLine) =>
-      verb('install-certbot', [], { purpose: 'install certbot', signal: ports.signal, timeoutSeconds: 600, onLine }),
-    );
-    report.timers = (await readHost(session, inputs, ports.signal)).timers;
-    report.warnings.push({
-      title: 'certbot was installed',
-      text: `certbot was installed from ${scene.host.system.name}. Profiles need 4.0, renewal when the authority asks for it 4.1. ${NEWER_CERTBOT}`,
-    });
-  }
-  // Only now is it known which one it is.
-  const { certbot } = scene.host.certbot === undefined ? await readHost(session, inputs, ports.signal) : scene.host;
-  const findings = judgeProfile(inputs.profile, certbot, undefined);
+  if (scene.host.certbot !== undefined) return;
+  await tell(scene, 'Install certbot', (onLine) =>
+    verb('install-certbot', [], { purpose: 'install certbot', signal: ports.signal, timeoutSeconds: 600, onLine }),
+  );
+  const host = await readHost(session, inputs, ports.signal);
+  report.timers = host.timers;
+  report.warnings.push({
+    title: 'certbot was installed',
+    text: `certbot was installed from ${host.system.name}. Profiles need 4.0, renewal when the authority asks for it 4.1. ${NEWER_CERTBOT}`,
+  });
+  const findings = judgeProfile(inputs.profile, host.certbot, undefined);
   if (findings.length > 0) throw new RehearsalError(`The certificate ${inputs.name}`, findings);
 }
 

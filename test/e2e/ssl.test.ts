@@ -420,3 +420,28 @@ systemctl restart certbot.timer`);
   const info = await mustRunSsl({ mode: 'info', domains: NAMES.join(',') });
   expect(info.outputs).toMatchObject({ result: 'reported', served: 'true' });
 });
+
+test('another release brings another program: root’s login replaces it, a deploy user is told', async () => {
+  await onServer(`echo '# older' >> /usr/local/sbin/slipway-tls
+install -d -m 700 /root/.ssh
+cp /home/deploy/.ssh/authorized_keys /root/.ssh/`);
+  const told = await runSsl({ domains: NAMES.join(','), nginx: 'edge/web' });
+  expect(errorsOf(told)[0]).toContain('of another release of Slipway, and deploy may not replace it');
+  const replaced = await mustRunSsl({ domains: NAMES.join(','), nginx: 'edge/web', user: 'root' });
+  expect(replaced.outputs['served']).toBe('true');
+  expect((await mustRunSsl({ mode: 'check', domains: NAMES.join(','), 'minimum-life': '1%' })).outputs['result']).toBe(
+    'checked',
+  );
+});
+
+test('revoked with its name typed in, and not without', async () => {
+  const refused = await runSsl({ mode: 'revoke', 'certificate-name': 'shop.test', confirm: 'shop' });
+  expect(errorsOf(refused)[0]).toContain('confirm');
+  await mustRunSsl({ mode: 'revoke', 'certificate-name': 'shop.test', confirm: 'shop.test', reason: 'superseded' });
+  const status = await onServer(
+    `serial=$(openssl x509 -noout -serial -in /etc/letsencrypt/live/shop.test/cert.pem | cut -d= -f2)
+curl -s --cacert /etc/slipway/acme-ca.pem "https://$1:15000/cert-status-by-serial/$serial"`,
+    [theAcme().dns],
+  );
+  expect(JSON.parse(status)).toMatchObject({ Status: 'Revoked', Reason: 4 });
+});

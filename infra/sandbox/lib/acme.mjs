@@ -10,6 +10,7 @@ import {
   endPidFile,
   progress,
   readPidFile,
+  readText,
   removeTree,
   run,
   SandboxError,
@@ -22,20 +23,22 @@ const acmeDir = (instance) => path.join(instance.stateDir, 'acme');
 const cacheOf = (instance) => path.join(getCacheDir(instance.cacheKey), 'acme');
 const PROGRAMS = ['dns', 'pebble'];
 
-/** Fetched when it is first wanted: most uses of the sandbox need no certificates. */
+/** Fetched when it is first wanted, since most uses of the sandbox need no certificates; and again when the script is another one. */
 async function ensurePrograms(instance) {
   const cache = cacheOf(instance);
-  if (fs.existsSync(`${cache}.ready`)) return;
+  const script = path.join(SCRIPTS, 'fetch-acme.sh');
+  const state = fs.readFileSync(script, 'utf8');
+  const isReady = () => readText(`${cache}.ready`) === state;
+  if (isReady()) return;
   await withCacheLock(async () => {
-    if (fs.existsSync(`${cache}.ready`)) return;
+    if (isReady()) return;
     progress('fetching the ACME authority, and the packages for servers that use it (once)');
     await removeTree(cache);
-    const rootfs = path.join(getCacheDir(instance.cacheKey), 'rootfs');
-    await run([path.join(SCRIPTS, 'fetch-acme.sh'), cache, rootfs], {
+    await run([script, cache, path.join(getCacheDir(instance.cacheKey), 'rootfs')], {
       what: 'Fetching pebble and certbot (fetch-acme.sh)',
       hint: 'Is the package mirror reachable?',
     });
-    fs.writeFileSync(`${cache}.ready`, '');
+    fs.writeFileSync(`${cache}.ready`, state);
   });
 }
 

@@ -95,8 +95,8 @@ bundle() {
     rm -f "$BUNDLE"
     return 0
   fi
-  cat /etc/ssl/certs/ca-certificates.crt "$PRIVATE_CA" >"$BUNDLE.new"
-  mv "$BUNDLE.new" "$BUNDLE"
+  cat /etc/ssl/certs/ca-certificates.crt "$PRIVATE_CA" >"$BUNDLE.$$"
+  mv "$BUNDLE.$$" "$BUNDLE"
 }
 
 # certbot WORDS...; nothing of the caller's environment, and never a question. Its output is told at its end.
@@ -438,13 +438,18 @@ install_certbot() {
 # set-ca < PEM: the authority of a private ACME server, for certbot's connections alone.
 set_ca() {
   prepare
-  head -c 262144 >"$RUN/ca.in"
-  openssl crl2pkcs7 -nocrl -certfile "$RUN/ca.in" 2>/dev/null | openssl pkcs7 -print_certs 2>/dev/null | sed -n '/^-----BEGIN CERT/,/^-----END CERT/p' >"$RUN/ca.pem"
-  [ -s "$RUN/ca.pem" ] || refuse 'no certificate was given'
-  if ! cmp -s "$RUN/ca.pem" "$PRIVATE_CA"; then
-    cat "$RUN/ca.pem" >"$PRIVATE_CA.new"
+  fresh=$RUN/ca.$$
+  head -c 262144 >"$fresh.in"
+  openssl crl2pkcs7 -nocrl -certfile "$fresh.in" 2>/dev/null | openssl pkcs7 -print_certs 2>/dev/null |
+    sed -n '/^-----BEGIN CERT/,/^-----END CERT/p' >"$fresh.pem"
+  rm "$fresh.in"
+  [ -s "$fresh.pem" ] || { rm "$fresh.pem"; refuse 'no certificate was given'; }
+  if ! cmp -s "$fresh.pem" "$PRIVATE_CA"; then
+    cat "$fresh.pem" >"$PRIVATE_CA.new"
+    sync "$PRIVATE_CA.new"
     mv "$PRIVATE_CA.new" "$PRIVATE_CA"
   fi
+  rm "$fresh.pem"
   bundle
 }
 
