@@ -243,8 +243,9 @@ async function rehearse(
     }
     for (const { message } of findings) reporter.remote(`✗ ${message}`);
     if (findings.length > 0) throw new RehearsalError(`The certificate ${inputs.name}`, findings);
+    const way = method === 'webroot' ? ' and the way to port 80 are' : ' is';
     for (const { name, ...answers } of asked) {
-      report.rehearsed.push(`${name}: ${listAddresses({ name, ...answers }).join(', ')}; CAA and port 80 are right`);
+      report.rehearsed.push(`${name}: ${listAddresses({ name, ...answers }).join(', ')}; CAA${way} right`);
     }
     for (const line of report.rehearsed) reporter.remote(`✓ ${line}`);
   });
@@ -369,7 +370,11 @@ async function prove(
   report.renewal = decideRenewal(certificate, window);
   const timers = judgeTimers(host.timers, lineage.crons);
   if (timers.warning !== '') report.warnings.push({ title: 'Several renewals', text: timers.warning });
-  report.served = await waitForServed(asked, certificate.fingerprint, lookOptions(inputs, ports, session), ports.clock);
+  const look = lookOptions(inputs, ports, session);
+  report.served =
+    inputs.nginx.kind === 'none'
+      ? await lookAtServed(asked, look)
+      : await waitForServed(asked, certificate.fingerprint, look, ports.clock);
   const mustBeTrusted = inputs.authority.label === "Let's Encrypt";
   const problems = [
     ...(timers.problem === '' ? [] : [timers.problem]),

@@ -115,7 +115,7 @@ run_certbot() {
     code=$?
     set -e
     if [ "$code" -eq 0 ]; then
-      cat "$RUN/certbot.out" 2>/dev/null || :
+      tell_certbot
       return 0
     fi
     if grep -q 'Another instance of Certbot is already running' "$RUN/certbot.out" && [ "$waited" -lt 60 ]; then
@@ -129,9 +129,15 @@ run_certbot() {
       sleep 1
       continue
     fi
-    cat "$RUN/certbot.out" 2>/dev/null || :
+    tell_certbot
     fail 4 "certbot ended with exit code $code"
   done
+}
+
+# Without what it says each time: rulers, thanks, and how to set up what is set up here.
+tell_certbot() {
+  grep -v -e '^$' -e '^- - ' -e '^Saving debug log' -e '^If you like Certbot' -e '^ \* Donating' -e '^NEXT STEPS' \
+    -e '^- The certificate will need to be renewed' -e '^Certbot has set up a scheduled' "$RUN/certbot.out" 2>/dev/null || :
 }
 
 # What a certbot that was killed at its first issuance leaves is in its own way, so it goes aside. Nothing is removed.
@@ -335,7 +341,7 @@ publish() {
     printf '%s\n' "$version" >"$folder/reloaded.new"
     mv "$folder/reloaded.new" "$folder/reloaded"
     sync "$folder/reloaded" "$folder"
-    say "$1: $version is in front of nginx"
+    say "$1: $version is what nginx reads"
   else
     back=
   fi
