@@ -1,6 +1,6 @@
 /** The outcome as outputs, job summary and log lines. Pure. */
 import { escapeMarkdown, formatTable } from '#shared/reporters/markdown';
-import { type Certificate, daysLeft, shareLeft } from '#shared/tls/certificate';
+import { type Certificate, type ChainVerdict, daysLeft, shareLeft } from '#shared/tls/certificate';
 import type { Warning } from '#shared/tls/rehearsal';
 import { judgeServed, type Served } from '#shared/tls/served';
 import type { Mode } from './inputs';
@@ -168,6 +168,8 @@ export function renderSummary(report: Report, problems: readonly string[], now: 
       ['Left', renderLeft(certificate, now)],
       ['SHA-256', certificate.fingerprint],
     );
+    const chain = report.served.find((one) => one.certificate?.fingerprint === certificate.fingerprint)?.chain;
+    if (chain !== undefined) rows.push(['Chain', renderChain(chain)]);
   }
   if (renewal !== undefined) rows.push(['Next renewal', renderRenewal(renewal)]);
   const timers = report.timers.filter((one) => one.isActive).map((one) => one.unit);
@@ -210,6 +212,17 @@ export function renderLeft(certificate: Certificate, now: Date): string {
   const days = daysLeft(certificate, now);
   const time = days < 2 ? `${(days * 24).toFixed(1)} hours` : `${days.toFixed(1)} days`;
   return `${time}, ${renderPercent(shareLeft(certificate, now))}% of its life`;
+}
+
+function renderChain(chain: ChainVerdict): string {
+  switch (chain.kind) {
+    case 'trusted':
+      return 'whole, to a root that is trusted';
+    case 'unknown-root':
+      return `whole, to ${chain.root}, which visitors do not trust`;
+    case 'broken':
+      return chain.problem;
+  }
 }
 
 function renderRenewal(renewal: Renewal): string {

@@ -390,7 +390,7 @@ async function prove(
 function failProof(name: string, problems: readonly string[]): CertificateError {
   return new CertificateError(
     `The certificate ${name} is not what is served:\n${problems.map((one) => `- ${one}`).join('\n')}`,
-    `nginx has to read /etc/slipway/tls/${name}/current/fullchain.pem and privkey.pem in a \`server\` with \`listen 443 ssl\` for these names, on every address. If it does, was it reloaded?`,
+    `nginx has to read /etc/slipway/tls/${name}/current/fullchain.pem and privkey.pem in a \`server\` with \`listen 443 ssl\` for these names, on every address. If it does, was it reloaded? An nginx in a container has to be named in \`nginx\`.`,
   );
 }
 

@@ -73,6 +73,7 @@ test('the summary has a row for each address, and nothing of others becomes Mark
     '| shop.example | 2001:db8::7 | server | ❌ shop.example at 2001:db8::7 serves another certificate',
   );
   expect(text).toContain('| Renewed by | certbot.timer |');
+  expect(text).toContain('| Chain | whole, to a root that is trusted |');
   expect(text).not.toContain('[link](https');
   expect(text).not.toContain('<b>');
 });

@@ -335,6 +335,24 @@ describe('sandbox', { skip }, () => {
     await inServer('s1', `docker pull -q ${info.registry.open}/app:1`);
   });
 
+  test('an ACME authority, the DNS that it asks, and packages for a server that wants a certificate', async () => {
+    const acme = await sandbox.startAcme({ validitySeconds: 600 });
+    await sandbox.offerPackages('s1');
+    const record = JSON.stringify({ host: 'shop.test', addresses: ['192.0.2.1'] });
+    await fetch(`${acme.dnsControl}/add-a`, { method: 'POST', body: record });
+    assert.match(
+      await inServer('s1', 'getent hosts shop.test; apt-cache policy certbot'),
+      /192\.0\.2\.1 +shop\.test\n[^]*Candidate: \d/,
+    );
+    fs.writeFileSync(path.join(scratch, 'acme.pem'), acme.ca);
+    const ask = () =>
+      spawnSync('curl', ['-s', '--cacert', path.join(scratch, 'acme.pem'), acme.directory], { encoding: 'utf8' });
+    assert.ok(JSON.parse(ask().stdout).newOrder);
+    assert.equal(cli(['acme', 'stop']).status, 0);
+    assert.notEqual(ask().status, 0);
+    assert.match(cli(['acme', 'start', '--validity', 'long']).stderr, /acme: stop, or start/);
+  });
+
   test('the base images do what their names say', async () => {
     const compose = `services:
   db: {image: postgres:15, environment: {POSTGRES_USER: app, POSTGRES_PASSWORD: pw, POSTGRES_DB: app}, volumes: [db:/var/lib/postgresql/data]}
