@@ -131,15 +131,15 @@ const HINTS: readonly (readonly [pattern: RegExp, hint: string])[] = [
     'The authority has had too many requests: wait until the time that it names, and use `acme-server: staging` to try things.',
   ],
   [
-    /:unauthorized/,
+    /(:|Type: +)unauthorized\b/,
     'Something else than this server answered the authority: a proxy, or another server behind the same name.',
   ],
   [
-    /:connection|Timeout during connect/,
+    /(:|Type: +)connection\b/,
     'The authority could not reach port 80: a firewall or a security group that lets the runner in, but not everybody?',
   ],
-  [/:caa\b/, 'A CAA record in DNS forbids this authority.'],
-  [/:dns\b/, 'The authority got no answer from DNS for a name.'],
+  [/(:|Type: +)caa\b/, 'A CAA record in DNS forbids this authority.'],
+  [/(:|Type: +)dns\b/, 'The authority got no answer from DNS for a name.'],
 ];
 
 /** Pure. */

@@ -123,6 +123,11 @@ run_certbot() {
       sleep 3
       continue
     fi
+    # certbot 2.1 on Python 3.11 (Debian 12) says this in place of whatever the authority has said; its log knows better:
+    # https://github.com/certbot/certbot/issues/9539
+    if grep -q "AttributeError: can't set attribute" "$RUN/certbot.out"; then
+      grep -o 'acme\.messages\.Error: .*' /var/log/letsencrypt/letsencrypt.log 2>/dev/null | tail -n 1 >>"$RUN/certbot.out" || :
+    fi
     # An authority may refuse a nonce at any time (RFC 8555, section 6.5), and certbot tries again only once.
     tries=$((tries + 1))
     if grep -q ':badNonce' "$RUN/certbot.out" && [ "$tries" -lt 5 ]; then

@@ -100,6 +100,10 @@ test('what certbot says is told with what to do about it', () => {
       'Could not obtain the certificate on server:\n  urn:ietf:params:acme:error:rateLimited :: too many certificates',
     hint: expect.stringContaining('acme-server: staging'),
   });
+  expect(fail(4, '  Type:   connection')).toMatchObject({ hint: expect.stringContaining('could not reach port 80') });
+  expect(fail(4, 'urn:ietf:params:acme:error:caa :: no')).toMatchObject({
+    hint: expect.stringContaining('CAA record'),
+  });
   expect(fail(5, 'nginx: [emerg] unknown directive')).toMatchObject({ hint: expect.stringContaining('nginx -t') });
   expect(fail(127, 'sudo: not found')).toMatchObject({ hint: 'Is sudo installed there?' });
   expect(fail(3)).toMatchObject({ message: expect.stringContaining('exit code 3') });
