@@ -77754,6 +77754,19 @@ class errors_PreflightError extends errors_SlipwayError {
         this.findings = findings;
     }
 }
+/** A certificate would not be issued, or could not be used: all findings at once, before an order has reached the authority. */
+class RehearsalError extends errors_SlipwayError {
+    code = 'rehearsal';
+    findings;
+    constructor(what, findings) {
+        super(`${what} cannot be issued yet:\n${findings.map((f) => `- ${endSentence(f.message)} ${f.hint}`).join('\n')}`, 'No order has reached the certificate authority, so no rate limit was touched.');
+        this.findings = findings;
+    }
+}
+/** A certificate could not be obtained, is not what is served, or has too little of its life left. */
+class CertificateError extends (/* unused pure expression or super */ null && (errors_SlipwayError)) {
+    code = 'certificate';
+}
 /** Another session holds the project's lock. */
 class LockHeldError extends errors_SlipwayError {
     code = 'lock-held';
