@@ -3,11 +3,13 @@ export { ArgvSampler, sampleArgv, type SampledProcess, type SamplerOptions } fro
 export { parseManifest, readManifest, type ActionInput, type ActionManifest } from './action-manifest.ts';
 export { HarnessError } from './harness-error.ts';
 export {
+  type Faults,
   Job,
   type JobEnd,
   type JobOptions,
   type Outcome,
   type RunningAction,
+  type ScriptRequest,
   type StepRequest,
   type StepRun,
   type Trigger,

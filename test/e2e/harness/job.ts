@@ -48,6 +48,8 @@ export interface JobOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** Overrides of the `github` context: `{ sha: '...', ref: '...', api_url: '...' }`. */
   readonly github?: Readonly<Record<string, string>>;
+  /** The event's payload, as in the file at GITHUB_EVENT_PATH. Default: an empty one. */
+  readonly event?: Readonly<Record<string, unknown>>;
   /** As if the run had been started with debug logging. */
   readonly debug?: boolean;
   /** Multiplies the times of the cancel sequence; 1, the default, is the truth. */
@@ -60,18 +62,28 @@ export interface JobOptions {
   readonly onEntry?: (entry: LogEntry) => void;
 }
 
-export interface StepRequest {
+export interface StepRequest extends Faults {
   /** The action's folder: from the repository's root, or absolute. */
   readonly action: string;
   readonly with?: Readonly<Record<string, string>>;
   /** The step's `env:`. */
   readonly env?: Readonly<Record<string, string>>;
+}
+
+export interface ScriptRequest extends Faults {
+  /** What `run:` says, its expressions evaluated. */
+  readonly script: string;
+  /** The step's `env:`. */
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+export interface Faults {
   /** Cancels the run as GitHub does: SIGINT, 7.5 s, SIGTERM, 2.5 s, SIGKILL; then `post`. */
-  readonly cancelAfter?: Trigger;
+  readonly cancelAfter?: Trigger | undefined;
   /** SIGKILL for the action's process only, as the kernel does when memory is short; then `post`. */
-  readonly killAfter?: Trigger;
+  readonly killAfter?: Trigger | undefined;
   /** The machine goes away: SIGKILL for everything of the job; no `post`, no outputs. */
-  readonly loseAfter?: Trigger;
+  readonly loseAfter?: Trigger | undefined;
 }
 
 export type Outcome = 'success' | 'failure' | 'cancelled' | 'lost';
@@ -120,15 +132,24 @@ export interface JobEnd {
 
 interface Post {
   readonly manifest: ActionManifest;
-  readonly inputs: ReadonlyMap<string, string>;
-  readonly env: Readonly<Record<string, string>>;
+  readonly task: Task;
   readonly state: Readonly<Record<string, string>>;
 }
 
-interface Faults {
-  readonly cancelAfter?: Trigger | undefined;
-  readonly killAfter?: Trigger | undefined;
-  readonly loseAfter?: Trigger | undefined;
+/** One process, and what the runner says and takes of it. */
+interface Task {
+  /** As a person reads it. */
+  readonly name: string;
+  readonly title: string;
+  readonly program: string;
+  readonly args: readonly string[];
+  readonly inputs: ReadonlyMap<string, string>;
+  /** The step's `env:`. */
+  readonly env: Readonly<Record<string, string>>;
+  /** Those that action.yml declares; undefined where anything may be set (`run:`). */
+  readonly outputs: readonly string[] | undefined;
+  /** Messages for inputs that are given and deprecated. */
+  readonly deprecations: readonly string[];
 }
 
 export class Job {
@@ -148,7 +169,7 @@ export class Job {
     const root = await mkdtemp(join(tmpdir(), 'slipway-runner-'));
     for (const folder of ['home', 'temp', 'tools', 'tmp', 'work']) await mkdir(join(root, folder));
     await mkdir(join(root, 'temp', '_github_workflow'));
-    await writeFile(join(root, 'temp', '_github_workflow', 'event.json'), '{}');
+    await writeFile(join(root, 'temp', '_github_workflow', 'event.json'), JSON.stringify(options.event ?? {}));
     return new Job(root, options);
   }
 
@@ -167,11 +188,62 @@ export class Job {
       isAbsolute(request.action) ? request.action : resolve(REPOSITORY, request.action),
     );
     const inputs = this.#inputs(manifest, request.with ?? {});
-    const env = { ...this.#options.env, ...request.env };
-    const run = await this.#run(manifest, 'main', inputs, env, {}, request);
+    const task: Task = {
+      name: manifest.name,
+      title: `Run ./${relative(REPOSITORY, manifest.folder)}`,
+      program: findNode24(),
+      args: [join(manifest.folder, manifest.main)],
+      inputs,
+      env: request.env ?? {},
+      outputs: manifest.outputs.map((output) => output.name),
+      deprecations: manifest.inputs.flatMap(({ name, deprecationMessage }) =>
+        deprecationMessage === undefined || !inputs.get(name)
+          ? []
+          : [`Input '${name}' has been deprecated with message: ${deprecationMessage}`],
+      ),
+    };
+    const run = await this.#run(task, 'main', {}, request);
     if (run.outcome !== 'success') this.#status = run.outcome;
-    if (manifest.post !== undefined) this.#posts.unshift({ manifest, inputs, env, state: run.state });
+    if (manifest.post !== undefined) {
+      const post = { ...task, args: [join(manifest.folder, manifest.post)] };
+      this.#posts.unshift({ manifest, task: post, state: run.state });
+    }
     return run;
+  }
+
+  /** Runs a `run:` step, in bash as `shell: bash` says. */
+  async script(request: ScriptRequest): Promise<StepRun> {
+    const file = join(this.#root, 'temp', `${randomUUID()}.sh`);
+    await writeFile(file, request.script);
+    const task: Task = {
+      name: 'run',
+      title: `Run ${request.script.split('\n')[0] ?? ''}`,
+      program: 'bash',
+      // https://docs.github.com/actions/reference/workflows-and-actions/workflow-syntax#jobsjob_idstepsshell
+      args: ['--noprofile', '--norc', '-e', '-o', 'pipefail', file],
+      inputs: new Map(),
+      env: request.env ?? {},
+      outputs: undefined,
+      deprecations: [],
+    };
+    const run = await this.#run(task, 'main', {}, request);
+    await rm(file);
+    if (run.outcome !== 'success') this.#status = run.outcome;
+    return run;
+  }
+
+  /** The job's `env:`, and what steps added to it. */
+  get env(): Readonly<Record<string, string>> {
+    return { ...this.#options.env, ...this.#addedEnv };
+  }
+
+  /** A step that ran elsewhere (a stand-in) ended so. */
+  note(outcome: Outcome): void {
+    if (outcome !== 'success') this.#status = outcome;
+  }
+
+  mask(text: string): string {
+    return this.#masker.mask(text);
   }
 
   /** The end of the job: every `post` that its `post-if` allows, then what still runs is killed, and the folders go. */
@@ -180,7 +252,7 @@ export class Job {
     try {
       for (const post of this.#status === 'lost' ? [] : this.#posts) {
         if (!allows(post.manifest, this.#status)) continue;
-        posts.push(await this.#run(post.manifest, 'post', post.inputs, post.env, post.state, {}));
+        posts.push(await this.#run(post.task, 'post', post.state, {}));
       }
       return { posts, orphans: killTracked(this.trackingId), leftFiles: await this.#leftFiles() };
     } finally {
@@ -215,10 +287,8 @@ export class Job {
   }
 
   async #run(
-    manifest: ActionManifest,
+    task: Task,
     stage: 'main' | 'post',
-    inputs: ReadonlyMap<string, string>,
-    env: Readonly<Record<string, string>>,
     state: Readonly<Record<string, string>>,
     faults: Faults,
   ): Promise<StepRun> {
@@ -226,15 +296,15 @@ export class Job {
     const reader = new CommandReader(log, this.#masker);
     const files = await FileCommands.create(join(this.#root, 'temp'));
     const isPost = stage === 'post';
-    this.#announce(log, manifest, inputs, env, isPost);
+    this.#announce(log, task, isPost);
 
     const lines: string[] = [];
     const listeners = new Set<(line: string) => void>();
     const child = await NodeProcess.start({
-      node: findNode24(),
-      script: join(manifest.folder, (isPost ? manifest.post : undefined) ?? manifest.main),
+      program: task.program,
+      args: task.args,
       cwd: this.workspace,
-      env: this.#environment(manifest, inputs, env, state, files),
+      env: this.#environment(task, state, files),
       timeScale: this.#options.timeScale ?? 1,
       onLine: (line) => {
         lines.push(line);
@@ -260,7 +330,7 @@ export class Job {
     };
 
     const { end, fault } = await this.#watch(child, running, faults, log);
-    const results = fault === 'lost' ? NOTHING : await this.#readFiles(files, log, manifest, isPost);
+    const results = fault === 'lost' ? NOTHING : await this.#readFiles(files, log, task, isPost);
     const unsupported = [...reader.unsupported, ...results.unsupported];
     const run: StepRun = {
       ...end,
@@ -281,7 +351,7 @@ export class Job {
     };
     if (unsupported.length > 0 && this.#options.allowUnsupported !== true) {
       throw new HarnessError(
-        `${manifest.name} did what the harness does not support:\n${unsupported.map((one) => `- ${one.what}: ${one.text}`).join('\n')}`,
+        `${task.name} did what the harness does not support:\n${unsupported.map((one) => `- ${one.what}: ${one.text}`).join('\n')}`,
         run.log,
       );
     }
@@ -289,49 +359,35 @@ export class Job {
   }
 
   /** What the runner prints before it starts an action. */
-  #announce(
-    log: StepLog,
-    manifest: ActionManifest,
-    inputs: ReadonlyMap<string, string>,
-    env: Readonly<Record<string, string>>,
-    isPost: boolean,
-  ): void {
+  #announce(log: StepLog, task: Task, isPost: boolean): void {
     if (isPost) {
       log.write('line', 'Post job cleanup.');
       return;
     }
-    log.write('group', `Run ./${relative(REPOSITORY, manifest.folder)}`);
-    const given = [...inputs].filter(([, value]) => value !== '');
+    log.write('group', task.title);
+    const given = [...task.inputs].filter(([, value]) => value !== '');
     if (given.length > 0) log.write('line', 'with:');
     for (const [name, value] of given) log.write('line', `  ${name}: ${value}`);
-    const variables = Object.entries({ ...this.#addedEnv, ...env });
+    const variables = Object.entries({ ...this.env, ...task.env });
     if (variables.length > 0) log.write('line', 'env:');
     for (const [name, value] of variables) log.write('line', `  ${name}: ${value}`);
     log.write('endgroup', '');
-    for (const input of manifest.inputs) {
-      if (input.deprecationMessage === undefined || !inputs.get(input.name)) continue;
-      const message = `Input '${input.name}' has been deprecated with message: ${input.deprecationMessage}`;
+    for (const message of task.deprecations) {
       log.annotate({ type: 'warning', title: '', message, file: '', shown: true });
     }
   }
 
-  #environment(
-    manifest: ActionManifest,
-    inputs: ReadonlyMap<string, string>,
-    env: Readonly<Record<string, string>>,
-    state: Readonly<Record<string, string>>,
-    files: FileCommands,
-  ): Record<string, string> {
+  #environment(task: Task, state: Readonly<Record<string, string>>, files: FileCommands): Record<string, string> {
     const variables: Record<string, string> = {
       HOME: join(this.#root, 'home'),
       TMPDIR: join(this.#root, 'tmp'),
       LANG: 'C.UTF-8',
       USER: 'runner',
       CI: 'true',
-      ...this.#addedEnv,
-      ...env,
+      ...this.env,
+      ...task.env,
       GITHUB_ACTIONS: 'true',
-      GITHUB_ACTION: manifest.name.replace(/[^A-Za-z0-9]/g, '_'),
+      GITHUB_ACTION: task.name.replace(/[^A-Za-z0-9]/g, '_'),
       GITHUB_WORKSPACE: this.workspace,
       RUNNER_NAME: 'slipway-harness',
       RUNNER_ENVIRONMENT: 'self-hosted',
@@ -348,7 +404,7 @@ export class Job {
       // The token is in the context only: an action gets it as an input or not at all.
       if (key !== 'token') variables[`GITHUB_${key.toUpperCase()}`] = value;
     }
-    for (const [name, value] of inputs) variables[`INPUT_${name.replaceAll(' ', '_').toUpperCase()}`] = value;
+    for (const [name, value] of task.inputs) variables[`INPUT_${name.replaceAll(' ', '_').toUpperCase()}`] = value;
     for (const [name, value] of Object.entries(state)) variables[`STATE_${name}`] = value;
     const path = variables['PATH'] ?? '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
     variables['PATH'] = [...this.#addedPath.toReversed(), path].join(':');
@@ -427,7 +483,7 @@ export class Job {
     return { end, fault };
   }
 
-  async #readFiles(files: FileCommands, log: StepLog, manifest: ActionManifest, isPost: boolean): Promise<Results> {
+  async #readFiles(files: FileCommands, log: StepLog, task: Task, isPost: boolean): Promise<Results> {
     const unsupported: Unsupported[] = [];
     let failed = false;
     const complain = (message: string): void => {
@@ -447,7 +503,7 @@ export class Job {
     const outputs = await read('output');
     const state = await read('state');
     for (const name of outputs.keys()) {
-      if (!manifest.outputs.some((output) => output.name === name)) {
+      if (task.outputs !== undefined && !task.outputs.includes(name)) {
         unsupported.push({ what: 'an output that action.yml does not declare', text: name });
       }
     }

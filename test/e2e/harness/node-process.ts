@@ -1,5 +1,5 @@
 /**
- * One process of an action, started, read, cancelled and waited for as
+ * One process of a step, started, read, cancelled and waited for as
  * https://github.com/actions/runner/blob/main/src/Runner.Sdk/ProcessInvoker.cs does it.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
@@ -23,8 +23,8 @@ export interface SentSignal {
 }
 
 export interface ProcessRequest {
-  readonly node: string;
-  readonly script: string;
+  readonly program: string;
+  readonly args: readonly string[];
   readonly cwd: string;
   readonly env: Readonly<Record<string, string>>;
   /** Multiplies the runner's times; 1 is the truth. */
@@ -62,7 +62,7 @@ export class NodeProcess {
   #ended = false;
 
   static async start(request: ProcessRequest): Promise<NodeProcess> {
-    const child = spawn(request.node, [request.script], {
+    const child = spawn(request.program, request.args, {
       cwd: request.cwd,
       env: { ...request.env },
       stdio: ['pipe', 'pipe', 'pipe'],
@@ -72,7 +72,7 @@ export class NodeProcess {
     await new Promise<void>((resolve, reject) => {
       child.once('spawn', resolve);
       child.once('error', (cause) => {
-        reject(new HarnessError(`${request.node} did not start: ${cause.message}`));
+        reject(new HarnessError(`${request.program} did not start: ${cause.message}`));
       });
     });
     return new NodeProcess(child, request);
