@@ -21,6 +21,12 @@ const OPERATIONS = [
   'repos/create-deployment-status',
   'repos/list-deployments',
   'repos/list-deployment-statuses',
+  'issues/list-for-repo',
+  'issues/create',
+  'issues/update',
+  'issues/list-comments',
+  'issues/create-comment',
+  'issues/update-comment',
 ];
 
 /** What explains and constrains nothing. Examples of whole answers are taken apart from this. */

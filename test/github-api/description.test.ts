@@ -27,6 +27,12 @@ test('the extract has what is used, written out', () => {
     'repos/create-deployment-status POST /repos/{owner}/{repo}/deployments/{deployment_id}/statuses',
     'repos/list-deployments GET /repos/{owner}/{repo}/deployments',
     'repos/list-deployment-statuses GET /repos/{owner}/{repo}/deployments/{deployment_id}/statuses',
+    'issues/list-for-repo GET /repos/{owner}/{repo}/issues',
+    'issues/create POST /repos/{owner}/{repo}/issues',
+    'issues/update PATCH /repos/{owner}/{repo}/issues/{issue_number}',
+    'issues/list-comments GET /repos/{owner}/{repo}/issues/{issue_number}/comments',
+    'issues/create-comment POST /repos/{owner}/{repo}/issues/{issue_number}/comments',
+    'issues/update-comment PATCH /repos/{owner}/{repo}/issues/comments/{comment_id}',
   ]);
   expect(JSON.stringify(description)).not.toContain('$ref');
 });

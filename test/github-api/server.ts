@@ -1,5 +1,5 @@
 /**
- * A stand-in for GitHub's API that keeps Deployments, and holds every request and every answer of its own against GitHub's
+ * A stand-in for GitHub's API that keeps Deployments, issues and comments, and holds every request and every answer of its own against GitHub's
  * description. What is wrong is answered with 422, and stays in `problems`: a test ends with `expect(api.problems).toEqual([])`.
  */
 import { once } from 'node:events';
@@ -13,6 +13,23 @@ export interface KeptDeployment {
   readonly asked: Readonly<Record<string, unknown>>;
   /** In the order in which they came. */
   readonly statuses: Record<string, unknown>[];
+}
+
+export interface KeptIssue {
+  readonly number: number;
+  readonly title: string;
+  body: string;
+  readonly labels: readonly string[];
+  state: string;
+}
+
+export interface KeptComment {
+  readonly id: number;
+  /** Of the issue or pull request. */
+  readonly issue: number;
+  body: string;
+  /** `Bot` where a workflow wrote it. */
+  readonly by: 'Bot' | 'User';
 }
 
 export interface SeenRequest {
@@ -35,6 +52,8 @@ export class GithubApi {
   /** What was not as GitHub describes it. */
   readonly problems: string[] = [];
   readonly deployments: KeptDeployment[] = [];
+  readonly issues: KeptIssue[] = [];
+  readonly comments: KeptComment[] = [];
   /** Asked before the request is carried out. */
   before: Hook = () => false;
   /** Asked once it has been carried out: an answer that is lost on its way. */
@@ -129,6 +148,65 @@ export class GithubApi {
           body: deployment.statuses.map((_, at) => showStatus(operation, deployment, at + 1)).reverse(),
         };
       default:
+        return this.#carryOutIssue({ operation, path, query }, body) ?? notFound;
+    }
+  }
+
+  #carryOutIssue({ operation, path, query }: Matched, body: Readonly<Record<string, unknown>>): Answer | undefined {
+    const issue = this.issues.find((one) => String(one.number) === path['issue_number']);
+    const page = <T>(all: readonly T[]): T[] => {
+      const size = Number(query['per_page'] ?? 30);
+      const from = (Number(query['page'] ?? 1) - 1) * size;
+      return all.slice(from, from + size);
+    };
+    switch (operation.id) {
+      case 'issues/list-for-repo': {
+        const labels = (query['labels'] ?? '').split(',').filter((label) => label !== '');
+        const found = this.issues.filter(
+          (one) =>
+            [one.state, 'all'].includes(query['state'] ?? 'open') &&
+            labels.every((label) => one.labels.includes(label)),
+        );
+        if (query['direction'] !== 'asc') found.reverse();
+        return { status: 200, body: page(found).map((one) => showIssue(operation, one)) };
+      }
+      case 'issues/create': {
+        const kept: KeptIssue = {
+          number: this.issues.length + 1,
+          title: body['title'] as string,
+          body: (body['body'] ?? '') as string,
+          labels: (body['labels'] ?? []) as string[],
+          state: 'open',
+        };
+        this.issues.push(kept);
+        return { status: 201, body: showIssue(operation, kept) };
+      }
+      case 'issues/update':
+        if (issue === undefined) return undefined;
+        if (typeof body['body'] === 'string') issue.body = body['body'];
+        if (typeof body['state'] === 'string') issue.state = body['state'];
+        return { status: 200, body: showIssue(operation, issue) };
+      case 'issues/list-comments': {
+        const found = this.comments.filter((one) => String(one.issue) === path['issue_number']);
+        return { status: 200, body: page(found).map((one) => showComment(operation, one)) };
+      }
+      case 'issues/create-comment': {
+        const kept: KeptComment = {
+          id: this.comments.length + 501,
+          issue: Number(path['issue_number']),
+          body: body['body'] as string,
+          by: 'Bot',
+        };
+        this.comments.push(kept);
+        return { status: 201, body: showComment(operation, kept) };
+      }
+      case 'issues/update-comment': {
+        const comment = this.comments.find((one) => String(one.id) === path['comment_id']);
+        if (comment === undefined) return undefined;
+        comment.body = body['body'] as string;
+        return { status: 200, body: showComment(operation, comment) };
+      }
+      default:
         throw new Error(`${operation.id} is not imitated`);
     }
   }
@@ -148,6 +226,24 @@ function showDeployment(operation: Operation, { id, asked }: KeptDeployment): ob
 
 function showStatus(operation: Operation, { statuses }: KeptDeployment, number: number): object {
   return { ...readExample(operation), ...pick(statuses[number - 1] ?? {}, STATUS_SHOWS), id: number };
+}
+
+function showIssue(operation: Operation, { number, title, body, labels, state }: KeptIssue): object {
+  // GitHub's example of a list is of pull requests, too.
+  return {
+    ...readExample(operation),
+    pull_request: undefined,
+    number,
+    title,
+    body,
+    state,
+    labels: labels.map((name) => ({ name })),
+  };
+}
+
+function showComment(operation: Operation, { id, body, by }: KeptComment): object {
+  const example = readExample(operation);
+  return { ...example, id, body, user: { ...(example['user'] as object), type: by } };
 }
 
 const DEPLOYMENT_SHOWS = ['ref', 'task', 'payload', 'environment', 'description'];
