@@ -66,7 +66,7 @@ interface Sandbox {
     name: string,
     folder: string,
     options: { readonly buildArgs: readonly string[] },
-  ): Promise<{ readonly reference: string }>;
+  ): Promise<{ readonly reference: string; readonly digest: string }>;
   setQuiet(quiet: boolean): void;
 }
 
@@ -354,6 +354,11 @@ export async function buildExample(release: string): Promise<string> {
   const there = await askRegistry(`/v2/example/manifests/${tag}`, { method: 'HEAD' });
   if (!there.ok) await sandbox.build(`example:${tag}`, EXAMPLE, { buildArgs: [`RELEASE_ID=${release}`] });
   return `${sandboxInfo().registry.open}/example:${tag}`;
+}
+
+/** Builds a folder by its Dockerfile. @param target `name:tag` @returns the digest */
+export async function buildImage(target: string, folder: string, buildArgs: readonly string[]): Promise<string> {
+  return (await sandbox.build(target, folder, { buildArgs })).digest;
 }
 
 // --- deploys -----------------------------------------------------------------------------------------------------------

@@ -14,10 +14,12 @@ import {
   evaluate,
   evaluateText,
   evaluateTexts,
+  Expression,
   holds,
   type Json,
   type Mapping,
   type Scope,
+  type Template,
 } from './template.ts';
 import { THIRD_PARTY, type StandIn } from './third-party.ts';
 import {
@@ -62,6 +64,8 @@ export interface WorkflowRequest {
   readonly github?: Readonly<Record<string, string>>;
   /** Somebody presses Cancel while this step runs. */
   readonly cancel?: { readonly job: string; readonly step: string; readonly when: Trigger };
+  /** Folders with programs that a hosted runner has. */
+  readonly path?: readonly string[];
   /** A minute of `timeout-minutes`, in milliseconds. */
   readonly minuteMs?: number;
   /** Before a job starts: what its token may do. */
@@ -88,6 +92,8 @@ export interface JobResult {
   readonly permissions: Permissions;
   readonly timeoutMinutes: number | undefined;
   readonly environment: string;
+  /** As it is shown beside the environment; evaluated when the steps have run. */
+  readonly environmentUrl: string;
   readonly summary: string;
   readonly log: string;
 }
@@ -320,6 +326,7 @@ class Run {
         permissions,
         timeoutMinutes: undefined,
         environment: '',
+        environmentUrl: '',
         summary: '',
         log: '',
         ...end,
@@ -387,10 +394,10 @@ class Run {
 
   #askForEnvironment(job: StepsJob, path: string, scope: Scope): (Environment & { readonly name: string }) | undefined {
     if (job.environment === undefined) return undefined;
-    const value = evaluate(job.environment, scope);
-    const { name, deployment = true } = (typeof value === 'string' ? { name: value } : value) as Readonly<
-      Record<string, Json>
-    >;
+    // The name is needed before there is a runner, and with it the environment's variables; the URL is for the end.
+    const { name: wanted = null, deployment: makes = true } = asMapping(job.environment);
+    const name = evaluate(wanted, scope);
+    const deployment = evaluate(makes, scope);
     if (name === '' || name === null) return undefined;
     const environment = this.#request.environments?.[asText(name)];
     if (environment === undefined) {
@@ -439,6 +446,7 @@ class Run {
       github: omit(mapValues(plain, asText), ['workspace', 'event_path']),
       event: event as Record<string, Json>,
       limitSeconds: PROCESS_LIMIT_SECONDS,
+      path: this.#request.path ?? [],
     });
     const steps: StepResult[] = [];
     const contexts: Record<string, Json> = {};
@@ -476,6 +484,7 @@ class Run {
     }
     const outputScope = { ...scope, contexts: { ...scope.contexts, steps: contexts, env: { ...runner.env } }, lenient };
     const outputs = evaluateTexts(job.outputs, outputScope);
+    const url = job.environment === undefined ? '' : evaluateText(asMapping(job.environment)['url'], outputScope);
     for (const [name, value] of Object.entries(outputs)) {
       if (runner.mask(value) !== value)
         throw new HarnessError(`GitHub drops the output ${name} of ${path}: a secret is in it`);
@@ -489,6 +498,7 @@ class Run {
       steps,
       timeoutMinutes: minutes,
       environment: environment?.name ?? '',
+      environmentUrl: url,
       summary: runs.map((run) => run.summary).join('\n'),
       log: [...steps.map((step) => step.log), ...posts.map((post) => post.log)].join('\n'),
     };
@@ -571,6 +581,11 @@ async function read(repository: Repository, path: string): Promise<Workflow> {
   if (!existsSync(file)) throw new HarnessError(`${repository.name} has no ${path}`);
   return readWorkflow(path, await readFile(file, 'utf8'));
 }
+
+const asMapping = (environment: Template): Mapping =>
+  typeof environment === 'object' && environment !== null && !(environment instanceof Expression)
+    ? (environment as Mapping)
+    : { name: environment };
 
 const ownerOf = ({ name }: Repository): string => (name.split('/')[0] ?? '').toLowerCase();
 

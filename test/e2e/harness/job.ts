@@ -46,6 +46,8 @@ export interface JobOptions {
   readonly secrets?: readonly string[];
   /** The job's `env:`. The rest of the environment is the runner's, nothing is inherited from this process. */
   readonly env?: Readonly<Record<string, string>>;
+  /** Folders with programs that a hosted runner has, before the machine's own. */
+  readonly path?: readonly string[];
   /** Overrides of the `github` context: `{ sha: '...', ref: '...', api_url: '...' }`. */
   readonly github?: Readonly<Record<string, string>>;
   /** The event's payload, as in the file at GITHUB_EVENT_PATH. Default: an empty one. */
@@ -407,7 +409,7 @@ export class Job {
     for (const [name, value] of task.inputs) variables[`INPUT_${name.replaceAll(' ', '_').toUpperCase()}`] = value;
     for (const [name, value] of Object.entries(state)) variables[`STATE_${name}`] = value;
     const path = variables['PATH'] ?? '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
-    variables['PATH'] = [...this.#addedPath.toReversed(), path].join(':');
+    variables['PATH'] = [...this.#addedPath.toReversed(), ...(this.#options.path ?? []), path].join(':');
     return variables;
   }
 

@@ -1,0 +1,321 @@
+/**
+ * A fresh application repository (the example, and the files of infra/workflows copied into it) deploys, rolls back and backs
+ * up: the workflows themselves run, against a real server, and against an API that holds every request against GitHub's description.
+ */
+import { execFile } from 'node:child_process';
+import { chmod, cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { jest } from '@jest/globals';
+import { GithubApi } from '../github-api/server';
+import { enforcePermissions } from '../workflows/api-permissions.ts';
+import { runWorkflow, type WorkflowRequest, type WorkflowRun } from '../workflows/run-workflow.ts';
+import type { StandIn, StandInRequest } from '../workflows/third-party.ts';
+import type { Permissions } from '../workflows/workflow.ts';
+import {
+  buildImage,
+  deployKey,
+  EXAMPLE,
+  freshServer,
+  get,
+  sandboxInfo,
+  serverState,
+  theServer,
+  untilSettled,
+  waitForFinish,
+} from './sandbox.ts';
+
+jest.setTimeout(180_000);
+
+const ROOT = fileURLToPath(new URL('../../', import.meta.url));
+const SUITE = { name: 'your-org/slipway', folder: ROOT };
+const APP_ENV = 'POSTGRES_PASSWORD=very-secret-password-of-the-database\nREDIS_PASSWORD=another-secret-of-the-cache';
+const commitOf = (n: number): string => String(n).repeat(40);
+
+let application: string;
+let tools: string;
+let api: GithubApi;
+let variables: Record<string, string>;
+let secrets: Record<string, string>;
+let github: Record<string, string>;
+let permissions: Permissions = {};
+/** What was asked of actions of others. */
+const asked: { readonly uses: string; readonly with: StandInRequest['with'] }[] = [];
+
+beforeAll(async () => {
+  await freshServer();
+  const { login } = sandboxInfo().registry;
+  // The token of a run is good for the registry and for the API, as on GitHub.
+  api = new GithubApi('acme/shop', login.password);
+  enforcePermissions(api, () => permissions);
+  github = { api_url: await api.listen(), actor: login.username, token: login.password, run_id: '1' };
+  variables = {
+    DEPLOY_HOST: theServer().address,
+    SSH_KNOWN_HOSTS: theServer().knownHosts,
+    URL: `http://${theServer().address}:8080/`,
+    PROJECT: '',
+  };
+  secrets = { SSH_KEY: await deployKey(), APP_ENV };
+  application = await makeApplication(login.address);
+  tools = await makeTools();
+});
+afterAll(async () => {
+  await api.close();
+  for (const folder of [application, tools]) await rm(folder, { recursive: true, force: true });
+});
+
+/** The example, and the callers as they are copied; the registry is the one thing that is changed in them. */
+async function makeApplication(registry: string): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), 'slipway-shop-'));
+  const { stdout } = await promisify(execFile)('git', ['ls-files', '-z'], { cwd: EXAMPLE });
+  for (const path of [...stdout.split('\0').filter(Boolean), 'dist']) {
+    await cp(join(EXAMPLE, path), join(folder, path), { recursive: true });
+  }
+  const callers = join(ROOT, 'infra/workflows');
+  for (const path of (await readdir(callers, { recursive: true })).filter((name) => name.endsWith('.yml'))) {
+    const target = join(folder, '.github/workflows', path.replace('reusable/', 'reusable-'));
+    await mkdir(join(folder, '.github/workflows'), { recursive: true });
+    await writeFile(target, (await readFile(join(callers, path), 'utf8')).replaceAll('ghcr.io', registry));
+  }
+  return folder;
+}
+
+/** What a hosted runner has: `docker compose`. */
+async function makeTools(): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), 'slipway-tools-'));
+  const plugin = Object.values(sandboxInfo().composePlugins).at(-1) ?? '';
+  await writeFile(join(folder, 'docker'), `#!/bin/sh\n[ "$1" = compose ] && shift && exec '${plugin}' "$@"\n`);
+  await chmod(join(folder, 'docker'), 0o755);
+  return folder;
+}
+
+const standIn = (uses: string, run: StandIn['run']): StandIn => ({
+  uses,
+  run: (request) => {
+    asked.push({ uses, with: request.with });
+    return run(request);
+  },
+});
+
+const STAND_INS = [
+  standIn('actions/checkout@de0fac2e4500dabe0009e67214ff5f5447ce83dd', async ({ workspace }) => {
+    await cp(application, workspace, { recursive: true });
+    await mkdir(join(workspace, '.git'));
+    await writeFile(join(workspace, '.git/HEAD'), 'ref: refs/heads/main\n');
+    return {};
+  }),
+  standIn('docker/setup-buildx-action@4d04d5d9486b7bd6fa91e7baf45bbb4f8b9deedd', () => Promise.resolve({})),
+  standIn('docker/login-action@4907a6ddec9925e35a0a9e82d7399ccc52663121', ({ with: { username, password } }) => {
+    if (username !== github['actor'] || password !== github['token']) throw new Error('unauthorized');
+    return Promise.resolve({});
+  }),
+  // Builds for real, on the server, and pushes to the sandbox's registry.
+  standIn('docker/build-push-action@bcafcacb16a39f128d818304e6c9c0c18556b85f', async ({ with: inputs, workspace }) => {
+    const { tags = '', context = '', 'build-args': argument = '' } = inputs;
+    const name = tags.slice(tags.indexOf('/') + 1);
+    return { digest: await buildImage(name, join(workspace, context), argument.split('\n')) };
+  }),
+  standIn('actions/attest@1e69f48acb82d1966a394da916b4c1698aa569d6', () => Promise.resolve({})),
+];
+
+async function start(
+  workflow: string,
+  request: Partial<WorkflowRequest> & Pick<WorkflowRequest, 'event'>,
+): Promise<WorkflowRun> {
+  const { event } = request;
+  return runWorkflow({
+    repository: { name: 'acme/shop', folder: application },
+    workflow: `.github/workflows/${workflow}.yml`,
+    repositories: [SUITE],
+    environments: {
+      production: { secrets, variables, review: 'approved' },
+      'production-maintenance': { secrets, variables },
+    },
+    standIns: STAND_INS,
+    path: [tools],
+    onJob: (_job, may) => (permissions = may),
+    ...request,
+    event: { name: event.name, payload: { repository: { name: 'shop' }, ...event.payload } },
+    github: { ...github, ...request.github },
+  });
+}
+
+const push = (commit: number, request: Partial<WorkflowRequest> = {}): Promise<WorkflowRun> =>
+  start('deploy', {
+    ...request,
+    event: { name: 'push' },
+    github: { ref: 'refs/tags/v1', ref_type: 'tag', ref_name: 'v1', sha: commitOf(commit), ...request.github },
+  });
+
+const press = (workflow: string, inputs: Record<string, string | boolean>, request: Partial<WorkflowRequest> = {}) =>
+  start(workflow, { ...request, event: { name: 'workflow_dispatch' }, inputs });
+
+/** The run, where all went well; its log is the failure's message otherwise. */
+async function must(running: Promise<WorkflowRun>): Promise<WorkflowRun> {
+  const run = await running;
+  if (run.result !== 'success') throw new Error(`the run ended with ${run.result}:\n${run.log}`);
+  await waitForFinish();
+  expect(api.problems).toEqual([]);
+  for (const secret of ['very-secret-password', github['token'] ?? '']) {
+    expect(`${run.log}${run.summary}`).not.toContain(secret);
+  }
+  return run;
+}
+
+const outputsOf = (run: WorkflowRun, job: string, step: string): Readonly<Record<string, string>> =>
+  run.jobs[job]?.steps.find(({ label }) => label === step || label.includes(`/${step}`))?.outputs ?? {};
+const served = async (): Promise<string> =>
+  (JSON.parse(await get(8080, '/api/version')) as { releaseId: string }).releaseId;
+const states = (): string[][] => api.deployments.map((one) => one.statuses.map(({ state }) => String(state)));
+
+describe('with the callers of infra/workflows, as they are copied', () => {
+  test('a tag is built, approved, deployed and recorded; nobody is cancelled by another', async () => {
+    const run = await must(push(1));
+    expect(run.environments).toEqual([{ job: 'deploy', name: 'production', review: 'approved', deployment: false }]);
+    expect(run.concurrency).toEqual([
+      { by: 'deploy', group: 'deploy-production', cancelInProgress: false, queue: 'max' },
+    ]);
+    expect(outputsOf(run, 'deploy', 'action-deploy')['result']).toBe('deployed');
+    expect(await served()).toBe(commitOf(1));
+    expect(states()).toEqual([['in_progress', 'success']]);
+    // What was attested is what runs: by its digest.
+    const digest = outputsOf(run, 'build', 'build')['digest'] ?? 'none';
+    expect(asked.find(({ uses }) => uses.startsWith('actions/attest'))?.with['subject-digest']).toBe(digest);
+    expect((await serverState()).containers.find(({ service }) => service === 'api')?.image).toContain(digest);
+  });
+
+  test('a deploy that is cancelled in the middle leaves what served, and its summary says so', async () => {
+    const before = (await serverState()).containers.map(({ id, state }) => [id, state]);
+    const run = await push(2, {
+      cancel: { job: 'deploy', step: 'your-org/slipway/action-deploy@v1', when: /start api/ },
+    });
+    expect(run.result).toBe('cancelled');
+    await untilSettled(40);
+    expect(await served()).toBe(commitOf(1));
+    expect((await serverState()).containers.map(({ id, state }) => [id, state])).toEqual(before);
+    expect(run.summary).toMatch(/cancelled/i);
+    expect(states()[1]?.at(-1)).not.toBe('success');
+  });
+
+  test('the button lists, then goes back only where it is confirmed', async () => {
+    await must(push(2));
+    expect(await served()).toBe(commitOf(2));
+    const listed = await must(press('rollback', { environment: 'production' }));
+    expect(outputsOf(listed, 'rollback', 'action-rollback')['result']).toBe('listed');
+    expect(listed.concurrency.map(({ group, queue }) => [group, queue])).toEqual([['rollback-production', 'max']]);
+    const refused = await press('rollback', { environment: 'production', release: 'previous', confirm: 'shpo' });
+    expect(refused.jobs['rollback']?.result).toBe('failure');
+    expect(await served()).toBe(commitOf(2));
+    const back = await must(press('rollback', { environment: 'production', release: 'previous', confirm: 'shop' }));
+    expect(outputsOf(back, 'rollback', 'action-rollback')['result']).toBe('rolled-back');
+    expect(await served()).toBe(commitOf(1));
+  });
+
+  test('a nightly backup that fails has an issue, which is closed by the one that is proven', async () => {
+    const night = { name: 'schedule', payload: { schedule: '17 3 * * *' } };
+    const stranger = {
+      ...variables,
+      SSH_KNOWN_HOSTS: (variables['SSH_KNOWN_HOSTS'] ?? '').replace(/AAAA.{20}/, 'AAAA'),
+    };
+    const failed = await start('backup', {
+      event: night,
+      environments: { 'production-maintenance': { secrets, variables: stranger } },
+    });
+    expect(failed.result).toBe('failure');
+    expect(failed.jobs['alert']?.result).toBe('success');
+    expect(api.issues).toMatchObject([{ title: 'Backup of production is not well', state: 'open' }]);
+
+    const run = await must(start('backup', { event: night }));
+    expect(run.jobs['backup']?.steps.map((step) => step.outputs['result'])).toEqual(['proven', 'fresh']);
+    expect(api.issues).toMatchObject([{ state: 'closed' }]);
+    expect(run.concurrency.map(({ group }) => group)).toEqual(['backup-production']);
+  });
+
+  test('health is what visitors get and what runs', async () => {
+    const run = await must(
+      start('health', { event: { name: 'schedule', payload: { schedule: '7,22,37,52 * * * *' } } }),
+    );
+    expect(run.jobs['alert']?.result).toBe('success');
+    expect(api.issues).toHaveLength(1);
+  });
+});
+
+describe("through the reusable workflows, with the repository's secrets", () => {
+  // The environment has none: they would not reach a workflow of another owner.
+  const request = () => ({
+    secrets,
+    variables,
+    environments: { production: { review: 'approved' as const }, 'production-maintenance': {} },
+  });
+
+  test('a push is built, planned, approved, deployed, and looked at from outside', async () => {
+    const before = api.deployments.length;
+    const run = await must(
+      start('reusable-deploy', { ...request(), event: { name: 'push' }, github: { sha: commitOf(2) } }),
+    );
+    expect(Object.values(run.jobs).map(({ path, result }) => [path, result])).toEqual([
+      ['deploy/build', 'success'],
+      ['deploy/plan', 'success'],
+      ['deploy/deploy', 'success'],
+      ['deploy/verify', 'success'],
+      ['deploy', 'success'],
+    ]);
+    expect(run.jobs['deploy']?.outputs).toMatchObject({
+      result: 'deployed',
+      image: expect.stringMatching(/@sha256:/) as string,
+    });
+    expect(outputsOf(run, 'deploy/plan', 'action-deploy')['result']).toBe('planned');
+    expect(run.concurrency.map(({ by, group, queue }) => [by, group, queue])).toEqual([
+      ['deploy/deploy', 'slipway-deploy-production', 'max'],
+    ]);
+    expect(api.deployments.slice(before).map((one) => one.asked['environment'])).toEqual(['production']);
+    expect(await served()).toBe(commitOf(2));
+  });
+
+  test('and back again, by the button', async () => {
+    const run = await must(
+      press('reusable-rollback', { environment: 'production', release: 'previous', confirm: 'shop' }, request()),
+    );
+    expect(run.jobs['rollback']?.outputs['result']).toBe('rolled-back');
+    expect(await served()).toBe(commitOf(1));
+  });
+
+  test('a drill restores the newest backup once more', async () => {
+    const drill = { name: 'schedule', payload: { schedule: '43 4 1 * *' } };
+    const run = await must(start('reusable-backup', { ...request(), event: drill }));
+    expect(run.jobs['backup/backup']?.steps.map((step) => step.outcome)).toEqual([
+      'skipped',
+      'skipped',
+      'success',
+      'success',
+    ]);
+    expect(run.jobs['backup']?.outputs).toMatchObject({
+      result: 'proven',
+      'age-seconds': expect.stringMatching(/^\d+$/) as string,
+    });
+  });
+
+  test('a pull request gets its plan as one comment; one from a fork no word with the server', async () => {
+    const from = (repository: string) => ({
+      name: 'pull_request',
+      payload: { pull_request: { number: 7, head: { sha: commitOf(3), repo: { full_name: repository } } } },
+    });
+    const run = await must(start('plan', { ...request(), event: from('acme/shop') }));
+    expect(run.jobs['plan/comment']?.result).toBe('success');
+    expect(api.comments.filter(({ issue }) => issue === 7)).toHaveLength(1);
+    expect(api.comments.find(({ issue }) => issue === 7)?.body).toMatch(/\| api \| \w+/);
+    const fork = await start('plan', { ...request(), event: from('stranger/shop') });
+    expect(Object.values(fork.jobs).map(({ path, result }) => [path, result])).toEqual([
+      ['plan/validate', 'success'],
+      ['plan/plan', 'skipped'],
+      ['plan/comment', 'skipped'],
+      ['plan', 'success'],
+    ]);
+    await writeFile(join(application, 'compose.yaml'), 'services: { api: { imge: x } }\n');
+    const broken = await start('plan', { ...request(), event: from('stranger/shop') });
+    expect(broken.jobs['plan/validate']?.result).toBe('failure');
+    expect(broken.log).toContain('imge');
+  });
+});
