@@ -1,8 +1,9 @@
 /**
- * Writes the tables of inputs and outputs in each action's README from its action.yml: `node scripts/docs.mjs [--check]`.
+ * Writes the tables of inputs and outputs in each action's README from its action.yml, and those of the reusable workflows in
+ * infra/docs/WORKFLOWS.md from their files: `node scripts/docs.mjs [--check]`.
  * With `--check` nothing is written, and the exit code is 1 where a table is not up to date.
  */
-import { readFile, writeFile } from 'node:fs/promises';
+import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
@@ -51,8 +52,12 @@ export function renderOutputs(outputs) {
  */
 export function renewTables(readme, manifestText, label) {
   const manifest = parse(manifestText);
-  const tables = { inputs: renderInputs(manifest.inputs), outputs: renderOutputs(manifest.outputs) };
-  let text = readme;
+  return renew(readme, { inputs: renderInputs(manifest.inputs), outputs: renderOutputs(manifest.outputs) }, label);
+}
+
+/** @throws Error when a pair of markers is missing */
+function renew(document, tables, label) {
+  let text = document;
   for (const [name, table] of Object.entries(tables)) {
     const [start, end] = [`<!-- ${name} -->`, `<!-- /${name} -->`];
     const from = text.indexOf(start);
@@ -61,6 +66,28 @@ export function renewTables(readme, manifestText, label) {
     text = `${text.slice(0, from + start.length)}\n\n${table}\n\n${text.slice(to)}`;
   }
   return text;
+}
+
+/** What a caller gives and gets: inputs, secrets, outputs, and the permissions of all jobs together, which GitHub asks of it. */
+export function renderWorkflow(text) {
+  const { on, jobs } = parse(text);
+  const call = on.workflow_call;
+  const secrets = Object.entries(call.secrets ?? {}).map(
+    ([name, { description, required }]) => `| \`${name}\` | ${required ? '**required**' : ''} | ${cell(description)} |`,
+  );
+  const permissions = {};
+  for (const job of Object.values(jobs)) {
+    for (const [name, level] of Object.entries(job.permissions ?? {})) {
+      if (permissions[name] !== 'write') permissions[name] = level;
+    }
+  }
+  const needs = Object.entries(permissions).map(([name, level]) => `${name}: ${level}`);
+  return [
+    `Permissions: \`{ ${needs.join(', ')} }\``,
+    renderInputs(call.inputs),
+    ...(secrets.length === 0 ? [] : [['| Secret | | Description |', '| --- | --- | --- |', ...secrets].join('\n')]),
+    renderOutputs(call.outputs),
+  ].join('\n\n');
 }
 
 /** The first line that differs, as a diff would show it. */
@@ -93,7 +120,30 @@ export async function renewReadmes({ check, repository = root, registry = action
       else problems.push(error.message);
     }
   }
+  problems.push(...(await renewWorkflows({ check, repository })));
   return problems;
+}
+
+const WORKFLOWS = 'infra/docs/WORKFLOWS.md';
+
+/** Those that others call; what begins with a dot is this repository's own. */
+async function renewWorkflows({ check, repository }) {
+  const folder = join(repository, '.github', 'workflows');
+  const names = (await readdir(folder).catch(() => [])).filter((name) => /^[^.].*\.yml$/.test(name));
+  if (names.length === 0) return [];
+  try {
+    const path = join(repository, WORKFLOWS);
+    const document = await readFile(path, 'utf8');
+    const tables = {};
+    for (const name of names) tables[name] = renderWorkflow(await readFile(join(folder, name), 'utf8'));
+    const renewed = renew(document, tables, WORKFLOWS);
+    if (renewed === document) return [];
+    if (check) return [`${WORKFLOWS} is not up to date: run \`npm run docs\`\n${hint(document, renewed)}`];
+    await writeFile(path, renewed);
+    return [];
+  } catch (error) {
+    return [error.code === 'ENOENT' ? `there is no ${relative(repository, error.path)}` : error.message];
+  }
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {

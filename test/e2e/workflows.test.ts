@@ -2,12 +2,10 @@
  * A fresh application repository (the example, and the files of infra/workflows copied into it) deploys, rolls back and backs
  * up: the workflows themselves run, against a real server, and against an API that holds every request against GitHub's description.
  */
-import { execFile } from 'node:child_process';
 import { chmod, cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { promisify } from 'node:util';
 import { jest } from '@jest/globals';
 import { GithubApi } from '../github-api/server';
 import { enforcePermissions } from '../workflows/api-permissions.ts';
@@ -69,10 +67,8 @@ afterAll(async () => {
 /** The example, and the callers as they are copied; the registry is the one thing that is changed in them. */
 async function makeApplication(registry: string): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), 'slipway-shop-'));
-  const { stdout } = await promisify(execFile)('git', ['ls-files', '-z'], { cwd: EXAMPLE });
-  for (const path of [...stdout.split('\0').filter(Boolean), 'dist']) {
-    await cp(join(EXAMPLE, path), join(folder, path), { recursive: true });
-  }
+  const isOurs = (path: string): boolean => !/\/(node_modules|build)(\/|$)/.test(path.slice(EXAMPLE.length));
+  await cp(EXAMPLE, folder, { recursive: true, filter: isOurs });
   const callers = join(ROOT, 'infra/workflows');
   for (const path of (await readdir(callers, { recursive: true })).filter((name) => name.endsWith('.yml'))) {
     const target = join(folder, '.github/workflows', path.replace('reusable/', 'reusable-'));
@@ -130,6 +126,7 @@ async function start(
     workflow: `.github/workflows/${workflow}.yml`,
     repositories: [SUITE],
     environments: {
+      staging: { secrets, variables },
       production: { secrets, variables, review: 'approved' },
       'production-maintenance': { secrets, variables },
     },
@@ -195,13 +192,25 @@ describe('with the callers of infra/workflows, as they are copied', () => {
     await untilSettled(40);
     expect(await served()).toBe(commitOf(1));
     expect((await serverState()).containers.map(({ id, state }) => [id, state])).toEqual(before);
-    expect(run.summary).toMatch(/cancelled/i);
-    expect(states()[1]?.at(-1)).not.toBe('success');
+    expect(run.summary).toContain('was cancelled');
+    expect(states()[1]).toEqual(['in_progress', 'failure']);
+  });
+
+  test('what staging has shown goes to production as the same image, once that is approved', async () => {
+    const run = await must(start('promote', { event: { name: 'push' }, github: { sha: commitOf(2) } }));
+    expect(run.environments.map(({ job, name, review }) => [job, name, review])).toEqual([
+      ['staging', 'staging', undefined],
+      ['accept', 'staging', undefined],
+      ['production', 'production', 'approved'],
+    ]);
+    const results = ['staging', 'production'].map((job) => outputsOf(run, job, 'action-deploy')['result']);
+    // Both environments are this one server here.
+    expect(results).toEqual(['deployed', 'unchanged']);
+    expect(new Set(run.log.match(/API_IMAGE=\S+@sha256:\w+/g)).size).toBe(1);
+    expect(await served()).toBe(commitOf(2));
   });
 
   test('the button lists, then goes back only where it is confirmed', async () => {
-    await must(push(2));
-    expect(await served()).toBe(commitOf(2));
     const listed = await must(press('rollback', { environment: 'production' }));
     expect(outputsOf(listed, 'rollback', 'action-rollback')['result']).toBe('listed');
     expect(listed.concurrency.map(({ group, queue }) => [group, queue])).toEqual([['rollback-production', 'max']]);
