@@ -1,9 +1,12 @@
 /** The reusable workflows, the actions that they call and the documentation say the same. */
-import { readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { renderWorkflow } from '../scripts/docs.mjs';
 import { parseManifest } from './e2e/harness/action-manifest.ts';
+import { validateFile } from './e2e/harness/github-language.ts';
+import { findFaults } from './workflows/rules.ts';
+import { surroundingsOf } from './workflows/surroundings.ts';
 import { asText, Expression, type Json, type Template } from './workflows/template.ts';
 import { readWorkflow, type Workflow, type WorkflowStep } from './workflows/workflow.ts';
 
@@ -128,6 +131,41 @@ jobs:
   expect(rendered).toContain('| `port` | `22` | Its port |');
   expect(rendered).toContain('| `KEY` | **required** | Its key |');
   expect(rendered).toContain('| `release` | What serves |');
+});
+
+describe('MIGRATING.md', () => {
+  const text = read('infra/docs/MIGRATING.md');
+  const workflows = [...text.matchAll(/^```yaml\n([^]*?)^```$/gm)].map((match) => match[1] ?? '');
+
+  test('its workflows are whole ones; ours keeps our rules', async () => {
+    expect(workflows).toHaveLength(2);
+    const [before = '', after = ''] = workflows;
+    const path = '.github/workflows/deploy.yml';
+    const exists = (one: string): boolean => existsSync(join(ROOT, one));
+    expect(await validateFile(path, before)).toEqual([]);
+    expect(await validateFile(path, after, surroundingsOf(ROOT))).toEqual([]);
+    expect(findFaults(await readWorkflow(path, after), { exists, isReusable: false })).toEqual([]);
+  });
+});
+
+describe.each(['MIGRATING.md', 'WORKFLOWS.md'])('%s', (name) => {
+  test('no link of it is dead', () => {
+    const anchorsOf = (document: string): string[] =>
+      [...document.matchAll(/^#+ (.*)$/gm)].map((match) =>
+        (match[1] ?? '')
+          .toLowerCase()
+          .replaceAll(/[^\w\s-]/g, '')
+          .trim()
+          .replaceAll(/\s/g, '-'),
+      );
+    const dead = [...read(`infra/docs/${name}`).matchAll(/\]\((?!https:)([^)\s]+)\)/g)].flatMap(([, link = '']) => {
+      const [path = '', anchor] = link.split('#');
+      const file = path === '' ? `infra/docs/${name}` : join('infra/docs', path);
+      if (!existsSync(join(ROOT, file))) return [link];
+      return anchor === undefined || anchorsOf(read(file)).includes(anchor) ? [] : [link];
+    });
+    expect(dead).toEqual([]);
+  });
 });
 
 test('every file to copy is in the documentation, and the other way round', () => {
