@@ -27,6 +27,7 @@ test('all of them are looked at', () => {
     'health.yml',
     'plan.yml',
     'rollback.yml',
+    'ssl.yml',
   ]);
 });
 
