@@ -13,11 +13,14 @@ import { runWorkflow, type WorkflowRequest, type WorkflowRun } from '../workflow
 import type { StandIn, StandInRequest } from '../workflows/third-party.ts';
 import type { Permissions } from '../workflows/workflow.ts';
 import {
+  appImage,
   buildImage,
   deployKey,
   EXAMPLE,
   freshServer,
   get,
+  onServer,
+  publishApp,
   sandboxInfo,
   serverState,
   theServer,
@@ -314,7 +317,7 @@ describe("through the reusable workflows, with the repository's secrets", () => 
     const run = await must(start('plan', { ...request(), event: from('acme/shop') }));
     expect(run.jobs['plan/comment']?.result).toBe('success');
     expect(api.comments.filter(({ issue }) => issue === 7)).toHaveLength(1);
-    expect(api.comments.find(({ issue }) => issue === 7)?.body).toMatch(/\| api \| \w+/);
+    expect(api.comments.find(({ issue }) => issue === 7)?.body).toMatch(/\| api \| replace, without an outage \|/);
     const fork = await start('plan', { ...request(), event: from('stranger/shop') });
     expect(Object.values(fork.jobs).map(({ path, result }) => [path, result])).toEqual([
       ['plan/validate', 'success'],
@@ -326,5 +329,52 @@ describe("through the reusable workflows, with the repository's secrets", () => 
     const broken = await start('plan', { ...request(), event: from('stranger/shop') });
     expect(broken.jobs['plan/validate']?.result).toBe('failure');
     expect(broken.log).toContain('imge');
+  });
+});
+
+// Last: it has a server and an application of its own.
+describe('MIGRATING.md', () => {
+  test("what a script deploys today is planned, then taken over, by the document's own workflow", async () => {
+    const plain = (tag: string, setting: string): string =>
+      `services:\n  api: { image: "${appImage(tag)}", environment: { SETTING: "${setting}" }, ports: ["8080:3000"] }\n`;
+    await freshServer();
+    for (const release of ['v1', 'v2']) await publishApp(release);
+    const script = 'docker compose up -d --quiet-pull';
+    await onServer(
+      `mkdir /srv/shop && cd /srv/shop && cat >compose.yaml && echo TOKEN=of-the-env-file >.env && chown -R deploy: . && runuser -u deploy -- ${script}`,
+      [],
+      plain('v1', '$TOKEN'),
+    );
+
+    const text = await readFile(join(ROOT, 'infra/docs/MIGRATING.md'), 'utf8');
+    const documented = [...text.matchAll(/^```yaml\n([^]*?)^```$/gm)][1]?.[1] ?? '';
+    // Of the application, not of the way: its migration, and where it says how it is.
+    const workflow = documented.replace('npm run migrate', 'node -e 1').replace('8080/health', '8080/');
+    const deploy = async (content: string): Promise<WorkflowRun> => {
+      await writeFile(join(application, '.github/workflows/deploy.yml'), content);
+      return must(
+        start('deploy', {
+          event: { name: 'push' },
+          secrets: { ...secrets, HOST: theServer().address, APP_ENV: 'TOKEN=of-the-env-file' },
+          variables,
+          github: { sha: 'v2' },
+        }),
+      );
+    };
+    await writeFile(join(application, 'compose.yaml'), plain('${TAG}', '$TOKEN'));
+    const before = await serverState();
+    const planned = await deploy(workflow);
+    expect(outputsOf(planned, 'deploy', 'action-deploy')['result']).toBe('planned');
+    // It says beforehand who will be away for a moment.
+    expect(planned.log).toContain('replace: stop the old, then start the new');
+    expect((await serverState()).containers).toEqual(before.containers);
+    expect(await get(8080)).toBe('v1');
+
+    const done = await deploy(workflow.replace(/^ *dry-run: true.*\n/m, ''));
+    expect(outputsOf(done, 'deploy', 'action-deploy')).toMatchObject({
+      result: 'deployed',
+      'previous-release': expect.stringMatching(/-adopted$/) as string,
+    });
+    expect([await get(8080), await get(8080, '/setting')]).toEqual(['v2', 'of-the-env-file']);
   });
 });

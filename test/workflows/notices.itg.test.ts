@@ -101,7 +101,13 @@ describe('alert-issue', () => {
 describe('plan-comment', () => {
   const event = { pull_request: { number: 7, head: { sha: 'abcdef0123456789' } } };
   const plan = (reason: string): string =>
-    JSON.stringify({ services: [{ service: 'api', action: 'replace', reasons: [reason] }] });
+    JSON.stringify({
+      services: [
+        { service: 'api', action: 'replace', strategy: { order: 'start-first' }, reasons: [reason] },
+        { service: 'db', action: 'replace', strategy: { order: 'stop-first' }, reasons: [] },
+        { service: 'web', action: 'keep', reasons: [] },
+      ],
+    });
   const comment = (text: string): Promise<ActionRun> =>
     start('plan-comment', { subject: 'production', plan: text }, event);
 
@@ -121,7 +127,9 @@ describe('plan-comment', () => {
   test('nothing in it is Markdown, HTML, a mention or a link', async () => {
     await comment(plan('a | <img src=x> @team https://x.example [l](u)\n::error::x'));
     const body = api.comments[0]?.body ?? '';
-    expect(body).toContain('| api | replace | a \\| &lt;img src=x&gt; @');
+    expect(body).toContain('| api | replace, without an outage | a \\| &lt;img src=x&gt; @');
+    expect(body).toContain('| db | replace: away from the stop of the old to the start of the new |  |');
+    expect(body).toContain('| web | keep |  |');
     expect(body).not.toMatch(/<img|@team|https:\/\/x\.example|\[l\]/);
     expect(body).toContain('abcdef0');
   });

@@ -14,6 +14,14 @@ async function findComment(number, mark) {
   }
 }
 
+/** What visitors would notice, which is what a reviewer asks. */
+function describeAction({ action, strategy }) {
+  if (action !== 'replace') return action;
+  return strategy?.order === 'start-first'
+    ? 'replace, without an outage'
+    : 'replace: away from the stop of the old to the start of the new';
+}
+
 function renderServices(plan) {
   if (plan === '') return 'There is no plan: look at the run.';
   const { services } = JSON.parse(plan);
@@ -21,7 +29,10 @@ function renderServices(plan) {
   const cell = (text) => escapeMarkdown(text);
   const rows = services
     .slice(0, ROWS)
-    .map(({ service, action, reasons = [] }) => `| ${cell(service)} | ${cell(action)} | ${cell(reasons.join('; '))} |`);
+    .map(
+      (service) =>
+        `| ${cell(service.service)} | ${cell(describeAction(service))} | ${cell((service.reasons ?? []).join('; '))} |`,
+    );
   const more = services.length > ROWS ? [`and ${services.length - ROWS} more`] : [];
   return ['| service | what would happen | why |', '| --- | --- | --- |', ...rows, ...more].join('\n');
 }
