@@ -1,6 +1,6 @@
 /** What must hold for every workflow file that we give to others; each rule gives a sentence for each fault. Pure. */
 import { Expression, type Mapping, type Template } from './template.ts';
-import { THIRD_PARTY } from './third-party.ts';
+import { OWN_THIRD_PARTY, THIRD_PARTY } from './third-party.ts';
 import type { StepsJob, Workflow, WorkflowJob } from './workflow.ts';
 
 /** The name under which callers know this repository. */
@@ -46,7 +46,7 @@ const pins: Rule = (workflow, { isReusable }) =>
           ? []
           : [`${uses} has no major version`];
     }
-    const version = THIRD_PARTY[uses]?.version;
+    const version = { ...THIRD_PARTY, ...OWN_THIRD_PARTY }[uses]?.version;
     if (!PIN.test(uses)) return [`${uses} is not pinned by commit`];
     if (version === undefined) return [`${uses} is not among those that are looked after`];
     const lines = workflow.text.split('\n').filter((line) => line.includes(uses));
@@ -71,6 +71,7 @@ const NEEDS: readonly (readonly [uses: RegExp, input: string | undefined, permis
   [/alert-issue(@|$)/, 'github-token', ['issues: write']],
   [/plan-comment(@|$)/, 'github-token', ['pull-requests: write']],
   [/^docker\/login-action@/, undefined, ['packages: write']],
+  [/^github\/codeql-action\/analyze@/, undefined, ['security-events: write']],
   [/^actions\/attest@/, undefined, ['id-token: write', 'attestations: write']],
 ];
 
@@ -125,7 +126,9 @@ const sourceOf = (template: Template | undefined): string =>
  * a rollback stands in no queue behind a backup.
  */
 const concurrency: Rule = (workflow, { isReusable }) => [
-  ...(workflow.concurrency === undefined ? [] : ['the file has a concurrency group; jobs have them']),
+  ...(workflow.concurrency === undefined || !workflow.jobs.some((job) => job.kind === 'call' || changes(job))
+    ? []
+    : ['the file has a concurrency group; jobs have them']),
   ...workflow.jobs.flatMap((job: WorkflowJob) => {
     if (job.kind === 'call') {
       return job.concurrency === undefined ? [] : [`${job.id} calls a workflow that has groups, and has one, too`];

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { parse } from 'yaml';
 import type { Surroundings } from '../e2e/harness/github-language.ts';
 import { SUITE } from './rules.ts';
-import { THIRD_PARTY } from './third-party.ts';
+import { OWN_THIRD_PARTY, THIRD_PARTY } from './third-party.ts';
 
 /** @param root of this repository */
 export function surroundingsOf(root: string): Surroundings {
@@ -16,7 +16,8 @@ export function surroundingsOf(root: string): Surroundings {
           const file = join(root, path, 'action.yml');
           return existsSync(file) ? (parse(await readFile(file, 'utf8')) as unknown) : undefined;
         }
-        const known = THIRD_PARTY[`${owner}/${name}@${ref}`];
+        const action = [owner, name, ...(path === undefined ? [] : [path])].join('/');
+        const known = { ...THIRD_PARTY, ...OWN_THIRD_PARTY }[`${action}@${ref}`];
         if (known === undefined) return undefined;
         const described = (names: readonly string[]) =>
           Object.fromEntries(names.map((one) => [one, { description: one }]));

@@ -47,6 +47,35 @@ export const THIRD_PARTY: Readonly<Record<string, ThirdParty>> = {
   },
 };
 
+/** Of this repository's own workflows, which nothing runs here. */
+export const OWN_THIRD_PARTY: Readonly<Record<string, ThirdParty>> = {
+  'actions/setup-node@53b83947a5a98c8d113130e565377fae1a50d02f': {
+    version: 'v6.3.0',
+    inputs: ['node-version', 'node-version-file', 'cache', 'package-manager-cache'],
+    outputs: ['cache-hit', 'node-version'],
+  },
+  'github/codeql-action/init@7211b7c8077ea37d8641b6271f6a365a22a5fbfa': {
+    version: 'v4.36.0',
+    inputs: ['languages', 'build-mode', 'queries', 'config-file'],
+    outputs: [],
+  },
+  'github/codeql-action/analyze@7211b7c8077ea37d8641b6271f6a365a22a5fbfa': {
+    version: 'v4.36.0',
+    inputs: ['category', 'upload'],
+    outputs: [],
+  },
+  'zizmorcore/zizmor-action@6fc4b006235f201fdab3722e17240ab420d580e5': {
+    version: 'v0.6.1',
+    inputs: ['advanced-security', 'min-severity', 'persona', 'inputs'],
+    outputs: [],
+  },
+  'actions/dependency-review-action@2031cfc080254a8a887f58cffee85186f0e49e48': {
+    version: 'v4.9.0',
+    inputs: ['fail-on-severity', 'deny-licenses', 'allow-licenses'],
+    outputs: [],
+  },
+};
+
 /** What stands in for one of them in a test. What it throws fails its step. */
 export interface StandIn {
   /** `owner/name@commit`, as the workflow says it. */

@@ -9,15 +9,16 @@ import { readWorkflow } from './workflow.ts';
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 
-/** The repository's own have a leading dot, and are nobody's to copy. */
-const list = (folder: string): string[] =>
+const list = (folder: string, name = /^[^.].*\.ya?ml$/): string[] =>
   readdirSync(join(ROOT, folder), { recursive: true, withFileTypes: true })
-    .filter((entry) => entry.isFile() && /^[^.].*\.ya?ml$/.test(entry.name))
+    .filter((entry) => entry.isFile() && name.test(entry.name))
     .map((entry) => relative(ROOT, join(entry.parentPath, entry.name)))
     .sort();
 
 const REUSABLE = list('.github/workflows');
 const CALLERS = list('infra/workflows');
+/** This repository's own have a leading dot, and are nobody's to copy. */
+const OWN = list('.github/workflows', /^\..*\.ya?ml$/);
 const surroundings = surroundingsOf(ROOT);
 
 test('all of them are looked at', () => {
@@ -31,7 +32,7 @@ test('all of them are looked at', () => {
   ]);
 });
 
-test.each([...REUSABLE, ...CALLERS])('%s', async (path) => {
+test.each([...REUSABLE, ...CALLERS, ...OWN])('%s', async (path) => {
   const text = readFileSync(join(ROOT, path), 'utf8');
   const inPlace = path.replace('infra/workflows/', '.github/workflows/');
   const workflow = await readWorkflow(inPlace, text);
