@@ -74,7 +74,7 @@ export function readInputs(input: ReadInput): Inputs {
     domains,
     name,
     email: readValue(input, problems, 'email', parseEmail, ''),
-    authority: readValue(input, problems, 'acme-server', parseAuthority, chooseAuthority('production')),
+    authority: readAuthority(input, problems),
     acmeCa: readValue(input, problems, 'acme-ca', parseCa, ''),
     challenge: readValue<Inputs['challenge']>(input, problems, 'challenge', oneOf('webroot', 'standalone'), 'webroot'),
     webroot: readValue(input, problems, 'webroot', parseWebroot, ''),
@@ -117,15 +117,27 @@ function parseEmail(text: string): Parsed<string> {
     : { problem: `${quoteValue(value)} is not an email address.` };
 }
 
-function parseAuthority(text: string): Parsed<Authority> {
+function readAuthority(input: ReadInput, problems: InputProblem[]): Authority {
+  const server = readValue(input, problems, 'acme-server', parseAuthority, 'production');
+  return chooseAuthority(server, readValue(input, problems, 'acme-rehearsal-server', parseRehearsalServer, ''));
+}
+
+function parseAuthority(text: string): Parsed<string> {
   const value = text.trim();
-  if (value === 'production' || value === 'staging') return { value: chooseAuthority(value) };
-  if (/^https:\/\/[A-Za-z0-9_.:/?=&%~+[\]-]+$/.test(value) && URL.canParse(value) && new URL(value).username === '') {
-    return { value: chooseAuthority(value) };
-  }
-  return {
-    problem: `${quoteValue(value)} is neither production, nor staging, nor the https URL of an ACME directory.`,
-  };
+  return value === 'production' || value === 'staging' || isDirectoryUrl(value)
+    ? { value }
+    : { problem: `${quoteValue(value)} is neither production, nor staging, nor the https URL of an ACME directory.` };
+}
+
+function parseRehearsalServer(text: string): Parsed<string> {
+  const value = text.trim();
+  return value === '' || isDirectoryUrl(value)
+    ? { value }
+    : { problem: `${quoteValue(value)} is not the https URL of an ACME directory.` };
+}
+
+function isDirectoryUrl(value: string): boolean {
+  return /^https:\/\/[A-Za-z0-9_.:/?=&%~+[\]-]+$/.test(value) && URL.canParse(value) && new URL(value).username === '';
 }
 
 function parseCa(text: string): Parsed<string> {

@@ -130,9 +130,10 @@ async function provide(scene: Scene): Promise<void> {
     await order(scene, verb);
   }
   await verb('set-timer', [], { purpose: 'see to automatic renewal', signal });
-  if (decision.kind === 'first' || decision.kind === 'change') {
+  const { rehearsalUrl } = inputs.authority;
+  if (rehearsalUrl !== '' && (decision.kind === 'first' || decision.kind === 'change')) {
     await tell(scene, 'Rehearse the renewal', (onLine) =>
-      verb('renew', [inputs.name, 'dry'], {
+      verb('renew', [inputs.name, 'dry', rehearsalUrl], {
         purpose: 'rehearse the renewal',
         signal,
         timeoutSeconds: ORDER_SECONDS,
@@ -317,7 +318,7 @@ async function install(scene: Scene, verb: RunVerb): Promise<void> {
   if (findings.length > 0) throw new RehearsalError(`The certificate ${inputs.name}`, findings);
 }
 
-/** The whole order at the authority's place for rehearsals, or, at one of its own kind, without a result. */
+/** The whole order, at the authority's place for rehearsals. */
 async function rehearseOrder(scene: Scene, verb: RunVerb, authority: AuthorityFacts): Promise<void> {
   const { inputs, ports, report } = scene;
   const { rehearsalUrl } = inputs.authority;
@@ -325,7 +326,7 @@ async function rehearseOrder(scene: Scene, verb: RunVerb, authority: AuthorityFa
   const options = { purpose: 'rehearse the order', signal: ports.signal, timeoutSeconds: ORDER_SECONDS };
   await tell(scene, 'Rehearsal of the order', (onLine) =>
     inputs.mode === 'renew'
-      ? verb('renew', [inputs.name, 'dry'], { ...options, onLine })
+      ? verb('renew', [inputs.name, 'dry', rehearsalUrl], { ...options, onLine })
       : verb('obtain', renderOrder({ ...describeOrder(inputs), server: rehearsalUrl }, 'rehearse'), {
           ...options,
           onLine,

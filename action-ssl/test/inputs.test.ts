@@ -82,6 +82,7 @@ test('addresses, DNS servers, authorities and nginx in their forms', () => {
     addresses: '203.0.113.7, 2001:DB8::0:7',
     'dns-server': '2620:fe::fe',
     'acme-server': 'https://ca.internal:9000/acme/acme/directory',
+    'acme-rehearsal-server': 'https://test.internal:9000/acme/acme/directory',
     'acme-ca': `${ROOT}${LEAF}`,
     nginx: 'shop/web',
     'minimum-life': '12.5',
@@ -89,7 +90,10 @@ test('addresses, DNS servers, authorities and nginx in their forms', () => {
   expect(readInputs(give(given))).toMatchObject({
     addresses: ['203.0.113.7', '2001:db8::7'],
     dnsServers: ['[2620:fe::fe]'],
-    authority: { rehearsalUrl: 'https://ca.internal:9000/acme/acme/directory' },
+    authority: {
+      url: 'https://ca.internal:9000/acme/acme/directory',
+      rehearsalUrl: 'https://test.internal:9000/acme/acme/directory',
+    },
     nginx: { kind: 'compose', project: 'shop', service: 'web' },
     minimumLife: 0.125,
   });
@@ -103,6 +107,7 @@ test('everything that cannot be used is said at once', () => {
     'certificate-name': '../shop',
     email: '--help@x.example x',
     'acme-server': 'http://ca.example/',
+    'acme-rehearsal-server': 'staging',
     'acme-ca': '-----BEGIN PRIVATE KEY-----',
     challenge: 'dns',
     webroot: '/var/www/../../etc',

@@ -88,6 +88,7 @@ export async function runSsl(
       'ssh-key': key,
       'known-hosts': server.knownHosts,
       'acme-server': authority.directory,
+      'acme-rehearsal-server': authority.directory,
       'acme-ca': authority.ca,
       'dns-server': authority.dns,
       ...inputs,

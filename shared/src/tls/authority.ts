@@ -5,26 +5,29 @@ export interface Authority {
   /** Of its directory (RFC 8555, section 7.1.1). */
   readonly url: string;
   readonly label: string;
-  /** Where a rehearsal may order; empty: there is no need of one. */
+  /** Where a rehearsal may order; empty: nowhere. certbot's dry run orders for good, and throws away what it gets. */
   readonly rehearsalUrl: string;
 }
 
 const PRODUCTION = 'https://acme-v02.api.letsencrypt.org/directory';
 const STAGING = 'https://acme-staging-v02.api.letsencrypt.org/directory';
 
-/** @param text `production`, `staging`, or the URL of another authority's directory, already checked */
-export function chooseAuthority(text: string): Authority {
+/**
+ * @param text `production`, `staging`, or the URL of another authority's directory, already checked.
+ * @param rehearsalUrl of another authority's directory for tests; Let's Encrypt's is known.
+ */
+export function chooseAuthority(text: string, rehearsalUrl = ''): Authority {
   switch (text) {
     case 'production':
       return { url: PRODUCTION, label: "Let's Encrypt", rehearsalUrl: STAGING };
     case 'staging':
-      return { url: STAGING, label: "Let's Encrypt (staging)", rehearsalUrl: '' };
+      return { url: STAGING, label: "Let's Encrypt (staging)", rehearsalUrl: STAGING };
     default:
       return text === PRODUCTION
         ? chooseAuthority('production')
         : text === STAGING
           ? chooseAuthority('staging')
-          : { url: text, label: new URL(text).host, rehearsalUrl: text };
+          : { url: text, label: new URL(text).host, rehearsalUrl };
   }
 }
 

@@ -71,13 +71,18 @@ export function useProgram(session: Session, host: CertificateHost): RunVerb | u
   return (verb, words, options) => runVerb(session, access.privilege, verb, words, options);
 }
 
-/** What root has to type once. Pure. */
+/**
+ * What root has to type once. The file is the login's, who may change it meanwhile, or make it a link: so nobody may run or read the copy, nor
+ * is a program replaced that works, before its checksum is known to be right. A rule that is there stays as its owner wants it. Pure.
+ */
 export function renderSetUp(user: string, offered: string, checksum: string): string {
+  const fresh = `${TLS_PROGRAM_PATH}.new`;
+  const rule = '/etc/sudoers.d/slipway-tls';
   return [
-    `install -o root -g root -m 755 ${offered} ${TLS_PROGRAM_PATH}`,
-    `echo '${checksum}  ${TLS_PROGRAM_PATH}' | sha256sum --check || rm ${TLS_PROGRAM_PATH}`,
-    `echo '${user} ALL=(root) NOPASSWD: ${TLS_PROGRAM_PATH}' > /etc/sudoers.d/slipway-tls`,
-    'chmod 440 /etc/sudoers.d/slipway-tls && visudo --check',
+    `install -o root -g root -m 700 ${offered} ${fresh}`,
+    `echo '${checksum}  ${fresh}' | sha256sum --check && chmod 755 ${fresh} && mv ${fresh} ${TLS_PROGRAM_PATH} || rm -f ${fresh}`,
+    `[ -e ${rule} ] || echo '${user} ALL=(root) NOPASSWD: ${TLS_PROGRAM_PATH}' > ${rule}`,
+    `chmod 440 ${rule} && visudo --check`,
   ].join('\n');
 }
 

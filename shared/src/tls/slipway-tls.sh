@@ -45,6 +45,10 @@ is_dns_name() {
   case $1 in '' | *[!a-z0-9.-]* | .* | *. | *..* | -* | *.-* | *-.* | *-) return 1 ;; esac
 }
 need_name() { is_dns_name "${1-}" || refuse 'a certificate name has only a-z, 0-9, dots and hyphens'; }
+need_server() {
+  case $1 in https://?*) ;; *) refuse 'the server is no https URL' ;; esac
+  case $1 in *[!A-Za-z0-9_.:/?=\&%~+\[\]-]*) refuse 'the server is no plain URL' ;; esac
+}
 is_word() { case $1 in '' | *[!A-Za-z0-9_.-]* | [!A-Za-z0-9]*) return 1 ;; esac }
 is_one_line() { case $1 in *"
 "*) return 1 ;; esac }
@@ -186,7 +190,7 @@ knows_renewal_information() {
   [ "${major:-0}" -gt 4 ] || { [ "${major:-0}" -eq 4 ] && [ "${minor:-0}" -ge 1 ]; }
 }
 
-# obtain NAME KEY=VALUE...: a certificate for the names, or a rehearsal of it (try=dry), which spends nothing and changes nothing.
+# obtain NAME KEY=VALUE...: a certificate for the names, or a rehearsal of it (try=dry), which changes nothing here.
 obtain() {
   need_name "${1-}"
   name=$1
@@ -198,8 +202,7 @@ obtain() {
     case $word in
       domains=*) domains=$value ;;
       server=*)
-        case $value in https://?*) ;; *) refuse 'the server is no https URL' ;; esac
-        case $value in *[!A-Za-z0-9_.:/?=\&%~+\[\]-]*) refuse 'the server is no plain URL' ;; esac
+        need_server "$value"
         server=$value
         ;;
       email=*)
@@ -245,22 +248,20 @@ obtain() {
   run_hook "$name"
 }
 
-# renew NAME wait|now|dry: as the timer does it; `dry` tells whether it would work, against the same authority.
+# renew NAME wait|now, or renew NAME dry SERVER: as the timer does it; `dry` tells whether it would work. certbot's dry run orders
+# for good and throws away what it gets, so SERVER is an authority's place for tests.
 renew() {
   need_name "${1-}"
   [ -s "$LETSENCRYPT/renewal/$1.conf" ] || fail 7 "there is no certificate $1 on this server"
   name=$1
   how=${2-wait}
+  server=${3-}
+  [ "$how" != dry ] || need_server "$server"
   set -- renew --cert-name "$name" --no-random-sleep-on-renew
   case $how in
     wait) ;;
     now) set -- "$@" --force-renewal ;;
-    dry)
-      set -- "$@" --dry-run
-      server=$(server_of "$name")
-      # The usual authority has another one for rehearsals, which certbot knows.
-      case $server in '' | https://acme-v02.api.letsencrypt.org/*) ;; *) set -- "$@" --server "$server" ;; esac
-      ;;
+    dry) set -- "$@" --dry-run --server "$server" ;;
     *) refuse 'renew knows wait, now and dry' ;;
   esac
   lock_orders
@@ -331,10 +332,12 @@ publish() {
   before=$(readlink "$folder/current" || :)
   served=$(cat "$folder/reloaded" 2>/dev/null || :)
   [ "$before" = "$version" ] || point_current "$version"
-  if [ "$served" != "$version" ]; then
+  # Whoever pointed `current` elsewhere by hand may have reloaded nginx, too.
+  if [ "$served" != "$version" ] || [ "$before" != "$version" ]; then
     # What nginx serves, or what was there first: it goes back there where nginx does not like the new one.
     back=$served
     [ -n "$back" ] && [ -d "$folder/$back" ] || back=$before
+    [ "$back" != "$version" ] || back=$before
     [ "$back" != "$version" ] || back=placeholder
     if ! reload_nginx "$1"; then
       if [ -n "$back" ] && [ -d "$folder/$back" ]; then

@@ -4,13 +4,18 @@ import { chooseAuthority, parseDirectory, parseRenewalWindow } from '../../src/t
 test('each authority has its place for rehearsals', () => {
   const production = chooseAuthority('production');
   expect(production.rehearsalUrl).toBe(chooseAuthority('staging').url);
-  expect(chooseAuthority('staging').rehearsalUrl).toBe('');
+  expect(chooseAuthority('staging').rehearsalUrl).toBe(chooseAuthority('staging').url);
   expect(chooseAuthority(production.url)).toEqual(production);
   expect(chooseAuthority('https://ca.internal:9000/acme/directory')).toEqual({
     url: 'https://ca.internal:9000/acme/directory',
     label: 'ca.internal:9000',
-    rehearsalUrl: 'https://ca.internal:9000/acme/directory',
+    // A dry run of certbot orders for good there.
+    rehearsalUrl: '',
   });
+  expect(chooseAuthority('https://ca.internal/dir', 'https://test.internal/dir').rehearsalUrl).toBe(
+    'https://test.internal/dir',
+  );
+  expect(chooseAuthority('production', 'https://test.internal/dir')).toEqual(production);
 });
 
 test('a directory says who it is, what it has, and where it tells of renewals', () => {

@@ -56,7 +56,7 @@ test.each<[string, Partial<CertificateHost>, object]>([
 test('the commands for root compare what they install', () => {
   const text = renderSetUp('deploy', '/home/deploy/slipway-tls', programChecksum());
   expect(text).toMatch(
-    /^install -o root .*\necho '[0-9a-f]{64} {2}\/usr\/local\/sbin\/slipway-tls' \| sha256sum --check \|\| rm /,
+    /^install -o root -g root -m 700 \/home\/deploy\/slipway-tls (\S+\.new)\necho '[0-9a-f]{64} {2}\1' \| sha256sum --check && chmod 755 \1 && mv \1 \/usr\/local\/sbin\/slipway-tls \|\| rm -f \1\n\[ -e \/etc\/sudoers\.d\/slipway-tls \] \|\| echo /,
   );
 });
 
