@@ -280,7 +280,7 @@ render_site() { # render_site FOLDER: from the variables that parse and complete
   printf '%s' "$given" >"$1/sites/$site/flags"
   (
     V_site=$site V_id=$(hash_name "$site") V_names=$names V_certificate=$certificate V_csp=$csp V_max_body=$max_body
-    V_root=$root V_http3=$http3 V_http3_ipv6=${http3:+$V_ipv6} V_upstream='' V_several='' V_servers='' V_static=yes V_proxied=''
+    V_root=$root V_http3=$http3 V_http3_ipv6=${http3:+$V_ipv6} V_upstream='' V_several='' V_servers='' V_proxied=''
     [ -n "$root" ] || V_proxied=yes
     case $hsts in
       on) V_hsts='max-age=31536000' ;;
@@ -303,7 +303,7 @@ render_site() { # render_site FOLDER: from the variables that parse and complete
       fi
     fi
     V_static_pattern=$(printf '%s' "$static_paths" | sed 's/\./\\./g; s/ /|/g')
-    export V_site V_id V_names V_certificate V_csp V_max_body V_root V_http3 V_http3_ipv6 V_upstream V_several V_servers V_static V_hsts V_target V_static_pattern
+    export V_site V_id V_names V_certificate V_csp V_max_body V_root V_http3 V_http3_ipv6 V_upstream V_several V_servers V_hsts V_target V_static_pattern
     V_locations=$(fill_locations) || exit "$FAILED"
     export V_locations
     fill site.conf >"$1/sites/$site/site.conf"

@@ -111,6 +111,44 @@ function shown({ status, headers, rawHeaders }: Answer): Readonly<Record<string,
   };
 }
 
+/** As bundlers name them. */
+const HASHED: readonly string[] = [
+  // Vite, Rollup
+  ...['index-BxY3_abc.js', 'vendor-Dk3PqX9b.mjs', 'index-C4qRtv2W.css', 'logo-Bq1xW7Zk.png', 'inter-B2yZk3Qa.woff2'],
+  // webpack, Create React App
+  ...['main.3f2a1b9cdd.chunk.css', 'runtime.9f8e7d6c5b4a3f2e1d0c.js', '787.28cb0dcd.chunk.js', 'main.f855e6bc.js.map'],
+  'media/logo.6ce24c58023cc2f8fd88fe9d219db6c6.svg',
+  // esbuild
+  ...['app-5ZQKIA2T.js', 'chunk-QX4YB3KD.css.map'],
+  // Parcel, Angular
+  ...['index.4a1e7c3b.js', 'photo.2c7f9ab1.jpg', 'main.0d2c5b7f9e1a3c4d.js'],
+  // Next.js
+  ...['chunks/main-app-1c9d2f0b7e6a5d43.js', 'chunks/255-6f0a6b8e9c3d1f24.js?dpl=1'],
+];
+/** As people name them, or as good as. */
+const NOT_HASHED: readonly string[] = [
+  ...['hero-1280x720.jpg', 'photo-1024x768.webp', 'menu-20250114.pdf', 'terms-20240101.pdf', 'hero-image-2x.png'],
+  ...['logo-version2.png', 'x.IMG_1234.jpg', 'app-en-US-v1.js', 'menu-20feb2024.pdf', 'price-20250114a.pdf'],
+  ...['talk-face2face.jpg', 'app-v2-Final.js', 'page-MySetup2.js', 'page-myPage2b.js', 'shoe-AB12CD34.jpg'],
+  ...[
+    'x-SECTION2.css',
+    'x-2COLUMNS.css',
+    'clip.DSC01234.jpg',
+    'page-Settings.js',
+    'jquery-3.6.0.min.js',
+    'x-deadbeef.js',
+  ],
+  ...['avatar-1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed.png', 'build-12345678.js', 'doc-Dk3PqX9b.pdf', 'a.b.3f2a1b9.js'],
+  // Written so that somebody may read another path.
+  ...['a%2Fmain.3f2a1b9cdd.css', 'a//main.3f2a1b9cdd.css', 'a..b/main.3f2a1b9cdd.css', 'a;/main.3f2a1b9cdd.css'],
+  ...['list?file=main.3f2a1b9cdd.css', 'account%3f/main.3f2a1b9cdd.css'],
+];
+/** Headers that applications believe, and that only a proxy has to say. */
+const DROPPED = [
+  ...['x-forwarded-prefix', 'x-forwarded-ssl', 'x-forwarded-scheme', 'x-forwarded-server'],
+  ...['x-original-url', 'x-rewrite-url', 'x-client-ip'],
+];
+
 type Row = readonly [
   what: string,
   host: string,
@@ -158,6 +196,13 @@ const ROWS: readonly Row[] = [
     '/assets/a-3F2A1B9C.js?header=Cache-Control:no-store',
     200,
     'no-store',
+  ],
+  [
+    'asset with a hash that comes with a cookie',
+    SHOP,
+    '/assets/a-3F2A1B9C.js?header=Set-Cookie:a=b',
+    200,
+    'private, no-cache',
   ],
   ['asset with a hash, 304', SHOP, '/assets/a-3F2A1B9C.js?status=304', 304, YEAR],
   ['asset with a hash, not there', SHOP, '/assets/index-BxY3_abc.js?status=404', 404, 'no-cache'],
@@ -347,6 +392,45 @@ export function describeBehaviour(start: () => Promise<Machine>, { current = fal
     expect(page.every(({ status }) => status === 200)).toBe(true);
   });
 
+  test('a file is cached for a year when its name is one that a bundler makes, and else asked for again', async () => {
+    const cached = async (names: readonly string[]): Promise<string[]> => {
+      const answers = await askAtOnce(
+        machine,
+        SHOP,
+        names.map((name) => `/assets/${name}`),
+      );
+      return names.filter((_, at) => answers[at]?.headers['cache-control'] === YEAR);
+    };
+    expect(await cached(HASHED)).toEqual(HASHED);
+    expect(await cached(NOT_HASHED)).toEqual([]);
+  });
+
+  test('a path that the application may read otherwise than nginx is refused; another spelling of health is health', async () => {
+    const seen = async (path: string): Promise<unknown[]> => {
+      const said = await askRaw(
+        machine,
+        443,
+        `GET ${path} HTTP/1.1\r\nHost: ${SHOP}\r\nConnection: close\r\n\r\n`,
+        SHOP,
+      );
+      return [Number(said.slice(9, 12)), /"url":"([^"]*)"/.exec(said)?.[1]];
+    };
+    for (const path of [
+      ...['/api/login/..%2f..%2fhealth', '/api/login/../../health', '/api/login/%2E%2e/%2e./health'],
+      ...['/account/..%2fassets/app.3f2a1b9cdd.css', '/x/..;/api/login', '/x%5c..%5capi/login', '/x\\..\\api/login'],
+      ...['/api/.', '/api/..?a', '/api/./x', '/%2e%2e%2fx%2f..', '/api/x/..#/y'],
+    ]) {
+      expect([path, (await seen(path))[0]]).toEqual([path, 400]);
+    }
+    // What begins with a dot, an encoded slash (GitLab's API has them) and whatever a query says are as good as any.
+    for (const path of ['/api/v4/projects/a%2Fb', '/x/.well-known/..a/b...', '/x?to=/../y', '/%61pi//x']) {
+      expect([path, ...(await seen(path))]).toEqual([path, 200, path]);
+    }
+    expect(await seen('/%68ealth?a=b')).toEqual([200, '/health?a=b']);
+    const refused = log().filter(({ path }) => String(path).startsWith('/api/login/'));
+    expect(refused.length).toBeGreaterThanOrEqual(3);
+  });
+
   test('files of a site: routes of the browser lead to its page, files are files, and compressed', async () => {
     const route = await ask(machine, SPA, '/orders/17');
     expect([route.body, route.headers['content-type']]).toEqual(['<title>spa</title>\n', 'text/html']);
@@ -377,6 +461,8 @@ export function describeBehaviour(start: () => Promise<Machine>, { current = fal
           upgrade: 'h2c',
           connection: 'upgrade',
         },
+        'x-forwarded-port': '8',
+        ...Object.fromEntries(DROPPED.map((name) => [name, 'evil'])),
       },
     });
     const { url, headers } = JSON.parse(body) as { url: string; headers: Record<string, string> };
@@ -387,9 +473,10 @@ export function describeBehaviour(start: () => Promise<Machine>, { current = fal
       'x-real-ip': expect.stringMatching(/^127\.1\.\d+\.\d+$/) as string,
       'x-forwarded-proto': 'https',
       'x-forwarded-host': SHOP,
+      'x-forwarded-port': '443',
       'x-request-id': 'sane-id-1',
     });
-    for (const name of ['upgrade', 'forwarded', 'proxy']) expect(headers).not.toHaveProperty(name);
+    for (const name of ['upgrade', 'forwarded', 'proxy', ...DROPPED]) expect(headers).not.toHaveProperty(name);
     const odd = await ask(machine, SHOP, '/', { headers: { 'x-request-id': 'x"y' } });
     expect((JSON.parse(odd.body) as { headers: Record<string, string> }).headers['x-request-id']).toMatch(
       /^[0-9a-f]{32}$/,
