@@ -501,16 +501,36 @@ point() {
   ln -s "$2" "$1.new" && mv -T "$1.new" "$1"
 }
 
-# Everything as it was, in reverse. Also when we are told to end in the middle.
+# Written before anything changes, and removed when nginx has taken the change: as long as it is there, the change is not one.
+write_journal() {
+  {
+    printf '%s\n' "$was_current" "$made_entry" "$backup" "$replaced_site" "$removed_site" "$version"
+  } >"$V_home/journal.new" && mv -f "$V_home/journal.new" "$V_home/journal"
+}
+read_journal() {
+  {
+    IFS= read -r was_current && IFS= read -r made_entry && IFS= read -r backup && IFS= read -r replaced_site &&
+      IFS= read -r removed_site && IFS= read -r version
+  } <"$V_home/journal"
+}
+
+# Everything as it was, in reverse, however much of the change has been made. Also when we are told to end in the middle.
 put_back() {
   trap '' HUP INT TERM
   if [ -n "$was_current" ]; then point "$current" "$was_current"; else rm -f "$current"; fi
   if [ -n "$made_entry" ]; then
-    rm -f "$entry"
-    [ -z "$backup" ] || mv -f "$backup" "$entry"
+    [ "$(readlink "$entry" 2>/dev/null)" != "$ENTRY" ] || rm -f "$entry"
+    if [ -n "$backup" ] && { [ -e "$backup" ] || [ -L "$backup" ]; }; then mv -f "$backup" "$entry"; fi
   fi
-  [ -z "$removed_site" ] || ln -s "$removed_site" "$replaced_site"
+  [ -z "$removed_site" ] || [ -e "$replaced_site" ] || [ -L "$replaced_site" ] || ln -s "$removed_site" "$replaced_site"
+  # nginx may have taken the change, or take it late: it reads again what was there before.
+  if [ -n "$reloading" ] && is_running; then
+    old=" $(workers "$master" | tr '\n' ' ')"
+    reload_nginx
+    await_workers || printf 'install.sh: nginx has not yet read again what was there before; its error log may say why\n' >&2
+  fi
   rm -rf "$version"
+  rm -f "$V_home/journal"
 }
 interrupted() {
   put_back
@@ -518,26 +538,19 @@ interrupted() {
   exit "$FAILED"
 }
 
-# One at a time. What a run left that was killed between its change and nginx's word is taken back first.
+# One at a time. What a run left that was killed before nginx had taken its change is taken back first.
 begin_change() {
   mkdir -p "$V_home/versions" "$ACME/.well-known/acme-challenge" "$etc/conf.d" || die "$V_home or $ACME could not be made"
   if command -v flock >/dev/null; then
     exec 9>"$V_home/lock"
     flock -n 9 || die 'another install.sh is at work' 'wait for it, then run this again'
   fi
-  read_applied && return
+  [ -e "$V_home/journal" ] || return 0
   say 'an interrupted run is taken back first'
-  if [ -n "$applied" ]; then
-    point "$current" "$applied" || die "$current could not be changed"
-  else
-    rm -f "$current"
-    [ "$(readlink "$entry")" != "$ENTRY" ] || rm -f "$entry"
-  fi
-}
-# The version that nginx has taken. False where that is not what it would read when it started now.
-read_applied() {
-  applied=$(cat "$V_home/applied" 2>/dev/null)
-  [ "$(readlink "$current" 2>/dev/null)" = "$applied" ]
+  read_journal || die "$V_home/journal cannot be read" 'see with nginx -t whether all is well, then remove that file'
+  reloading=yes
+  put_back
+  trap - HUP INT TERM
 }
 
 apply() {
@@ -549,33 +562,29 @@ apply() {
   before=$(nginx -t 2>&1) || die "nginx -t fails already, before any change:$NEWLINE$before" 'put that right first'
   version=$V_home/versions/$(date -u +%Y%m%dT%H%M%SZ)-$$
   cp -R "$rendered" "$version" || { rm -rf "$version"; die "$version could not be written"; }
-  was_current=$applied made_entry='' backup='' removed_site=''
-  trap interrupted HUP INT TERM
+  was_current=$(readlink "$current" 2>/dev/null) made_entry='' backup='' removed_site='' reloading=''
   if [ "$entry_is" != ours ]; then
-    if [ -e "$entry" ] || [ -L "$entry" ]; then
-      backup=$entry.$(date -u +%Y%m%dT%H%M%SZ).backup
-      mv "$entry" "$backup" || { backup=''; put_back; die "$entry could not be kept as a backup"; }
-    fi
     made_entry=yes
+    if [ -e "$entry" ] || [ -L "$entry" ]; then backup=$entry.$(date -u +%Y%m%dT%H%M%SZ).backup; fi
   fi
+  [ -z "$replaced_site" ] || removed_site=$(readlink "$replaced_site")
+  write_journal || { rm -rf "$version"; die "$V_home/journal could not be written"; }
+  trap interrupted HUP INT TERM
+  [ -z "$backup" ] || mv "$entry" "$backup" || { put_back; die "$entry could not be kept as a backup"; }
   point "$current" "versions/${version##*/}" || { put_back; die "$current could not be changed"; }
   [ -z "$made_entry" ] || point "$entry" "$ENTRY" || { put_back; die "$entry could not be made"; }
-  if [ -n "$replaced_site" ]; then
-    removed_site=$(readlink "$replaced_site")
-    rm -f "$replaced_site" || { removed_site=''; put_back; die "$replaced_site could not be removed"; }
-  fi
+  [ -z "$removed_site" ] || rm -f "$replaced_site" || { put_back; die "$replaced_site could not be removed"; }
   judged=$(nginx -T 2>&1) || {
     put_back
     printf '%s\n' "$judged" | grep -e '^nginx: ' -e ' \[emerg\] ' >&2
     die 'nginx refuses the new configuration. Everything is as it was' 'nginx says above what it does not like, and where'
   }
-  case $judged in
-    *'conflicting server name'*)
-      put_back
-      printf '%s\n' "$judged" | grep 'conflicting server name' >&2
-      die 'another site of this nginx has one of the names already, and would win. Everything is as it was' 'take the name out there (nginx -T shows all files), then run this again'
-      ;;
-  esac
+  conflicts=$(find_conflicts)
+  [ -z "$conflicts" ] || {
+    put_back
+    printf '%s\n' "$conflicts" >&2
+    die 'another site of this nginx has one of the names already, and would win. Everything is as it was' 'take the name out there (nginx -T shows all files), then run this again'
+  }
   case $judged in
     *"# configuration file $entry:"*) ;;
     *)
@@ -588,6 +597,18 @@ apply() {
   [ -z "$was_current" ] || say "kept:     the configuration before this one, in $V_home/$was_current"
   say "written:  $current ($site_count site$([ "$site_count" = 1 ] || printf s))"
   take_up
+}
+
+# What nginx says of our names, and more often than before: names of others are not ours to judge.
+find_conflicts() {
+  { printf '%s\n' "$before"; say '--- after'; printf '%s\n' "$judged"; } | awk -v names="$all_names" '
+    /^--- after$/ { after = 1 }
+    !/^[0-9a-z][0-9a-z:\/ ]* \[warn\] [0-9#: ]*conflicting server name "/ { next }
+    # Without the time, which is always new.
+    { sub(/^.*\[warn\] [0-9#: ]*/, "") }
+    { split($0, words, "\""); if (!index(names, " " words[2] " ")) next }
+    !after { seen[$0]++; next }
+    --seen[$0] < 0'
 }
 
 workers() { # workers MASTER: its children
@@ -622,19 +643,27 @@ reload_nginx() {
 take_up() {
   if is_running; then
     old=" $(workers "$master" | tr '\n' ' ')"
+    reloading=yes
     reload_nginx
     if ! await_workers; then
       put_back
-      # It may take, late, what it has not taken yet: it reads again what was there before.
-      reload_nginx
       die 'nginx did not take the new configuration. Everything is as it was' 'its error log says why (/var/log/nginx/error.log, or journalctl -u nginx): is a port taken?'
     fi
     say 'reloaded: nginx'
   else
     say 'nginx is not running: it will read this when it starts'
   fi
+  # Nothing is written after the reload, since a disk can be full.
+  trap '' HUP INT TERM
+  rm -f "$V_home/journal" || { put_back; die "$V_home/journal could not be removed. Everything is as it was"; }
   trap - HUP INT TERM
-  readlink "$current" >"$V_home/applied.new" && mv -f "$V_home/applied.new" "$V_home/applied"
+  prune_versions
+}
+# The last ten stay, and those that somebody may want to go back to now.
+prune_versions() {
+  for folder in "$V_home/versions"/*/; do printf '%s\n' "${folder%/}"; done | sort -r | tail -n +11 | while IFS= read -r folder; do
+    case versions/${folder##*/} in "$was_current" | "$(readlink "$current")") ;; *) rm -rf "$folder" ;; esac
+  done
 }
 # Until new workers are there and old ones take no connections any more; for some 4 s at most (nginx tries to get a port for 2.5 s).
 await_workers() {
@@ -671,9 +700,9 @@ main() {
   fi
   # nginx tells its whole configuration to nobody else.
   [ "$mode" = print ] || [ "$(id -u)" = 0 ] || die 'this needs root' "sudo sh $0 ..."
-  [ "$mode" != apply ] || begin_change
   work=$(mktemp -d) || die 'there is no room for a temporary folder'
   trap 'rm -rf "$work"' EXIT
+  [ "$mode" != apply ] || begin_change
   rendered=$work/after
   status_port=${status_port:-$(cat "$current/status-port" 2>/dev/null)}
   status_port=${status_port:-8081}
@@ -711,7 +740,7 @@ main() {
     say "$replaced_site, the distribution's page, will be disabled."
   fi
   if [ "$mode" = check ]; then
-    read_applied || { changed=yes; say 'an interrupted run has left its change here; it will be taken back first.'; }
+    [ ! -e "$V_home/journal" ] || { changed=yes; say 'an interrupted run has left its change here; it will be taken back first.'; }
     [ "$changed" = yes ] && return "$DIFFERENT"
     say 'nothing to change'
     return "$SAME"

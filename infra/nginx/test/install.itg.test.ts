@@ -129,10 +129,16 @@ test('what nginx refuses, or what would not be reached, is put back', async () =
   // Fine before, broken by ours.
   succeeds(machine.install('--remove', 'shop.example.com'));
   machine.run(
-    'rm -f /etc/nginx/conf.d/slipway-ssl.conf /etc/nginx/slipway-ssl/current /etc/nginx/slipway-ssl/applied; ln -s /etc/nginx/sites-available/default /etc/nginx/sites-enabled/default; nginx -s reload; sleep 0.3',
+    'rm -f /etc/nginx/conf.d/slipway-ssl.conf /etc/nginx/slipway-ssl/current; ln -s /etc/nginx/sites-available/default /etc/nginx/sites-enabled/default; nginx -s reload; sleep 0.3',
   );
   withUser('log_format slipway "mine";', () => {
     leaves(() => machine.install(...SHOP), FAILED, /duplicate "log_format" name "slipway"[^]*Everything is as it was/);
+  });
+  // Names of others' that are in conflict, and a comment that says so, are not ours to judge.
+  const other = 'server { listen 80; server_name other.example.com; }\n';
+  withUser(`${other}${other}# conflicting server name "shop.example.com"\n`, () => {
+    succeeds(machine.install(...SHOP));
+    succeeds(machine.install('--remove', 'shop.example.com'));
   });
   withUser('server { listen 80; server_name shop.example.com; }', () => {
     leaves(
@@ -163,11 +169,12 @@ test('what nginx refuses, or what would not be reached, is put back', async () =
 });
 
 test('ended in the middle, it puts back; killed, the next run does', async () => {
-  // The moment after the rename, before nginx has said anything of it.
-  const slow = `#!/bin/sh
-case $*:$(readlink /etc/nginx/slipway-ssl/current) in -T:"$(cat /etc/nginx/slipway-ssl/applied)") ;; -T:*) touch /tmp/there; sleep 0.4 ;; esac
-exec /usr/sbin/nginx "$@"`;
-  const during = (signal: string): Ran =>
+  // The moment after the rename, before nginx has said anything of it; and the one after nginx has taken it.
+  const slow = {
+    judging: '-T) [ ! -e /etc/nginx/slipway-ssl/journal ] || { touch /tmp/there; sleep 0.4; } ;;',
+    reloading: '-s*) /usr/sbin/nginx "$@"; sleep 0.3; touch /tmp/there; sleep 0.4; exit ;;',
+  };
+  const during = (signal: string, moment: keyof typeof slow = 'judging'): Ran =>
     machine.run(
       `rm -f /tmp/there
 printf '%s\\n' "$1" >/usr/local/sbin/nginx; chmod 755 /usr/local/sbin/nginx
@@ -176,24 +183,59 @@ until [ -e /tmp/there ] || ! kill -0 $pid; do sleep 0.02; done
 kill -${signal} $pid; wait $pid; code=$?
 sleep 0.5
 rm /usr/local/sbin/nginx; cat /tmp/install.out; exit $code`,
-      slow,
+      `#!/bin/sh\ncase $* in ${slow[moment]} esac\nexec /usr/sbin/nginx "$@"`,
     );
   leaves(() => during('TERM'), FAILED, /interrupted; everything is as it was/);
+  leaves(() => during('TERM', 'reloading'), FAILED, /interrupted; everything is as it was/, { reloads: true });
+  await expect(serves('second.example.com')).rejects.toThrow();
+  expect(await serves('shop.example.com')).toBe(200);
+  // What was here before any install.sh comes back as well: a file of the user's, the distribution's page.
+  machine.run(`cd /etc/nginx && rm conf.d/slipway-ssl.conf* && echo '# the user wrote this too' >conf.d/slipway-ssl.conf
+ln -s /etc/nginx/sites-available/default sites-enabled/default`);
   const before = workers();
   expect(during('KILL').code).toBe(137);
   expect(workers()).toBe(before);
+  expect(machine.run('cat /etc/nginx/conf.d/slipway-ssl.conf; ls /etc/nginx/sites-enabled').output).not.toMatch(
+    /the user|default$/m,
+  );
   leaves(() => machine.install('--check'), DIFFERENT, /an interrupted run has left its change here/);
-  succeeds(machine.install(...SHOP));
+  const again = succeeds(machine.install(...SHOP));
+  expect(again).toMatch(/^an interrupted run is taken back first$/m);
+  expect(again).toMatch(/^-# the user wrote this too$/m);
+  expect(again).toMatch(/^disabled: the distribution's page/m);
+  expect(machine.run('cat /etc/nginx/conf.d/slipway-ssl.conf.*.backup').output).toBe('# the user wrote this too\n');
+  // Killed when nginx had taken it: it reads again what was there before.
+  expect(during('KILL', 'reloading').code).toBe(137);
+  expect(await serves('second.example.com')).toBe(200);
+  expect(succeeds(machine.install(...SHOP))).toMatch(
+    /^an interrupted run is taken back first\n(?:[^]*\n)?nothing to change$/m,
+  );
   await expect(serves('second.example.com')).rejects.toThrow();
   expect(await serves('shop.example.com')).toBe(200);
   leaves(() => machine.install(...SHOP), SAME, /^nothing to change\n$/);
   expect(versionsOf(machine).length).toBeGreaterThan(5);
 });
 
+test('the last ten versions stay, and the one before; one that was gone back to by hand is in force', () => {
+  machine.run(
+    'cd /etc/nginx/slipway-ssl/versions && for day in 1 2 3 4 5 6 7 8 9; do for hour in 1 2; do cp -R ../current/ 2020010${day}T0${hour}0000Z-1; done; done; cd ..; ln -s versions/20200101T010000Z-1 new && mv -T new current',
+  );
+  leaves(() => machine.install(), SAME, /^nothing to change\n$/);
+  const output = succeeds(machine.install(...SHOP, '--max-body', '2m'));
+  expect(output).toMatch(/^kept: .*\/versions\/20200101T010000Z-1$/m);
+  expect(output).not.toContain('interrupted');
+  const versions = versionsOf(machine);
+  expect(versions).toContain('20200101T010000Z-1');
+  expect(versions).not.toContain('20200101T020000Z-1');
+  expect(versions).toHaveLength(11);
+  expect(machine.run('cat /etc/nginx/slipway-ssl/current/sites/*/flags').output).toContain('2m');
+  succeeds(machine.install(...SHOP));
+});
+
 test('a default site that somebody has changed stays, and keeps its word', async () => {
   succeeds(machine.install('--remove', 'shop.example.com'));
   machine.run(
-    `rm -f /etc/nginx/conf.d/slipway-ssl.conf /etc/nginx/slipway-ssl/current /etc/nginx/slipway-ssl/applied
+    `rm -f /etc/nginx/conf.d/slipway-ssl.conf /etc/nginx/slipway-ssl/current
 sed 's|root /var/www/html;|&\\n\\treturn 418;|' /etc/nginx/sites-available/default >/etc/nginx/sites-enabled/default`,
   );
   const output = succeeds(machine.install(...SHOP));
