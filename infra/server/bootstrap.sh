@@ -342,7 +342,7 @@ judge_key() {
 
 # --- facts -----------------------------------------------------------------------------------------------------------
 
-os_id='' os_version='' os_codename='' container='' ssh_ports='' home='' operators=''
+os_id='' os_version='' os_codename='' container='' ssh_ports='' ssh_port='' ssh_address=127.0.0.1 home='' operators='' half_operators=''
 
 read_facts() {
   local ID='' VERSION_ID='' VERSION_CODENAME='' PRETTY_NAME='this system'
@@ -376,21 +376,38 @@ sshd_asks() {
   return $code
 }
 
-# effective USER [CONFIG]: what sshd would go by, in its own words.
-effective() { sshd_asks -T -C "user=$1,host=localhost,addr=127.0.0.1" -f "${2:-/etc/ssh/sshd_config}" 2>/dev/null; }
+# effective USER CONFIG PORT: what sshd would go by for a login there, in its own words. It wants all that a Match block may ask for.
+effective() { sshd_asks -T -C "user=$1,host=localhost,addr=127.0.0.1,laddr=$ssh_address,lport=$3" -f "$2" 2>"$scratch/effective.log"; }
+# Ports and host keys, which no Match block can change: any login will do.
+effective_everywhere() { effective root /etc/ssh/sshd_config 22; }
 setting() { sed -n "s/^$1 //p"; }
 
-# read_ssh_ports: where sshd really listens, whatever its configuration says; and where this session came in.
+# read_ssh_ports: where sshd listens, where it would after its next reload, and where this session came in. Of its processes only the
+# first counts: what a session listens on (ssh -R, X11) is not for others.
 read_ssh_ports() {
-  local listening
-  listening=$(ss -Hltnp 2>/dev/null | sed -n '/users:((\"sshd\"/s/^[^ ]* *[^ ]* *[^ ]* *[^ ]*:\([0-9]*\) .*/\1/p')
+  local first listening=''
+  first=$(systemctl show -p MainPID --value ssh.service 2>/dev/null) || first=''
+  if [ "${first:-0}" -gt 0 ]; then
+    listening=$(ss -Hltnp 2>/dev/null | sed -n "/[(]\"sshd\",pid=$first,/s/^[^ ]* *[^ ]* *[^ ]* *[^ ]*:\([0-9]*\) .*/\1/p")
+  fi
   if is_active ssh.socket; then
     listening="$listening $(systemctl show -p Listen --value ssh.socket | sed -n 's/.*:\([0-9]*\) (Stream).*/\1/p; s/^\([0-9]*\) (Stream).*/\1/p')"
   fi
-  if [ -z "$(echo "$listening" | tr -d ' \n')" ]; then listening=$(effective root | setting port); fi
+  # With a port each, also where only Port is set.
+  listening="$listening $(effective_everywhere | setting listenaddress | sed 's/.*://')"
+  ssh_port=$(echo "${SSH_CONNECTION-}" | cut -d' ' -f4)
   # shellcheck disable=SC2086 # words
-  ssh_ports=$(list_ports $listening "$(echo "${SSH_CONNECTION-}" | cut -d' ' -f4)")
+  ssh_ports=$(list_ports $listening "$ssh_port")
   [ -n "$ssh_ports" ] || problem "It cannot be told on which port sshd listens." "Is it running? systemctl status ssh"
+  if [ -z "$ssh_port" ]; then ssh_port=$(echo "$ssh_ports" | head -n 1); fi
+}
+
+# read_ssh_address: by which this session reached the server; else the one by which the server goes out.
+read_ssh_address() {
+  ssh_address=$(echo "${SSH_CONNECTION-}" | cut -d' ' -f3)
+  if [ -z "$ssh_address" ]; then ssh_address=$(ip -o route get 192.0.2.1 2>/dev/null | sed -n 's/.* src \([^ ]*\).*/\1/p'); fi
+  ssh_address=${ssh_address%%%*}
+  if [ -z "$ssh_address" ]; then ssh_address=127.0.0.1; fi
 }
 
 # --- who still gets in -------------------------------------------------------------------------------------------------
@@ -444,19 +461,33 @@ has_key() {
   return 1
 }
 
-# read_operators: who can administer this server with a key, after the change.
+# is_key_enough SETTINGS_FILE: whether one of the lists of AuthenticationMethods asks for nothing besides a key.
+is_key_enough() { setting authenticationmethods <"$1" | tr ' ' '\n' | grep -qE '^(any|publickey(:[^,]*)?)$'; }
+
+# Whether it does for somebody who sits at a keyboard, and may go on answering there.
+is_key_enough_for_people() {
+  if [ "$(setting kbdinteractiveauthentication <"$1")" = yes ]; then
+    sed 's/,keyboard-interactive\(:[a-z]*\)\{0,1\}//g; s/keyboard-interactive\(:[a-z]*\)\{0,1\},//g' "$1" >"$scratch/people"
+    is_key_enough "$scratch/people"
+  else
+    is_key_enough "$1"
+  fi
+}
+
+# read_operators CONFIG PORT: who can administer this server with a key, after the change; and who has one that is not enough.
 read_operators() {
   local name candidates
   candidates="root ${SUDO_USER-} $(getent group sudo admin wheel | cut -d: -f4 | tr ',' ' ')"
   # shellcheck disable=SC2086 # words
   for name in $(printf '%s\n' $candidates | sort -u); do
     case $(getent passwd "$name" | cut -d: -f7) in '' | */nologin | */false) continue ;; esac
-    effective "$name" "$1" >"$scratch/settings" || continue
+    effective "$name" "$1" "$2" >"$scratch/settings" || continue
     [ "$(setting pubkeyauthentication <"$scratch/settings")" = yes ] || continue
     if [ "$name" = root ]; then
       case $(setting permitrootlogin <"$scratch/settings") in no | forced-commands-only) continue ;; esac
     fi
-    if may_log_in "$name" "$scratch/settings" && has_key "$name" "$scratch/settings"; then operators="$operators $name"; fi
+    if ! may_log_in "$name" "$scratch/settings" || ! has_key "$name" "$scratch/settings"; then continue; fi
+    if is_key_enough_for_people "$scratch/settings"; then operators="$operators $name"; else half_operators="$half_operators $name"; fi
   done
 }
 
@@ -501,10 +532,17 @@ is_dropin_first() {
     grep -Eqi "^[[:space:]]*Include[[:space:]]+(\"?$dir/\\*\\.conf\"?|$dir/00-slipway\\.conf)([[:space:]]|\$)"
 }
 
-takes_passwords() { effective root | grep -qE '^(password|kbdinteractive)authentication yes'; }
+takes_passwords() {
+  local port
+  for port in $ssh_ports; do
+    if effective root /etc/ssh/sshd_config "$port" | grep -qE '^(password|kbdinteractive)authentication yes'; then return 0; fi
+  done
+  return 1
+}
 
 # plan_sshd: the configuration as it would be, tried as a whole; nothing of it is in force.
 plan_sshd() {
+  local port
   render_sshd >"$scratch/sshd"
   printf 'Include %s\n' "$scratch/sshd" /etc/ssh/sshd_config >"$scratch/sshd-whole"
   if ! sshd_asks -t -f /etc/ssh/sshd_config 2>"$scratch/log"; then
@@ -515,17 +553,30 @@ plan_sshd() {
     problem "sshd would refuse the new configuration: $(tail -n 1 "$scratch/log")" "Look for what is odd in /etc/ssh/sshd_config and its folder sshd_config.d."
     return 0
   fi
-  read_operators "$scratch/sshd-whole"
+  for port in $ssh_ports; do
+    if ! effective root "$scratch/sshd-whole" "$port" >/dev/null; then
+      problem "sshd does not say what it would go by on port $port: $(tail -n 1 "$scratch/effective.log")" \
+        "Look for an odd Match block in /etc/ssh: sshd -T -C user=root,host=localhost,addr=127.0.0.1,laddr=$ssh_address,lport=$port"
+      return 0
+    fi
+    read_operators "$scratch/sshd-whole" "$port"
+  done
   if [ "$root_login" = no ] || { [ "$passwords" = off ] && takes_passwords; }; then
     [ -n "$operators" ] ||
-      problem "Nobody who administers this server could log in any more: neither root$([ "$root_login" = keep ] || echo ' (--no-root-login)') nor a member of the group sudo has a key that works." \
+      problem "Nobody who administers this server could log in any more: neither root$([ "$root_login" = keep ] || echo ' (--no-root-login)') nor a member of the group sudo has a key that works.$(
+        # shellcheck disable=SC2086 # words
+        [ -z "$half_operators" ] || echo " AuthenticationMethods asks for more than the key of: $(printf '%s\n' $half_operators | sort -u | join_lines)."
+      )" \
         "First add yours, and try it: ssh-copy-id root@<this server>. Or leave passwords on: --keep-passwords."
   fi
-  effective "$user" "$scratch/sshd-whole" >"$scratch/settings"
+  effective "$user" "$scratch/sshd-whole" "$ssh_port" >"$scratch/settings" || true
   may_log_in "$user" "$scratch/settings" ||
     problem "sshd lets only some users in (AllowUsers, AllowGroups or DenyUsers), and $user is none of them." "Add $user there, in /etc/ssh."
   [ "$(setting pubkeyauthentication <"$scratch/settings")" = yes ] ||
     problem "sshd takes no public keys (PubkeyAuthentication no)." "Switch that on in /etc/ssh: Slipway logs in with a key."
+  is_key_enough "$scratch/settings" ||
+    problem "A key is not enough for $user: sshd asks for $(setting authenticationmethods <"$scratch/settings") (AuthenticationMethods)." \
+      "Nobody is there to answer. In /etc/ssh, before that line: Match User $user, AuthenticationMethods publickey, Match all."
 }
 
 secure_sshd() {
@@ -1033,21 +1084,17 @@ install_nginx() {
 
 # name_server: as a runner would name it, and so known_hosts.
 name_server() {
-  local address port
+  local address
   address=$host
-  if [ -z "$address" ]; then address=$(echo "${SSH_CONNECTION-}" | cut -d' ' -f3); fi
-  if [ -z "$address" ]; then address=$(ip -o route get 192.0.2.1 2>/dev/null | sed -n 's/.* src \([^ ]*\).*/\1/p'); fi
-  if [ -z "$address" ]; then address=$(hostname); fi
-  port=$(echo "$ssh_ports" | head -n 1)
-  # Where it listens on several, that by which this session came.
-  if [ -n "${SSH_CONNECTION-}" ]; then port=$(echo "$SSH_CONNECTION" | cut -d' ' -f4); fi
-  echo "$address $port"
+  if [ -z "$address" ]; then address=$ssh_address; fi
+  if [ "$address" = 127.0.0.1 ]; then address=$(hostname); fi
+  echo "$address $ssh_port"
 }
 
 # list_host_keys NAME: lines of known_hosts, of the keys that sshd shows. One is enough, if it is the modern one.
 list_host_keys() {
   local file
-  for file in $(effective root | setting hostkey | sort | sed '/ed25519/!d') $(effective root | setting hostkey | sed '/ed25519/d'); do
+  for file in $(effective_everywhere | setting hostkey | sort | sed '/ed25519/!d') $(effective_everywhere | setting hostkey | sed '/ed25519/d'); do
     [ -r "$file.pub" ] || continue
     printf '%s %s\n' "$1" "$(cut -d' ' -f1,2 "$file.pub")"
     case $file in *ed25519*) return 0 ;; esac
@@ -1106,6 +1153,7 @@ main() {
   stop_on_problems 1
   is_supported || note "$os_id $os_version: this was made for Debian 12, 13 and Ubuntu 22.04, 24.04."
   read_ssh_ports
+  read_ssh_address
   plan_sshd
   if [ "$firewall" = on ]; then judge_firewall; fi
   if [ -n "$with_nginx" ]; then judge_nginx; fi

@@ -80,6 +80,14 @@ const bootstrap = async (options: readonly string[] = [], key = publicKey): Prom
 const bootstrapOnConsole = async (options: readonly string[] = []): Promise<Executed> =>
   tryOnServer('exec sh -s -- --key "$@"', [publicKey, '--project', 'shop', ...options], program);
 
+/** A script that goes on where the program's own functions are known, and nothing of it has run. */
+const inside = async (script: string): Promise<Executed> =>
+  tryOnServer(
+    'exec sh -s',
+    [],
+    `${program.slice(0, program.lastIndexOf('main "$@"'))}\nscratch=$(mktemp -d)\ntrap 'rm -r "$scratch"' EXIT\n${script}`,
+  );
+
 /** Every file with its time, owner, mode and target, which units start at boot, and since when the services run. */
 const stateOf = async (): Promise<string[]> => {
   const state = await onServer(
@@ -180,9 +188,35 @@ describe('what would lock somebody out is refused before anything is changed', (
       expect(await refused()).toContain('deploy is none of them');
       await onServer(`echo 'Nonsense yes' > ${file}`);
       expect(await refused()).toContain('sshd refuses its present configuration');
+      // A second factor, which nobody could give once keyboard-interactive is off. Match needs to know where the login came in.
+      const second = 'Match LocalPort 22\\n  AuthenticationMethods publickey,keyboard-interactive\\n';
+      await onServer(`printf 'KbdInteractiveAuthentication yes\\n${second}' > ${file}`);
+      const told = await refused();
+      expect(told).toMatch(LOCKED_OUT);
+      expect(told).toContain('AuthenticationMethods asks for more than the key of: root.');
+      expect(told).toContain('A key is not enough for deploy: sshd asks for publickey,keyboard-interactive');
+      // Who may go on answering is not locked out; the deploy still is.
+      expect((await inside('passwords=keep root_login=no; plan_sshd; echo "$problems" >&2')).stderr).not.toContain(
+        'asks for more than the key',
+      );
     } finally {
       await onServer(`rm ${file}`);
     }
+  });
+
+  test('the ports of ssh: where sshd listens, where it will, and not where a session listens for its user', async () => {
+    const read = await inside(`file=/etc/ssh/sshd_config.d/70-port.conf
+cp -p ${KEYS} /root/keys && ssh-keygen -q -t ed25519 -N '' -f /root/self && cat /root/self.pub >> ${KEYS}
+ssh -n -f -i /root/self -o BatchMode=yes -o StrictHostKeyChecking=no -o ExitOnForwardFailure=yes -R 7777:127.0.0.1:22 root@127.0.0.1 'sleep 5' >/dev/null 2>&1
+ss -Hltn '( sport = :7777 )' | grep -c 7777
+printf 'Port 22\\nPort 2222\\nMatch LocalPort 2222\\n  PermitRootLogin no\\n' > "$file"
+read_ssh_ports
+echo $ssh_ports
+read_ssh_address
+plan_sshd
+echo "$problems $operators"
+mv /root/keys ${KEYS}; rm -f "$file" /root/self* /root/.ssh/known_hosts`);
+    expect(read).toMatchObject({ stderr: '', stdout: '2\n22 2222\n  root\n' });
   });
 });
 
