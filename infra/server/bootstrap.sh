@@ -45,7 +45,9 @@ PENDING=/var/lib/slipway-bootstrap/pending
 
 SSHD_FILE=/etc/ssh/sshd_config.d/00-slipway.conf
 FIREWALL_FILE=/etc/slipway/firewall.nft
+NFTABLES_FILE=/etc/systemd/system/nftables.service.d/slipway.conf
 DAEMON_FILE=/etc/docker/daemon.json
+NETWORK_DEVICES=/sys/class/net
 
 mode=apply
 changes=0
@@ -104,6 +106,8 @@ join_lines() { paste -sd , - | sed 's/,/, /g'; }
 
 # --- files and services ----------------------------------------------------------------------------------------------
 
+is_ours() { grep -qs "Slipway's bootstrap.sh" "$1"; }
+
 # put_file FILE MODE NAME WHY: standard input becomes the file, by a rename, where it differs. NAME: who is to take it over
 # afterwards (see settle), or "-".
 put_file() {
@@ -111,13 +115,14 @@ put_file() {
   cat >"$new"
   if [ -f "$1" ] && cmp -s "$new" "$1" && [ "$(stat -c '%a %U' "$1")" = "$2 root" ]; then return 0; fi
   change "$1: $4" || {
-    if [ -f "$1" ]; then diff -u "$1" "$new" | sed '1,2d; s/^/    /' || true; fi
+    # What somebody else wrote may have passwords in it: daemon.json those of proxies, fstab those of shares.
+    if is_ours "$1"; then diff -u "$1" "$new" | sed '1,2d; s/^/    /' || true; fi
     return 0
   }
   mkdir -p "${1%/*}" || die "cannot make the folder ${1%/*}"
   if [ "$3" != - ]; then mark_pending "$3"; fi
   # What was there before us is kept, once.
-  if [ -f "$1" ] && [ ! -e "$1.before-slipway" ] && ! grep -q "Slipway's bootstrap.sh" "$1"; then cp -p "$1" "$1.before-slipway" || die "cannot copy $1"; fi
+  if [ -f "$1" ] && [ ! -e "$1.before-slipway" ] && ! is_ours "$1"; then cp -p "$1" "$1.before-slipway" || die "cannot copy $1"; fi
   # Beside its place: a rename within a file system is whole or not at all. No service reads a name that ends so.
   { cp "$new" "$1.slipway-new" && chmod "$2" "$1.slipway-new" && mv -f "$1.slipway-new" "$1"; } || die "cannot write $1"
 }
@@ -149,10 +154,20 @@ run_unit() {
 $(tail -n 15 "$scratch/log")" "Look at: systemctl status $1; journalctl -u $1 -n 30"
 }
 
-# make_folder FOLDER MODE OWNER
+# as_user COMMAND...: for whatever is in the home of the user that deploys, where a link may lead anywhere.
+as_user() { setpriv --reuid="$user" --regid="$(id -g "$user")" --init-groups -- "$@"; }
+
+# make_folder FOLDER MODE OWNER. A link to a folder is as good.
 make_folder() {
-  if [ -d "$1" ] && [ "$(stat -c '%a %U %G' "$1")" = "$2 $3 $(id -gn "$3" 2>/dev/null)" ]; then return 0; fi
+  if [ -d "$1" ] && [ "$(stat -L -c '%a %U %G' "$1")" = "$2 $3 $(id -gn "$3" 2>/dev/null)" ]; then return 0; fi
   change "folder $1, of $3, $2" || return 0
+  case $1 in
+    "$home"/*)
+      { as_user mkdir -p "$1" && as_user chmod "$2" "$1"; } 2>"$scratch/log" ||
+        die "the user $3 cannot make the folder $1: $(tail -n 1 "$scratch/log")" "Whose is it? ls -ld $1. If it should be $3's: chown -h $3: $1"
+      return 0
+      ;;
+  esac
   install -d -m "$2" -o "$3" -g "$(id -gn "$3")" "$1" || die "cannot make the folder $1"
 }
 
@@ -160,26 +175,39 @@ make_folder() {
 
 lists_are_fresh=''
 
-apt() {
+apt() { patiently apt-get -q -y -o DPkg::Lock::Timeout=600 -o Dpkg::Options::=--force-confold -o Acquire::Retries=3 "$@"; }
+
+# patiently COMMAND...: again, while somebody else has the lock that it wants.
+patiently() {
   local tries=0
   # needrestart must neither ask nor restart anything.
-  until DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 apt-get -q -y -o DPkg::Lock::Timeout=600 -o Dpkg::Options::=--force-confold \
-    -o Acquire::Retries=3 "$@" >"$scratch/apt.log" 2>&1; do
+  until DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 "$@" >"$scratch/apt.log" 2>&1; do
     # The server's own services update its lists at the first boot. apt waits for dpkg's lock (above), and for no other.
-    if [ "$tries" -ge 120 ] || ! grep -q 'Could not get lock' "$scratch/apt.log"; then return 1; fi
+    if [ "$tries" -ge 120 ] || ! grep -Eq 'Could not get lock|lock was locked by' "$scratch/apt.log"; then return 1; fi
     if [ "$tries" -eq 0 ]; then note "waiting for another apt to end."; fi
     tries=$((tries + 1))
     sleep 5
   done
 }
 
-apt_failed() { die "apt-get $1 failed:
+apt_failed() { die "$1 failed:
 $(tail -n 15 "$scratch/apt.log")" "$2"; }
 
 refresh_lists() {
   [ -z "$lists_are_fresh" ] || return 0
-  apt update || apt_failed update "Can this server reach the package sources of /etc/apt? Try it: apt-get update"
+  apt update || apt_failed "apt-get update" "Can this server reach the package sources of /etc/apt? Try it: apt-get update"
   lists_are_fresh=1
+}
+
+# heal_packages: what an installation that was killed left behind. A program that is unpacked looks as if it were installed.
+heal_packages() {
+  local halves
+  halves=$(dpkg-query -W -f '${db:Status-Status} ${Package}\n' | sed -n 's/^\(half-installed\|unpacked\|half-configured\|triggers-[a-z]*\) //p' | join_lines)
+  # dpkg's journal: apt does nothing while there is one.
+  if [ -z "$halves" ] && [ -z "$(find /var/lib/dpkg/updates -name '[0-9]*' 2>/dev/null)" ]; then return 0; fi
+  change "packages that were not installed to the end: ${halves:-dpkg says which}" || return 0
+  patiently dpkg --force-confold --configure -a || apt install --fix-broken ||
+    apt_failed 'dpkg --configure -a' 'Put that right first.'
 }
 
 # install_packages WHY PACKAGE...
@@ -189,11 +217,9 @@ install_packages() {
   for package; do is_installed "$package" || missing="$missing $package"; done
   [ -n "$missing" ] || return 0
   change "packages:$missing ($why)" || return 0
-  # What an installation that was killed left behind.
-  if [ -n "$(dpkg --audit)" ]; then dpkg --configure -a >"$scratch/apt.log" 2>&1 || apt_failed 'dpkg --configure -a' 'Put that right first.'; fi
   refresh_lists
   # shellcheck disable=SC2086 # words
-  apt install --no-install-recommends $missing || apt_failed "install$missing" "Try it by hand: apt-get install$missing"
+  apt install --no-install-recommends $missing || apt_failed "apt-get install$missing" "Try it by hand: apt-get install$missing"
 }
 
 # candidate PACKAGE: the version that apt would install; empty if there is none.
@@ -256,9 +282,9 @@ judge_inputs() {
   set -f
   for word in $projects; do
     case $word in
-      /*/../* | /*/.. | *//* | *[!A-Za-z0-9._/-]*) false ;;
+      */./* | */. | */../* | */.. | *//* | *[!A-Za-z0-9._/-]*) false ;;
       # Neither / nor a folder of the system itself.
-      /*/?*) case $word in /bin/* | /boot/* | /dev/* | /etc/* | /lib*/* | /proc/* | /run/* | /sbin/* | /sys/* | /usr/* | */) false ;; esac ;;
+      /*/?*) case $word in /var/*/?*) ;; /var/* | /root/* | /bin/* | /boot/* | /dev/* | /etc/* | /lib*/* | /proc/* | /run/* | /sbin/* | /sys/* | /usr/* | */) false ;; esac ;;
       *) expr "x$word" : 'x[a-z0-9][a-z0-9_-]*$' >/dev/null ;;
     esac || problem "--project $word is neither a project's name nor the absolute path of a folder." \
       "A name has a-z, 0-9, _ and -, as Compose wants it; a path is such as /srv/shop."
@@ -361,6 +387,29 @@ read_facts() {
   case $(command -v docker || true) in
     /snap/*) problem "Docker is here as a snap, which keeps its own configuration and cannot mount every folder." "Remove it, with its data if it is not needed: snap remove docker" ;;
   esac
+}
+
+# judge_projects: a folder that becomes the user's must be nobody else's, wherever links lead.
+judge_projects() {
+  local word place own
+  own=$(getent passwd "$user" | cut -d: -f6)
+  for word in $projects; do
+    case $word in /*) ;; *) continue ;; esac
+    place=$(realpath -m "$word")
+    if getent passwd | awk -F: -v place="$place/" -v own="${own%/}/" '
+      { folder = $6; sub("/*$", "/", folder) }
+      folder == own { next }
+      folder == place { found = 1 }
+      ($3 == 0 || $3 >= 1000) && folder != "/" && index(place, folder) == 1 { found = 1 }
+      END { exit !found }'; then
+      problem "--project $word is somebody else's home, or in it." "Take a folder of its own, such as /srv/shop."
+    elif [ -e "$place" ] && [ ! -d "$place" ]; then
+      problem "--project $word is no folder." "Take a folder of its own, such as /srv/shop."
+    elif [ -d "$place" ] && [ "$(stat -c %U "$place")" != "$user" ] && [ -n "$(ls -A "$place")" ]; then
+      problem "--project $word is there already, with files in it, and belongs to $(stat -c %U "$place")." \
+        "Take an empty or a new folder. If this is the right one: chown $user: $word"
+    fi
+  done
 }
 
 is_supported() {
@@ -579,7 +628,14 @@ plan_sshd() {
       "Nobody is there to answer. In /etc/ssh, before that line: Match User $user, AuthenticationMethods publickey, Match all."
 }
 
+# take_back_sshd: the drop-in as it was before this run; none, where sshd does not take that one either.
+take_back_sshd() {
+  if [ -f "$scratch/sshd-before" ]; then cp "$scratch/sshd-before" "$SSHD_FILE"; else rm -f "$SSHD_FILE"; fi
+  sshd_asks -t 2>/dev/null || rm -f "$SSHD_FILE"
+}
+
 secure_sshd() {
+  if [ -f "$SSHD_FILE" ]; then cp "$SSHD_FILE" "$scratch/sshd-before"; fi
   put_file "$SSHD_FILE" 644 ssh "$([ "$passwords" = off ] && echo 'no passwords, ')limits that suit deploys" <"$scratch/sshd"
   if ! is_dropin_first; then
     { echo "Include $SSHD_FILE" && cat /etc/ssh/sshd_config; } >"$scratch/sshd_config"
@@ -588,8 +644,8 @@ secure_sshd() {
   if [ -e "$PENDING/ssh" ] && [ "$mode" = apply ]; then
     # Tried as a whole before; this is for what somebody else changed meanwhile.
     if ! sshd_asks -t 2>"$scratch/log" || { [ "$passwords" = off ] && takes_passwords; }; then
-      rm -f "$SSHD_FILE"
-      die "sshd does not take $SSHD_FILE: $(tail -n 1 "$scratch/log"). It was taken away again, and sshd was not reloaded." "Look at: sshd -T | grep -i password"
+      take_back_sshd
+      die "sshd does not take $SSHD_FILE: $(tail -n 1 "$scratch/log"). It is as it was before, and sshd was not reloaded." "Look at: sshd -T | grep -i password"
     fi
   fi
   # Present connections stay, whichever it is (KillMode=process). One that systemd has given its socket loses it with a reload
@@ -629,7 +685,7 @@ admit_keys() {
   make_folder "$home/.ssh" 700 "$user"
   file=$home/.ssh/authorized_keys
   : >"$scratch/authorized"
-  if [ -f "$file" ]; then cat "$file" >"$scratch/authorized"; fi
+  if [ -f "$file" ]; then as_user cat "$file" >"$scratch/authorized" || die "the user $user cannot read $file" "If it should be theirs: chown -h $user: $file"; fi
   if [ -n "$(tail -c 1 "$scratch/authorized")" ]; then echo >>"$scratch/authorized"; fi
   while IFS= read -r line; do
     blob=$(echo "$line" | cut -d' ' -f2)
@@ -638,12 +694,11 @@ admit_keys() {
       added=1
     fi
   done <"$scratch/keys"
-  if [ -n "$added" ] || [ "$(stat -c '%a %U' "$file" 2>/dev/null)" != "600 $user" ]; then
+  if [ -n "$added" ] || [ "$(stat -L -c '%a %U' "$file" 2>/dev/null)" != "600 $user" ]; then
     if change "$file: the key that deploys"; then
-      {
-        cp "$scratch/authorized" "$file.slipway-new" && chmod 600 "$file.slipway-new" && chown "$user:" "$file.slipway-new" &&
-          mv -f "$file.slipway-new" "$file"
-      } || die "cannot write $file"
+      # shellcheck disable=SC2016 # the other shell's
+      as_user sh -c 'umask 077 && rm -f "$1.slipway-new" && cat >"$1.slipway-new" && mv -fT "$1.slipway-new" "$1"' sh "$file" <"$scratch/authorized" ||
+        die "cannot write $file"
     fi
   fi
   others=$(grep -cvE '^[[:space:]]*(#|$)' "$scratch/authorized" || true)
@@ -670,14 +725,21 @@ other_firewall=''
 
 # judge_firewall: who has the say already.
 judge_firewall() {
-  local device
+  local device member
   if has ufw && ufw status 2>/dev/null | grep -q '^Status: active'; then other_firewall=ufw; fi
   if is_active firewalld; then other_firewall=firewalld; fi
-  device=$(ip -o route show default 2>/dev/null | sed -n 's/.* dev \([^ ]*\).*/\1/p' | head -n 1)
-  case $device in
-    docker* | br-*) problem "The server's own network goes through $device, which is named as Docker's bridges are: the firewall cannot tell them apart." \
-      "Rename it (br0, for example), or leave the firewall to somebody else: --no-firewall." ;;
-  esac
+  for device in $({ ip -o route show default && ip -o -6 route show default; } 2>/dev/null | grep -o ' dev [^ ]*' | sort -u | cut -d' ' -f3); do
+    case $device in docker* | br-*) problem "The server's own network goes through $device, which is named as Docker's bridges are: the firewall cannot tell them apart." \
+      "Rename it (br0, for example), or leave the firewall to somebody else: --no-firewall." ;; esac
+  done
+  # A real device has a driver, or lies on one that has; what leads to a container has neither.
+  for member in "$NETWORK_DEVICES"/docker*/brif/* "$NETWORK_DEVICES"/br-*/brif/*; do
+    device=${member%/brif/*} member=${member##*/}
+    if [ -e "$NETWORK_DEVICES/$member/device" ] || [ -n "$(find "$NETWORK_DEVICES/$member/" -maxdepth 1 -name 'lower_*' 2>/dev/null)" ]; then
+      problem "The network device $member is part of the bridge ${device##*/}, which is named as Docker's are: the firewall would take what comes from there for a container's." \
+        "Rename the bridge (br0, for example), or leave the firewall to somebody else: --no-firewall."
+    fi
+  done
 }
 
 # ports PROTOCOL PORT...: what nftables takes as a set.
@@ -765,10 +827,21 @@ Type=oneshot
 RemainAfterExit=yes
 ExecStart=/usr/sbin/nft -f $FIREWALL_FILE
 ExecReload=/usr/sbin/nft -f $FIREWALL_FILE
-ExecStop=/usr/sbin/nft delete table inet slipway
+# It may be gone already: who stops nftables.service flushes all rules.
+ExecStop=-/usr/sbin/nft delete table inet slipway
 
 [Install]
 WantedBy=sysinit.target
+TEXT
+}
+
+# Both of these flush all rules, ours too, and neither starts our unit anew while it is active.
+render_nftables_dropin() {
+  cat <<TEXT
+# Written by Slipway's bootstrap.sh.
+[Service]
+ExecStartPost=-/usr/sbin/nft -f $FIREWALL_FILE
+ExecReload=-/usr/sbin/nft -f $FIREWALL_FILE
 TEXT
 }
 
@@ -779,7 +852,9 @@ secure_network() {
   if [ "$firewall" = off ]; then
     if [ -e "$FIREWALL_FILE" ] && change "$FIREWALL_FILE goes, and its rules with it"; then
       systemctl disable --quiet --now slipway-firewall.service 2>"$scratch/log" || die "the firewall cannot be stopped: $(cat "$scratch/log")"
-      rm -f "$FIREWALL_FILE" /etc/systemd/system/slipway-firewall.service
+      rm -f "$FIREWALL_FILE" /etc/systemd/system/slipway-firewall.service "$NFTABLES_FILE"
+      rmdir --ignore-fail-on-non-empty "${NFTABLES_FILE%/*}"
+      systemctl daemon-reload
     fi
     note "no firewall, as asked. What Docker publishes is open to everybody, unless it is bound to 127.0.0.1."
     return 0
@@ -792,6 +867,8 @@ secure_network() {
   put_file "$FIREWALL_FILE" 644 "$(if_active slipway-firewall)" "open: $open; the same holds for what Docker publishes" <"$scratch/firewall"
   render_firewall_unit >"$scratch/unit"
   put_file /etc/systemd/system/slipway-firewall.service 644 systemd 'loads the firewall at boot, before the network' <"$scratch/unit"
+  render_nftables_dropin >"$scratch/unit"
+  put_file "$NFTABLES_FILE" 644 systemd 'who starts or reloads nftables.service loads the firewall again' <"$scratch/unit"
   settle systemd 'systemd reads its units again' systemctl daemon-reload
   run_unit slipway-firewall.service
   settle slipway-firewall 'the firewall is in force' systemctl reload-or-restart slipway-firewall.service
@@ -875,13 +952,23 @@ keep_time() {
   run_unit systemd-timesyncd.service
 }
 
+# write_swap COMMAND...: beside its place, so that /swapfile is never a part of itself.
+write_swap() {
+  local new=/swapfile.slipway-new
+  rm -f "$new"
+  case $1 in dd) set -- "$@" "of=$new" ;; *) set -- "$@" "$new" ;; esac
+  (umask 077 && "$@") && chmod 600 "$new" && mkswap "$new" && mv "$new" /swapfile && { swapon /swapfile || { rm -f /swapfile && false; }; }
+}
+
 make_swap() {
-  local size_mb memory_mb free_mb
+  local size_mb memory_mb free_mb in_use
   if [ -n "$container" ]; then
     note "swap: this is a container ($container), whose swap is its host's. Skipped."
     return 0
   fi
-  if [ "$swap_size" = none ] || [ -n "$(sed 1d /proc/swaps)" ]; then return 0; fi
+  # Where there is swap, it is somebody else's, but for one of ours whose making was interrupted.
+  in_use=$(swapon --noheadings --show=NAME)
+  if [ "$swap_size" = none ] || { [ -n "$in_use" ] && [ ! -e "$PENDING/swap" ]; }; then return 0; fi
   memory_mb=$(awk '/^MemTotal:/ {print int($2 / 1024)}' /proc/meminfo)
   case $swap_size in
     auto) size_mb=$((memory_mb < 2048 ? memory_mb : 2048)) ;;
@@ -889,22 +976,20 @@ make_swap() {
     *) size_mb=${swap_size%M} ;;
   esac
   free_mb=$(df -Pm / | awk 'NR == 2 {print $4}')
-  if [ "$free_mb" -lt $((size_mb + 2048)) ]; then
+  if [ ! -e /swapfile ] && [ "$free_mb" -lt $((size_mb + 2048)) ]; then
     note "swap: $free_mb MB are free, too little for $size_mb MB of swap beside what deploys need. Skipped; --swap gives another size."
     return 0
   fi
   change "/swapfile, $size_mb MB" || return 0
-  if [ -e /swapfile ] && ! swapon /swapfile 2>"$scratch/log"; then
+  if [ -e /swapfile ] && [ -z "$in_use" ] && ! swapon /swapfile 2>"$scratch/log"; then
     note "swap: /swapfile is there, but cannot be used ($(tail -n 1 "$scratch/log")). Skipped; remove it to have it made anew."
+    rm -f "$PENDING/swap"
     return 0
   fi
-  rm -f /swapfile.slipway-new
+  mark_pending swap
   # fallocate's blocks are no swap on every file system; then they are written.
-  if [ ! -e /swapfile ] && ! { fallocate -l "${size_mb}M" /swapfile.slipway-new && chmod 600 /swapfile.slipway-new && mkswap /swapfile.slipway-new &&
-    mv /swapfile.slipway-new /swapfile && swapon /swapfile; } >"$scratch/log" 2>&1 &&
-    ! { rm -f /swapfile /swapfile.slipway-new && (umask 077 && dd if=/dev/zero of=/swapfile bs=1M count="$size_mb" status=none) && mkswap /swapfile &&
-      swapon /swapfile; } >"$scratch/log" 2>&1; then
-    rm -f /swapfile /swapfile.slipway-new
+  if [ ! -e /swapfile ] && ! { write_swap fallocate -l "${size_mb}M" || write_swap dd if=/dev/zero bs=1M count="$size_mb" status=none; } >"$scratch/log" 2>&1; then
+    rm -f /swapfile /swapfile.slipway-new "$PENDING/swap"
     note "swap: not possible here ($(tail -n 1 "$scratch/log")). Skipped; --swap none does not try."
     return 0
   fi
@@ -916,6 +1001,7 @@ make_swap() {
 vm.swappiness = 10
 TEXT
   settle sysctl 'the kernel takes that over' sysctl -q -p /etc/sysctl.d/60-slipway.conf
+  rm -f "$PENDING/swap"
 }
 
 # --- Docker --------------------------------------------------------------------------------------------------------------
@@ -1043,6 +1129,10 @@ add_docker_repository() {
   [ "$prints" = "$DOCKER_FINGERPRINT" ] ||
     die "The key at $docker_repository/$os_id/gpg has the fingerprint $(echo "${prints:-none}" | join_lines), not Docker's, which is $DOCKER_FINGERPRINT. It was not installed." \
       "Is that address right? If Docker has changed its key, https://docs.docker.com/engine/install/ says so."
+  # Not written first and tried then: a source that does not answer ends every apt-get update, also the next run's.
+  curl -fsSL --retry 3 -o /dev/null "$docker_repository/$os_id/dists/$os_codename/InRelease" 2>"$scratch/log" ||
+    die "Docker's repository has no packages for $os_id $os_codename, or does not answer: $(tail -n 1 "$scratch/log")" \
+      "See $docker_repository/$os_id/dists. Or install Docker with Compose v2 yourself, and run this again."
   put_file "$keyring" 644 - "Docker's key, $DOCKER_FINGERPRINT" <"$scratch/docker.asc"
   put_file "$source" 644 - "Docker's repository" <<TEXT
 # Written by Slipway's bootstrap.sh.
@@ -1056,7 +1146,7 @@ TEXT
   lists_are_fresh=''
   if ! apt update || [ -z "$(candidate docker-ce)" ]; then
     rm -f "$source"
-    apt_failed update "Docker's repository was taken away again. Has it packages for $os_id $os_codename? See $docker_repository/$os_id/dists"
+    apt_failed "apt-get update" "Docker's repository was taken away again. Has it packages for $os_id $os_codename? See $docker_repository/$os_id/dists"
   fi
   lists_are_fresh=1
 }
@@ -1155,6 +1245,7 @@ main() {
   read_ssh_ports
   read_ssh_address
   plan_sshd
+  judge_projects
   if [ "$firewall" = on ]; then judge_firewall; fi
   if [ -n "$with_nginx" ]; then judge_nginx; fi
   stop_on_problems 1
@@ -1164,6 +1255,7 @@ main() {
     flock -n 9 || die "Another bootstrap is under way here." "Wait for its end."
   fi
 
+  heal_packages
   secure_services
   secure_network
   configure_docker

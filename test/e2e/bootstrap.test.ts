@@ -220,6 +220,56 @@ mv /root/keys ${KEYS}; rm -f "$file" /root/self* /root/.ssh/known_hosts`);
   });
 });
 
+test('what was interrupted is gone on with: swap, and a drop-in that sshd does not take', async () => {
+  // A kernel's part is stood in for: a sandbox's swap would be its machine's.
+  const done = await inside(`exec 2>/dev/null
+swapon() { case $1 in --noheadings) cat "$scratch/swaps" ;; *) echo "$1" >"$scratch/swaps" ;; esac; }
+sysctl() { :; }
+df() { printf 'x\\nx x x 9999\\n'; }
+fallocate() { return 1; }
+cp -p /etc/fstab "$scratch/kept"; : >"$scratch/swaps"
+container='' swap_size=8M
+(put_file() { exit 9; }; make_swap) || echo "killed $?"
+[ -s "$scratch/swaps" ] && make_swap
+grep -c '^/swapfile none swap sw 0 0' /etc/fstab; stat -c '%a %s' /swapfile; ls /etc/sysctl.d/60-slipway.conf "$PENDING"
+changes=0; make_swap; echo "$changes"
+cp -p "$scratch/kept" /etc/fstab; rm -f /swapfile /etc/fstab.before-slipway /etc/sysctl.d/60-slipway.conf
+echo 'X11Forwarding no' >"$SSHD_FILE"; echo 'Nonsense yes' >"$scratch/sshd"
+(secure_sshd) || cat "$SSHD_FILE"
+rm -r "$SSHD_FILE"* /var/lib/slipway-bootstrap`);
+  expect(done.stdout).toBe(
+    'killed 9\n1\n600 8388608\n/etc/sysctl.d/60-slipway.conf\n\n/var/lib/slipway-bootstrap/pending:\n0\nX11Forwarding no\n',
+  );
+});
+
+test('no link in the home of the user that deploys leads root anywhere', async () => {
+  const done = await inside(`exec 2>&1
+user=linky home=/home/linky projects=shop
+useradd --create-home linky && mkdir -m 755 /srv/roots && echo secret >/srv/roots/authorized_keys && chmod 600 /srv/roots/authorized_keys
+echo 'ssh-ed25519 AAAA deploy' >"$scratch/keys"
+ln -s /srv/roots "$home/.ssh"; (admit_keys) || echo refused
+rm "$home/.ssh"; install -d -m 700 -o linky -g linky "$home/.ssh"
+ln -s /srv/roots/authorized_keys "$home/.ssh/authorized_keys"; (admit_keys) || echo refused
+rm "$home/.ssh/authorized_keys"; ln -s /srv/roots/authorized_keys "$home/.ssh/authorized_keys.slipway-new"; admit_keys
+stat -c '%U %a %n' /srv/roots /srv/roots/authorized_keys "$home/.ssh/authorized_keys"; cat /srv/roots/authorized_keys
+install -d -o linky -g linky /srv/volume; ln -s /srv/volume "$home/apps"
+make_projects; changes=0; make_projects; echo "$changes"; stat -c '%U %a' /srv/volume/shop
+userdel -r linky 2>/dev/null; rm -r /srv/roots /srv/volume`);
+  const [refusals, rest] = done.stdout.split('* /home/linky/.ssh/authorized_keys');
+  expect(refusals?.match(/^refused$/gm)).toHaveLength(2);
+  expect(rest).toBe(
+    `: the key that deploys
+root 755 /srv/roots
+root 600 /srv/roots/authorized_keys
+linky 600 /home/linky/.ssh/authorized_keys
+secret
+* folder /home/linky/apps/shop, of linky, 755
+0
+linky 755
+`,
+  );
+});
+
 test("a key that is not Docker's is not installed; what was done before that stays", async () => {
   const keyring = Buffer.from(
     await onServer('base64 /usr/share/keyrings/debian-archive-bookworm-stable.gpg'),
@@ -228,6 +278,7 @@ test("a key that is not Docker's is not installed; what was done before that sta
   const asked: string[] = [];
   const mirror = createServer((request, response) => {
     asked.push(request.url ?? '');
+    response.statusCode = request.url?.includes('/dists/') === true ? 404 : 200;
     response.end(keyring);
   });
   await new Promise<void>((resolve) => mirror.listen(0, sandboxInfo().network.host, resolve));
@@ -240,6 +291,12 @@ test("a key that is not Docker's is not installed; what was done before that sta
       "not Docker's, which is 9DC858229FC7DD38854AE2D88D81803C0EBFCD88. It was not installed.",
     );
     expect(done.stderr).toContain('run the same command again: it goes on from here');
+    // Docker's own key, were it this one: a suite that is not there is asked for before it is written.
+    const none = await inside(`os_id=debian os_codename=sid docker_repository=${address}
+DOCKER_FINGERPRINT=$(curl -fsS ${address}/debian/gpg | gpg --show-keys --with-colons 2>/dev/null | awk -F: '/^fpr/ {print $10; exit}')
+add_docker_repository`);
+    expect(none.code).toBe(1);
+    expect(none.stderr).toContain('no packages for debian sid');
     expect(await onServer('ls /etc/apt/keyrings /etc/apt/sources.list.d; command -v dockerd || true')).not.toMatch(
       /docker/,
     );
@@ -371,13 +428,18 @@ test('what Docker publishes is open to nobody but on the ports that are allowed'
   await onServer(OPENED);
   expect(await reachable()).toEqual(ONLY_80);
   // It is the firewall that keeps it so, and nothing else. And who flushes it is found out.
-  await onServer('nft delete table inet slipway');
+  // A package that is unpacked and no more: an installation was killed.
+  await onServer(
+    'nft delete table inet slipway; cd /tmp && apt-get download -qq iptables 2>/dev/null && dpkg --unpack iptables*.deb',
+  );
   expect(await reachable()).toEqual({ 80: true, 9000: true, 9001: false, 9002: true });
   const looked = await bootstrap(['--check']);
   expect(looked.code).toBe(3);
   expect(looked.stdout).toContain('somebody has flushed it');
+  expect(looked.stdout).toContain('packages that were not installed to the end: iptables');
   // In force again, and with one more port: for what Docker publishes, too.
   expect((await bootstrap(['--allow', '9000'])).code).toBe(0);
+  expect(await onServer('dpkg --audit')).toBe('');
   expect(await reachable()).toEqual({ ...ONLY_80, 9000: true });
   // What is not asked for any more is closed.
   expect((await bootstrap()).code).toBe(0);
@@ -387,6 +449,12 @@ test('what Docker publishes is open to nobody but on the ports that are allowed'
       `docker exec listening wget -q -O - http://127.0.0.1:9000/ | grep -c '<h1>'; docker exec published busybox wget -q -O - http://${server.address}:9000/ | grep -c '<h1>'`,
     ),
   ).toBe('1\n1\n');
+  // nftables.service flushes all rules whenever it starts or reloads. (Docker's, too, which it writes anew at its start.)
+  const rules = 'nft list table inet slipway | grep -c hook';
+  expect(
+    await onServer(`systemctl start nftables; ${rules}; systemctl reload nftables; ${rules}
+systemctl stop nftables; systemctl start nftables slipway-firewall; ${rules}; systemctl is-active slipway-firewall`),
+  ).toBe('2\n2\n2\nactive\n');
 });
 
 test('after a restart of Docker and a reboot all of it holds', async () => {

@@ -3,7 +3,7 @@
  * beyond reading: what it changes is tested on a real server (test/e2e/bootstrap.test.ts).
  */
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -60,6 +60,7 @@ describe.each(SHELLS)('$name', (shell) => {
         '/srv/../etc',
         '--project',
         'shop',
+        ...['/../etc', '/srv/./shop', '/var/tmp', '/root/.ssh'].flatMap((path) => ['--project', path]),
       ],
       ...[
         '--allow',
@@ -83,7 +84,9 @@ describe.each(SHELLS)('$name', (shell) => {
       '--user root is no usable name for the user that deploys.',
       "--project Shop is neither a project's name nor the absolute path of a folder.",
       "--project /etc/shop is neither a project's name nor the absolute path of a folder.",
-      "--project /srv/../etc is neither a project's name nor the absolute path of a folder.",
+      ...['/srv/../etc', '/../etc', '/srv/./shop', '/var/tmp', '/root/.ssh'].map(
+        (path) => `--project ${path} is neither a project's name nor the absolute path of a folder.`,
+      ),
       '--allow 0 is no port.',
       '--allow 8443/sctp is no port.',
       '--host a b is no host name or address.',
@@ -147,6 +150,68 @@ describe.each(SHELLS)('$name', (shell) => {
     const done = spawnSync(program, [...words, '-s', '--', '--nonsense'], { input: cut, encoding: 'utf8', env: {} });
     expect(done).toMatchObject({ status: 0, stdout: '', stderr: '' });
   });
+});
+
+/** What the functions say where the program itself has not run. */
+function inside(script: string): string {
+  const [dash] = SHELLS;
+  if (dash === undefined) throw new Error('no shell');
+  const text = readFileSync(SCRIPT, 'utf8');
+  const done = spawnSync(dash.words[0], ['-s'], {
+    input: `${text.slice(0, text.lastIndexOf('main "$@"'))}\n${script}`,
+    cwd: folder,
+    encoding: 'utf8',
+    env: {},
+  });
+  return done.stdout + done.stderr;
+}
+
+test("a project's folder is nobody else's, wherever links lead", () => {
+  const root = mkdtempSync(join(folder, 'projects-'));
+  mkdirSync(join(root, 'full'));
+  mkdirSync(join(root, 'empty'));
+  writeFileSync(join(root, 'full', 'file'), '');
+  symlinkSync('/root', join(root, 'link'));
+  const paths = ['full', 'empty', 'new', 'link', 'link/.ssh', 'full/file'].map((name) => join(root, name));
+  const told = inside(`user=somebody projects='shop ${paths.join(' ')}'; judge_projects; echo "$problems"`);
+  expect(
+    [...told.matchAll(/--project \S*\/projects-[^/]*\/(\S+) (is .*)/g)].map(([, name, what]) => [name, what]),
+  ).toEqual([
+    ['full', expect.stringMatching(/^is there already, with files in it, and belongs to/)],
+    ['link', "is somebody else's home, or in it."],
+    ['link/.ssh', "is somebody else's home, or in it."],
+    ['full/file', 'is no folder.'],
+  ]);
+});
+
+test("a network of the server's own is not taken for Docker's", () => {
+  const devices = mkdtempSync(join(folder, 'net-'));
+  for (const [bridge, member, sign] of [
+    ['br-lan', 'eth0', 'device'],
+    ['br-vlan', 'eth1.7', 'lower_eth1'],
+    ['br-0a1b2c3d4e5f', 'veth1', 'master'],
+  ] as const) {
+    mkdirSync(join(devices, bridge, 'brif', member), { recursive: true });
+    mkdirSync(join(devices, member, sign), { recursive: true });
+  }
+  const judge = (route: string): string[] => {
+    const told = inside(`is_active() { false; }
+ip() { case $* in *-6*) echo 'default via fe80::1 dev ${route} proto ra' ;; *) echo 'default via 192.0.2.1 dev eth0' ;; esac; }
+NETWORK_DEVICES='${devices}'; judge_firewall; echo "$problems"`);
+    return [...told.matchAll(/(part of the bridge|goes through) ([^ ,]+)/g)].map(([, , device = '']) => device);
+  };
+  expect(judge('eth0')).toEqual(['br-lan', 'br-vlan']);
+  expect(judge('br-uplink')).toEqual(['br-uplink', 'br-lan', 'br-vlan']);
+});
+
+test('--check shows nothing of what somebody else wrote: it may hold passwords', () => {
+  writeFileSync(join(folder, 'daemon.json'), '{"proxies":{"http-proxy":"http://me:hunter2@proxy"}}\n');
+  writeFileSync(join(folder, 'ours'), "# Written by Slipway's bootstrap.sh.\nold\n");
+  const told = inside(`mode=check scratch=$PWD
+for file in daemon.json ours; do echo 'something else' | put_file "$PWD/$file" 644 - why; done`);
+  expect(told.match(/^differs: /gm)).toHaveLength(2);
+  expect(told).toContain('-old');
+  expect(told).not.toContain('hunter2');
 });
 
 test('no input reaches a shell, whatever it is', () => {
