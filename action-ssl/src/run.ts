@@ -17,7 +17,7 @@ import {
   rehearseCaa,
   rehearsePath,
 } from '#shared/tls/rehearsal';
-import { judgeServed, lookAtServed, type LookOptions, waitForServed } from '#shared/tls/served';
+import { judgeServed, lookAtServed, type LookOptions, setUnseenApart, waitForServed } from '#shared/tls/served';
 import { type AuthorityFacts, listOwnAddresses, readDirectory, readHost, readLineage, readWindow } from './facts';
 import { type Inputs, listSecrets, type NginxTarget, readInputs } from './inputs';
 import { type Decision, decideOrder, decideRenewal, judgeTimers } from './plan';
@@ -412,7 +412,12 @@ async function check(
   for (const one of asked) {
     if (listAddresses(one).length === 0) problems.push(`${one.name} has no address in DNS.`);
   }
-  report.served = await lookAtServed(asked, lookOptions(inputs, ports, scene?.session));
+  const { served, unseen } = setUnseenApart(await lookAtServed(asked, lookOptions(inputs, ports, scene?.session)));
+  report.served = served;
+  for (const { name, address, problem } of unseen) {
+    const text = `${name} at ${address} was not looked at: ${problem}. With \`host\`, the server looks itself.`;
+    report.warnings.push({ title: `Not looked at: ${name} at ${address}`, text });
+  }
   problems.push(...judgeServed(report.served, report.certificate, { mustBeTrusted: true }));
   report.certificate ??= report.served.find((one) => one.certificate !== undefined)?.certificate;
   if (report.certificate !== undefined) report.renewal ??= decideRenewal(report.certificate, undefined);

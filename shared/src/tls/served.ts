@@ -14,6 +14,8 @@ export interface Served {
   readonly chain: ChainVerdict | undefined;
   /** Why not; empty where there is one. */
   readonly problem: string;
+  /** Set where the runner has no way to it, and no server is at hand that might: nothing is known of it. */
+  readonly isOutOfReach?: boolean;
 }
 
 export interface LookOptions {
@@ -46,16 +48,33 @@ async function lookAtOne(name: string, address: string, options: LookOptions): P
       problem: '',
     };
   };
+  // GitHub's own runners have no IPv6: https://github.com/actions/runner-images/issues/668
+  const isForServer = (error: unknown): boolean =>
+    error instanceof RequestError && error.reason === 'unreachable' && isIPv6(address);
   try {
     return await look(undefined).catch((error: unknown) => {
-      const isForServer = error instanceof RequestError && error.reason === 'unreachable' && isIPv6(address);
-      if (!isForServer || dial === undefined) throw error;
+      if (!isForServer(error) || dial === undefined) throw error;
       return look(dial);
     });
   } catch (error) {
     if (!(error instanceof RequestError)) throw error;
-    return { name, address, from: 'runner', certificate: undefined, chain: undefined, problem: error.message };
+    const isOutOfReach = dial === undefined && isForServer(error);
+    const problem = error.message;
+    return { name, address, from: 'runner', certificate: undefined, chain: undefined, problem, isOutOfReach };
   }
+}
+
+/**
+ * Sets apart what could not be looked at from here. A name of which no address at all was seen stays: of that, nothing good is
+ * known. Pure.
+ */
+export function setUnseenApart(all: readonly Served[]): {
+  readonly served: readonly Served[];
+  readonly unseen: readonly Served[];
+} {
+  const seen = new Set(all.filter((one) => one.certificate !== undefined).map((one) => one.name));
+  const isUnseen = (one: Served): boolean => one.isOutOfReach === true && seen.has(one.name);
+  return { served: all.filter((one) => !isUnseen(one)), unseen: all.filter(isUnseen) };
 }
 
 const RELOAD_SECONDS = 10;

@@ -1,8 +1,8 @@
 import { expect, test } from '@jest/globals';
 import { RequestError } from '../../src/errors';
-import type { ReadServedChain } from '../../src/ports';
+import type { Dial, ReadServedChain } from '../../src/ports';
 import { parseChain } from '../../src/tls/certificate';
-import { judgeServed, lookAtServed, waitForServed } from '../../src/tls/served';
+import { judgeServed, lookAtServed, setUnseenApart, waitForServed } from '../../src/tls/served';
 import { FakeClock } from '../fakes/clock';
 import { INTERMEDIATE, LEAF, ROOT, SHORT_LIVED } from './sample-certificates';
 
@@ -31,6 +31,36 @@ test('the certificate that is on the disk, on every address: also where only the
   expect(seen).toEqual(['203.0.113.7 runner', '2001:db8::7 runner', '2001:db8::7 server']);
   expect(served.map((one) => one.from)).toEqual(['runner', 'server']);
   expect(judgeServed(served, leaf, { mustBeTrusted: true })).toEqual([]);
+});
+
+test('an IPv6 address without a way to it is no fault of the site, as long as another address of the name was seen', async () => {
+  const judge = async (failing: (host: string) => RequestError | undefined, via?: Dial) => {
+    const read: ReadServedChain = ({ host }) => {
+      const failure = failing(host);
+      return failure === undefined ? Promise.resolve([LEAF, INTERMEDIATE]) : Promise.reject(failure);
+    };
+    const all = await lookAtServed([asked('shop.example', '2001:db8::7')], { ...look(read), dial: via });
+    const { served, unseen } = setUnseenApart(all);
+    return {
+      unseen: unseen.map((one) => one.address),
+      problems: judgeServed(served, leaf, { mustBeTrusted: true }),
+    };
+  };
+  const noRoute = new RequestError('unreachable', 'no route', '');
+  const onV6 = (failure: RequestError) => (host: string) => (host.includes(':') ? failure : undefined);
+  expect(await judge(onV6(noRoute))).toEqual({ unseen: ['2001:db8::7'], problems: [] });
+  // All else is a problem: no address seen, refused, IPv4, and the server itself without a way.
+  expect((await judge(() => noRoute)).problems).toHaveLength(2);
+  expect(await judge(onV6(new RequestError('refused', 'refused', '')))).toEqual({
+    unseen: [],
+    problems: ['shop.example at 2001:db8::7: refused.'],
+  });
+  expect((await judge((host) => (host.includes(':') ? undefined : noRoute))).problems).toEqual([
+    'shop.example at 203.0.113.7: no route.',
+  ]);
+  expect((await judge(onV6(noRoute), () => Promise.reject(noRoute))).problems).toEqual([
+    'shop.example at 2001:db8::7: no route.',
+  ]);
 });
 
 test('another certificate, other names, no chain, no trust, no answer: each is said', async () => {
