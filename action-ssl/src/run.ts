@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { type Order, renderOrder } from '#shared/commands/certificates';
 import { CertificateError, type PreflightFinding, RehearsalError, SlipwayError } from '#shared/errors';
 import type { CertificatePorts, Dns, Session } from '#shared/ports';
-import { type Certificate, parseChain, shareLeft } from '#shared/tls/certificate';
+import { type Certificate, judgeTime, parseChain, shareLeft } from '#shared/tls/certificate';
 import type { CertificateHost, Lineage } from '#shared/tls/facts';
 import { openProgram, type RunVerb, useProgram } from '#shared/tls/privileged';
 import {
@@ -343,6 +343,7 @@ function lookOptions(inputs: Inputs, ports: CertificatePorts, session: Session |
     roots: [...ports.trustedRoots, ...parseChain(inputs.acmeCa).map(({ pem }) => pem)],
     signal: ports.signal,
     dial: session === undefined ? undefined : (host, port) => session.dial(host, port),
+    now: ports.clock.now(),
   };
 }
 
@@ -458,16 +459,21 @@ async function checkServer(scene: Scene): Promise<readonly string[]> {
   return problems;
 }
 
-/** Pure: each certificate once, whoever serves it. */
-function judgeLife(report: Report, minimum: number, now: Date): string[] {
-  const all = [report.certificate, ...report.served.map((one) => one.certificate)].filter((one) => one !== undefined);
+/** Each certificate once, whoever serves it: one that is not valid now is wrong whatever the least is. Pure. */
+export function judgeLife(
+  { certificate, served }: Pick<Report, 'certificate' | 'served'>,
+  minimum: number,
+  now: Date,
+): string[] {
+  const all = [certificate, ...served.map((one) => one.certificate)].filter((one) => one !== undefined);
   const distinct = new Map(all.map((one) => [one.fingerprint, one]));
-  return [...distinct.values()]
-    .filter((one) => shareLeft(one, now) < minimum)
-    .map(
-      (one) =>
-        `The certificate for ${one.names.join(', ')} has only ${renderLeft(one, now)} left; ${Math.round(minimum * 100)}% is the least.`,
-    );
+  return [...distinct.values()].flatMap((one) => {
+    const what = `The certificate for ${one.names.join(', ')}`;
+    const time = judgeTime(one, now);
+    if (time !== '') return [`${what} ${time}.`];
+    if (shareLeft(one, now) >= minimum) return [];
+    return [`${what} has only ${renderLeft(one, now)} left; ${Math.round(minimum * 100)}% is the least.`];
+  });
 }
 
 // --- revoke ------------------------------------------------------------------------------------------------------------

@@ -4,10 +4,11 @@ import { expect, test } from '@jest/globals';
 import { parse } from 'yaml';
 import { RequestError } from '#shared/errors';
 import type { CertificatePorts, Dns, ReadServedChain } from '#shared/ports';
+import { parseChain } from '#shared/tls/certificate';
 import { FakeClock } from '../../shared/test/fakes/clock';
 import { FakeReporter } from '../../shared/test/fakes/reporter';
 import { INTERMEDIATE, LEAF, ROOT } from '../../shared/test/tls/sample-certificates';
-import { run } from '../src/run';
+import { judgeLife, run } from '../src/run';
 
 const action = parse(readFileSync(join(import.meta.dirname, '..', 'action.yml'), 'utf8')) as {
   readonly inputs: Readonly<Record<string, { readonly default?: string }>>;
@@ -20,7 +21,11 @@ const dns: Dns = {
 };
 
 /** `check` without `host`, as in the README. */
-async function checkFromOutside(readServedChain: ReadServedChain, inputs: Readonly<Record<string, string>> = {}) {
+async function checkFromOutside(
+  readServedChain: ReadServedChain,
+  inputs: Readonly<Record<string, string>> = {},
+  now = '2026-12-01T12:00:00Z',
+) {
   const outputs: Record<string, string> = {};
   const reporter = new FakeReporter();
   const all: Readonly<Record<string, string>> = { mode: 'check', domains: 'shop.example', ...inputs };
@@ -30,7 +35,7 @@ async function checkFromOutside(readServedChain: ReadServedChain, inputs: Readon
       setOutput: (name: string, value: string) => void (outputs[name] = value),
     },
     reporter,
-    clock: new FakeClock('2026-12-01T12:00:00Z'),
+    clock: new FakeClock(now),
     signal: new AbortController().signal,
     openDns: () => dns,
     readServedChain,
@@ -52,4 +57,24 @@ test('check from a runner without IPv6: what it cannot look at is a warning', as
   expect(error).toBe('');
   expect(outputs).toMatchObject({ result: 'checked', served: 'true' });
   expect(shown).toContainEqual(expect.stringMatching(/^warning .*2001:db8::7 was not looked at/));
+});
+
+test('check of what is over, or not valid yet, fails whatever minimum-life is', async () => {
+  const read: ReadServedChain = () => Promise.resolve([LEAF, INTERMEDIATE]);
+  const all = { 'minimum-life': '0%' };
+  expect((await checkFromOutside(read, all)).error).toBe('');
+  const over = await checkFromOutside(read, all, '2027-03-01T00:00:00Z');
+  expect(over.error).toContain('shop.example at 203.0.113.7: the certificate is over since 2027-02-21T20:04:22.000Z.');
+  expect(over.outputs).toMatchObject({ result: 'failed', served: 'false' });
+  const early = await checkFromOutside(read, all, '2026-11-01T00:00:00Z');
+  expect(early.error).toContain('is not valid before 2026-11-23T20:04:22.000Z.');
+});
+
+test('a certificate on the server that nobody serves is judged, too', () => {
+  const [certificate] = parseChain(LEAF);
+  const judge = (now: string): string[] => judgeLife({ certificate, served: [] }, 0, new Date(now));
+  expect(judge('2027-02-21T00:00:00Z')).toEqual([]);
+  expect(judge('2027-03-01T00:00:00Z')).toEqual([
+    'The certificate for shop.example, www.shop.example is over since 2027-02-21T20:04:22.000Z.',
+  ]);
 });

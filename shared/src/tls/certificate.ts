@@ -81,12 +81,23 @@ export type ChainVerdict =
   | { readonly kind: 'unknown-root'; readonly root: string }
   | { readonly kind: 'broken'; readonly problem: string };
 
+/** An authority may not backdate what it issues, and the clocks of two machines differ a little. */
+const CLOCK_SKEW_MS = 60_000;
+
+/** What is wrong with the time: `is over since ...`, `is not valid before ...`; empty where it is valid. */
+export function judgeTime({ validFrom, validTo }: Pick<Certificate, 'validFrom' | 'validTo'>, now: Date): string {
+  if (now > validTo) return `is over since ${validTo.toISOString()}`;
+  return validFrom.getTime() > now.getTime() + CLOCK_SKEW_MS ? `is not valid before ${validFrom.toISOString()}` : '';
+}
+
 /**
- * Whether a chain leads from its first certificate to a root.
+ * Whether a chain leads from its first certificate to a root, and all that it leads through is valid now. As for clients, it
+ * is enough that any certificate of it is signed by a trusted root: what is behind that (such as the new root once more, signed
+ * by an old one that is trusted no longer) is for others. https://www.rfc-editor.org/rfc/rfc4158
  *
  * @param roots PEM texts, one certificate each
  */
-export function judgeChain(chain: readonly string[], roots: readonly string[]): ChainVerdict {
+export function judgeChain(chain: readonly string[], roots: readonly string[], now: Date): ChainVerdict {
   const certificates = chain.map(openCertificate);
   for (const [index, certificate] of certificates.entries()) {
     const next = certificates[index + 1];
@@ -99,14 +110,39 @@ export function judgeChain(chain: readonly string[], roots: readonly string[]): 
   }
   const last = certificates.at(-1);
   if (last === undefined) return { kind: 'broken', problem: 'there is no certificate' };
-  const anchors = roots.map(openCertificate).filter((root) => root.subject === last.issuer);
-  if (anchors.some((root) => isIssuedBy(last, root))) return { kind: 'trusted' };
+  const anchors = roots.map(openCertificate);
+  const paths = certificates.flatMap((certificate, index) =>
+    anchors
+      .filter((root) => root.subject === certificate.issuer && isIssuedBy(certificate, root))
+      .map((root) => judgePathTime(certificates.slice(0, index + 1), root, now)),
+  );
+  if (paths.includes('')) return { kind: 'trusted' };
   const root = describeSubject(last.issuer);
   // Without an intermediate certificate, most programs cannot verify it, although some browsers can.
-  if (certificates.length === 1 && last.subject !== last.issuer) {
+  if (paths.length === 0 && certificates.length === 1 && last.subject !== last.issuer) {
     return { kind: 'broken', problem: `the intermediate certificate (${root}) is missing: nginx needs fullchain.pem` };
   }
-  return { kind: 'unknown-root', root };
+  const problem = paths[0] ?? judgePathTime(certificates, undefined, now);
+  return problem === '' ? { kind: 'unknown-root', root } : { kind: 'broken', problem };
+}
+
+/** The first that is not valid now; empty where all are. */
+function judgePathTime(path: readonly X509Certificate[], root: X509Certificate | undefined, now: Date): string {
+  const judge = (certificate: X509Certificate, what: string): string => {
+    const { validFrom, validTo } = certificate;
+    const problem = judgeTime({ validFrom: new Date(validFrom), validTo: new Date(validTo) }, now);
+    return problem === '' ? '' : `${what} ${problem}`;
+  };
+  const problems = path.map((certificate, index) =>
+    judge(
+      certificate,
+      index === 0
+        ? 'the certificate'
+        : `certificate ${index + 1} of the chain (${describeSubject(certificate.subject)})`,
+    ),
+  );
+  if (root !== undefined) problems.push(judge(root, `the root ${describeSubject(root.subject)}`));
+  return problems.find((one) => one !== '') ?? '';
 }
 
 function isIssuedBy(certificate: X509Certificate, issuer: X509Certificate): boolean {

@@ -24,6 +24,8 @@ export interface LookOptions {
   readonly signal: AbortSignal;
   /** From the server itself, for addresses that the runner has no route to. */
   readonly dial: Dial | undefined;
+  /** What is served has to be valid then. */
+  readonly now: Date;
 }
 
 /** Each name on each of its addresses. */
@@ -34,7 +36,7 @@ export async function lookAtServed(asked: readonly NameAddresses[], options: Loo
 }
 
 async function lookAtOne(name: string, address: string, options: LookOptions): Promise<Served> {
-  const { readServedChain, roots, signal, dial } = options;
+  const { readServedChain, roots, signal, dial, now } = options;
   const look = async (via: Dial | undefined): Promise<Served> => {
     const request = { host: address, port: 443, serverName: name, timeoutSeconds: 10, signal, dial: via };
     const chain = await readServedChain(request);
@@ -44,11 +46,11 @@ async function lookAtOne(name: string, address: string, options: LookOptions): P
       address,
       from,
       certificate: parseChain(chain[0] ?? '')[0],
-      chain: judgeChain(chain, roots),
+      chain: judgeChain(chain, roots, now),
       problem: '',
     };
   };
-  // GitHub's own runners have no IPv6: https://github.com/actions/runner-images/issues/668
+  // GitHub's own runners have no IPv6.
   const isForServer = (error: unknown): boolean =>
     error instanceof RequestError && error.reason === 'unreachable' && isIPv6(address);
   try {

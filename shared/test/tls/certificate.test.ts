@@ -3,13 +3,25 @@ import fc from 'fast-check';
 import {
   daysLeft,
   judgeChain,
+  judgeTime,
   listElements,
   parseChain,
   planRenewal,
   renderRenewalId,
   shareLeft,
 } from '../../src/tls/certificate';
-import { INTERMEDIATE, LEAF, OTHER_ROOT, ROOT, SELF_SIGNED, SHORT_LIVED } from './sample-certificates';
+import {
+  BRIEF_INTERMEDIATE,
+  CROSS_SIGNED,
+  INTERMEDIATE,
+  LEAF,
+  LONGER_LEAF,
+  NEW_ROOT,
+  OTHER_ROOT,
+  ROOT,
+  SELF_SIGNED,
+  SHORT_LIVED,
+} from './sample-certificates';
 
 const DAY_MS = 86_400_000;
 const [leaf, short] = [LEAF, SHORT_LIVED].map((pem) => parseChain(pem)[0]);
@@ -74,7 +86,50 @@ describe('a chain', () => {
     ['of one that signed itself and is trusted', [SELF_SIGNED], [SELF_SIGNED], { kind: 'trusted' }],
     ['of nothing', [], [ROOT], { kind: 'broken' }],
   ])('%s', (_, chain, roots, verdict) => {
-    expect(judgeChain(chain, roots)).toMatchObject(verdict);
+    expect(judgeChain(chain, roots, at(0.5))).toMatchObject(verdict);
+  });
+
+  const cross = [LONGER_LEAF, BRIEF_INTERMEDIATE, CROSS_SIGNED];
+  const meanwhile = new Date('2026-11-24T12:00:00Z');
+
+  test('is trusted where it passes a trusted root, whoever has signed that one once more', () => {
+    expect(judgeChain(cross, [NEW_ROOT], meanwhile)).toEqual({ kind: 'trusted' });
+    expect(judgeChain(cross, [ROOT], meanwhile)).toEqual({ kind: 'unknown-root', root: 'Test Authority Old Root' });
+  });
+
+  test.each<[string, string[], string[], Date, string]>([
+    [
+      'an intermediate',
+      cross,
+      [NEW_ROOT],
+      at(0.5),
+      'certificate 2 of the chain (Test Authority T2) is over since 2026-',
+    ],
+    [
+      'one to a root of nobody',
+      cross,
+      [],
+      at(0.5),
+      'certificate 2 of the chain (Test Authority T2) is over since 2026-',
+    ],
+    [
+      'the certificate',
+      [LEAF, INTERMEDIATE],
+      [ROOT],
+      at(1.1),
+      'the certificate is over since 2027-02-21T20:04:22.000Z',
+    ],
+    ['one to come', [LEAF, INTERMEDIATE], [ROOT], at(-0.1), 'the certificate is not valid before 2026-11-23T20:04:22'],
+    ['a root', [SELF_SIGNED], [SELF_SIGNED], new Date('2127-01-01'), 'is over since 2126-10-30'],
+  ])('has to be valid now: %s', (_, chain, roots, now, problem) => {
+    expect(judgeChain(chain, roots, now)).toEqual({ kind: 'broken', problem: expect.stringContaining(problem) });
+  });
+
+  test('the clock of an authority may be a little ahead', () => {
+    const before = (seconds: number): Date => new Date(leaf.validFrom.getTime() - seconds * 1000);
+    expect(judgeTime(leaf, before(30))).toBe('');
+    expect(judgeTime(leaf, before(90))).toBe('is not valid before 2026-11-23T20:04:22.000Z');
+    expect(judgeTime(leaf, leaf.validTo)).toBe('');
   });
 });
 

@@ -18,6 +18,7 @@ const look = (readServedChain: ReadServedChain, roots = [ROOT]) => ({
   roots,
   signal: new AbortController().signal,
   dial,
+  now: new Date('2026-11-25T12:00:00Z'),
 });
 
 test('the certificate that is on the disk, on every address: also where only the server has a way', async () => {
