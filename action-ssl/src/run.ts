@@ -459,21 +459,30 @@ async function checkServer(scene: Scene): Promise<readonly string[]> {
   return problems;
 }
 
-/** Each certificate once, whoever serves it: one that is not valid now is wrong whatever the least is. Pure. */
+/**
+ * Each certificate once, whoever serves it: one that is not valid now is wrong whatever the least is. So is one whose renewal
+ * the authority wanted to be done by now: it may revoke it with much of its life left. Pure.
+ */
 export function judgeLife(
-  { certificate, served }: Pick<Report, 'certificate' | 'served'>,
+  { certificate, served, renewal }: Pick<Report, 'certificate' | 'served' | 'renewal'>,
   minimum: number,
   now: Date,
 ): string[] {
   const all = [certificate, ...served.map((one) => one.certificate)].filter((one) => one !== undefined);
   const distinct = new Map(all.map((one) => [one.fingerprint, one]));
-  return [...distinct.values()].flatMap((one) => {
+  const problems = [...distinct.values()].flatMap((one) => {
     const what = `The certificate for ${one.names.join(', ')}`;
     const time = judgeTime(one, now);
     if (time !== '') return [`${what} ${time}.`];
     if (shareLeft(one, now) >= minimum) return [];
     return [`${what} has only ${renderLeft(one, now)} left; ${Math.round(minimum * 100)}% is the least.`];
   });
+  const until = renewal?.until;
+  if (until === undefined || until >= now) return problems;
+  return [
+    ...problems,
+    `The authority asked for its renewal by ${until.toISOString()}, and it may revoke it: \`mode: obtain\` renews it now.`,
+  ];
 }
 
 // --- revoke ------------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import { parseChain } from '#shared/tls/certificate';
 import { FakeClock } from '../../shared/test/fakes/clock';
 import { FakeReporter } from '../../shared/test/fakes/reporter';
 import { INTERMEDIATE, LEAF, ROOT } from '../../shared/test/tls/sample-certificates';
+import { decideRenewal } from '../src/plan';
 import { judgeLife, run } from '../src/run';
 
 const action = parse(readFileSync(join(import.meta.dirname, '..', 'action.yml'), 'utf8')) as {
@@ -72,9 +73,24 @@ test('check of what is over, or not valid yet, fails whatever minimum-life is', 
 
 test('a certificate on the server that nobody serves is judged, too', () => {
   const [certificate] = parseChain(LEAF);
-  const judge = (now: string): string[] => judgeLife({ certificate, served: [] }, 0, new Date(now));
+  const judge = (now: string): string[] => judgeLife({ certificate, served: [], renewal: undefined }, 0, new Date(now));
   expect(judge('2027-02-21T00:00:00Z')).toEqual([]);
   expect(judge('2027-03-01T00:00:00Z')).toEqual([
     'The certificate for shop.example, www.shop.example is over since 2027-02-21T20:04:22.000Z.',
   ]);
+});
+
+test('a renewal that the authority asked for, and that was not done in its time', () => {
+  const [certificate] = parseChain(LEAF);
+  const [from, to] = [new Date('2026-11-24T00:00:00Z'), new Date('2026-11-26T00:00:00Z')];
+  const renewal = certificate && decideRenewal(certificate, { from, to });
+  const judge = (now: string, asked = renewal): string[] =>
+    judgeLife({ certificate, served: [], renewal: asked }, 0.2, new Date(now));
+  // In its window there is time for the server to do it.
+  expect(judge('2026-11-25T00:00:00Z')).toEqual([]);
+  expect(judge('2026-11-26T00:00:01Z')).toEqual([
+    expect.stringMatching(/renewal by 2026-11-26T00:00:00.000Z, .*`mode: obtain`/),
+  ]);
+  // Where the authority says nothing, minimum-life judges.
+  expect(judge('2027-01-25T00:00:00Z', certificate && decideRenewal(certificate, undefined))).toEqual([]);
 });
