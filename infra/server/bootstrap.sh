@@ -618,7 +618,10 @@ plan_sshd() {
       )" \
         "First add yours, and try it: ssh-copy-id root@<this server>. Or leave passwords on: --keep-passwords."
   fi
-  effective "$user" "$scratch/sshd-whole" "$ssh_port" >"$scratch/settings" || true
+  if ! effective "$user" "$scratch/sshd-whole" "$ssh_port" >"$scratch/settings"; then
+    problem "sshd does not say what it would go by for $user: $(tail -n 1 "$scratch/effective.log")" "Look for an odd Match block in /etc/ssh."
+    return 0
+  fi
   may_log_in "$user" "$scratch/settings" ||
     problem "sshd lets only some users in (AllowUsers, AllowGroups or DenyUsers), and $user is none of them." "Add $user there, in /etc/ssh."
   [ "$(setting pubkeyauthentication <"$scratch/settings")" = yes ] ||
@@ -853,7 +856,7 @@ secure_network() {
     if [ -e "$FIREWALL_FILE" ] && change "$FIREWALL_FILE goes, and its rules with it"; then
       systemctl disable --quiet --now slipway-firewall.service 2>"$scratch/log" || die "the firewall cannot be stopped: $(cat "$scratch/log")"
       rm -f "$FIREWALL_FILE" /etc/systemd/system/slipway-firewall.service "$NFTABLES_FILE"
-      rmdir --ignore-fail-on-non-empty "${NFTABLES_FILE%/*}"
+      rmdir "${NFTABLES_FILE%/*}" 2>/dev/null || true
       systemctl daemon-reload
     fi
     note "no firewall, as asked. What Docker publishes is open to everybody, unless it is bound to 127.0.0.1."
