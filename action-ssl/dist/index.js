@@ -70947,12 +70947,22 @@ function planRenewal({ validFrom, validTo }) {
     const lifeMs = validTo.getTime() - validFrom.getTime();
     return new Date(validTo.getTime() - (lifeMs < 10 * DAY_MS ? lifeMs / 2 : lifeMs / 3));
 }
+/** An authority may not backdate what it issues, and the clocks of two machines differ a little. */
+const CLOCK_SKEW_MS = 60_000;
+/** What is wrong with the time: `is over since ...`, `is not valid before ...`; empty where it is valid. */
+function judgeTime({ validFrom, validTo }, now) {
+    if (now > validTo)
+        return `is over since ${validTo.toISOString()}`;
+    return validFrom.getTime() > now.getTime() + CLOCK_SKEW_MS ? `is not valid before ${validFrom.toISOString()}` : '';
+}
 /**
- * Whether a chain leads from its first certificate to a root.
+ * Whether a chain leads from its first certificate to a root, and all that it leads through is valid now. As for clients, it
+ * is enough that any certificate of it is signed by a trusted root: what is behind that (such as the new root once more, signed
+ * by an old one that is trusted no longer) is for others. https://www.rfc-editor.org/rfc/rfc4158
  *
  * @param roots PEM texts, one certificate each
  */
-function judgeChain(chain, roots) {
+function judgeChain(chain, roots, now) {
     const certificates = chain.map(openCertificate);
     for (const [index, certificate] of certificates.entries()) {
         const next = certificates[index + 1];
@@ -70966,15 +70976,33 @@ function judgeChain(chain, roots) {
     const last = certificates.at(-1);
     if (last === undefined)
         return { kind: 'broken', problem: 'there is no certificate' };
-    const anchors = roots.map(openCertificate).filter((root) => root.subject === last.issuer);
-    if (anchors.some((root) => isIssuedBy(last, root)))
+    const anchors = roots.map(openCertificate);
+    const paths = certificates.flatMap((certificate, index) => anchors
+        .filter((root) => root.subject === certificate.issuer && isIssuedBy(certificate, root))
+        .map((root) => judgePathTime(certificates.slice(0, index + 1), root, now)));
+    if (paths.includes(''))
         return { kind: 'trusted' };
     const root = describeSubject(last.issuer);
     // Without an intermediate certificate, most programs cannot verify it, although some browsers can.
-    if (certificates.length === 1 && last.subject !== last.issuer) {
+    if (paths.length === 0 && certificates.length === 1 && last.subject !== last.issuer) {
         return { kind: 'broken', problem: `the intermediate certificate (${root}) is missing: nginx needs fullchain.pem` };
     }
-    return { kind: 'unknown-root', root };
+    const problem = paths[0] ?? judgePathTime(certificates, undefined, now);
+    return problem === '' ? { kind: 'unknown-root', root } : { kind: 'broken', problem };
+}
+/** The first that is not valid now; empty where all are. */
+function judgePathTime(path, root, now) {
+    const judge = (certificate, what) => {
+        const { validFrom, validTo } = certificate;
+        const problem = judgeTime({ validFrom: new Date(validFrom), validTo: new Date(validTo) }, now);
+        return problem === '' ? '' : `${what} ${problem}`;
+    };
+    const problems = path.map((certificate, index) => judge(certificate, index === 0
+        ? 'the certificate'
+        : `certificate ${index + 1} of the chain (${describeSubject(certificate.subject)})`));
+    if (root !== undefined)
+        problems.push(judge(root, `the root ${describeSubject(root.subject)}`));
+    return problems.find((one) => one !== '') ?? '';
 }
 function isIssuedBy(certificate, issuer) {
     return certificate.checkIssued(issuer) && certificate.verify(issuer.publicKey);
@@ -71470,7 +71498,7 @@ async function lookAtServed(asked, options) {
     return Promise.all(asked.flatMap((one) => listAddresses(one).map((address) => lookAtOne(one.name, address, options))));
 }
 async function lookAtOne(name, address, options) {
-    const { readServedChain, roots, signal, dial } = options;
+    const { readServedChain, roots, signal, dial, now } = options;
     const look = async (via) => {
         const request = { host: address, port: 443, serverName: name, timeoutSeconds: 10, signal, dial: via };
         const chain = await readServedChain(request);
@@ -71480,14 +71508,15 @@ async function lookAtOne(name, address, options) {
             address,
             from,
             certificate: parseChain(chain[0] ?? '')[0],
-            chain: judgeChain(chain, roots),
+            chain: judgeChain(chain, roots, now),
             problem: '',
         };
     };
+    // GitHub's own runners have no IPv6.
+    const isForServer = (error) => error instanceof RequestError && error.reason === 'unreachable' && (0,external_node_net_.isIPv6)(address);
     try {
         return await look(undefined).catch((error) => {
-            const isForServer = error instanceof RequestError && error.reason === 'unreachable' && (0,external_node_net_.isIPv6)(address);
-            if (!isForServer || dial === undefined)
+            if (!isForServer(error) || dial === undefined)
                 throw error;
             return look(dial);
         });
@@ -71495,8 +71524,19 @@ async function lookAtOne(name, address, options) {
     catch (error) {
         if (!(error instanceof RequestError))
             throw error;
-        return { name, address, from: 'runner', certificate: undefined, chain: undefined, problem: error.message };
+        const isOutOfReach = dial === undefined && isForServer(error);
+        const problem = error.message;
+        return { name, address, from: 'runner', certificate: undefined, chain: undefined, problem, isOutOfReach };
     }
+}
+/**
+ * Sets apart what could not be looked at from here. A name of which no address at all was seen stays: of that, nothing good is
+ * known. Pure.
+ */
+function setUnseenApart(all) {
+    const seen = new Set(all.filter((one) => one.certificate !== undefined).map((one) => one.name));
+    const isUnseen = (one) => one.isOutOfReach === true && seen.has(one.name);
+    return { served: all.filter((one) => !isUnseen(one)), unseen: all.filter(isUnseen) };
 }
 const RELOAD_SECONDS = 10;
 const PAUSE_SECONDS = 0.3;
@@ -72756,6 +72796,7 @@ function lookOptions(inputs, ports, session) {
         roots: [...ports.trustedRoots, ...parseChain(inputs.acmeCa).map(({ pem }) => pem)],
         signal: ports.signal,
         dial: session === undefined ? undefined : (host, port) => session.dial(host, port),
+        now: ports.clock.now(),
     };
 }
 /** certbot's file, nginx's copy and what visitors get are one and the same. @throws CertificateError */
@@ -72808,7 +72849,12 @@ async function check(inputs, ports, report, dns, scene) {
         if (listAddresses(one).length === 0)
             problems.push(`${one.name} has no address in DNS.`);
     }
-    report.served = await lookAtServed(asked, lookOptions(inputs, ports, scene?.session));
+    const { served, unseen } = setUnseenApart(await lookAtServed(asked, lookOptions(inputs, ports, scene?.session)));
+    report.served = served;
+    for (const { name, address, problem } of unseen) {
+        const text = `${name} at ${address} was not looked at: ${problem}. With \`host\`, the server looks itself.`;
+        report.warnings.push({ title: `Not looked at: ${name} at ${address}`, text });
+    }
     problems.push(...judgeServed(report.served, report.certificate, { mustBeTrusted: true }));
     report.certificate ??= report.served.find((one) => one.certificate !== undefined)?.certificate;
     if (report.certificate !== undefined)
@@ -72847,13 +72893,29 @@ async function checkServer(scene) {
     report.renewal = decideRenewal(published, await readWindow(ports, session, inputs, authority.directory, published));
     return problems;
 }
-/** Pure: each certificate once, whoever serves it. */
-function judgeLife(report, minimum, now) {
-    const all = [report.certificate, ...report.served.map((one) => one.certificate)].filter((one) => one !== undefined);
+/**
+ * Each certificate once, whoever serves it: one that is not valid now is wrong whatever the least is. So is one whose renewal
+ * the authority wanted to be done by now: it may revoke it with much of its life left. Pure.
+ */
+function judgeLife({ certificate, served, renewal }, minimum, now) {
+    const all = [certificate, ...served.map((one) => one.certificate)].filter((one) => one !== undefined);
     const distinct = new Map(all.map((one) => [one.fingerprint, one]));
-    return [...distinct.values()]
-        .filter((one) => shareLeft(one, now) < minimum)
-        .map((one) => `The certificate for ${one.names.join(', ')} has only ${renderLeft(one, now)} left; ${Math.round(minimum * 100)}% is the least.`);
+    const problems = [...distinct.values()].flatMap((one) => {
+        const what = `The certificate for ${one.names.join(', ')}`;
+        const time = judgeTime(one, now);
+        if (time !== '')
+            return [`${what} ${time}.`];
+        if (shareLeft(one, now) >= minimum)
+            return [];
+        return [`${what} has only ${renderLeft(one, now)} left; ${Math.round(minimum * 100)}% is the least.`];
+    });
+    const until = renewal?.until;
+    if (until === undefined || until >= now)
+        return problems;
+    return [
+        ...problems,
+        `The authority asked for its renewal by ${until.toISOString()}, and it may revoke it: \`mode: obtain\` renews it now.`,
+    ];
 }
 // --- revoke ------------------------------------------------------------------------------------------------------------
 async function revoke(scene) {
