@@ -1,4 +1,7 @@
-/** One configuration, three levels: *.test.ts (unit, contract), *.itg.test.ts (adapters), test/e2e (real servers). */
+/**
+ * One configuration, four levels: *.test.ts (unit, contract), *.itg.test.ts (adapters), *.timing.test.ts (adapters that are judged by the clock, one
+ * at a time), test/e2e (real servers).
+ */
 const transform = {
   '^.+\\.ts$': [
     'ts-jest',
@@ -32,12 +35,18 @@ export default {
       ...common,
       displayName: 'unit',
       testMatch: ['**/*.test.ts'],
-      testPathIgnorePatterns: ['/node_modules/', '/test/e2e/', '/infra/example/', '\\.itg\\.test\\.ts$'],
+      testPathIgnorePatterns: ['/node_modules/', '/test/e2e/', '/infra/example/', '\\.(itg|timing)\\.test\\.ts$'],
     },
     {
       ...common,
       displayName: 'adapter',
       testMatch: ['**/*.itg.test.ts'],
+      testPathIgnorePatterns: ['/node_modules/', '/infra/example/'],
+    },
+    {
+      ...common,
+      displayName: 'timing',
+      testMatch: ['**/*.timing.test.ts'],
       testPathIgnorePatterns: ['/node_modules/', '/infra/example/'],
     },
     {

@@ -74,8 +74,12 @@ const STAGES = [
   {
     name: 'adapter',
     title: 'adapter: SSH, HTTP, registries and the guardian, in this process and beside it',
-    // They mostly wait.
-    run: (context) => jest('adapter', context, ['--maxWorkers=150%']),
+    run: (context) => jest('adapter', context, ['--maxWorkers=100%']),
+  },
+  {
+    name: 'timing',
+    title: 'timing: what is judged by the clock, one after the other',
+    run: (context) => jest('timing', context, ['--runInBand']),
   },
   { name: 'example', title: 'example: the application that is deployed', run: testExample },
   { name: 'sandbox', title: 'sandbox: every verb, for real', servers: true, limitMinutes: 10, run: testSandbox },
@@ -302,7 +306,7 @@ async function main(args) {
   process.stdout.write('Set-up\n');
   await installPackages();
   // Before the server is begun: that one, too, may want apt for itself.
-  const programs = stages.some((stage) => ['unit', 'adapter', 'example', 'e2e'].includes(stage.name))
+  const programs = stages.some((stage) => ['unit', 'adapter', 'timing', 'example', 'e2e'].includes(stage.name))
     ? await findTestPrograms()
     : { PATH: process.env.PATH };
   if (needsServers) await buildExample();
