@@ -209,7 +209,8 @@ problems='' root_login=keep operators=''; plan_sshd; echo "$operators"`);
   test('the ports of ssh: where sshd listens, where it will, and not where a session listens for its user', async () => {
     const read = await inside(`file=/etc/ssh/sshd_config.d/70-port.conf
 cp -p ${KEYS} /root/keys && ssh-keygen -q -t ed25519 -N '' -f /root/self && cat /root/self.pub >> ${KEYS}
-ssh -n -f -i /root/self -o BatchMode=yes -o StrictHostKeyChecking=no -o ExitOnForwardFailure=yes -R 7777:127.0.0.1:22 root@127.0.0.1 'sleep 5' >/dev/null 2>&1
+echo "127.0.0.1 $(cut -d' ' -f1,2 /etc/ssh/ssh_host_ed25519_key.pub)" >/root/self-known
+ssh -n -f -i /root/self -o BatchMode=yes -o UserKnownHostsFile=/root/self-known -o ExitOnForwardFailure=yes -R 7777:127.0.0.1:22 root@127.0.0.1 'sleep 5' >/dev/null 2>&1
 ss -Hltn '( sport = :7777 )' | grep -c 7777
 printf 'Port 22\\nPort 2222\\nMatch LocalPort 2222\\n  PermitRootLogin no\\n' > "$file"
 read_ssh_ports
