@@ -285,7 +285,7 @@ pg_restore: from TOC entry 3312; 0 16387 TABLE DATA public orders shop
 pg_restore: error: COPY failed for table "orders": ERROR:  invalid input syntax for type integer: "hunter2
 hunter2: more of it"
 CONTEXT:  COPY orders, line 1, column id: "hunter2
-hunter2"
+PASSWORD: hunter2"
 pg_restore: error: could not execute query: ERROR:  could not create unique index "orders_pkey"
 DETAIL:  Key (email)=(hunter2) is duplicated.
 Command was: ALTER TABLE ONLY public.orders ADD CONSTRAINT orders_pkey PRIMARY KEY (hunter2);
