@@ -229,7 +229,7 @@ async function measureDeploys(e2e, sandbox) {
       setting++;
       await timed('plain, changed', () => plainSsh(server, plain(setting)));
       await countSessions('deploy, changed', () => deploy('deploy, changed', 'deployed'));
-      await sandbox.slow([server.name], { delay: DELAY_MS });
+      await sandbox.slow([server.name], { delay: DELAY_MS, from: sandbox.info().network.host });
       try {
         await timed('far: ssh true', () => plainSsh(server, 'true'));
         await timed('far: plain, no-op', () => plainSsh(server, plain(setting)));

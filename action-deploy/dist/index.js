@@ -83879,6 +83879,8 @@ fi
 section space space "$(nearest "$path")"
 section listening listening
 `;
+/** What the daemon says of itself, without the rest: `parseDaemon` reads it. */
+const DESCRIBE_DAEMON = { words: ['docker', 'info', '--format', '{{json .}}'], secretOutput: true };
 /** What is asked of every container. Only what is needed: `docker inspect` as a whole prints the environment, which holds secrets. */
 const CONTAINER_FORMAT = '{"Id":{{json .ID}},"Name":{{json .Name}},"Image":{{json .Image}},"RestartCount":{{json .RestartCount}},' +
     '"State":{{json .State}},"Mounts":{{json .Mounts}},"RestartPolicy":{{json .HostConfig.RestartPolicy}},' +
@@ -85643,7 +85645,7 @@ class FrameReader {
  * The guardian as one sh program, compressed by gzip, in base64: so it fits into the first packets of a connection. Made
  * from guardian.sh and router.sh by `npm run build`; do not edit.
  */
-const GUARDIAN = 'H4sIAAAAAAACA719a3fbRpLod/6KEgyLomKQhB5WIpnO5MxkNzk3M5tNPGdzx/byQGRTxAoEGAC0rKH43++pR78AUFI8Z69zIpJAP6q7qqvr1dV1cavySRjDOqmXk/AE1mXxP2pWT8JTWBVzNQnPIFNJpSbhOdwlaT0JX8OyyOaqnIQXUKez20m4/foyine9WVIpCLEhSHMYHQ/g6gqOB9L09of/+Ov3l1H483/9ZTfiUldXoKpk1qvqolQTejYaVlm6vkvuIStmt1Wjmn4Z0cteVtyk+XSzSqrbSXhEn4MefcD44qJXl8ka+n344e8/w88//vw9/Pi3d/Cff//xXa9WWXY0gC2syzSvF9B/WcHL4el4PK4+5H0IwhqnJYAgPA7g7eEJnLwdzdWnUb7JMnh4gMsr2PXyolbUCLYG+IvK46siV9MszeV1CX1sFf97gNmmhmgGcXQ+HmPRRVpWtS2MXyZXsIVSJXOISnoAb4IwxoZdOK408C+H5+NxBUGIRan7tJrmm9W1KqlJRkuMOOkjBMfvD8bRNx+P4QHG3+Lfb82/4wGUqt6UOcQaOQRjUQI3iI0EIREEzg4SRHAF86IHYDqFIOQvAU6VTE+pFptKzaH/0/ff/fo9JPkc/uu7H99BUiqoC7hW0kHVvwL1Oa3h9Rn2PC9ypemKCdMM4/3Bd9E/kuifeizHzoPpMPp4PGj0nBc11EsFebJSUCwg0bRuuzQUyV3iAsD+Zsskv1HwAOtSqdW6hge4T1U2hwfIiuJW03m7u4TWUEf7aTW9KRjlPYCqTupJDxys4xN4E4zWZTEbhfEIfzcJAGdXsDXugaB5iyVfvDgewA4h/wfOzG8WrWMDARhM93Y9lc+n2JWqKgHpPUSI6TiAj539HAldj8djpmwH2NlqrknRhXeAAB3rtUUoC8J5WgbHA7hNswyi//PjTz9xpxpKr4FedafUWgBEmiyyORNkHIyEMwyPh8dCkADrdD4Jt0U2f/Hi2BTYOa/W6fzly+ExP0oXHg2v03kAh4cgqJInV0hCOZQriMoFBGGRzQN/VS7SHgDR7a43T8sJrZ5rnDQCdfvbX/59+svf//bux79+P/3Lj79cRrsAqHq1XOH7d3/9mR6P6tV6ZxbXAg4QJ3MIwmtafIQWenZnnwl0syKv03yjBBiaNl3I4hannptBMMOj1W2tVmvbh5mxMBz+Jv8CH6FSl5dpq9lta0XAgnYOQh52VpRJeQ+LNFPVJeQqrZeqtJORFyXgLMAsyZFD3JVpXatcL6eLU+QQq9tFuii435H6pPK6CuRXsanXmzporpkmWNLCvFAVcnG4K8pbWKoS163BM47K61d9VjM4ffPW7/hMP9B9n785HMPrt4cxV7h4473uYfsLH/ge8gBm3T2AvXsYvPv+l7/2AO6W9xP6SDOFmP0nsuXlPaLg8BB+/LdfJ7g6NV+5VfeQwDXMzBrh5YzP05weAKw39QDq5FZNETMQhAnO6DWtBjVbIrdOanh7eApXV1KFnjzAtbpJc9zkitUqxQfJdVHSi3tkn1VdrPFhdQsPMC/gAT6p8nogbegVSPMAAcIUOJ0H4UyvPgKCCkCYQHgN4Qy36dMrUFmlaEr6aQ0VtnO3TGpIEbO8lSLpbXCXoaXB/8wwjgfPqqwrCCMl6geBShULYAS8PTzt0V5MAxJ82s2YWmhOhceBTjT/MU9O6Qm3cYb8hPjmAyzSPK2Weh9aJDgLwkI1rDj3Xc0LyZyGZ0gyUvh4oJ+feG+YJ/cMbbQGZSQM3oeHH5szmtBqh7u0XuKs0l5sUNKUPYS8A0aDtGDW6SJFYaAuAFfPJaKpxnKLTZZ9GzQEEh7rfA7X1YR+zYpNXk9iSBdZcjPBOtcoU8JbWb+4CXXutXbJERepi+KWNiCclnR2axau2clVtoApvOHdEX/RZm7ohStBiG+YZgA2eZ1mCP8qSXPafcxyrTLm5VgtgK/fHkbwzdvDiDcwpwICTB1gQWlW6DTNl6pMa2IuG8UkauoJ9HbTwzc0eWb4OLJpVSdlrV/TnhKE1+omyQM4mMhzLhTAx96uZyu5Mk+/D1Rp0u//q+JPpWqIIk8A6oG0Hm5Pxrverkf9Tz00HdHMPcllAYh9n+F8v7EgONCcII/Hgoy8IxDEDhB1+9B2pXEygEMkrKSeLdP8ZhIeIFoYT3a+yno6LxPiHI7ABkGI05bmN0HrxXqzWgcsPiCCUBgl/KDUyhsEPj6qVFWlRT4IYGJ1HxEmtGhkULNEspdtDHmWYcpez1QsMFyWxz8entAvJI4JUTz97CQoLsWPJ0xa9HReFuvpWuU4YG5a1XWm6OuiKG9UPZXhoJCIvXt7uKECmklNBE8QwBVjf4ZEeXgBp4g+IoWLN4eRxWaTHAiru165yfPn7+dCZ76YAEA6+m2az1FHz9JVSho6ba+ooquynAjfGqqypFU+sYIzrs8DiJRIGmE+xEVNQhpiwjyThYz9IC2ofM6FHDWZt/iXTT05R951JjwF3gahKsvAbA3YoLPlDeAIZss0m5PSukpr2udxLAFUSwtktQyQ0lJuHE6kWZxXvVPNCy0+CI1LMxPeGl0ixn9f2K/gkttAGeN5DUYz6Gu+EfdmZE452sKWO4sDS0lXWqb5VgSZHfdK0iqSTBAQuVwRESJQDw/81dE8fPZ4Ss3u8DMe9EhyDcItAnEZxacXu6AP2tTyzIEbiUnm3hXejsyMZMXNJGQa5H+zpCzvp8UG+z9CmN3uBoGUG1CPh34PKp8jrQjwMsMG+yIikCp3sI90eV5vymKzhjAHVut4P0Trhah1SKmEnm8NzSKzHFJ7w3DGhgCWjYYqnw9JfR3iDAzJztXjoRe3w4Y2G3GPLma0kDWMTy8GxDcztaiLT6qkmmruiGHeW/rjDt0zYOGQ0Y7VsTQDGkHA1MOL6MqtOsuKSnXVRAJiSnCZiau1CNV4jEWWqbNHGHEH9zvCAwEkMjItIWGQwttizdtwx6iW6aKGE80+o/3ck41/QehYBlv7n97+HNZAi7RSdZXOoU5XCok1uoV47K7rPznrFc7xz+u3LvvX+80zGnN5wwWKnCjiqHXQW5AQekGES7rmeU9vvFOYklyk6NtT//F2OrVC1CkLUW7LTOfU5jDkCmkO7//x20ckYilFOkUwDM8CrV44L4gMXQDxv4z01y6Zt1nyC4bBjfNYTHvXRVGb3u6r0a0qc5WNyiSfF6sRvp2m857Qe/AyiuNvqg9EpwKrjD6khlA9iN8QUnDrJsGKKfCMlXgkBZd5kvna4fxaaPal4GcQ0K5XrFU+RRqQ1bC6naclRGvdy6hUZHwlGwc/IesJjQVt4qwgLlfFHC7GYwvc4aHszG91PSI4OGSOu0V9r7K9yLiZhaLdhe3ZEMfftAv1+8gmpCWaoW9sNwgVSrxvBcCRNuSiKGZbdq3xwcsojIdhLDg6FXScNDWAngh6VNdRHvgpbmQyUn5Ak6Bt5jRWed4yrJPF25EkqYOGpHzgisqNWXp9Bq2+aZJ6dXnvopd0TvSk2LlCLkJMIMrhG0/tNIX9eXQrfM32Lfm9gW+sTo2973p3SV67AKDqPcVVH8MJnMIZnBtNU4OKs0Y9zydxzwhaZOrjxzL+9+IPwAcHExgba+R1qZLbliYQe4xTq6YLbXcwTTtcukDz4CQ8si4TVDp5VgIWRFwgoqzWLgrPHrlUJK9Ra8EVsqtPCi7Or2BnmjCKkjb4S327ZfJOyY6wAAy1S3lvd20V9fE3tHV2jX22MZ6bGmcVIaFx4PM0vyGpalOWKq8HgRkX1eaak/DoiL/BVxAPBqJzCVWxhRj3gAkuoHtne/eHBHsBR1GKTbNEIc5COLcsSBiBnYjDw3bJBofwSvOIHl9kZkXKekSQyLTQ0BqZzpRp4H+KTZknmU9upJYukak0i/H6YCPyDIUyRsNWmPNltMlv8+Iu3wV6wbCS6ikjbn01Jy3e+NU+qXKezmqurjIRX/RTmIiBFVEqWjytx2WSz9V8ii0GDdWH3ZNkSLtLKkCREn1g6A+TfuFaLYpSgYYDTWTZnCxt11hoVXxS80sINzkPZq4ld59cvDn6Q6M0WhXVqerN7LZ7UiFoAyGreNwzigrLYo747HhCtvO0fDk63gUezxGK8adukwtXBvaHo+xo8c9vcWA4kzQDwBOBTguZO2lXTJQK5ml1a82UzbVI7epW/aUtnAAdSw490+7UiYRhru6soDCUpugpcjsG3nf4eSzdMa+1TStmj3F/fI0SPG8W/T5K9tyl9JHUk/AIl1WW5rcGLikTkDspqSc57wWWgSL73JJRb7QLtC0RF6ZjaiWeULFW7RsrOXqBuIDj8bR1TCO6oKgg/T4CE8PdssikPjtZXF/KpyTb4JOqNvum8cEUmfLnMXYcLkk99J0usY5tGPBax4ZDbBiX+4nfjnVYnAwF7oEZAFe1RU6HNJ6B1qwar9/HJ6ck77cbPx5ucnJNHA+1g0GohNoI9gFFGvJAJi72vCvNwqLHCmkcJbXZokhRpLgHo5FrxqTdDFHT7U9O/w4ngusJEA3MMk2NKLQMEk8RghDuhHRguA3+cJjshMJmUpXP1HRRlNM5C2hn4zbn2bPdNFbZ/i2H5Q8LCPEbeQl+WYfzYHuBLwMaZdjhLBOXL2uxbZlkiwnj3cyF2XbE00ZliEh0CfyRa8ezv17ululsid7VeeUsFkRAOlsyENiezIr2YRtZFO0IWBrrs5bjlnBmxm4O4dZ8vfzqCnbhkQmZic8pZIZbG1xCeFQnaYZa+alIIjcNBxDooB4xWTFNIsRDbgbpkudriDQSIeaPBx699PsIOAnEDnlqUm9toO/NlEyAZplmBpnndFas1mizwWCknmE6dltsMR63LcEqF9HWcV+/HFmCaFIeiwLQLtkktEbTaT4rVqQwWhW0WK+9J+tNlokno1usaELTF2ic5dBvKj1pNdU9WU1OW2bOobqvarWa1ehxi/hHJLqtRwHW70NLRjeJCwZj38TI+Wz331abfMXz53lUmprAQcu5J0O8OGdWdQ2aVRoz5tbY4h9pWJoRA2GPNVQs6yiI62TDXBeVRNRjZfFatwk7SVxDb4x2WsdT5u7JRtighj1Spbc0WDO9/jvtSOOqvBCL1QrjyaJPwAwYfCehxyd0nAS20OLcVsc6PIQDz3gH57rxT6pk88JeN6CZoMeHogcT67CLjq0kPDrqeAyR0eNEcZZ4I3fTEQRau0he3D1pJGsTiO5+Ep+PSdCZnI/Rh8MSHvOVbYxBTAcTNlALOqt6Eo+NM9uYKHzzE1Go5w51ZShuVyKd9iwAlvjZjof8lR2G6FguChbiyI5MsLqzIZY/NvyR3Y9jVd40zVtdarnnsdxyU5cRCq5W5TvwxQ4qE2hDCXYoNqS8uHMsKK4PfUs/Lr9i6+TObs1mtMaq4thkpCOiYXZEjNELoZ97hi5HQex2n2mwGBMawQ2nmvRMRCFD4Y6RLezp21RmUoqdxuzS5PUYj8duo9qtsr9Rz0Hn0q/vxzJ6td9dIFK3cY87r7MacBloPJi2qUrPabvVsmMQczXyflWsVI0+fw5eSQDXBSyTiilTzeEG412KHPkvbnLXyewWvVn5vN+pf2uzbqe5V0droQDigmsHYvmNw2SM977LZifYd9bq0/ZiFlvINW5c8A0/KiGbbOYOox0A25FJNjtEPS6pboUpcqy1Zdnn8HqseTa1c2LqOi06vGfXWybVFHeLJLUO+wVO9SQ8sh3BuoIo+R2iKC+iutzkM4iiRZrV1FHMeqxwpxM7QdSQDoZZZ+ks0apnpcpPKU5+rH1dPVoXz+kvS65VhnL5kAsPRTAcmjh+Y0z7QLh8RlUDj3wJbKW9dYpcFYvF5N8o9Aynu4eh7fl8msznSivqaJlUZALg8Tenyx0+VpuIAJJSmG9I1SmchmTvAMJjCDioGMJ0DoE5ccC1g5A+8V1gw9llq3RkHAodWjgxRLH0i2K9Hyg5IlF/ZNX2UTQaWA13xCrpaDgcyZdRU0cdTv90OXpFmmpW3IgVm2PFsWnqNyGJ7hKoMytWU/x4R+AhBtFNaAHKfvxC+A3OrJ5QETdlCXTEUqHf3uWkrN9QgJ6M9lapdVTk2f0APk3xxxR/8OISwEr1Kf2k8D1/a7wkRhAJWVVcjJ5N9bNGBZTtG+Xx0aPFc1VjCK9bXD/qKl5ucqdkucm9QhjqGCHPjeZJnWBBCn7EJ1N84hWmmKIoV3dYjn5Mc3XnFanu0nq2jMpig8vpwcyJecCKjf1NzQwg+DS12iuOAxETwANG4UcwHQReL0b/REDwB6mfjdHXaSmYwm9dU0OuRWdy6HfnHIou6E6kPPKKsxUxSlfJDRcWsyI/8Ip66wM3PlJyhB45AJTMwRSp3V4jEqmqmxAXYdMpg6d79q8IOuXjULreEQxbY4Bd9qVFIXzbNu9sAclLuPpmPUdnfhQhCaDMmhcgDAuVJVuQoqY73/DOH32St6ztOpQnAKPTj9hhDOEJhKeBCak4fXo4/2wMR5qHkFuVrqlfXvLa1mv3rzSv1nhyJ4rq+7UCs8PitlKUq6SG/nY7/HG+2/VZc9wTd5su4KZUa4h+ryD47zD+EHaYEvQBjcb8UbumMZGbyRDQCagD1w9FVf+5yBfpzfAXxtTPRZbO7od/S1ZKgyxGtO3Jy8tjEYN4fbTwHViEY6CBD9dzYfqVYjZ+YYHKg4GkPqY7dwZYU/nf6Eow73NxvVLKYkWhPOKIfBWevPLCeRwYtUEripK8SiFXn4hARHqJaN0HVpixb+ZpqWZ1Ud6zvL30BB3VYdhCqEZabrlPVlkAs1LxWsyL6HqDcmgUoSlKwGitC9ykZax8qudPgfWbt4UcLUcNGhYA4RZUo8vs2UIhF220Ig4FcfGSOPRKd/nKykS6ZcfwCOQHnLweN0wj+NTYQhxrhhz9eoJk0gUI1fygkqxe7naGjPgB/dhU+FzltOp5XAMrVgEc04jT/IYEqE2+pKr3x460RZuENqZq3U+PrGldoZGGR0fk+dxnP2nJF44V7P8Dvp/eHxj/XftD1xveH7TcvPOgaY5Yi0jOiOVRa8QdKpEumlUQ/e7oGCSa/ncorz+E+6ZEK0etKXmkr07ay+fqMwx/QjWlgmC/XhTsdrDdZiqH4Z/1flQxe5P2GVQPmPcW0ollRjB+Yu1qgMuV0/qjyLB6saeS6vkcfUubnxHSvyXjrH/I86TTE3YkXsCLEzx97MAosbBktnUh65I25LhLUxS2juQurhuPfFG6LR1p2F5r0ChK+ul2BgSLkXKNAR6lWvLYcR94rqLfh1zdkY83qWp5Mi/uJErE0TWPGu7n+AWaN0jcfoXnXQdmNTQwhMHI6dx1ERF2xsSGY58Nd3srLexoiqJvYJrcv2c/Jls9Q4ZJ5wFHtSXZXXJfudjBeSJQ+LsGRlinVjDpQG7e5o+efLktcvWSIi/aU1zkil387jQ32IWDIRF5zeaEiMXldYfwjbg5Chhw9y4B8HjEoxQtfZNnqqoikiHVHBMXaPIIQvnmGRFaO4eRlAVfQYcIhkxao7NDxjbT267b2gl8eMFFjQa3uwcHtqf3Gg1s124j75qbCnmLiLJwloWSGtAWebRI0mxT2kNtFJ2vTfQOHSE2HQyTT8Eg1sPrFt8RYTH9MRDBQJoOQjkA4NBfBy7NVFHpvYhwRXjpCKSDFlPfP56O0XSNxU7XJbKLR4GxNQN/rVlG63udHwHvyxhNh7ZgwWgoKMR3gxA/XMS01hQWCPboNPRSdk6kSGH+RdawHXoc6dkcG5uhI/5m9Xfvqr4lnFICtCI7nlhs2EnXQms/F6GuyOauxECmGUd2S+bzEk/iNccuyoJ9e0w80AkAcrJUaO+C48SnfkbhVlq4/Hb3hCQjG3dX1oYWWPLmD4I0lNjEIc98U74UhJBHzYl5+dgh3XUKLhadXunVJ9fr0ii+BzRE5LNhl5lEYiXzmLar5NUdOYb3uDqobLcq71hY6GRXlxtk4HnqhVqoS8LM+7/lH/sFVJvZknvqd8swTUMbN2GtbTby4AT9IasvGCJJ0//CUPqlqtZFXikyU8A8Uasi73enSvljw2mYNbUVzqjXL8Sv6ejWbgUeFp1Sb8Q+GLuJ0IZby9EXbCtfoCEgNzzaN94H4CgpbItCdExfDWBdMOR43R+Eo05uKl/v20/ZpMb9otbFu+SmsuJsy9iFbTquEYc9bypVVnu8fFqXTfIZmbkmXY0T56dWNO9fuXhAomDT/5Qt+1pLoR9oI6MouOZxt4Uk2hImQ4VHofgG6NDefIJHhiR2e7JZV3WpklU1xO1BTzoH3qU5XBf1Eh6AHBSe+uExWJ1rRpG2iwCMbLvYhJt8prMQhR175+s40kmyv2TJ7LYCv03AHBB+A87iAjeSjUy35GA/2NM/s2yn//WmnprXpkbg9Dgr8gV4LXgINrECJlgRFQ23ixYGcFT6gDpE5nTgPlACW1N30oCuSc0GFJo/3qGYJPgDj4+hgp6xH46pJuBziFwigKou01nNDls3dkxGO5MDk6fNbADv7Vlemf2QJ4CFvP4LwGCYfiPkQUcqtBCG42sdA9g7U7qrxgQ1Qv9bkW3WTO0twe41Fvf2jLNBZW46pL0jf3zcDS7v4iwmdDGyIFN5iglQJOTTzJQ9zLJnIXA02wxzO1V7S+2Drh0ktG/Vcehv0AoPSheP9C0nFPbMDEdpP8aIGn1ZuWxPhce6WmQbMjlpQmuG64GbM6iBpnMgPqxxFB6hpa6apvm+CR9oPD4B9r4J0rP9DLgN1Hs7eZQCnu5COngGaWDF5xC4fyRG5ByUlJ0zqnqlyu5KfvM/tLS7YV2krZNgj1KwlH/W+tnLCLiRJgfci68n+nwmxsQHevDoLk7byhcu305ke+tE3KR8Oo0Oo7FsE8YwT/nwGZp7YbOGtK7ILKezMSY1FPlMXWFiqDsMFqMcURXk6nPN1oGgTToyG1Z2phdaGBPsxF0z7T6kzG7+I1lBcQfDidvzFbfXhvXct0TDNSVCsEL5+Oy3PoncA7hm98gpx2hPxsPY8+1v1qhC2TxIlZoV+bwy2silUUDIPdY0sR4xDJWVHgauN5BSaHkyM3va0VYSqQITc7xKypsKHsRvP4N+fpPmny8pxx7K2JIvKK2gWm5qslyiRaev04qwELLJa0dsJ1DlMRkTuLEKzzNqOH2rnnOsmDyb/q6xx0rkDpE+0WaUq1mdFnklo0RDY1kHAy96dQ+8+IGxwov68qtXsBP43TYR/oZRHDtxcsbGJyZfihmcMF+D6r3DlVVGNKbmkCxooR0dCVFAxFQyGEBl42nGfohxZ/GItJxrceF5nUkn9A4wphUXKoPV0UVHcL+m63Or9baQIQuG8sB8qcny59QYRwbeoVDK3mLioOmXe7idNJvxlR9XwrVL0Ekr1ul8lKt6VM/WPvGRZNlVqOPh62aos9konCFLfoo4oKa5Eanv/3pN/B/zC/UsobtxADZXR1bMkswmH3EWyHvajJOaz8qPYydenCq9eHF8uRPT24kxovGS4jXlnEg3BC3KIi+jHlBQE1M3n3Q1J2uYDs3hGi5zpV9Mwq18wwyvlNQBt0Rqo7rPZ9p61A758hQPnRDPCAzxiMaiU62SbkDP5Ewcga/VACQIeNuxe9hgZHdj5sQdr8/OujYcZ1PveqeFhc6NSjJHmvq43WgJ1bNPmcN6GItKQTdT30jLZ+ZA4g/xKCZGO6gStn0yKuifaElrmpG2WOklh0i1j78RULLjCKadMGFriKkoemQi4eSUVUNl2XRuDwTv4eiPha88xiHYSQqGV+jwlVecCoeSQ5mX339O6z8Xc8eraqNajvsgUL+i+XFOxpodZOvoMn8U0irDABWCF+Ldjk76U1KHV5RwO63aY8BTQU+M48qKXnTO8dJsTA8OrHrdJmQZEdTxoQYDBkJwQ8KOreXZeE+MjTcrbiocLJobT6W/hqXXNLLzTUVu/jDHP7PrGVm0LWGZ8w8n2oYSnopxZBKeGZkKv92oXJUJbjyTqCOVhG+ka4nEzQQTuNZWSXmLp6V50U2dI0iPtmWzlWB9PMdMrLb/Qqcm6jPHdQCmtaslf2NmNw25ceN/iPY+yMR70V/GC2jCciQE4ZHoHB05RTFjvO6225Lk/eHfOHLmV0VyYqV/40JE58bP37FLyoSVmegyCt/j/CEtgdakiEMnK9nMOG0K5uQ0JxYohoR5kQ0UochkCkSgeWxwGXmrRUxqvPOM/YissNI4OumF53E2f+/wPAMj8WONAr4nUixXTMB8WJXsfC71kWnL59C2dyuxjyS09YWXRIe4rXBX/9Av295ocjEd6E2ZrPac4miGSYnsgiud86NRhBU2EDjJtiw1B94BK2vTNKMQyUbbNDVq3GR+gG5eJyRHJ2M4eQ0PEJ9cDKwCiwdbq3QuHo0r3bCtdD4QoVfrsPJpEhbTeu+25d+rmpr0ATEeT2uLPTALtBWZ9sxQXs35bdDPRO9Kexp2rMCUfEg4dtxk1lWKx8bi86qbXxui+h76H94fqbIsyodZmdYPSabK+kGtVHkz+PCx77iZTju9ANqm2+bsGkk6vxYb5THYSJTEabGQQGj3Xo4BBL0uWowDIIUVohqi3z0vFsEzJioxtGKPLgigp162Rqd9PsoYVekNJmzAdIat6GxSG+PxuPd0ZC6pVVZ7X2v1vTHmQSuUV1L+yBGqtZyh4ubivREyfIg3zTLDElhxO3FVup2f7au3NwbXzZ7ed0xAnv2H7u1Qd0ibi/RmwwwArUKYSBxdimOo+h3u2DPMeWZmoX00wRwNaNgrfGF4TZkcKYGTEx1DT3jL7bRq9N0EpDrLqBCszyC1Asu/Jv2eu2XvkU562spDuRBgWddrbO7zPfzw7t3P059/+Y/f/i8kWSYPv/vpJ37Wy4u7f1GPooHLccs6U5MgcC+soWfPuA4EWxLUaA2Ef02CQIeSafNQLsrre7rsxYZeU1dBuJWCL7jULujAUdCJI31iVfccaltSZ5uCvKS69RLf4xHmUrOE2abMBvQXTabRjxB9Z3avKFolnyOcXTiHAFF2ORrFJxfD8fDri2F8GX998fVFK/W8cJW7G1UP6C9EvyLvWKfoTI3+bjfHx1s8NGLHdYK5fPAvbbP6Kgvqsp6tnQZG1ICTOPFD8MP33/0FRi8rorNRPBx/KD/k9H8AH4IPYfyB0rryRQWYMPs04K6CzoHJQS2aQ8Q8XQ1SFBndu4OzSCPGBuxVKE7GB8z4VmRBOwUDaefcKhW5cvIQEh7z4g7zJUwck9ZXZqkNcOOvagbJt5X+64TJVMNlUEcVyuQODWUeGxBazVx1ppCxEXNcT2hbH/bG8YrJhoerMySq3MaEyp0EJGDyvRe8/2kBQQ6hi/AsF6KcMbe3vJ6gERnUldcOJhA5MijH9tNq34KbG5ZeEENS9WxEEOjLaBpKUDs5QyNG3+3+o0l+e95bpD059lusyYg4CQKguyCEBkkXw110S4h60YmknWCcMYrVsUo0w+RU6wGYpkP5JmX4XK+DPuqYlTOmTexsQn97DrEzLppZ5h8e+MVEOC6DOFKfVW9dFteZWk3CoyCkMgEYUEikoRYGXnLL4KXkXZXKGst06w3O2VcLzbd7Il9prtljsYbFGU2Ees7Peiig4TTjjoWXzh2TUQGfaCvv+KSLbIhq2LLIxxGrWyfBIVCzkhxQtx0EfiwELXt/HTtW8vSTMjZeDuShVnxtndW8SuvL0CorWjMEgeNY0IYQpCQuSQfYOUv1Vt5KlO7hvsdG+DK6KWunztF1e3hd4DTPvlo0Tne92H+0K3ZPYL3/7fPH6P2v1UdeeZcDx2ojWNqecFqQxjprOeWBkRR7jyTa+Tzaub1K38RPB42nAKu0qiguP2i92j/braLalPnKTPWL41e7V4E+PLc9RRulc3bOdBvKN6Nk+nHk7j8HafafJn1ppvXeOdtm1H5eJOH2NNpBuD2LdkGzWKN/J0oBuk/GyZENGwTOSWBR7A+cfOlao55oD72LWb3mjdZh90TRK7xUDVqwMgkbzF0hbY3jyoPLyW0jC9VeW2QXn32mVRPP1mEy1OhtUVQWyVmd1pzlMn3eRqn31Fah8OgI0/BHRpCAr+BkMJBbNITLnfRari67Y7ocyYzAbMtfpBwZKwlUl2yNID85bSZ+nTSfZZu5go5995j222+DnoTCeVpgA9CGU9aBmx2ABLXr+RQ3oYUzwA360RUtSS8Mq3x1vLMCkMPRGSLdDLsg8MCFNctITHC9LIvNzdKFtgVWuMXFePkVHJE5XGp6Q7zkMziDnSCV9z7MhUo3p5jTaYtNlWSTvpvG0Uu4uz9pbL8rWyuR/8GeJJMUB20zS2I6ODefnnvAfk8QfCs7pB5AoJNy2uyclZYSOQ9ukpHt30nLiqZCvbLtfSAGoredWWwPD7XXrvulH4/fmQBX99ARmecCwDun01dgQ7UweIW2MeN83Z94tyNu1RdWOZumm8S2O/Uns7ZHcjQ2TrP7+fR8AL0kwGhlyimypwPTnTXMTL/b876Z1NdP7tOeVH9G3NSW5jhp4OUMpkuCvfHysUWdPlf37JVpxXtbSm+3ZyTBn/a8dujnVq3rSbvQkDfASGDyo+Owjk6TRtXx71BPvD5c0tm1rtyKkGM0Pj4HXS025n+V3E+v1VQSu5u8TXtS4tscuh4f2pqDUGsjF7u3r/DVuR85WwlGP+lDW2vK1g6/b9RGEi5Lju15wQnWjylzSV2sp5jNrLd3+XZcI0BbvpOE3TaN2WrJcS9PJEh47qVTJYa167G9lnr302Z7BwY9dorkrtZTfS8RZbH52HllGrchwHD6s4hOgkTmVYuFoCmzLqYqd1FFHUoiv4NGtlfnwjzJmDIJZTIxTb0dn+T0JDhNUck4iHeoCRLsNPxTeraakEDmJZF0zdkiQigOijHHItkOwLeA0l2laENqOSZYe+BSRn3A6/Ws0rBUSdnOA9id4q479eDYUq87qf6cupOGyQkfaS86f06D2+ZderXSuW3w64SvEmkJ+HIHqxxE5bCKB8D7SPHCiHJlrmHlmwkHND/d/kNzIHfXw0KetdObcnfC03lGs4ufTlyPWQf4PJBgsYY0wYnsJ/T0ClDXcO5nteJm4igAzrXMeMmh35AqFo80o6lU8jvaLMQTlx61AVGo+KmWLDwOuqgN1PX4Fg7+xnPTbI9VS77nQ2HC94YSLa2McVi1WbNuHNYfpk/3Ri56G59e6LvRuu57QwIbMJrH+hlRSvMKvo6ZNJ0yaYXXDeA1Cg4mj7CRLqAQ/IHutllblouhZzuLmuyLhQ01ZeOSVGVX7rulq6hQ/Er6SaFydWmvHjbH0+kWTuzGkqHOPlOYoG49mbwUVbka6OKytHTmOVml+ElvE89gjmHOrZOFEow3kXAbXyt2iJ6ecK+Bt5HT3uuyY7prZxJu6cXLl1dyVzrv0fL4xfHVzjNBUaVep1mJlKABUgp9czfja3WzyWX7o2znAd81GYquQfufZXcsPQ+aWWgdocPbL3QcP9VqGahE9nDjkhAkk+/eN321BQlebyYvvogS+mlblDBL0E1VCzzsvtye7d7N4qmGq2TOSr+IeXh+v991RsXMFV8zTbcy8O2ntNwDk4CMLtkK8KJnU6X7em5/ko148FiTMiXNQmgmiU/OSdDpuozbD92ytc11uGqNvlEjXNG9qOJfDk+Rx55jJLPhinhLapsNEDMlvB+BXNDu3shGeWhyyeuqB6enii/G1Nye7+yVUwUND2FwpReWvkMyuEKUhDFav9zsFqakPNTrjBM7OLV2jQK8EK92fqoM/HjhdObXCqTa5Vfc6dUOkRLGFi+6hSuTRsVPruhoaf4G7Yua9Jin+bFrjPm24l2P7vKRhv0S+oLk9k3HwiWDXjMqWd+S1VBDmnd7fcGdV+ZmoD94GbN/HzHo200p/JVvRg75ElWGBXnCMCtuZBZje79OS2My+51dFfqHzoJu14Ah3H6/13EDc/v25eaicdUCLRXITtbv67vHxvZS637f7GUUUKd3y56+lS0r4KTnXkX2+LWdl2yKtD4u2IK5P9HcoDsw5c07c+GZ0EZPuLB7v1PjdqfmuQztG/OvBVmkvT9wlbR3xTO8PXzt3g75Rt8O2bhi2kuGfdhDmkLOI9zrzeH5E/Xd+IuSU+BjOxob4QFfcWnrd15z4N2k3uMR823zqGe8PTzlKyF6jyxFcxNhwy33PP3vCVXE0fyMEi6SkQWiQxKSDc3A9pjQ35Ah9uQX1BKuF7j1xTqlC03TVmNMLw1FvGWCwM0ArS+NAbC1/feNqmqOnH8uK2y42Ch9QAs4nS+AOST14hyiEMRe+a6ru2XRvO1RV3U9g/Yep31y3xddaejJZIEdCXXU6/DyNTUTku333QPC99XFZ6dtijXaFgq/D1rO1RxWb930ySvgyohtLOdZ0e2RSkZ9sbURPk+ZHz+t13kaMgl6VgSiKleteSGC7+xHsgCtVc6Qun7hGHMC0Zx8uKKsbR+u9K8B44jv7/Czgz7CgBgD404Hqatb6rd4i5Ond7eZjEwQFe08B0+coOA73VjV1DEMsqUKokgOS1AfFzmMhUJvfbStiweytrVh49qEC1sFz5fcmbaJyxA5uD000XbsGoxsqhBpt8FCTQCefj4hhZcnXuvCwqscjY3h0ZUMUU7NrAvSjKtWfa7Zzfb/ALWrHd7IkAAA';
+const GUARDIAN = 'H4sIAAAAAAACA6RYZ3PjOA/+rl+B6JQ49ox7sqnK1e299/XIFhXztUx5JHlzucT//cVDUqbtrXO3RaZAEgCBB4Uqs4lQYdClWVSOw6BHszz7nxiVYdCnaRaLMNijVEQFD/bpIpI8cYPGWRqLPAwOqJSjSRhcHR43uwtvxMsoACOSitqNOp2cED8N66s7jx/ePG4GT17/tWjrVZgWRTTyijLLWQBo7VaRytlFdElpNpoUG9uqyaae9NLsXKrBfBoVrMSu/q17+oc6BwdemUczqtXozssn9OTuk5t099ELevry7guvFGm6W6crPq1UZUK17YK2W/1Op1N8UDXyA20WnwcNn852etQ7a8fic1vN05Sur+n4hBaeykqhmYAb4U2vx1SmxCCVyk7nVANX/L2m0byk5oi6zf1OB0sTmRelW4xBeMKDXEQxNXNNoFM/6ILxqh4nVnlWnFkVLBtLtXhZDNR8OhS5Zmnc0oVPatCg8X6r0zz62OBh51c8f13+YWflopznirqVc7SOWU6GIZiwIAAC1gEgWGKcOZFMNQMfhrLGyUUyL0RMtQc3f39+kyIV0+vf776gKBdUZjQUln1RY6F/y5Ju7EFuzHa0qLKwXB7i/dbvzXdR85/qJI0VwqDV/Niob0hm/1A5ZkHRVFCWUESWpRNZHdmKBPwhbzSO1Lmga94gxHRW8uhSijTm3zTLJhblXxEXEVh8yR/GOs+Mwxn7URl6zt94Z3+3WbtRO+i28e5c7yBo/dSxyl5h3S+/sB4L6PwONnnj3NlZyq786y08oeIBxIii0Kq8p6YiII0+fkXCrkUyB4nB8oqSo2kM8G3qWYcqjSqaoBK/xDL3WbGJ5HM079998MCIrPRbY+AVF0LMoJzGYMZGl0bFts0ErUaroQE4kzEnC17BRlhOLiyZn9vbrQZHRkKrSGW6Tzs7ZB1iKScAiqJ8yv5ImMZM/fXIS6TBJkNU5qHWbQgjaeWu3vx1e/Ds5aMXdx/eHPx199lxc+GT3lyMp5h/8fCJJrfL6WxhwyehLWL7xzwPTsYFhnbhaFazUaZKqeYCihgTVUusD2FkywIKBrvTScnQdfyXFgqC1hv7x193nd1rDvoF26sv8E6JrgoEY0BYlkf5JSuYiuKYlJCsee7MoHgVzk+jSCH+L3JZlkJVwXLQR/xPJ4lMMiO3LT4LVRa+fcvm5Wxerqn8NbUshzgTBSEkL7J8QqwIR6XzL061Jlf8LUbUPz1bF7xnCE72/ulOh26c7XTNhoPTtWkP/JN15T1EuUnL365O9OLms4fexfgy5AebDxj4h/kwBcZnuN699TxEBFY5YyIuKaIhjYAlG66gSeWxJnUqo4kYwBPMJfIBAY16MRoj90Yll7g+B6Cnx9dM4rKKUpVNpxKEaJjleuJS8JOr9QzEYsLPOOPHZ5EP6za29EnJh3zfiePHqIoriDULKIgoGBJPQQN2Qcqa4+A1FlswH35hjSR8ZwohwDUvahr4rHCj/lPLcTYkF4NlI19kCcGkWjQHcqW69o0rmd7mMdfyRw92XKP0NcXs3+P9Js9ds75KFuOqViQRTmpTHrSDTb/G2rq+H+zB9ebEltZboZrM6S397A6xXvdNfWx93LRbRNhFFxyksB1qpDP1ZkegoekbU5v9Lr4SiRJdZgTUH8MVJdYlHJ6/+t6X54tjGhahfhtlc1WGrG6SRuchdgzR5dGZjToUia/WQBMqOu5Lrse6PMAY3JraUFvWVpEmNKBTU7fwpsurRYTZQAHoBhWskEzhlWkkla4QOsCK1GRcbPDp8GynSUf88FYXQj3NFovAzGBPKk4+suTgn6N6rO7QmrpCBDpMVB0SZxiwtnlZTXrvecSxGvG6rdBSzRKGBXN3W1ynwUjQW3jwX5qOQpTUbK61HZ7hG1z1OgsWruUOVpyw+4OMZ5LoHqx56oSuyO8h0xqX7JJ1Vh0OoW84hOdg8zrteBdRORpLdR4GW6yb9QLUsnrGOdtutSFibjAOb/E3yLP5dOYj2cH8aPBgfd0JmuQM8m7Ba2Wm6j6F7jZhyzfvdYYfA7a2cCC/VElyXaZe5iPrWfB1Wj0P7g41Wr8GDgeG0IDEi/NsNpgJhUPBgWUq0Lmci3Jg1fWY/1pVhB+dfYwb6ftuPCHtxxEAtXNAfTgDTuXyyI+lbzYdS/ASQ3aulMXLz6FlveTqm+xEqhg32VROJe6xpnzhIivyPLS5pMVjj+3nWs33tEVNQTbZqJZUttXhVY6mgw4S2LNwklnirpG2eG5v3iMVMsqejntipVm6bxM0mNlCU2dgM0xTdGlae+zU2vuMFKdaMfaBGWmYUs8yhA1RDeKsrvHpNoemDFUA/JdSrJdQpb/PojmimvEPQnaEzwi4PlwZ9l3foeKk6gZ+tS3AwshBJ6cB4Pva+ScAFNSAtTF08NlMU+DNNPx26x66OvTcUII/UvQPFn6NbPP746OaLsO0N7v43BDC0Oy4PL8cMOgQ6tBmlVHd9+qayw72MkTgVajhbAU/2aptLihbX4WVtc15ns1nFCgy1xXUEty77WXFmvfXlUtrS3NqBZgBshotwa/6+tXCWVqNOsQjZbU2bmJNI2PVnmg6Wmy4us5JqUjKjJnoXSLWsxszeCyPt/aJBQfjn68Fh6+19Y2fDZxPVreO0qwQX9sJV2ufOZVd5+28uxbWNlxWsq5tAVAvYGmjjO0MNdB1SrIZpVtllJ5XjGVSUs8kq+Y3cpX5JAX3u+9VGxXEFhAboCa5FaIsZEylnApArTmhbmc13n5biSPax+MGHq4fSeTPMFqN1wM0Wyj/gktcotuvAwDR3I32l43UgP+i8gsa/MRfU5gGrsHomwZjhbNFL8gMX7NBKnr/7s1HQNSu0t2z3+K2t47h+gTg5hS0f1N93/pKz7ex8l8dwzA3Z1nyG2ZZuZR2WbS5S1EibeeRirNpG7MDGXsW2f52s9s9YlDDn1ZXe/pAM0Jj3D3VTkFpRDtiMbdnfAsYrCY0/SnVZeOqHVjtDn8OPAsvmwk1AAY09qcTDhZqzioZ7Vzoz4CFv6QkMjWv2FSYi9CY8U0HnY5TjammCp5ZkoYb6N4V7jaFk2BObMswvhCYr6rENvtyUa3GqQBctF2OHHtog67wzCrWrj4mor1xXHFKcn7hFiHoWs/0rRN6mz2xZxsnvde105ZKp5UKloBDViK2cU5L32TLr64zcwI2Osst11puWggfGzdkWwNxprp0Th1iJPJwxVI27JuKjlzH7xauW9AtPjRfX+z7nI7cvZGlwtCRKp3gJEPkSZ6lHvVpj/bRrC+Vg520xP/X9uXNbeS42//rU3A6mleRY112nJmSS3vf930lWZdiybbeyLLHLSeTVfTdf3yAp9FsmNI42do5rG4eIAiCIACC7NlkBEFJ95Mmsbcv6X+OCSDF0Lxjb+IwvG3oyqOEryHiCfI/KUhK3pv4Fw6z2i0fC7H3RbeVNtpbrvnW9IldzUUvEkjFKUTQu3mUUSBDajKYO5l1bbHjGqebLEUwPmb54nRPUTc+fdbxDNbsx+U6DBULwR/pcUaJbnN/dxft+25h/WlprUihp/oUnoVRt0u3MpYckeETTIUPXIh9B8JONFt0A8ZRT5j5xMQHJ7N1WSaUL+mAN0u39k8Sm1GgBpGBqZzaTuSeuVX+/zex69OlMZGaY1cQBr5Ii+7JcyhJSuQNBem4d796u7p5v9qKbqAGGgGmteaAyjrANybNFhBm8yUQS1LChC48DBNtU5lHV3Exms/OAK1GWjew4NaJHFAGqHPYJ4l5ga1F2ybO23moWofLZjkTv88bFLqOAGfj0L5fKfIz84F6KjyyP+VcS5br+/O3eVKFIm2Oc20IPoT2k6il5iffxHXsy8EBqGxSgCNdE+N+JbJQdkChmSkemgqEQRXpU9CuwY1NOhAWnV/z6EQv39IBlswSgUdobqJxXra2Da6TFSBLzv5q/r6wxD5BSSpkDpCm1M2JUXPpeFeASfL68euWVsWM2LbYkECerqNEANvHifXWcGGJoouGYpEVZG8tvDoYDXEfDbbork0bc9rJPMVCOUpdYeQCYFHvZiXltboVUkcAHqbwL76PwgDJdK6nPvR30+U9Usq1rEZkDqnQpNaI+up03a8c7aNqb7qrcxCg2gCFaXjUrA3r6KhPDLuhQlUrIfO4Lzh3iXqd8XJ0dCwacQrqoH8flUsx7+hm5kSXekTd1YBdSlJIigMJZVoH9el0TRE/u6l2otl74m0O5p7fiO29zmwoJ15gs0FMNBmxW1u6qGQwKRMwhjbb8ZIIsomEMCzmq/P5WWTls5kqLM+HTSmQE9xuJuwR37JSJyiIHGBmaJZNJALgFU19iJI6mfeTVApSDMX+LS8mOqahooGJdO6XSBkwgJXAy0o2Bx2Px7fzK+yBzUoyeNGWNG0ekJQWtsMoGhksZJREPRkry60pkYjh9sYex89iZ9tPLVBhdDIsDVI3LhVP19PFEvbnMVfuS+fkD1UoRZdcJ1j2FQQ4T6nTByf0MMIH3QZXdDpAWFRCY0Aysl+UXhoJJgEkVEpAoJ1Fmt/C/4DQD4qFur9ufqVwiB0L0LPq7KdBPeyeu3RJDQ9KOmZygBeriC5MIkvB7tJtI+U2EhcJtkDv5/MOMUnYveMUfEzrqp3aWql8Dich2sJxV/h8jf2Unr70aLulI574/mVSVCAxJba14+1R2zobOtCqHZ3E3+P14S8auzz1cMI1QfYf1a62DS3YPQBZnW6t1tYmkpk/t9O4RU0TCLYZJqQ51+lKt/7qEthNqJOshxSdANgU9totI6Glq2FkVVoQKYjJ6b0LKjYT92oqDShOMLIZWWuWBFD7ouFuCicEDBkF9WLPFo8QYj/io1ameaxVmeTQs8WLMRuNBUGGo7bco1L5nc4bN9SGyyRKN1EeJvF3WlJPArE2o95WTD60yAFCudGQ+1lmRjddIsJlZrqaTmIQBdJO1h221KMUsVDfFR7QB/yKe6i5CailtaiU00K1pOR09bze3H3aKJhxD8qeKtmCoS35ml9UJjwaoi8jEp998jubG3kZP1Pf2LZeIK2HWO1STwEbAS/SwT2Ed5vpKfoKKbthYsiQ3tUAsgrbkqFWxNkUJu+O1lrKGKNWOol05oyGtMJTh3weCBb+lO9g8Jj958AW1EJBCpcND0asbNQ0iFIFMB9ApKOlthg75c31fI29Vd3qnwbwblyDS+EkmJ6XiA64WUHWYQF5Mz1/iz2N1azjlh/U3OkgbMkiDqQMzWTGc5rb7qj3+GCsOI6P9ifqci+bkiIm/J6XDhR8qak46wJxajLY/tpiyCmMACYVjCfhxZCSUeEcsW4KMZUA21Yk7BnkcZzwlF4XIGWkRd1MuC1Db/pN6MVJ2FtH9M/jY/TOrqWZUdFNpMRRRRoBUwUO3C4XUdsS8OX87t0CxB6p57n1yHaW0zfzJbTVvhbuU4nqW4SxOWhetR5RzfDgQ1G3tbNOHPmbi4vJzyTcBgRuIeA2iv/pbDZXMxNeLXBS1WdPIHZaKmik30KCENtSETJZo32K0D4IBXIO4mMsU1j8s9Yt2vKLvKIOruWSZJqBBFZcWHzFSFqEsluHdg1E+R3A6Bz0Bmgk/orpNej3B3wYeFusf/aD8eBQLLLIX/RsapQqwAW0Mw3AYxykAVMy4SdrBFAhPGgiU0mk2BNKBdAMxDLFi6yciSPBTqolUK8HVPTpbZzBvZvVMhrS787wcoYXGT2gcTd/t3g3R54+JRkygXtkjxJFmHZWpVlh0WddWSTtLrqarxE8mBZlki8KtTYpFd+sAAK0epB/vdl0PUUhpJwh5QwpVlDiLWKb71FGXs7ii2WXMVLr/KoXhSjY/2NgPy2B3sP6XUB0Q/HurLbGgDeIXsT8NfSks25hLZg9BQTwIuZU0tP14o6jgCdHAkzMBlXl3ReiNZOWY5IVpVeqt7ieXmpBuqk0wYo1uBqLDBi54ikNTROHocR+Zjl726oAYB56fzxPAjiO9icCEn4FkETUCKIo11TZJc+7HzYBLEMJe387wzZrLxJLdbjVTdBqWCeTglCW8zm6xvbeMVettYSrgKpsz4iQGoX2UWgfV9uMx/s78R/XCYINbYXHJtEepysaS1eQxaq8nZ9D2K0/3M6DrWwxIY70dVQoOptN/5ez7bajNlAuIA1qymUU4KH3TWSJf7dHr9oZ45dKjqeZQDVQokeK6ZpDMsXpFzfl+sc3q4vFZf9POjZ/uIkryIf+7yLTVejSsbM5+nJ8QMWj9XB0i3p4seHbxOhx2PxZds7/pMpL2rrqUmg47bk09j9pSMbay12dDXc31xI8wS2kw/bRoQVQJLhx8Y7NTlflIqzm74QdqC30ZE4XpjwkOdEYjz83dx9UY70yxWKecboAm0GlJ3yYXi+LcH43x2iINvPmHppehA1GExQ892PBZP+w6iMXa3ROoWCxovtQAkhp73R7MFBarK7NJZOUVKXjsGrm0DQPg2iuL5i9kxfDxJBHilnutZLxnYwQpxx54Rfz6XJ9td0ac2iCvNyXSJ+vMH/Zi66EJEm/IgeJmnK/upIqH4A4hDkddpTNZvUDVyj9+M3Y9VxFHNv978bpEZJaqmUltc8xSW2a5TbBwnroVA/rIRPSHmYMAyu2LKOsTJR1Uen+3Wb2q3aOBALOk2BPG1muiZ7Zb0P/N1DYI8V3WwfFdhs20ZewCv0fV2tCqeKG8BVFQ+RljeGkFg9huGduERDIXkPdQ3TagQ0TzGg3+L4sO5w93xfHXvP41VFmL+Qpd3i+OsJpwAQ3zGw6/RKMcqs6w929Kllt+OVk32jQVESdBmJYvaiQKq8eBaUreJi2CBSoKcIVRvhx0uMlKh74WU7LNVNmUT+Lv6mN9dRtFo6e9LZUVw9xBk3Cv/14IKByMWuMxFAE4qgpEDN7U4Zt0eZTACiujI/XWh6rIQC4RvJMl3HrsLRxIJ2ABp8VEbAkLVKQKb41Z3yqq21i7pey0+0JKVm67ZoSs247HQMBJ9AxZJgo74HLQIEABilNZA4G2hdaoverqPmXPdHC5jMcCuaQR1B8apjEtUSnfsmRMDXZC1Jme700IR1r7pPVTSxDSnYi6eF7vL57LWD57GrAvKbQl10C4RjQlRziML1Z9S7iFtq9uiJaEiusk8i4AyMmmeJztmHjqG2QKmyinKQNRuGqoIq2/IaUm2ykbJBYiqTYr+CygUDATtx+Ht4JGcYH3f0IJDWL5iwxVNIe5lH6PIHgdee0ea+sizQs2vhJiZ8SXTKLHbq9ZHL1Am+JML5Zmg/L5MajJSgqy2FYztfsipZ6W1HWLy3fMUlQJTdBfLotgMhgL83RYFoRPG8ReJn2lZ1Kcg5EUiVBFclJbbe1KtCj5GPt8fe3e/UFLpXu/LJHBamfhkafsVZ91PUWHJKwoiTRBV4HyqsFqOlLXr8DkfNFd6CDYXosvqQY2A8OHXoHVuV72c7b4SiXkjbj8n4C9b1nnehdQTA1o7RBGYOXv1u97tyE8v78Stvp5LQE5xoigNo/1DLfOjbnP7VroN5/0YVO5Mzbm1VMhYkbZtNI+1XSjeFndcM53tCbxIh8wh0sWpBpUe0KYqe9Tz3C5fin5U3DttqfqlNDej3d1bePQSNOAMnGxqOXNr+YfWr76+llaRbRXo6lgfOn+e3NX2KlWiV0UxoQxcnuhOl9NFjL/M6PWXbT1bk4YyDRc1adwOC0N3qYTaGO5jP1I8vQ6CP8OBI5lB6CkQsALJhcCw7a+qsHeGYTHCpgHOnk/rZcRzv/uuzHiiSyAAWh38R44zhacIGDsjmxaLcmAGFtfFDDBAD2a3ehCN42k3kGiIXCMto1ZWjCC1GIu8p+soxs2/SLfJvorLWJ8/lnlmWli6SVKIsvQqN2PYi252thXCCYAfd0lj5wbwlo7mq8qGsQsMPH8ac1DvhKcg63/rSuYZouZbeG/FDoGSTNL0IEHiPXZGW0KBv2DK+AfWzdYgZP3pG+be2sqlGdJwHhBx2rosqCFW72hqHGO6lB0J4IDDJ2kT6p+zOZNvm5MfJ98ej5q0c+p3fJYKXjMMIQcJxClEOLqCmg6FipAcT2MTCjfM5xq0i5q9ROnIj43nmiYYzpsWnfmp/Iu1oDqnvFhLVBfSdfbH8DF8v78spKNDzFC0/4kwA5aFRvP4UPKa45qzwhKbjHRO/x3ScNH4EfAWcb//xuP2JwUeERbJkApbYAjRKs4GYU1y3sfz5+AmZxRDD1dPlI/mPZ/fzuJqqvTjnkx8IV+vzR8APiOYij8ZmTLD+QKZ/HEogZ4g4t9YKoSMwWeogE7sQoY8NiXYqTqLp5K4rGm6jFnMaM8B4hNzEBZVbzb9dq7RaOKYgieCHNACPYGIxylE0T43rgkzgbRhnBMHJ0cknk93rn1SlTtwjHS9TW4fN/dEQtjXsh6mI/1ojRybA/sr3Z+1sYEtXNG+U8DsSspF4+hiquWyYNl6q2WdYrsTpR5fqVpi6pu6Ow9XvzmxAPhh9O7y7L8JF7reehs4rnmb8dI4AE5XlfBTbcy6v7tXjN4IXo6Lk5aSFRYwU1JsM0JpgSp44q3PxxPdSxGek9GWk35Bc+jVVUuRfRHGJPijYoXezFCD/tDf6Onx2GLTFMYAFD71IF8OR2v9FRl8hfLDhMu7rBqwOFK6LMm17ItHj6lMMZekHGt9sNZR25MLSAx3zRnmjxwjq+ITYgeQFRephSgpIH78KEK/47qew2T2SdYLjR4LOdY39YmAnfTQgWYVpoKN9k1NIrpYYV9kYaRLXysDbqDOIez2B9flszELSubIFM4otMCGbSST2NDakHoFqdNZtvLyJH4H4LsurQndE4w6mw6bI+YG/+RnnXs66jJDJVikdn/nhLt88RKVVNBZkL6SGeytCRdIikLTkUw2eIkKfqwHotc8oMXM3JJ9ysh6gSWXwERvlhRWLkwmQaijbKJ4vwaCD4c1xBSqbxtAtQNwUYA40oMy+1LYwyXQD1KPqL589zYt6Wznwel+T88tA+btYHRSt9Dr1zAyzRdsjn0Gr0YFuSGY+FA1XYi45stenA/LVX+HG8a2ODSl9KgIk74kJkKPE5ukmYY+0mKGWvfsLgVwwSDiiezXgYz0taw/vT5zk3v0I14y1M4FAvc4AVVWf+NCb9OKaYa0SjBzqBmMaNqypmoPXpcUXlEkEBglEYRZxw7lUOLh/KFaWL8iGWOCHwHZiemgKjR63Gtjx85MybipXOodCwaWsarV6KqtDwER6ZjzCydYluwY11TMjOU9ja1m6JRuTmtjZEvP5hMdVHVL6hcYhZjquT7NKJy3kk4hTCftJLpm3O5eMVRJO61Uy4nt69xRlEIRPkzOPgiDCUujgtCKEHgcDTlx2VfQmaMrOwCpvz9UHU6ifxzasWo1/cbo4FN3DLd0+MQxVngkrCfXi4i7oumFHjEP48F/2prN4xQeDg/sMPdeuBYTX205GJGe8ceqDe2UVC2CCbz+QAf6vL8JdOxyRCtWu4XHCvS+mVzHXmtBSQO4OKnV0DFRvno9aqYjS1UUbTWFbKofSHKONhiPTJeAeZzrlrbSWa6YCBd09sd9bkGQjlDtBdLEg2XLl2eTe9zsZ5c+/KVnvOPdyfg2dWLZLLWGouLNJDFInfy3BvXuNkVzcNGyELrdHRi9jJ0dFX3drUwvGwcjGjr/o0EBCKn3Sp8lW2Fn/tukaZiXl/7Yc51MG6cQ4SPXLUQ/y+0uMDCClPTaxjuCjTHVDnA0ReJRlHXiiWCxwFGZ2UebloDPLT0Hn18mm8BOrm7uN5PAfycbqc360/zq/nd5fdV687yTbBsffwVuh4iWoDIZKVrleEXtCsObu5YMBleiN4NxSer7SUmFahF4n3je0/gCEw/sYFzZPbxzZKBlHv6RLKXEYTFxdU+ahPMXpGw/0xgWIkqB15y3nh+9VNJIX2vjoMccvTEAokv1UseTZZ1fA4Ss2RrZ3t2R0HqMph4lxoeBaQjnX3XOTzvU5M+Btw7eliBW4qOw9G+3kc4rqnPnzZAoidhdxQ+ZAReTY6pEyXx5vOobwN3UkvgAMBjd2agkrw4fOkk67Ou9Z08x3I6d5wtV7fAti3H8Iv/vKXP5z94U+//8c/w3S5ZOIPf/MbTWtFxee/tA+k0wJDniZFcZrAk7RHXCoOSBwQ6T2fIzRhTxIQvKeQXsoV8aC8IgCNmYWeaIlt4cakyI4JudPaa/MpZODpYIFTkqt4p6UKRdycsewG/IWjrffL0PuhrRq93vX02x4oGbW+AsMzHgziXO8P+19/1R+NR19/9fVX/jJcTPz30c3VDfgben/GjI9cA73lrwZ6PzSIStwBPcX9EfgryxqvwpamYL0mlQdSObnS6lXxi5/+8Cdh8GUpvDQY9Yev7l6t5P8i5r6KEZJyqR7q6AWhx4U25W3F5FiGUI2jiwt+lxha0E77iurVFerJOeaijaKFP1xMu1JhSpHT5L4ojBr4HCeEJ4lb5ZlNpS4W3nItCKV+ts9nPfKG5KMmeY/NGO8dWMMPQLAH2bAsrUPOlWLon7A7O1fdYxW7bOJXxQ4UH56e4WrEBRpompC1q9OfN2W0aXNNPQjTq2fanATsgpSbkN7HJ8kiWObr84G0PSATO2PAyQYfBZw2jL4ppidQ+HjQ7uYWuZAeAfdOk88wyXWV28jAPMkOyjZZ8VAZFXrnuAjlthsMcJtPWoZn62ywpFFJI/ehoYn8TY/lS4JnZnRIy1NmKnqDOGexJrxZzq8jFxdtKVMEQ0SUCoHQBYjk1jved8fK1cjKnfig17OLStpW+k27elc1A+qFMZ3R+3kL6hFIjDUHn5s5EPM4pphPe3iUYxbhFcAhO8u8rd1DApZXQRE2YDb2njGx05maOBVRnXxBLURhWAM0GUvYjL4E7cZAhqEeDxZgGTSmJdob5jLO8P/tSgYH0D7zB0GJCYfBh96YopbeXP/yH9++7r38c/laZ87YLgXeHPW2fn5Yn3WsRgS0OeltAUslWbd1vShLxO7u7TVdWofWwScHh9tDPRuL1GP4qpJTKga0zSczi1ysKYe4KqZfACArRbC9bUT4OfrG1QPznI8MmqZHnvpsUZAkZo9NyDxGDfK3l++i4brjvyxaHwJm+Zzuy4O/6Z0Fxo527b8xm6WZopy5g8DEPJVnvfp4iDb2i3xbGXwR7CzMIX9s+Ysr4VG3K3Vs5h75bQL0zM8yF2PzuSp62xApx2rFwtUm8s3ViYbg8j4axZkV5EBWju/zwrzU/vBouk2pBGspLjin+0Lcu0mwLED+PTOFR6lNEBwebFsPpZNiU4FQhy9CoWtDXsVDxDDid3mVYvoApfYGE2b8LDzFL2s2uzfWqPdupciqFO+05I5/OrXlEyvT5aSTXoFlFwLuvwiv42+iI4N/kb+cC5l2JxdvbbbcxiHQfGDrw3u1KuQL5iR3mcn0rq/3my7FK5tcPxdG3F+CCuux+V7ubj7U5Y5IPpPbC5lcn+gDCdLGW2kbQpix3OE7Gelm1c7LA5uxa02FSm8bw4jvuRaN4mnP3VbupGUSxki0stcXtpYriUTIjGS2vNHyL/l8fzFhwj0Z4jlKpBeB8XBVUd95yCOnjX7yaE+/EjxstVHGRXSSh7PQTFP5TTbbZNfb+e168rBAX5esHrGpQ0FQnsClqiT0SWqEo2SbY0UXYiIDtr/HWWiO1tfTD2dv5me8FpY3deQvz8WY56TJpkrFFGD3aggTfsLttZ6GR3SGtIHCcIp/cz+/h3dc7+lEtl7WelDIp3rOcCNNfhL6q4XZdHqdazCgqzm3NZnCwMFZ43o5ETfblnrwpGW7zNMfvDFBiJ6i5Bm/KaD3IbzOfVyEEIiIXmnTk5jtnmV5sSAusPXNWQREXNgcr0/6wm6+a7J3dRZ/IqWBaNIr3nkmGFrBTofdR0qj8/9hm+x7jVFyMZI5NUErK46V1zah9HtV8vUs+CNS1zN1YC2xWMkXhbqtKAHv9lxBlLnYiW5yT6QmjVJC4OqnDJzeyWMAbdzwoiTvP8DjRK8Br7/2xWNYopDGH3wXCxdBR+bmB7/4rZ1uQM+buzV23GwrZMHQ5Im2mC2FVvhlJAK5FCkFw1XcKq0X304k9TRAL3e3fE2pI7lP+OEDPU0QsVM5AMY/vBmrvidxYplEJuGvLAyHgxGdtWGx6K3Z+qQ0ICRpW9OVEkcmy1lvCOTXnDWfyEfply0kNX7LQ7xwkNdkg26QAcKRBh1TG55phhYc9vabVko0zPpdU5JNAYkuwfrSFXOGiqdIM0UqDmDX7hvRCtza+stVqoLL7nlkChgN4/rzcjLbVZwkLNECRwAvsLnyfLfKJgPHzIr78Ss508Q5iRBEdxaGYToTbueb7Wa9TVO0NaaRoWTtoZjSz8NGCwGJMcjjNNoH8sikaAacbs1JIIVTF4Co690Qx1KekuUHCfcrCn257bSQIqFN3VikPnqqGiCo75dTk5MRvpYif6CMLZ52Xy2KPVgGybvzWXMhZGpmIRRVVhDuKGTACtkbya+nMzUpqYYExAyRFfWzfrgFWSNIdcIUvH4Ff47x57n4EpofOWwSgn3ZD4Sd84VgXI+OTmTRRed8sEZdXngMD9jX4cLOr1xxL6x9DJly0u1qtn3zyk0nihKMzlPZbXTf5ToN+gkuO7aVkgKfRKJk45fUGF3b2OcoTsnCEqpTnILU7RG8IHqS1/KVk+1AblLSM/npVqqy6JMEaFWyYNHxMwV+ugVxYwmjr9bFfCla6aVP1Ob9kpKqLZIIkvmPxfmvwm31BnoAdPnVB+gKl06pUrgIP36DQfHY/dWIT/6+Au+1f/yH7tz34OAJYIwbvz/XlsvciAHmZT++B6XYKNh98cFr1ibvjZv1xXjXlgImUx183LfuPLOnCiXXOsw+JoDaUlpGiYkcGTySQCbS8DW+m3CUfupi7+ecxupqqn3yYRPs6zr2zbMuS1sO4ZMXRPLt/iKBi0c2H37zCu2Lxad8wC/9uB5UhhfpN4MgNl5kPuyXhFtAXoCLICtE2kDFPvmO+ulOr34uV+BwDABKAFn9/FXCje9PtrTH0IRklYf2o1cs75t29sUa2z747+0GcglbtAazOgG5p8Yjq3iyVC4mwoVyfJYVoi16e9wMbGeEebMTKqDY2ERSPaFRBJQgzOMFV/KRbI+Kne+EyCLsHV/KjtGC7ss+VsHUm1jGazefIWShTtUYAig9qbrGi6b54I5rfilo9PxYeAUFm19iNi29WvLkV/nsFIqK/1jxvgqmHGtN4EEzbWi6/347iEpNrQJIlUqPEfYyiDojINkUB0yL0UH1relXp3g8eHVavXVVJRUYjHHaPVFJt6Gp5ZWlgfVsPqPVBJK6jkl24Y+VYsXQ/Knl2TJCQopuMYUlRd1C0qXvGe/LFzoPzMx8w+A5JOS1SeUggNBhUsj85rUzxE0geMGB+W9pE9jyJBesHs7dWptnm6yQurlIXjQPc0cZ+f8AcQV69ziEAAA=';
 
 ;// CONCATENATED MODULE: ./shared/src/guardian/client.ts
 /** Our end of the guardian: starts it on the server, sends it steps ahead of time, and hears what became of them. */
@@ -85680,6 +85682,7 @@ async function startGuardian(session, request, { clock, redact, signal, }) {
     try {
         if (signal?.aborted === true)
             throw new CancelledError('The workflow was cancelled.', '');
+        request.onStart?.(client);
         await client.ready;
         return client;
     }
@@ -86253,7 +86256,7 @@ function readFacts(guardian, request, signal) {
  * The guardian of this project, with its lock unless it is only to look. What an interrupted session left is put right
  * before this returns.
  */
-function openGuardian(session, request, { mode, waitSeconds }, { runner, reporter, clock, signal }) {
+function openGuardian(session, request, { mode, waitSeconds, onStart }, { runner, reporter, clock, signal }) {
     const { actor, runUrl } = runner.context;
     const holder = [request.task, actor === '' ? '' : `by ${actor}`, runUrl, `since ${clock.now().toISOString()}`]
         .filter((part) => part !== '')
@@ -86271,6 +86274,7 @@ function openGuardian(session, request, { mode, waitSeconds }, { runner, reporte
         onNote: (text) => {
             reporter.remote(`  ${text}`);
         },
+        ...(onStart === undefined ? {} : { onStart }),
     }, { clock, redact: (text) => reporter.redact(text), signal });
 }
 const MAY_RETURN = new Set(['refused', 'timeout', 'unreachable', 'lost', 'handshake']);
@@ -91639,13 +91643,19 @@ async function showPlan({ plan }, { report, ports: { reporter } }) {
  */
 async function withProject(session, request, opening, phase, work) {
     const { ports } = phase;
-    const guardian = await transaction_timed(phase, 'lock', () => openGuardian(session, request, opening, ports));
+    // The question is sent with the wish for the lock: that saves a round trip.
+    const asked = Promise.withResolvers();
+    asked.promise.catch(() => undefined);
+    const onStart = (remote) => {
+        readFacts(remote, request, ports.signal).then(asked.resolve, asked.reject);
+    };
+    const guardian = await transaction_timed(phase, 'lock', () => openGuardian(session, request, { ...opening, onStart }, ports));
     try {
         if (guardian.recovery !== undefined) {
             const { release, verdict } = guardian.recovery;
             transaction_warn(phase, `What was to bring release ${release} had been interrupted: ${verdict === 'undone' ? 'it was undone' : 'it had gone live, and was cleaned up after'}.`);
         }
-        const facts = await transaction_timed(phase, 'facts', () => readFacts(guardian, request, ports.signal));
+        const facts = await transaction_timed(phase, 'facts', () => asked.promise);
         const findings = judgeServer(facts);
         if (findings.length === 0 && !guardian.isLocked && opening.mode !== 'look') {
             findings.push({
@@ -91664,6 +91674,616 @@ async function withProject(session, request, opening, phase, work) {
     finally {
         await guardian.close();
     }
+}
+
+;// CONCATENATED MODULE: ./shared/src/images/challenge.ts
+/** How a registry asks for a login (RFC 9110, 11.6.1; https://distribution.github.io/distribution/spec/auth/token/). */
+const SEPARATORS = /[\s,]*/y;
+const TOKEN = /[!#$%&'*+.^_`|~0-9A-Za-z-]+/y;
+const EQUALS = /\s*=\s*/y;
+const QUOTED = /"((?:[^"\\]|\\.)*)"/y;
+const MAX_HEADER = 8192;
+/** The challenges of a WWW-Authenticate header as far as it can be read. Remote text: it may be anything. */
+function parseChallenges(header) {
+    const text = header.slice(0, MAX_HEADER);
+    const challenges = [];
+    let at = 0;
+    const take = (pattern) => {
+        pattern.lastIndex = at;
+        const match = pattern.exec(text);
+        if (match !== null)
+            at = pattern.lastIndex;
+        return match;
+    };
+    for (;;) {
+        take(SEPARATORS);
+        const name = take(TOKEN)?.[0].toLowerCase();
+        if (name === undefined)
+            return challenges;
+        if (take(EQUALS) === null) {
+            challenges.push({ scheme: name, parameters: new Map() });
+            continue;
+        }
+        const quoted = take(QUOTED);
+        const value = quoted === null ? take(TOKEN)?.[0] : quoted[1]?.replaceAll(/\\(.)/gs, '$1');
+        const current = challenges.at(-1);
+        if (value === undefined || current === undefined)
+            return challenges;
+        if (!current.parameters.has(name))
+            current.parameters.set(name, value);
+    }
+}
+/**
+ * Where to get a token from, or undefined if that place is not to be trusted with a login: a token service must speak TLS
+ * or be the registry itself, and its address may hold no login of its own.
+ */
+function tokenUrl(challenge, registryUrl, repository) {
+    const realm = challenge.parameters.get('realm') ?? '';
+    if (realm.length > 2000 || !URL.canParse(realm))
+        return undefined;
+    const url = new URL(realm);
+    if (url.username !== '' || url.password !== '')
+        return undefined;
+    if (url.protocol !== 'https:' &&
+        !(url.protocol === 'http:' && url.host === new URL(registryUrl).host && registryUrl.startsWith('http:'))) {
+        return undefined;
+    }
+    url.hash = '';
+    const service = challenge.parameters.get('service');
+    if (service !== undefined && service.length <= 500)
+        url.searchParams.set('service', service);
+    // Our own scope, not the one asked for: a token that can do no more than we need.
+    url.searchParams.set('scope', `repository:${repository}:pull`);
+    return url.href;
+}
+
+;// CONCATENATED MODULE: ./shared/src/images/manifest.ts
+/** Image manifests and indexes, of OCI and of Docker (https://github.com/opencontainers/image-spec/blob/main/manifest.md). */
+
+
+
+/** What we accept as an answer, in the daemon's order. */
+const ACCEPT = [
+    'application/vnd.oci.image.index.v1+json',
+    'application/vnd.docker.distribution.manifest.list.v2+json',
+    'application/vnd.oci.image.manifest.v1+json',
+    'application/vnd.docker.distribution.manifest.v2+json',
+].join(', ');
+/** More layers than any image has: the daemon's storage drivers stop at 127. */
+const manifest_MAX_LAYERS = 1000;
+/** @param contentType the answer's header; what the document says of itself comes first, as in the daemon. */
+function parseManifest(text, contentType) {
+    const json = json_parseJson(text);
+    if (typeof json !== 'object' || json === null) {
+        return {
+            kind: 'unusable',
+            why: `is not an image manifest but ${excerpt_excerpt(contentType, 100) || 'something without a type'}`,
+        };
+    }
+    const mediaType = json_readText(json, 'mediaType') || contentType.replace(/;.*$/s, '').trim().toLowerCase();
+    if (readNumber(json, 'schemaVersion') === 1 || mediaType.includes('manifest.v1+prettyjws')) {
+        return { kind: 'unusable', why: 'is an image of the old format "schema 1", which Docker does not pull any more' };
+    }
+    if (Array.isArray(json_readMember(json, 'manifests')))
+        return parseIndex(json, mediaType);
+    if (Array.isArray(json_readMember(json, 'layers')))
+        return manifest_parseImage(json, mediaType);
+    return { kind: 'unusable', why: `is of the type ${JSON.stringify(excerpt_excerpt(mediaType, 100))}, which is not an image` };
+}
+function parseIndex(json, mediaType) {
+    const manifests = json_readList(json, 'manifests').flatMap((entry) => {
+        const descriptor = parseDescriptor(entry);
+        const platform = {
+            os: json_readText(entry, 'platform', 'os').toLowerCase(),
+            architecture: json_readText(entry, 'platform', 'architecture').toLowerCase(),
+            variant: json_readText(entry, 'platform', 'variant').toLowerCase(),
+        };
+        // Attestations (provenance, SBOM) are listed as images for `unknown/unknown`.
+        const runnable = ![platform.os, platform.architecture].some((word) => word === '' || word === 'unknown');
+        return descriptor !== undefined && runnable ? [{ ...descriptor, platform }] : [];
+    });
+    return { kind: 'index', mediaType, manifests };
+}
+function manifest_parseImage(json, mediaType) {
+    const config = parseDescriptor(json_readMember(json, 'config'));
+    const listed = json_readList(json, 'layers');
+    const layers = listed.map(parseDescriptor).filter((layer) => layer !== undefined);
+    if (config === undefined || layers.length !== listed.length || layers.length > manifest_MAX_LAYERS) {
+        return { kind: 'unusable', why: 'is a damaged image manifest' };
+    }
+    return { kind: 'image', mediaType, config, layers };
+}
+function parseDescriptor(json) {
+    const digest = json_readText(json, 'digest');
+    const bytes = readNumber(json, 'size');
+    if (!isDigest(digest) || !Number.isSafeInteger(bytes) || bytes < 0)
+        return undefined;
+    return { digest, bytes, mediaType: json_readText(json, 'mediaType').toLowerCase() };
+}
+/** What an image's configuration says: for which platform it is, and the digests of its unpacked layers (empty if unknown). */
+function parseConfig(text) {
+    const json = json_parseJson(text);
+    const diffIds = json_readList(json, 'rootfs', 'diff_ids').filter((id) => typeof id === 'string');
+    const os = json_readText(json, 'os').toLowerCase();
+    const architecture = json_readText(json, 'architecture').toLowerCase();
+    return {
+        platform: os === '' || architecture === ''
+            ? undefined
+            : { os, architecture, variant: json_readText(json, 'variant').toLowerCase() },
+        diffIds: diffIds.every(isDigest) ? diffIds : [],
+    };
+}
+
+;// CONCATENATED MODULE: ./shared/src/images/registry.ts
+/**
+ * Asks a registry for an image, from where the server stands and as its daemon would ask, without changing anything there
+ * (https://github.com/opencontainers/distribution-spec/blob/main/spec.md).
+ */
+
+
+
+
+
+
+
+
+
+
+
+const MAX_DOCUMENT = 8 * 1024 * 1024;
+const MAX_TOKEN = 16 * 1024;
+const MAX_REDIRECTS = 5;
+const RETRY_SECONDS = 1;
+/**
+ * The digest and sizes of an image.
+ *
+ * @throws ImageError if there is no such image, the login is wrong, or the registry cannot be talked to; ConnectError if
+ *   the server is lost; CancelledError.
+ */
+async function resolveImage(reference, options) {
+    if (reference.digest !== '' && (await options.isPresent?.(reference.digest)) === true) {
+        return present(reference, reference.digest, '');
+    }
+    const addresses = needsAddresses(reference.registry, options.daemon)
+        ? await readAddresses(options, reference.registry)
+        : [];
+    const endpoints = endpointsOf(reference.registry, options.daemon, addresses);
+    const before = [];
+    // A registry that need not be encrypted is tried both ways at once; a login never goes over the open one before that is
+    // known to be the only one.
+    const [, open] = endpoints;
+    const isOpenToAll = credentialsFor(reference.registry, options.credentials) === undefined;
+    const ahead = open?.url.startsWith('http:') === true && !open.mirror && isOpenToAll
+        ? resolveAt(open, reference, options)
+        : undefined;
+    ahead?.catch(() => undefined);
+    for (const [index, endpoint] of endpoints.entries()) {
+        const last = index === endpoints.length - 1;
+        try {
+            const resolution = await (endpoint === open && ahead !== undefined
+                ? ahead
+                : resolveAt(endpoint, reference, options));
+            if (resolution.kind === 'resolved' || !endpoint.mirror)
+                return resolution;
+            before.push(resolution.message);
+        }
+        catch (error) {
+            if (!(error instanceof ImageError || error instanceof RequestError))
+                throw error;
+            if (endpoint.mirror && !last) {
+                before.push(excerpt_excerpt(error.message, 300));
+                continue;
+            }
+            if (error instanceof ImageError)
+                throw withMirrors(error, before);
+            const unresolved = giveUp(error, endpoint, reference, options.daemon, last, before);
+            if (unresolved !== undefined)
+                return unresolved;
+        }
+    }
+    // The last endpoint is no mirror: it has returned or thrown.
+    throw new ImageError(`No registry answers for ${familiarName(reference)}.`, HINT_REACH);
+}
+/** Why a request got no answer: thrown, or returned where `docker pull` may do better; undefined: go on with the next endpoint. */
+function giveUp(error, endpoint, reference, daemon, last, before) {
+    const where = `registry ${reference.registry}`;
+    if (endpoint.insecure && isCertificateTrouble(error)) {
+        return {
+            kind: 'needs-daemon',
+            message: `The certificate of ${where} is not valid; the daemon accepts it because the registry is one of its insecure-registries, but we do not.`,
+        };
+    }
+    if (daemon.usesProxy && error.reason !== 'tls') {
+        return {
+            kind: 'needs-daemon',
+            message: `Registry ${reference.registry} did not answer directly; the daemon reaches it through a proxy.`,
+        };
+    }
+    if (isForwardingRefused(error)) {
+        return {
+            kind: 'needs-daemon',
+            message: `The server's sshd does not forward connections (AllowTcpForwarding), so ${where} cannot be asked for the size of an image.`,
+        };
+    }
+    if (!last)
+        return undefined;
+    if (error.reason === 'tls') {
+        throw new ImageError(`The TLS certificate of ${where} cannot be verified: ${excerpt_excerpt(error.message, 300)}`, 'Put the certificate of its authority on the server into ' +
+            `/etc/docker/certs.d/${reference.registry}/ca.crt, which Docker and Slipway then trust for this registry alone.`, { cause: error });
+    }
+    throw withMirrors(new ImageError(`The server cannot reach ${where}: ${excerpt_excerpt(error.message, 300)}`, HINT_REACH, { cause: error }), before);
+}
+/** Who has set up a mirror expects it to answer: what it said must not get lost. */
+function withMirrors(error, before) {
+    if (before.length === 0)
+        return error;
+    return new ImageError(`${error.message} Asked before that: ${before.join(' ')}`, error.hint, { cause: error });
+}
+const HINT_REACH = 'Check the registry in the image name, and on the server its DNS, firewall and proxy: try `docker pull` there.';
+function present(reference, digest, mediaType) {
+    return {
+        kind: 'resolved',
+        pinned: pin(reference, digest),
+        digest,
+        mediaType,
+        present: true,
+        compressedBytes: 0,
+        layers: [],
+        warning: '',
+    };
+}
+/** Thrown inside this file when the registry wants a login that we do not have. */
+class NeedsLogin extends Error {
+}
+async function resolveAt(endpoint, reference, options) {
+    const client = new RegistryClient(endpoint, reference, options);
+    try {
+        return await resolveWith(client, reference, options);
+    }
+    catch (error) {
+        if (!(error instanceof NeedsLogin))
+            throw error;
+        return { kind: 'needs-login', message: error.message };
+    }
+}
+async function resolveWith(client, reference, options) {
+    if (options.isPresent !== undefined && reference.digest === '') {
+        const head = await client.fetch('HEAD', `manifests/${wanted(reference)}`, ACCEPT);
+        const digest = head.headers['docker-content-digest'] ?? '';
+        if (isDigest(digest) && (await options.isPresent(digest)))
+            return present(reference, digest, head.headers['content-type'] ?? '');
+    }
+    const top = await client.fetchManifest(wanted(reference), reference.digest);
+    const platform = options.platform ?? options.daemon.platform;
+    const image = top.manifest.kind === 'index' ? await fetchForPlatform(client, top.manifest, platform, reference) : top.manifest;
+    const config = parseConfig(await client.fetchConfig(image.config));
+    const runs = config.platform === undefined || choosePlatform(platform, [{ platform: config.platform }]) !== undefined;
+    const known = config.diffIds.length === image.layers.length ? config.diffIds : [];
+    return {
+        kind: 'resolved',
+        pinned: pin(reference, top.digest),
+        digest: top.digest,
+        mediaType: top.manifest.mediaType,
+        present: false,
+        compressedBytes: sumOnce(image.layers),
+        layers: image.layers.map((layer, index) => ({ ...layer, diffId: known[index] ?? '' })),
+        warning: runs
+            ? ''
+            : `${formatFamiliar(reference)} is made for ${formatPlatform(config.platform)}, and the server is ${formatPlatform(platform)}: ` +
+                'it will only run under emulation.',
+    };
+}
+async function fetchForPlatform(client, index, platform, reference) {
+    const chosen = choosePlatform(platform, index.manifests);
+    if (chosen === undefined) {
+        const available = [...new Set(index.manifests.map((entry) => formatPlatform(entry.platform)))];
+        const shown = available.slice(0, 20).map((text) => excerpt_excerpt(text, 50));
+        throw new ImageError(`${formatFamiliar(reference)} is not available for ${formatPlatform(platform)}: it is made for ` +
+            `${shown.join(', ') || 'no platform at all'}${available.length > shown.length ? ', ...' : ''}.`, 'Build the image for the server too (`docker buildx build --platform`), or set `platform:` of the service if the server can emulate another.');
+    }
+    const { manifest } = await client.fetchManifest(chosen.digest, chosen.digest);
+    if (manifest.kind === 'image')
+        return manifest;
+    throw new ImageError(`${formatFamiliar(reference)} is an index within an index, which Docker does not pull.`, HINT_REGISTRY);
+}
+/** Equal layers are downloaded once. */
+function sumOnce(layers) {
+    return [...new Map(layers.map((layer) => [layer.digest, layer.bytes])).values()].reduce((sum, bytes) => sum + bytes, 0);
+}
+const HINT_REGISTRY = 'Check that the image name points to a container registry, and push the image again.';
+/** One repository at one endpoint, with the login that it has asked for. */
+class RegistryClient {
+    #endpoint;
+    #reference;
+    #options;
+    #credentials;
+    #authorization;
+    #ca;
+    constructor(endpoint, reference, options) {
+        this.#endpoint = endpoint;
+        this.#reference = reference;
+        this.#options = options;
+        this.#credentials = endpoint.mirror ? undefined : credentialsFor(reference.registry, options.credentials);
+    }
+    /** A manifest or index, and the digest of its bytes. */
+    async fetchManifest(name, digest) {
+        const response = await this.fetch('GET', `manifests/${name}`, ACCEPT);
+        const actual = this.#verify(response, digest, 'manifest');
+        const manifest = parseManifest(response.body, response.headers['content-type'] ?? '');
+        if (manifest.kind === 'unusable') {
+            throw new ImageError(`What ${this.#place} has for ${formatFamiliar(this.#reference)} ${manifest.why}.`, HINT_REGISTRY);
+        }
+        return { manifest, digest: actual };
+    }
+    async fetchConfig(config) {
+        const response = await this.fetch('GET', `blobs/${config.digest}`, '*/*');
+        this.#verify(response, config.digest, 'configuration');
+        return response.body;
+    }
+    /** @returns the digest of the body. @throws ImageError if it is not the one that was asked for. */
+    #verify(response, digest, what) {
+        const actual = `sha256:${(0,external_node_crypto_.createHash)('sha256').update(response.body).digest('hex')}`;
+        // Other algorithms are rare, and the daemon checks them at the pull.
+        if (!response.truncated && (digest === '' || !digest.startsWith('sha256:') || digest === actual)) {
+            return digest === '' ? actual : digest;
+        }
+        throw new ImageError(response.truncated
+            ? `The ${what} of ${formatFamiliar(this.#reference)} has more than ${MAX_DOCUMENT / 1024 / 1024} MiB.`
+            : `${this.#subject} answered with another ${what} of ${formatFamiliar(this.#reference)} than its digest says: it may be damaged or forged.`, HINT_REGISTRY);
+    }
+    /** An answer with status 200; logs in when asked to. */
+    async fetch(method, path, accept) {
+        const url = `${this.#endpoint.url}/v2/${this.#reference.repository}/${path}`;
+        let response = await this.#follow(method, url, accept);
+        if (response.status === 401) {
+            // A second 401 with the login at hand is an answer.
+            if (this.#authorization === undefined) {
+                await this.#logIn(response.headers['www-authenticate'] ?? '');
+                response = await this.#follow(method, url, accept);
+            }
+        }
+        if (response.status === 200)
+            return response;
+        throw this.#explain(response);
+    }
+    /** Blobs are mostly kept elsewhere. The login stays with the registry: another host gets none. */
+    async #follow(method, from, accept) {
+        let url = from;
+        for (let hop = 0; hop <= MAX_REDIRECTS; hop++) {
+            const own = new URL(url).origin === new URL(from).origin;
+            const response = await this.#send(method, url, accept, own ? this.#authorization : undefined);
+            if (![301, 302, 303, 307, 308].includes(response.status))
+                return response;
+            const location = response.headers['location'] ?? '';
+            const next = location.length <= 8192 && URL.canParse(location, url) ? new URL(location, url) : undefined;
+            const secure = next?.protocol === 'https:' || (next?.protocol === 'http:' && url.startsWith('http:'));
+            if (next === undefined || !secure) {
+                throw new ImageError(`${this.#subject} redirects to a place that is not safe to follow.`, HINT_REGISTRY);
+            }
+            next.username = '';
+            next.password = '';
+            next.hash = '';
+            url = next.href;
+        }
+        throw new ImageError(`${this.#subject} redirects in a circle.`, HINT_REGISTRY);
+    }
+    /** One request, once more after a passing trouble, and once more with the server's own certificate authorities. */
+    async #send(method, url, accept, authorization) {
+        const { http, session, clock, signal, timeoutSeconds = 20 } = this.#options;
+        let retried = false;
+        for (;;) {
+            try {
+                const response = await http.request({
+                    method,
+                    url,
+                    headers: {
+                        accept,
+                        'user-agent': 'slipway',
+                        ...(authorization === undefined ? {} : { authorization }),
+                    },
+                    timeoutSeconds,
+                    maxBodyBytes: MAX_DOCUMENT,
+                    dial: (host, port) => session.dial(host, port),
+                    ca: this.#ca,
+                    signal,
+                });
+                if (response.status < 500 || retried)
+                    return response;
+            }
+            catch (error) {
+                if (error instanceof CancelledError)
+                    throw error;
+                const failure = asRequestError(error);
+                if (isCertificateTrouble(failure) && !this.#endpoint.insecure && this.#ca === undefined) {
+                    this.#ca = await readAuthorities(this.#options, this.#reference.registry);
+                    if (this.#ca !== '')
+                        continue;
+                }
+                const passing = failure.reason === 'timeout' || failure.reason === 'closed';
+                // A mirror or a proxy has somebody behind it who is asked next.
+                if (retried || !passing || this.#endpoint.mirror || this.#options.daemon.usesProxy)
+                    throw failure;
+            }
+            retried = true;
+            await clock.sleep(RETRY_SECONDS, signal);
+        }
+    }
+    async #logIn(header) {
+        const challenges = parseChallenges(header);
+        const bearer = challenges.find(({ scheme }) => scheme === 'bearer');
+        if (bearer === undefined) {
+            if (challenges.some(({ scheme }) => scheme === 'basic') && this.#credentials !== undefined) {
+                this.#authorization = basic(this.#credentials);
+                return;
+            }
+            throw this.#needsLogin();
+        }
+        const url = tokenUrl(bearer, this.#endpoint.url, this.#reference.repository);
+        if (url === undefined) {
+            throw new ImageError(`${this.#subject} names no token service that a login could safely be sent to: ${excerpt_excerpt(bearer.parameters.get('realm') ?? '', 200)}`, 'A token service must be reached by https, or be the registry itself. Check the registry with its operator.');
+        }
+        const response = await this.#send('GET', url, 'application/json', this.#credentials && basic(this.#credentials));
+        if (response.status !== 200)
+            throw this.#explain(response, 'token service');
+        const json = response.truncated ? undefined : json_parseJson(response.body);
+        const token = json_readText(json, 'token') || json_readText(json, 'access_token');
+        if (token === '' || token.length > MAX_TOKEN || !/^[\x21-\x7e]+$/.test(token)) {
+            throw new ImageError(`The token service of ${this.#place} answered without a usable token.`, HINT_LATER);
+        }
+        this.#authorization = new Secret(`Bearer ${token}`);
+    }
+    /** To begin a sentence with. */
+    get #subject() {
+        return this.#place.replace(/^[mr]/, (letter) => letter.toUpperCase());
+    }
+    get #place() {
+        return this.#endpoint.mirror
+            ? `mirror ${new URL(this.#endpoint.url).host}`
+            : `registry ${this.#reference.registry}`;
+    }
+    #needsLogin() {
+        return new NeedsLogin(`${this.#subject} does not show ${familiarName(this.#reference)} without a login: it is private, or it does not exist. ` +
+            'Set registry, registry-username and registry-password, or log in on the server with `docker login`.');
+    }
+    /** What an answer other than 200 means. */
+    #explain(response, from = 'registry') {
+        const { status } = response;
+        const image = formatFamiliar(this.#reference);
+        const name = familiarName(this.#reference);
+        const { code, message } = readRegistryError(response.body);
+        const said = message === '' ? '' : ` It says: ${message}`;
+        if (status === 429 || code === 'TOOMANYREQUESTS') {
+            return new ImageError(`${this.#subject} answers no more for now: too many requests from this server's address.${said}`, this.#credentials === undefined
+                ? 'Log in: set registry, registry-username and registry-password (a login has a higher limit), use a registry mirror, or wait.'
+                : 'Wait before the next deploy, or use a registry mirror.');
+        }
+        if (status === 401 || status === 403) {
+            if (this.#credentials === undefined)
+                return this.#needsLogin();
+            const user = JSON.stringify(excerpt_excerpt(this.#credentials.username, 100));
+            if (status === 401 && (from === 'token service' || this.#authorization?.reveal().startsWith('Basic ') === true)) {
+                return new ImageError(`${this.#subject} refused the login of user ${user}.${said}`, HINT_LOGIN);
+            }
+            return new ImageError(`${this.#subject} does not let user ${user} read ${name}, or the image does not exist.${said}`, `${HINT_LOGIN} Give that user the right to read the image, and check its name.`);
+        }
+        if (status === 404) {
+            return new ImageError(code === 'NAME_UNKNOWN'
+                ? `${this.#subject} has no image ${name}.`
+                : this.#reference.digest === ''
+                    ? `${this.#subject} has no image ${name} with tag ${wanted(this.#reference)}.`
+                    : `${this.#subject} has no image ${name} with digest ${this.#reference.digest}.`, `Check the name, and that the image was pushed before this deploy: \`docker manifest inspect ${image}\` shows what is there.`);
+        }
+        return new ImageError(`The ${from === 'registry' ? '' : `${from} of `}${this.#place} answered with status ${status}.${said}`, HINT_LATER);
+    }
+}
+const HINT_LOGIN = 'Check registry-username and registry-password; many registries want an access token with the right to read packages.';
+const HINT_LATER = "Look at the registry's status page or its logs, and run the deploy again.";
+function basic({ username, password }) {
+    return new Secret(`Basic ${Buffer.from(`${username}:${password.reveal()}`).toString('base64')}`);
+}
+/** The first error of a registry's answer; texts shortened, since they come from outside. */
+function readRegistryError(body) {
+    const json = json_parseJson(body);
+    const [first] = json_readList(json, 'errors');
+    return {
+        code: json_readText(first, 'code').toUpperCase(),
+        message: excerpt_excerpt(json_readText(first, 'message') || json_readText(json, 'message') || json_readText(json, 'details'), 200),
+    };
+}
+function asRequestError(error) {
+    // Of our own connection: the server is gone, not the registry.
+    const lost = [...causes(error)].find((cause) => cause instanceof ConnectError && cause.reason === 'lost');
+    if (error instanceof RequestError && lost === undefined)
+        return error;
+    throw lost ?? error;
+}
+function* causes(error) {
+    let next = error;
+    for (let depth = 0; typeof next === 'object' && next !== null && depth < 10; depth++) {
+        yield next;
+        next = 'cause' in next ? next.cause : undefined;
+    }
+}
+/** A certificate was shown and not accepted; other TLS errors mean that nobody speaks TLS there. */
+function isCertificateTrouble(error) {
+    if (error.reason !== 'tls')
+        return false;
+    return [...causes(error)].some((cause) => 'code' in cause && /CERT|LEAF_SIGNATURE|CRL|ISSUER/.test(String(cause.code)));
+}
+/** https://www.rfc-editor.org/rfc/rfc4254#section-5.1 */
+const registry_ADMINISTRATIVELY_PROHIBITED = 1;
+function isForwardingRefused(error) {
+    return [...causes(error)].some((cause) => 'reason' in cause && cause.reason === registry_ADMINISTRATIVELY_PROHIBITED);
+}
+async function readAddresses(options, registry) {
+    const host = registry.replace(/:\d+$/, '');
+    const { stdout } = await options.session.run({ words: ['getent', 'ahosts', host] }, {
+        accept: 'any',
+        timeoutSeconds: 15,
+        purpose: `resolve ${host}`,
+        ...(options.signal === undefined ? {} : { signal: options.signal }),
+    });
+    return [...new Set(stdout.split('\n').map((line) => line.split(/\s/)[0] ?? ''))].filter((address) => address !== '');
+}
+/** What the daemon trusts: its own folder for the registry, then the system's. */
+const AUTHORITIES = `for file in "/etc/docker/certs.d/$1"/*.crt "$HOME/.config/docker/certs.d/$1"/*.crt \\
+  /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/ca-bundle.pem; do
+  if [ -f "$file" ] && [ -r "$file" ]; then cat "$file"; echo; fi
+done
+exit 0`;
+async function readAuthorities(options, registry) {
+    const { stdout } = await options.session.run(render_script(AUTHORITIES, registry), {
+        timeoutSeconds: 15,
+        purpose: 'read the certificate authorities that the server trusts',
+        ...(options.signal === undefined ? {} : { signal: options.signal }),
+    });
+    return [...stdout.matchAll(/-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----/g)]
+        .map(([pem]) => pem)
+        .join('\n');
+}
+
+;// CONCATENATED MODULE: ./shared/src/images/ask.ts
+/** What registries say of the images of one deploy. */
+
+
+
+
+
+/** Each image is asked for once. */
+function askRegistries({ daemon, isPresent, ...options }) {
+    // Nobody may come to need it.
+    daemon.catch(() => undefined);
+    const asked = new Map();
+    const ask = async (text) => {
+        const parsed = parseReference(text);
+        if ('problem' in parsed)
+            return new ImageError(`Image \`${text}\`: ${parsed.problem}`, '');
+        const reference = parsed.value;
+        try {
+            return await resolveImage(reference, {
+                ...options,
+                daemon: await daemon,
+                isPresent: (digest) => isPresent(pin(reference, digest)),
+            });
+        }
+        catch (error) {
+            if (error instanceof ImageError)
+                return error;
+            throw error;
+        }
+    };
+    return (text) => {
+        const answer = asked.get(text) ?? ask(text);
+        // Who asked ahead may never come back for it.
+        answer.catch(() => undefined);
+        asked.set(text, answer);
+        return answer;
+    };
+}
+/** @throws CommandError, ImageError where there is no daemon for us; ConnectError, CancelledError. */
+async function readDaemon(session, signal) {
+    const { stdout } = await session.run(DESCRIBE_DAEMON, { purpose: 'ask for its Docker Engine', signal });
+    return parseDaemon(stdout);
 }
 
 ;// CONCATENATED MODULE: ./shared/src/images/dial-ahead.ts
@@ -91707,15 +92327,18 @@ function dialAhead(session, registries) {
     };
 }
 /**
- * The registries that Compose files seem to name, without having been rendered. Docker Hub is not among them: it mostly has
- * a mirror, or is asked for what is there.
+ * The images that Compose files seem to name, without having been rendered; each once.
  *
  * @param texts of Compose files, as the user wrote them.
  */
-function guessRegistries(texts, variables) {
+function guessImages(texts, variables) {
     const references = texts.flatMap((text) => [...text.matchAll(/^\s*image:\s*["']?([^\s"'#]+)/gm)].map(([, reference = '']) => reference.replaceAll(/\$\{(\w+)(?::?[-?+]([^}]*))?\}|\$(\w+)/g, (_, name, fallback, plain) => variables[name ?? plain ?? ''] ?? fallback ?? '')));
+    return [...new Set(references)];
+}
+/** The registries of images. Docker Hub is not among them: it mostly has a mirror, which only its daemon knows. */
+function registriesOf(references) {
     const found = new Map();
-    for (const reference of new Set(references)) {
+    for (const reference of references) {
         // Docker's own rule: a first part with a dot or a port is a registry, everything else is a name on Docker Hub.
         const [, host = '', port] = /^([a-z0-9](?:[a-z0-9.-]*[a-z0-9])?)(?::(\d{1,5}))?\//i.exec(reference) ?? [];
         if (host === '' || (!host.includes('.') && port === undefined && host !== 'localhost'))
@@ -93791,7 +94414,7 @@ function renderManifest(backup) {
         throw new RangeError('a URL with a user, a query or a fragment does not belong in a manifest');
     const text = `${JSON.stringify(backup, null, 2)}\n`;
     try {
-        parseManifest(text);
+        manifest_parseManifest(text);
     }
     catch (error) {
         if (!(error instanceof SyntaxError))
@@ -93810,7 +94433,7 @@ function hasSecret(url) {
  *
  * @throws SyntaxError with a sentence about what is wrong: for text that is cut off, of a later format, or says what cannot be.
  */
-function parseManifest(text) {
+function manifest_parseManifest(text) {
     const value = json_parseJson(text);
     if (value === undefined)
         throw new SyntaxError(`${manifest_MANIFEST_FILE} is not JSON: it may be cut off.`);
@@ -95415,7 +96038,7 @@ async function listOffsite(project, { store, prefix }, signal) {
     const problems = [];
     for (const { key } of objects.filter((object) => object.key.endsWith(`/${manifest_MANIFEST_FILE}`))) {
         try {
-            const backup = parseManifest((await (0,consumers_namespaceObject.buffer)(await store.get(key, signal))).toString());
+            const backup = manifest_parseManifest((await (0,consumers_namespaceObject.buffer)(await store.get(key, signal))).toString());
             if (key !== `${prefix}${project}/${backup.id}/${manifest_MANIFEST_FILE}`)
                 throw new SyntaxError('it is in another place than it says.');
             backups.push(backup);
@@ -96690,7 +97313,7 @@ async function shelf_readShelf(offsite, vault) {
     }
     for (const { id, text } of stored) {
         try {
-            const backup = parseManifest(text);
+            const backup = manifest_parseManifest(text);
             if (backup.id !== id)
                 throw new SyntaxError(`it is that of ${backup.id}.`);
             here.push(backup);
@@ -97968,609 +98591,15 @@ function parseVariables(text) {
     return { value: variables };
 }
 
-;// CONCATENATED MODULE: ./shared/src/images/challenge.ts
-/** How a registry asks for a login (RFC 9110, 11.6.1; https://distribution.github.io/distribution/spec/auth/token/). */
-const SEPARATORS = /[\s,]*/y;
-const TOKEN = /[!#$%&'*+.^_`|~0-9A-Za-z-]+/y;
-const EQUALS = /\s*=\s*/y;
-const QUOTED = /"((?:[^"\\]|\\.)*)"/y;
-const MAX_HEADER = 8192;
-/** The challenges of a WWW-Authenticate header as far as it can be read. Remote text: it may be anything. */
-function parseChallenges(header) {
-    const text = header.slice(0, MAX_HEADER);
-    const challenges = [];
-    let at = 0;
-    const take = (pattern) => {
-        pattern.lastIndex = at;
-        const match = pattern.exec(text);
-        if (match !== null)
-            at = pattern.lastIndex;
-        return match;
-    };
-    for (;;) {
-        take(SEPARATORS);
-        const name = take(TOKEN)?.[0].toLowerCase();
-        if (name === undefined)
-            return challenges;
-        if (take(EQUALS) === null) {
-            challenges.push({ scheme: name, parameters: new Map() });
-            continue;
-        }
-        const quoted = take(QUOTED);
-        const value = quoted === null ? take(TOKEN)?.[0] : quoted[1]?.replaceAll(/\\(.)/gs, '$1');
-        const current = challenges.at(-1);
-        if (value === undefined || current === undefined)
-            return challenges;
-        if (!current.parameters.has(name))
-            current.parameters.set(name, value);
-    }
-}
-/**
- * Where to get a token from, or undefined if that place is not to be trusted with a login: a token service must speak TLS
- * or be the registry itself, and its address may hold no login of its own.
- */
-function tokenUrl(challenge, registryUrl, repository) {
-    const realm = challenge.parameters.get('realm') ?? '';
-    if (realm.length > 2000 || !URL.canParse(realm))
-        return undefined;
-    const url = new URL(realm);
-    if (url.username !== '' || url.password !== '')
-        return undefined;
-    if (url.protocol !== 'https:' &&
-        !(url.protocol === 'http:' && url.host === new URL(registryUrl).host && registryUrl.startsWith('http:'))) {
-        return undefined;
-    }
-    url.hash = '';
-    const service = challenge.parameters.get('service');
-    if (service !== undefined && service.length <= 500)
-        url.searchParams.set('service', service);
-    // Our own scope, not the one asked for: a token that can do no more than we need.
-    url.searchParams.set('scope', `repository:${repository}:pull`);
-    return url.href;
-}
-
-;// CONCATENATED MODULE: ./shared/src/images/manifest.ts
-/** Image manifests and indexes, of OCI and of Docker (https://github.com/opencontainers/image-spec/blob/main/manifest.md). */
-
-
-
-/** What we accept as an answer, in the daemon's order. */
-const ACCEPT = [
-    'application/vnd.oci.image.index.v1+json',
-    'application/vnd.docker.distribution.manifest.list.v2+json',
-    'application/vnd.oci.image.manifest.v1+json',
-    'application/vnd.docker.distribution.manifest.v2+json',
-].join(', ');
-/** More layers than any image has: the daemon's storage drivers stop at 127. */
-const manifest_MAX_LAYERS = 1000;
-/** @param contentType the answer's header; what the document says of itself comes first, as in the daemon. */
-function manifest_parseManifest(text, contentType) {
-    const json = json_parseJson(text);
-    if (typeof json !== 'object' || json === null) {
-        return {
-            kind: 'unusable',
-            why: `is not an image manifest but ${excerpt_excerpt(contentType, 100) || 'something without a type'}`,
-        };
-    }
-    const mediaType = json_readText(json, 'mediaType') || contentType.replace(/;.*$/s, '').trim().toLowerCase();
-    if (readNumber(json, 'schemaVersion') === 1 || mediaType.includes('manifest.v1+prettyjws')) {
-        return { kind: 'unusable', why: 'is an image of the old format "schema 1", which Docker does not pull any more' };
-    }
-    if (Array.isArray(json_readMember(json, 'manifests')))
-        return parseIndex(json, mediaType);
-    if (Array.isArray(json_readMember(json, 'layers')))
-        return manifest_parseImage(json, mediaType);
-    return { kind: 'unusable', why: `is of the type ${JSON.stringify(excerpt_excerpt(mediaType, 100))}, which is not an image` };
-}
-function parseIndex(json, mediaType) {
-    const manifests = json_readList(json, 'manifests').flatMap((entry) => {
-        const descriptor = parseDescriptor(entry);
-        const platform = {
-            os: json_readText(entry, 'platform', 'os').toLowerCase(),
-            architecture: json_readText(entry, 'platform', 'architecture').toLowerCase(),
-            variant: json_readText(entry, 'platform', 'variant').toLowerCase(),
-        };
-        // Attestations (provenance, SBOM) are listed as images for `unknown/unknown`.
-        const runnable = ![platform.os, platform.architecture].some((word) => word === '' || word === 'unknown');
-        return descriptor !== undefined && runnable ? [{ ...descriptor, platform }] : [];
-    });
-    return { kind: 'index', mediaType, manifests };
-}
-function manifest_parseImage(json, mediaType) {
-    const config = parseDescriptor(json_readMember(json, 'config'));
-    const listed = json_readList(json, 'layers');
-    const layers = listed.map(parseDescriptor).filter((layer) => layer !== undefined);
-    if (config === undefined || layers.length !== listed.length || layers.length > manifest_MAX_LAYERS) {
-        return { kind: 'unusable', why: 'is a damaged image manifest' };
-    }
-    return { kind: 'image', mediaType, config, layers };
-}
-function parseDescriptor(json) {
-    const digest = json_readText(json, 'digest');
-    const bytes = readNumber(json, 'size');
-    if (!isDigest(digest) || !Number.isSafeInteger(bytes) || bytes < 0)
-        return undefined;
-    return { digest, bytes, mediaType: json_readText(json, 'mediaType').toLowerCase() };
-}
-/** What an image's configuration says: for which platform it is, and the digests of its unpacked layers (empty if unknown). */
-function parseConfig(text) {
-    const json = json_parseJson(text);
-    const diffIds = json_readList(json, 'rootfs', 'diff_ids').filter((id) => typeof id === 'string');
-    const os = json_readText(json, 'os').toLowerCase();
-    const architecture = json_readText(json, 'architecture').toLowerCase();
-    return {
-        platform: os === '' || architecture === ''
-            ? undefined
-            : { os, architecture, variant: json_readText(json, 'variant').toLowerCase() },
-        diffIds: diffIds.every(isDigest) ? diffIds : [],
-    };
-}
-
-;// CONCATENATED MODULE: ./shared/src/images/registry.ts
-/**
- * Asks a registry for an image, from where the server stands and as its daemon would ask, without changing anything there
- * (https://github.com/opencontainers/distribution-spec/blob/main/spec.md).
- */
-
-
-
-
-
-
-
-
-
-
-
-const MAX_DOCUMENT = 8 * 1024 * 1024;
-const MAX_TOKEN = 16 * 1024;
-const MAX_REDIRECTS = 5;
-const RETRY_SECONDS = 1;
-/**
- * The digest and sizes of an image.
- *
- * @throws ImageError if there is no such image, the login is wrong, or the registry cannot be talked to; ConnectError if
- *   the server is lost; CancelledError.
- */
-async function resolveImage(reference, options) {
-    if (reference.digest !== '' && options.isPresent?.(reference.digest) === true) {
-        return present(reference, reference.digest, '');
-    }
-    const addresses = needsAddresses(reference.registry, options.daemon)
-        ? await readAddresses(options, reference.registry)
-        : [];
-    const endpoints = endpointsOf(reference.registry, options.daemon, addresses);
-    const before = [];
-    // A registry that need not be encrypted is tried both ways at once; a login never goes over the open one before that is
-    // known to be the only one.
-    const [, open] = endpoints;
-    const isOpenToAll = credentialsFor(reference.registry, options.credentials) === undefined;
-    const ahead = open?.url.startsWith('http:') === true && !open.mirror && isOpenToAll
-        ? resolveAt(open, reference, options)
-        : undefined;
-    ahead?.catch(() => undefined);
-    for (const [index, endpoint] of endpoints.entries()) {
-        const last = index === endpoints.length - 1;
-        try {
-            const resolution = await (endpoint === open && ahead !== undefined
-                ? ahead
-                : resolveAt(endpoint, reference, options));
-            if (resolution.kind === 'resolved' || !endpoint.mirror)
-                return resolution;
-            before.push(resolution.message);
-        }
-        catch (error) {
-            if (!(error instanceof ImageError || error instanceof RequestError))
-                throw error;
-            if (endpoint.mirror && !last) {
-                before.push(excerpt_excerpt(error.message, 300));
-                continue;
-            }
-            if (error instanceof ImageError)
-                throw withMirrors(error, before);
-            const unresolved = giveUp(error, endpoint, reference, options.daemon, last, before);
-            if (unresolved !== undefined)
-                return unresolved;
-        }
-    }
-    // The last endpoint is no mirror: it has returned or thrown.
-    throw new ImageError(`No registry answers for ${familiarName(reference)}.`, HINT_REACH);
-}
-/** Why a request got no answer: thrown, or returned where `docker pull` may do better; undefined: go on with the next endpoint. */
-function giveUp(error, endpoint, reference, daemon, last, before) {
-    const where = `registry ${reference.registry}`;
-    if (endpoint.insecure && isCertificateTrouble(error)) {
-        return {
-            kind: 'needs-daemon',
-            message: `The certificate of ${where} is not valid; the daemon accepts it because the registry is one of its insecure-registries, but we do not.`,
-        };
-    }
-    if (daemon.usesProxy && error.reason !== 'tls') {
-        return {
-            kind: 'needs-daemon',
-            message: `Registry ${reference.registry} did not answer directly; the daemon reaches it through a proxy.`,
-        };
-    }
-    if (isForwardingRefused(error)) {
-        return {
-            kind: 'needs-daemon',
-            message: `The server's sshd does not forward connections (AllowTcpForwarding), so ${where} cannot be asked for the size of an image.`,
-        };
-    }
-    if (!last)
-        return undefined;
-    if (error.reason === 'tls') {
-        throw new ImageError(`The TLS certificate of ${where} cannot be verified: ${excerpt_excerpt(error.message, 300)}`, 'Put the certificate of its authority on the server into ' +
-            `/etc/docker/certs.d/${reference.registry}/ca.crt, which Docker and Slipway then trust for this registry alone.`, { cause: error });
-    }
-    throw withMirrors(new ImageError(`The server cannot reach ${where}: ${excerpt_excerpt(error.message, 300)}`, HINT_REACH, { cause: error }), before);
-}
-/** Who has set up a mirror expects it to answer: what it said must not get lost. */
-function withMirrors(error, before) {
-    if (before.length === 0)
-        return error;
-    return new ImageError(`${error.message} Asked before that: ${before.join(' ')}`, error.hint, { cause: error });
-}
-const HINT_REACH = 'Check the registry in the image name, and on the server its DNS, firewall and proxy: try `docker pull` there.';
-function present(reference, digest, mediaType) {
-    return {
-        kind: 'resolved',
-        pinned: pin(reference, digest),
-        digest,
-        mediaType,
-        present: true,
-        compressedBytes: 0,
-        layers: [],
-        warning: '',
-    };
-}
-/** Thrown inside this file when the registry wants a login that we do not have. */
-class NeedsLogin extends Error {
-}
-async function resolveAt(endpoint, reference, options) {
-    const client = new RegistryClient(endpoint, reference, options);
-    try {
-        return await resolveWith(client, reference, options);
-    }
-    catch (error) {
-        if (!(error instanceof NeedsLogin))
-            throw error;
-        return { kind: 'needs-login', message: error.message };
-    }
-}
-async function resolveWith(client, reference, options) {
-    if (options.isPresent !== undefined && reference.digest === '') {
-        const head = await client.fetch('HEAD', `manifests/${wanted(reference)}`, ACCEPT);
-        const digest = head.headers['docker-content-digest'] ?? '';
-        if (isDigest(digest) && options.isPresent(digest))
-            return present(reference, digest, head.headers['content-type'] ?? '');
-    }
-    const top = await client.fetchManifest(wanted(reference), reference.digest);
-    const platform = options.platform ?? options.daemon.platform;
-    const image = top.manifest.kind === 'index' ? await fetchForPlatform(client, top.manifest, platform, reference) : top.manifest;
-    const config = parseConfig(await client.fetchConfig(image.config));
-    const runs = config.platform === undefined || choosePlatform(platform, [{ platform: config.platform }]) !== undefined;
-    const known = config.diffIds.length === image.layers.length ? config.diffIds : [];
-    return {
-        kind: 'resolved',
-        pinned: pin(reference, top.digest),
-        digest: top.digest,
-        mediaType: top.manifest.mediaType,
-        present: false,
-        compressedBytes: sumOnce(image.layers),
-        layers: image.layers.map((layer, index) => ({ ...layer, diffId: known[index] ?? '' })),
-        warning: runs
-            ? ''
-            : `${formatFamiliar(reference)} is made for ${formatPlatform(config.platform)}, and the server is ${formatPlatform(platform)}: ` +
-                'it will only run under emulation.',
-    };
-}
-async function fetchForPlatform(client, index, platform, reference) {
-    const chosen = choosePlatform(platform, index.manifests);
-    if (chosen === undefined) {
-        const available = [...new Set(index.manifests.map((entry) => formatPlatform(entry.platform)))];
-        const shown = available.slice(0, 20).map((text) => excerpt_excerpt(text, 50));
-        throw new ImageError(`${formatFamiliar(reference)} is not available for ${formatPlatform(platform)}: it is made for ` +
-            `${shown.join(', ') || 'no platform at all'}${available.length > shown.length ? ', ...' : ''}.`, 'Build the image for the server too (`docker buildx build --platform`), or set `platform:` of the service if the server can emulate another.');
-    }
-    const { manifest } = await client.fetchManifest(chosen.digest, chosen.digest);
-    if (manifest.kind === 'image')
-        return manifest;
-    throw new ImageError(`${formatFamiliar(reference)} is an index within an index, which Docker does not pull.`, HINT_REGISTRY);
-}
-/** Equal layers are downloaded once. */
-function sumOnce(layers) {
-    return [...new Map(layers.map((layer) => [layer.digest, layer.bytes])).values()].reduce((sum, bytes) => sum + bytes, 0);
-}
-const HINT_REGISTRY = 'Check that the image name points to a container registry, and push the image again.';
-/** One repository at one endpoint, with the login that it has asked for. */
-class RegistryClient {
-    #endpoint;
-    #reference;
-    #options;
-    #credentials;
-    #authorization;
-    #ca;
-    constructor(endpoint, reference, options) {
-        this.#endpoint = endpoint;
-        this.#reference = reference;
-        this.#options = options;
-        this.#credentials = endpoint.mirror ? undefined : credentialsFor(reference.registry, options.credentials);
-    }
-    /** A manifest or index, and the digest of its bytes. */
-    async fetchManifest(name, digest) {
-        const response = await this.fetch('GET', `manifests/${name}`, ACCEPT);
-        const actual = this.#verify(response, digest, 'manifest');
-        const manifest = manifest_parseManifest(response.body, response.headers['content-type'] ?? '');
-        if (manifest.kind === 'unusable') {
-            throw new ImageError(`What ${this.#place} has for ${formatFamiliar(this.#reference)} ${manifest.why}.`, HINT_REGISTRY);
-        }
-        return { manifest, digest: actual };
-    }
-    async fetchConfig(config) {
-        const response = await this.fetch('GET', `blobs/${config.digest}`, '*/*');
-        this.#verify(response, config.digest, 'configuration');
-        return response.body;
-    }
-    /** @returns the digest of the body. @throws ImageError if it is not the one that was asked for. */
-    #verify(response, digest, what) {
-        const actual = `sha256:${(0,external_node_crypto_.createHash)('sha256').update(response.body).digest('hex')}`;
-        // Other algorithms are rare, and the daemon checks them at the pull.
-        if (!response.truncated && (digest === '' || !digest.startsWith('sha256:') || digest === actual)) {
-            return digest === '' ? actual : digest;
-        }
-        throw new ImageError(response.truncated
-            ? `The ${what} of ${formatFamiliar(this.#reference)} has more than ${MAX_DOCUMENT / 1024 / 1024} MiB.`
-            : `${this.#subject} answered with another ${what} of ${formatFamiliar(this.#reference)} than its digest says: it may be damaged or forged.`, HINT_REGISTRY);
-    }
-    /** An answer with status 200; logs in when asked to. */
-    async fetch(method, path, accept) {
-        const url = `${this.#endpoint.url}/v2/${this.#reference.repository}/${path}`;
-        let response = await this.#follow(method, url, accept);
-        if (response.status === 401) {
-            // A second 401 with the login at hand is an answer.
-            if (this.#authorization === undefined) {
-                await this.#logIn(response.headers['www-authenticate'] ?? '');
-                response = await this.#follow(method, url, accept);
-            }
-        }
-        if (response.status === 200)
-            return response;
-        throw this.#explain(response);
-    }
-    /** Blobs are mostly kept elsewhere. The login stays with the registry: another host gets none. */
-    async #follow(method, from, accept) {
-        let url = from;
-        for (let hop = 0; hop <= MAX_REDIRECTS; hop++) {
-            const own = new URL(url).origin === new URL(from).origin;
-            const response = await this.#send(method, url, accept, own ? this.#authorization : undefined);
-            if (![301, 302, 303, 307, 308].includes(response.status))
-                return response;
-            const location = response.headers['location'] ?? '';
-            const next = location.length <= 8192 && URL.canParse(location, url) ? new URL(location, url) : undefined;
-            const secure = next?.protocol === 'https:' || (next?.protocol === 'http:' && url.startsWith('http:'));
-            if (next === undefined || !secure) {
-                throw new ImageError(`${this.#subject} redirects to a place that is not safe to follow.`, HINT_REGISTRY);
-            }
-            next.username = '';
-            next.password = '';
-            next.hash = '';
-            url = next.href;
-        }
-        throw new ImageError(`${this.#subject} redirects in a circle.`, HINT_REGISTRY);
-    }
-    /** One request, once more after a passing trouble, and once more with the server's own certificate authorities. */
-    async #send(method, url, accept, authorization) {
-        const { http, session, clock, signal, timeoutSeconds = 20 } = this.#options;
-        let retried = false;
-        for (;;) {
-            try {
-                const response = await http.request({
-                    method,
-                    url,
-                    headers: {
-                        accept,
-                        'user-agent': 'slipway',
-                        ...(authorization === undefined ? {} : { authorization }),
-                    },
-                    timeoutSeconds,
-                    maxBodyBytes: MAX_DOCUMENT,
-                    dial: (host, port) => session.dial(host, port),
-                    ca: this.#ca,
-                    signal,
-                });
-                if (response.status < 500 || retried)
-                    return response;
-            }
-            catch (error) {
-                if (error instanceof CancelledError)
-                    throw error;
-                const failure = asRequestError(error);
-                if (isCertificateTrouble(failure) && !this.#endpoint.insecure && this.#ca === undefined) {
-                    this.#ca = await readAuthorities(this.#options, this.#reference.registry);
-                    if (this.#ca !== '')
-                        continue;
-                }
-                const passing = failure.reason === 'timeout' || failure.reason === 'closed';
-                // A mirror or a proxy has somebody behind it who is asked next.
-                if (retried || !passing || this.#endpoint.mirror || this.#options.daemon.usesProxy)
-                    throw failure;
-            }
-            retried = true;
-            await clock.sleep(RETRY_SECONDS, signal);
-        }
-    }
-    async #logIn(header) {
-        const challenges = parseChallenges(header);
-        const bearer = challenges.find(({ scheme }) => scheme === 'bearer');
-        if (bearer === undefined) {
-            if (challenges.some(({ scheme }) => scheme === 'basic') && this.#credentials !== undefined) {
-                this.#authorization = basic(this.#credentials);
-                return;
-            }
-            throw this.#needsLogin();
-        }
-        const url = tokenUrl(bearer, this.#endpoint.url, this.#reference.repository);
-        if (url === undefined) {
-            throw new ImageError(`${this.#subject} names no token service that a login could safely be sent to: ${excerpt_excerpt(bearer.parameters.get('realm') ?? '', 200)}`, 'A token service must be reached by https, or be the registry itself. Check the registry with its operator.');
-        }
-        const response = await this.#send('GET', url, 'application/json', this.#credentials && basic(this.#credentials));
-        if (response.status !== 200)
-            throw this.#explain(response, 'token service');
-        const json = response.truncated ? undefined : json_parseJson(response.body);
-        const token = json_readText(json, 'token') || json_readText(json, 'access_token');
-        if (token === '' || token.length > MAX_TOKEN || !/^[\x21-\x7e]+$/.test(token)) {
-            throw new ImageError(`The token service of ${this.#place} answered without a usable token.`, HINT_LATER);
-        }
-        this.#authorization = new Secret(`Bearer ${token}`);
-    }
-    /** To begin a sentence with. */
-    get #subject() {
-        return this.#place.replace(/^[mr]/, (letter) => letter.toUpperCase());
-    }
-    get #place() {
-        return this.#endpoint.mirror
-            ? `mirror ${new URL(this.#endpoint.url).host}`
-            : `registry ${this.#reference.registry}`;
-    }
-    #needsLogin() {
-        return new NeedsLogin(`${this.#subject} does not show ${familiarName(this.#reference)} without a login: it is private, or it does not exist. ` +
-            'Set registry, registry-username and registry-password, or log in on the server with `docker login`.');
-    }
-    /** What an answer other than 200 means. */
-    #explain(response, from = 'registry') {
-        const { status } = response;
-        const image = formatFamiliar(this.#reference);
-        const name = familiarName(this.#reference);
-        const { code, message } = readRegistryError(response.body);
-        const said = message === '' ? '' : ` It says: ${message}`;
-        if (status === 429 || code === 'TOOMANYREQUESTS') {
-            return new ImageError(`${this.#subject} answers no more for now: too many requests from this server's address.${said}`, this.#credentials === undefined
-                ? 'Log in: set registry, registry-username and registry-password (a login has a higher limit), use a registry mirror, or wait.'
-                : 'Wait before the next deploy, or use a registry mirror.');
-        }
-        if (status === 401 || status === 403) {
-            if (this.#credentials === undefined)
-                return this.#needsLogin();
-            const user = JSON.stringify(excerpt_excerpt(this.#credentials.username, 100));
-            if (status === 401 && (from === 'token service' || this.#authorization?.reveal().startsWith('Basic ') === true)) {
-                return new ImageError(`${this.#subject} refused the login of user ${user}.${said}`, HINT_LOGIN);
-            }
-            return new ImageError(`${this.#subject} does not let user ${user} read ${name}, or the image does not exist.${said}`, `${HINT_LOGIN} Give that user the right to read the image, and check its name.`);
-        }
-        if (status === 404) {
-            return new ImageError(code === 'NAME_UNKNOWN'
-                ? `${this.#subject} has no image ${name}.`
-                : this.#reference.digest === ''
-                    ? `${this.#subject} has no image ${name} with tag ${wanted(this.#reference)}.`
-                    : `${this.#subject} has no image ${name} with digest ${this.#reference.digest}.`, `Check the name, and that the image was pushed before this deploy: \`docker manifest inspect ${image}\` shows what is there.`);
-        }
-        return new ImageError(`The ${from === 'registry' ? '' : `${from} of `}${this.#place} answered with status ${status}.${said}`, HINT_LATER);
-    }
-}
-const HINT_LOGIN = 'Check registry-username and registry-password; many registries want an access token with the right to read packages.';
-const HINT_LATER = "Look at the registry's status page or its logs, and run the deploy again.";
-function basic({ username, password }) {
-    return new Secret(`Basic ${Buffer.from(`${username}:${password.reveal()}`).toString('base64')}`);
-}
-/** The first error of a registry's answer; texts shortened, since they come from outside. */
-function readRegistryError(body) {
-    const json = json_parseJson(body);
-    const [first] = json_readList(json, 'errors');
-    return {
-        code: json_readText(first, 'code').toUpperCase(),
-        message: excerpt_excerpt(json_readText(first, 'message') || json_readText(json, 'message') || json_readText(json, 'details'), 200),
-    };
-}
-function asRequestError(error) {
-    // Of our own connection: the server is gone, not the registry.
-    const lost = [...causes(error)].find((cause) => cause instanceof ConnectError && cause.reason === 'lost');
-    if (error instanceof RequestError && lost === undefined)
-        return error;
-    throw lost ?? error;
-}
-function* causes(error) {
-    let next = error;
-    for (let depth = 0; typeof next === 'object' && next !== null && depth < 10; depth++) {
-        yield next;
-        next = 'cause' in next ? next.cause : undefined;
-    }
-}
-/** A certificate was shown and not accepted; other TLS errors mean that nobody speaks TLS there. */
-function isCertificateTrouble(error) {
-    if (error.reason !== 'tls')
-        return false;
-    return [...causes(error)].some((cause) => 'code' in cause && /CERT|LEAF_SIGNATURE|CRL|ISSUER/.test(String(cause.code)));
-}
-/** https://www.rfc-editor.org/rfc/rfc4254#section-5.1 */
-const registry_ADMINISTRATIVELY_PROHIBITED = 1;
-function isForwardingRefused(error) {
-    return [...causes(error)].some((cause) => 'reason' in cause && cause.reason === registry_ADMINISTRATIVELY_PROHIBITED);
-}
-async function readAddresses(options, registry) {
-    const host = registry.replace(/:\d+$/, '');
-    const { stdout } = await options.session.run({ words: ['getent', 'ahosts', host] }, {
-        accept: 'any',
-        timeoutSeconds: 15,
-        purpose: `resolve ${host}`,
-        ...(options.signal === undefined ? {} : { signal: options.signal }),
-    });
-    return [...new Set(stdout.split('\n').map((line) => line.split(/\s/)[0] ?? ''))].filter((address) => address !== '');
-}
-/** What the daemon trusts: its own folder for the registry, then the system's. */
-const AUTHORITIES = `for file in "/etc/docker/certs.d/$1"/*.crt "$HOME/.config/docker/certs.d/$1"/*.crt \\
-  /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/ca-bundle.pem; do
-  if [ -f "$file" ] && [ -r "$file" ]; then cat "$file"; echo; fi
-done
-exit 0`;
-async function readAuthorities(options, registry) {
-    const { stdout } = await options.session.run(render_script(AUTHORITIES, registry), {
-        timeoutSeconds: 15,
-        purpose: 'read the certificate authorities that the server trusts',
-        ...(options.signal === undefined ? {} : { signal: options.signal }),
-    });
-    return [...stdout.matchAll(/-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----/g)]
-        .map(([pem]) => pem)
-        .join('\n');
-}
-
 ;// CONCATENATED MODULE: ./action-deploy/src/images.ts
 
 
 
-
-
-
-/** Asks the registries, all at once; changes nothing. */
-async function chooseImages(services, inputs, facts, docker, session, ports) {
-    const daemon = parseDaemon(JSON.stringify(docker.info));
-    const asked = new Map();
-    const ask = (text) => {
-        const known = asked.get(text);
-        if (known !== undefined)
-            return known;
-        const reference = parseReference(text);
-        const answer = 'problem' in reference
-            ? Promise.resolve(new ImageError(`Image \`${text}\`: ${reference.problem}`, ''))
-            : resolveImage(reference.value, {
-                http: ports.http,
-                clock: ports.clock,
-                session,
-                daemon,
-                credentials: inputs.credentials,
-                isPresent: (digest) => isPresent(pin(reference.value, digest), facts.images),
-                signal: ports.signal,
-            }).catch((error) => {
-                if (error instanceof ImageError)
-                    return error;
-                throw error;
-            });
-        asked.set(text, answer);
-        return answer;
-    };
+/** Asks for all of them at once; changes nothing. @param refresh services with data that follow their tag all the same. */
+async function chooseImages(services, refresh, facts, ask) {
     const findings = [];
     const images = await Promise.all(services.map(async (service) => {
-        const kept = inputs.refresh.includes(service.name) ? undefined : keepImage(service, facts.containers);
+        const kept = refresh.includes(service.name) ? undefined : keepImage(service, facts.containers);
         const answer = await ask(service.image);
         if (kept !== undefined) {
             const newer = !(answer instanceof Error) &&
@@ -98638,12 +98667,12 @@ function movingName(text) {
 
 
 /** @throws PreflightError with all findings at once. */
-async function prepare(rendering, source, inputs, transaction) {
+async function prepare(rendering, source, inputs, ask, transaction) {
     const { session, guardian, facts, layout, ports } = transaction;
     if (facts.docker.kind !== 'ready')
         throw new PreflightError(session.where, judgeServer(facts));
     const candidate = await relocate(rendering, source, inputs.env, layout, guardian, ports);
-    const { images, findings } = await chooseImages(candidate.services, inputs, facts, facts.docker, session, ports);
+    const { images, findings } = await chooseImages(candidate.services, inputs.refresh, facts, ask);
     const names = candidate.services.map((service) => service.name);
     const unknown = inputs.refresh
         .filter((name) => !names.includes(name))
@@ -98701,6 +98730,8 @@ function setOutputs(report, runner, redact) {
 
 
 
+
+
 async function run(ports) {
     const { runner, clock } = ports;
     if (runner.state('phase') === 'post')
@@ -98736,13 +98767,12 @@ async function deploy(ports, report) {
     const session = await transaction_timed(phase, 'connect', () => ports.connect(inputs.host, { signal: ports.signal }));
     report.where = session.where;
     ports.reporter.line(`Connected to ${session.where}.`);
-    // It needs nothing but the workspace, so it goes on beside the rest. What is wrong with the server is said by the facts.
-    const rendering = renderOnServer(session, source, inputs, ports);
-    rendering.catch(() => undefined);
-    const ahead = dialAhead(session, guessRegistries(composeTexts(source), knownVariables(inputs)));
+    const guessed = guessImages(composeTexts(source), knownVariables(inputs));
+    const ahead = dialAhead(session, registriesOf(guessed));
+    const found = Promise.withResolvers();
     const opening = { mode: inputs.dryRun ? 'look' : 'change', waitSeconds: inputs.lockWaitSeconds };
     try {
-        await withProject(session, request, opening, phase, async (open) => {
+        const opened = withProject(session, request, opening, phase, async (open) => {
             const { guardian } = open;
             let facts = await settleRestore(open, request, session, phase);
             const layout = layoutStore(facts.path);
@@ -98750,6 +98780,10 @@ async function deploy(ports, report) {
                 facts = await adoptProject(project, facts, layout, guardian, ports.clock, ports.signal);
                 transaction_warn(phase, `The project ran already: what ran is recorded as release ${facts.current ?? ''}, the way back of this deploy.`);
             }
+            found.resolve(facts);
+            // After a long time a tag may be another image's.
+            const hasWaited = guardian.waitedFor !== undefined || guardian.recovery !== undefined;
+            const ask = hasWaited ? askFor(request, session, Promise.resolve(facts), ports) : askedAhead;
             const target = { project, projectDirectory: layout.project };
             const { task } = request;
             const transaction = {
@@ -98764,13 +98798,37 @@ async function deploy(ports, report) {
                 ports,
                 report,
             };
-            await deployTo(rendering, request, transaction);
+            await deployTo(rendering, ask, request, transaction);
         });
+        // What needs nothing but the workspace goes on beside the lock, and after the guardian, which fills the first packets.
+        // What is wrong with the server is said by the facts.
+        const rendering = renderOnServer(session, source, inputs, ports);
+        rendering.catch(() => undefined);
+        const askedAhead = askFor(request, ahead.session, found.promise, ports);
+        for (const image of guessed)
+            void askedAhead(image);
+        await opened;
     }
     finally {
         ahead.drop();
         await session.close();
     }
+}
+/** @param found what is known of the server; its daemon is asked for before that. */
+function askFor({ inputs }, session, found, { http, clock, signal }) {
+    const daemon = readDaemon(session, signal).catch(async () => {
+        const { docker } = await found;
+        return parseDaemon(docker.kind === 'ready' ? JSON.stringify(docker.info) : '');
+    });
+    return askRegistries({
+        http,
+        clock,
+        session,
+        credentials: inputs.credentials,
+        signal,
+        daemon,
+        isPresent: async (pinned) => isPresent(pinned, (await found).images),
+    });
 }
 function composeTexts({ files, composeFiles }) {
     return files.filter(({ path }) => composeFiles.includes(path)).map(({ content }) => Buffer.from(content).toString());
@@ -98779,12 +98837,12 @@ function knownVariables({ env, variables }) {
     return { ...(0,external_node_util_.parseEnv)(env.reveal()), ...variables };
 }
 /** The server is known and ours: plan, and unless that is all that was asked for, carry it out. */
-async function deployTo(rendering, { inputs, source }, transaction) {
+async function deployTo(rendering, ask, { inputs, source }, transaction) {
     const { session, facts, ports, report } = transaction;
     const { reporter } = ports;
     report.previous = facts.current ?? '';
     report.release = facts.current ?? '';
-    let preparation = await transaction_timed(transaction, 'plan', async () => prepare(await rendering, source, inputs, transaction));
+    let preparation = await transaction_timed(transaction, 'plan', async () => prepare(await rendering, source, inputs, ask, transaction));
     await showPlan(preparation, transaction);
     await showPatch(preparation, source, transaction);
     if (inputs.dryRun) {

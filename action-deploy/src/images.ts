@@ -1,58 +1,29 @@
 /** Which image each service gets: by digest, and without restarting a database because a tag has moved. */
 import type { Service } from '#shared/compose/project';
 import { type ChosenImage, isPresent } from '#shared/engine/images';
-import { parseDaemon } from '#shared/images/daemon';
-import { parseReference, pin, unpin } from '#shared/images/reference';
-import { resolveImage, type Resolution } from '#shared/images/registry';
-import { ImageError, type PreflightFinding, type SlipwayError } from '#shared/errors';
-import type { Ports, Session } from '#shared/ports';
+import type { AskImage } from '#shared/images/ask';
+import { parseReference, unpin } from '#shared/images/reference';
+import type { PreflightFinding } from '#shared/errors';
 import type { ContainerState } from '#shared/probes/container';
-import type { DockerFacts, ServerFacts } from '#shared/server/facts';
+import type { ServerFacts } from '#shared/server/facts';
 import { isStateful } from '#shared/strategies/stateful';
-import type { Inputs } from './inputs';
 
 export interface ImageChoice {
   readonly images: readonly ChosenImage[];
   readonly findings: readonly PreflightFinding[];
 }
 
-/** Asks the registries, all at once; changes nothing. */
+/** Asks for all of them at once; changes nothing. @param refresh services with data that follow their tag all the same. */
 export async function chooseImages(
   services: readonly Service[],
-  inputs: Inputs,
-  facts: ServerFacts,
-  docker: Extract<DockerFacts, { kind: 'ready' }>,
-  session: Session,
-  ports: Pick<Ports, 'http' | 'clock' | 'signal'>,
+  refresh: readonly string[],
+  facts: Pick<ServerFacts, 'containers' | 'images'>,
+  ask: AskImage,
 ): Promise<ImageChoice> {
-  const daemon = parseDaemon(JSON.stringify(docker.info));
-  const asked = new Map<string, Promise<Resolution | SlipwayError>>();
-  const ask = (text: string): Promise<Resolution | SlipwayError> => {
-    const known = asked.get(text);
-    if (known !== undefined) return known;
-    const reference = parseReference(text);
-    const answer =
-      'problem' in reference
-        ? Promise.resolve(new ImageError(`Image \`${text}\`: ${reference.problem}`, ''))
-        : resolveImage(reference.value, {
-            http: ports.http,
-            clock: ports.clock,
-            session,
-            daemon,
-            credentials: inputs.credentials,
-            isPresent: (digest) => isPresent(pin(reference.value, digest), facts.images),
-            signal: ports.signal,
-          }).catch((error: unknown) => {
-            if (error instanceof ImageError) return error;
-            throw error;
-          });
-    asked.set(text, answer);
-    return answer;
-  };
   const findings: PreflightFinding[] = [];
   const images = await Promise.all(
     services.map(async (service): Promise<ChosenImage> => {
-      const kept = inputs.refresh.includes(service.name) ? undefined : keepImage(service, facts.containers);
+      const kept = refresh.includes(service.name) ? undefined : keepImage(service, facts.containers);
       const answer = await ask(service.image);
       if (kept !== undefined) {
         const newer =

@@ -2,6 +2,7 @@
 import { prepareRelease, type Preparation } from '#shared/engine/prepare';
 import type { Transaction } from '#shared/engine/transaction';
 import { PreflightError } from '#shared/errors';
+import type { AskImage } from '#shared/images/ask';
 import { judgeServer } from '#shared/server/preflight';
 import { relocate, type Rendering, type Source } from './facts';
 import { chooseImages } from './images';
@@ -12,12 +13,13 @@ export async function prepare(
   rendering: Rendering,
   source: Source,
   inputs: Inputs,
+  ask: AskImage,
   transaction: Transaction,
 ): Promise<Preparation> {
   const { session, guardian, facts, layout, ports } = transaction;
   if (facts.docker.kind !== 'ready') throw new PreflightError(session.where, judgeServer(facts));
   const candidate = await relocate(rendering, source, inputs.env, layout, guardian, ports);
-  const { images, findings } = await chooseImages(candidate.services, inputs, facts, facts.docker, session, ports);
+  const { images, findings } = await chooseImages(candidate.services, inputs.refresh, facts, ask);
   const names = candidate.services.map((service) => service.name);
   const unknown = inputs.refresh
     .filter((name) => !names.includes(name))

@@ -2,16 +2,19 @@
 import { parseEnv } from 'node:util';
 import { cleanUp } from '#shared/engine/clean-up';
 import { execute } from '#shared/engine/execute';
-import { notePull, pullImages } from '#shared/engine/images';
+import { isPresent, notePull, pullImages } from '#shared/engine/images';
 import { describeRelease, planWith, type Preparation, showPlan } from '#shared/engine/prepare';
 import { withProject } from '#shared/engine/project';
 import { beginDeploymentRecord } from '#shared/engine/record';
 import { concludeReport, createReport, type TransactionReport } from '#shared/engine/report';
 import { hideSecrets } from '#shared/engine/secrets';
 import { timed, type Transaction, type TransactionRequest, warn } from '#shared/engine/transaction';
-import type { Ports } from '#shared/ports';
-import { dialAhead, guessRegistries } from '#shared/images/dial-ahead';
+import type { Ports, Session } from '#shared/ports';
+import { type AskImage, askRegistries, readDaemon } from '#shared/images/ask';
+import { parseDaemon } from '#shared/images/daemon';
+import { dialAhead, guessImages, registriesOf } from '#shared/images/dial-ahead';
 import { layoutStore } from '#shared/releases/layout';
+import type { ServerFacts } from '#shared/server/facts';
 import { adoptProject, isAdoptable } from '#shared/transaction/adopt';
 import { suggestPatch } from '#shared/strategies/rollable';
 import { describeChanges, isUnchanged, servicesWithOutage } from '#shared/transaction/plan';
@@ -60,13 +63,12 @@ async function deploy(ports: Ports, report: TransactionReport): Promise<void> {
   const session = await timed(phase, 'connect', () => ports.connect(inputs.host, { signal: ports.signal }));
   report.where = session.where;
   ports.reporter.line(`Connected to ${session.where}.`);
-  // It needs nothing but the workspace, so it goes on beside the rest. What is wrong with the server is said by the facts.
-  const rendering = renderOnServer(session, source, inputs, ports);
-  rendering.catch(() => undefined);
-  const ahead = dialAhead(session, guessRegistries(composeTexts(source), knownVariables(inputs)));
+  const guessed = guessImages(composeTexts(source), knownVariables(inputs));
+  const ahead = dialAhead(session, registriesOf(guessed));
+  const found = Promise.withResolvers<ServerFacts>();
   const opening = { mode: inputs.dryRun ? 'look' : 'change', waitSeconds: inputs.lockWaitSeconds } as const;
   try {
-    await withProject(session, request, opening, phase, async (open) => {
+    const opened = withProject(session, request, opening, phase, async (open) => {
       const { guardian } = open;
       let facts = await settleRestore(open, request, session, phase);
       const layout = layoutStore(facts.path);
@@ -77,6 +79,10 @@ async function deploy(ports: Ports, report: TransactionReport): Promise<void> {
           `The project ran already: what ran is recorded as release ${facts.current ?? ''}, the way back of this deploy.`,
         );
       }
+      found.resolve(facts);
+      // After a long time a tag may be another image's.
+      const hasWaited = guardian.waitedFor !== undefined || guardian.recovery !== undefined;
+      const ask = hasWaited ? askFor(request, session, Promise.resolve(facts), ports) : askedAhead;
       const target = { project, projectDirectory: layout.project };
       const { task } = request;
       const transaction = {
@@ -91,12 +97,41 @@ async function deploy(ports: Ports, report: TransactionReport): Promise<void> {
         ports,
         report,
       };
-      await deployTo(rendering, request, transaction);
+      await deployTo(rendering, ask, request, transaction);
     });
+    // What needs nothing but the workspace goes on beside the lock, and after the guardian, which fills the first packets.
+    // What is wrong with the server is said by the facts.
+    const rendering = renderOnServer(session, source, inputs, ports);
+    rendering.catch(() => undefined);
+    const askedAhead = askFor(request, ahead.session, found.promise, ports);
+    for (const image of guessed) void askedAhead(image);
+    await opened;
   } finally {
     ahead.drop();
     await session.close();
   }
+}
+
+/** @param found what is known of the server; its daemon is asked for before that. */
+function askFor(
+  { inputs }: DeployRequest,
+  session: Session,
+  found: Promise<ServerFacts>,
+  { http, clock, signal }: Ports,
+): AskImage {
+  const daemon = readDaemon(session, signal).catch(async () => {
+    const { docker } = await found;
+    return parseDaemon(docker.kind === 'ready' ? JSON.stringify(docker.info) : '');
+  });
+  return askRegistries({
+    http,
+    clock,
+    session,
+    credentials: inputs.credentials,
+    signal,
+    daemon,
+    isPresent: async (pinned) => isPresent(pinned, (await found).images),
+  });
 }
 
 function composeTexts({ files, composeFiles }: Source): string[] {
@@ -110,6 +145,7 @@ function knownVariables({ env, variables }: Inputs): Record<string, string | und
 /** The server is known and ours: plan, and unless that is all that was asked for, carry it out. */
 async function deployTo(
   rendering: Promise<Rendering>,
+  ask: AskImage,
   { inputs, source }: DeployRequest,
   transaction: Transaction,
 ): Promise<void> {
@@ -117,7 +153,9 @@ async function deployTo(
   const { reporter } = ports;
   report.previous = facts.current ?? '';
   report.release = facts.current ?? '';
-  let preparation = await timed(transaction, 'plan', async () => prepare(await rendering, source, inputs, transaction));
+  let preparation = await timed(transaction, 'plan', async () =>
+    prepare(await rendering, source, inputs, ask, transaction),
+  );
   await showPlan(preparation, transaction);
   await showPatch(preparation, source, transaction);
   if (inputs.dryRun) {

@@ -1,22 +1,17 @@
 import { ImageError, RequestError } from '#shared/errors';
 import { readProject, type Service } from '#shared/compose/project';
+import { isPresent } from '#shared/engine/images';
+import { askRegistries } from '#shared/images/ask';
+import { parseDaemon } from '#shared/images/daemon';
 import type { Http } from '#shared/ports';
 import type { ContainerState } from '#shared/probes/container';
-import type { DockerFacts, LocalImage, ServerFacts } from '#shared/server/facts';
+import type { LocalImage, ServerFacts } from '#shared/server/facts';
 import { FakeClock } from '../../shared/test/fakes/clock';
 import { FakeSession } from '../../shared/test/fakes/session';
 import { chooseImages, type ImageChoice } from '../src/images';
-import type { Inputs } from '../src/inputs';
 
 const digest = (letter: string): string => `sha256:${letter.repeat(64)}`;
-const docker: Extract<DockerFacts, { kind: 'ready' }> = {
-  kind: 'ready',
-  version: '26',
-  composeVersion: '2.26',
-  architecture: 'x86_64',
-  dataRoot: '/',
-  info: { OSType: 'linux', Architecture: 'x86_64' },
-};
+const daemon = parseDaemon(JSON.stringify({ OSType: 'linux', Architecture: 'x86_64' }));
 const DATA = { volumes: [{ type: 'volume', source: 'data', target: '/data' }] };
 
 const services = (entries: Readonly<Record<string, object>>): readonly Service[] =>
@@ -49,15 +44,15 @@ async function choose(
     reach: () => Promise.reject(new RequestError('refused', 'refused', '')),
   };
   const facts = { containers, images } as unknown as ServerFacts;
-  const session = new FakeSession(() => new ImageError('not expected', ''));
-  const choice = await chooseImages(
-    wanted,
-    { refresh, credentials: undefined } as unknown as Inputs,
-    facts,
-    docker,
-    session,
-    { http, clock: new FakeClock(), signal: new AbortController().signal },
-  );
+  const ask = askRegistries({
+    http,
+    clock: new FakeClock(),
+    session: new FakeSession(() => new ImageError('not expected', '')),
+    credentials: undefined,
+    daemon: Promise.resolve(daemon),
+    isPresent: (pinned) => Promise.resolve(isPresent(pinned, images)),
+  });
+  const choice = await chooseImages(wanted, refresh, facts, ask);
   return { ...choice, asked };
 }
 

@@ -79427,6 +79427,8 @@ fi
 section space space "$(nearest "$path")"
 section listening listening
 `));
+/** What the daemon says of itself, without the rest: `parseDaemon` reads it. */
+const DESCRIBE_DAEMON = { words: ['docker', 'info', '--format', '{{json .}}'], secretOutput: true };
 /** What is asked of every container. Only what is needed: `docker inspect` as a whole prints the environment, which holds secrets. */
 const CONTAINER_FORMAT = '{"Id":{{json .ID}},"Name":{{json .Name}},"Image":{{json .Image}},"RestartCount":{{json .RestartCount}},' +
     '"State":{{json .State}},"Mounts":{{json .Mounts}},"RestartPolicy":{{json .HostConfig.RestartPolicy}},' +

@@ -4,6 +4,7 @@
 // Also a module: import { up, info, execute } from '.../infra/sandbox/sandbox.mjs'. The functions are about the instance that
 // SLIPWAY_SANDBOX names, throw SandboxError with a message for the user, and print nothing but progress on stderr.
 import * as fs from 'node:fs';
+import { isIPv4 } from 'node:net';
 import * as path from 'node:path';
 import process from 'node:process';
 import { fileURLToPath } from 'node:url';
@@ -185,20 +186,30 @@ export const resume = forEach(srv.thaw);
 /** The cable pulled: packets vanish both ways, nobody is told. */
 export const cut = forEach((server) => srv.changeLink(server, { cut: true }));
 export const join = forEach((server) => srv.changeLink(server, { cut: false }));
-export const unslow = forEach((server) => srv.changeLink(server, { rate: undefined, delay: undefined }));
+export const unslow = forEach((server) =>
+  srv.changeLink(server, { rate: undefined, delay: undefined, from: undefined }),
+);
 export const unfill = forEach(srv.unfillDisk);
 
-/** @param {{rate?: string, delay?: number}} link rate as tc says it (1mbit), delay in milliseconds each way */
-export async function slow(names, { rate, delay } = {}) {
+/**
+ * @param {{rate?: string, delay?: number, from?: string}} link rate as tc says it (1mbit); delay in milliseconds each way, of
+ *   everything or only of what goes between an IPv4 address (this machine's is `info().network.host`) and the server
+ */
+export async function slow(names, { rate, delay, from } = {}) {
   if (rate === undefined && delay === undefined)
     throw new SandboxError('slow: neither a rate nor a delay was given.', 'Use --rate 1mbit, --delay 50, or --off.');
   if (rate !== undefined && !/^\d+[kmg]?(bit|bps)$/.test(rate))
     throw new SandboxError(`slow: "${rate}" is no rate.`, 'Use tc’s words, such as 1mbit or 200kbit.');
   if (delay !== undefined && !(Number(delay) > 0 && Number(delay) <= 60000))
     throw new SandboxError(`slow: "${delay}" is no delay.`, 'Use milliseconds, more than 0.');
+  if (from !== undefined && (delay === undefined || !isIPv4(from)))
+    throw new SandboxError(
+      `slow: "${from}" is no IPv4 address, or there is no delay.`,
+      'Use --delay 50 --from 10.0.0.1.',
+    );
   const change = {};
   if (rate !== undefined) change.rate = rate;
-  if (delay !== undefined) change.delay = String(Number(delay));
+  if (delay !== undefined) Object.assign(change, { delay: String(Number(delay)), from });
   await forEach((server) => srv.changeLink(server, change))(names);
 }
 
@@ -281,7 +292,7 @@ const HELP = `Disposable, production-like servers on this machine: systemd, sshd
   poweroff NAME... / start NAME...   hard power-off / power on
   hang NAME... / resume NAME...   all its processes stand still / go on
   cut NAME... / join NAME...      drop all its packets silently / let them through
-  slow NAME... [--rate 1mbit] [--delay 50] | --off     limit the rate, delay packets (ms each way)
+  slow NAME... [--rate 1mbit] [--delay 50 [--from IP]] | --off   limit the rate, delay packets (ms each way)
   fill NAME... [--leave 20M] / unfill NAME...          fill its disk / give it back
   registry stop|start             the registry goes away / comes back
   acme start [--validity SECONDS] | stop               an ACME authority (pebble) and its test DNS server, on the lan
@@ -408,6 +419,7 @@ async function main(args) {
       const { values, positionals } = parse({
         rate: { type: 'string' },
         delay: { type: 'string' },
+        from: { type: 'string' },
         off: { type: 'boolean', default: false },
       });
       if (values.off) await unslow(needNames(positionals));

@@ -27,7 +27,8 @@ const read = (name: string): string => readFileSync(new URL(name, SOURCES), 'utf
 export const PROGRAM = read('guardian.sh')
   .replace(MARK, () => `${read('router.sh')}${MARK}`)
   .split('\n')
-  .filter((line) => !/^\s*(#|$)/.test(line))
+  .map((line) => line.trimStart())
+  .filter((line) => !/^(#|$)/.test(line))
   .join('\n');
 
 /** Lasts a tenth of the real one. */

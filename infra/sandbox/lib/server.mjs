@@ -463,7 +463,7 @@ export function isFrozen(server) {
 export function readLink(server) {
   const text = readText(path.join(server.dir, 'link.env')) ?? '';
   const get = (name) => new RegExp(`^${name}='(.+)'$`, 'm').exec(text)?.[1];
-  return { cut: get('CUT') === '1', rate: get('RATE'), delay: get('DELAY') };
+  return { cut: get('CUT') === '1', rate: get('RATE'), delay: get('DELAY'), from: get('DELAY_FROM') };
 }
 
 /** Sets what is given, keeps the rest; holds over reboots until it is set otherwise or the server is reset. */
@@ -471,7 +471,12 @@ export async function changeLink(server, change) {
   const link = { ...readLink(server), ...change };
   fs.writeFileSync(
     path.join(server.dir, 'link.env'),
-    toEnvFile({ CUT: link.cut ? '1' : '', RATE: link.rate ?? '', DELAY: link.delay ?? '' }),
+    toEnvFile({
+      CUT: link.cut ? '1' : '',
+      RATE: link.rate ?? '',
+      DELAY: link.delay ?? '',
+      DELAY_FROM: link.from ?? '',
+    }),
   );
   if (isRunning(server))
     await run([path.join(SCRIPTS, 'link.sh'), server.dir], { what: `Changing the link of ${server.name}` });

@@ -3,9 +3,10 @@
 #   CUT=1          frames are dropped both ways; nobody is told (the carrier stays)
 #   RATE=1mbit     both ways (tc tbf)
 #   DELAY=50       milliseconds each way. Not every kernel has tc netem: a user-space relay between two taps does it.
+#   DELAY_FROM=a   only what goes between this IPv4 address and the server
 set -euo pipefail
 SERVER_DIR=$1
-CUT='' RATE='' DELAY=''
+CUT='' RATE='' DELAY='' DELAY_FROM=''
 # shellcheck source=/dev/null
 . "$SERVER_DIR/boot.env" # LAN NETNS PORT SCRIPTS
 # shellcheck source=/dev/null
@@ -34,6 +35,7 @@ if [ -n "$DELAY" ]; then
   # server - PORT - [bridge d-PORT] - tap a-PORT - relay - tap b-PORT - br0
   ip -n "$LAN" link add "d-$PORT" type bridge
   setsid nsenter --net="/run/netns/$LAN" perl "$SCRIPTS/relay.pl" "a-$PORT" "b-$PORT" "$DELAY" "$SERVER_DIR/relay.pid" \
+    ${DELAY_FROM:+"$DELAY_FROM"} \
     </dev/null >>"$SERVER_DIR/relay.log" 2>&1 &
   for _ in $(seq 200); do [ -s "$SERVER_DIR/relay.pid" ] && break; sleep 0.01; done
   [ -s "$SERVER_DIR/relay.pid" ] || { echo "The delay relay did not start, see $SERVER_DIR/relay.log" >&2; exit 1; }

@@ -1,5 +1,6 @@
 #!/usr/bin/perl
-# relay.pl TAP_A TAP_B DELAY_MS PID_FILE: hands every frame from one tap device to the other, DELAY_MS later.
+# relay.pl TAP_A TAP_B DELAY_MS PID_FILE [ADDRESS]: hands every frame from one tap device to the other, DELAY_MS later; with an
+# IPv4 address only what comes from there or goes there, and everything else at once.
 # Perl's base package only: it is on every Debian and Ubuntu. Taps, not packet sockets: the kernel completes checksums and
 # cuts large frames before it gives them to a tap.
 use strict;
@@ -7,8 +8,16 @@ use warnings;
 use Fcntl;
 use Time::HiRes qw(time sleep);
 
-my ($name_a, $name_b, $delay_ms, $pid_file) = @ARGV;
+my ($name_a, $name_b, $delay_ms, $pid_file, $address) = @ARGV;
 my $delay = $delay_ms / 1000;
+my $far = $address ? pack('C4', split(/\./, $address)) : undef;
+
+# https://www.rfc-editor.org/rfc/rfc894 and 791: the kind of a frame, and the two addresses of a packet.
+sub is_delayed {
+    my ($frame) = @_;
+    return 1 unless defined $far;
+    return substr($frame, 12, 2) eq "\x08\x00" && (substr($frame, 26, 4) eq $far || substr($frame, 30, 4) eq $far);
+}
 
 sub open_tap {
     my ($name) = @_;
@@ -39,7 +48,10 @@ while (1) {
     select($ready, undef, undef, $wait);
     for my $i (0, 1) {
         next unless vec($ready, fileno($tap[$i]), 1);
-        while (sysread($tap[$i], my $frame, 65535)) { push @{ $queue[$i] }, [time() + $delay, $frame] }
+        while (sysread($tap[$i], my $frame, 65535)) {
+            if (is_delayed($frame)) { push @{ $queue[$i] }, [time() + $delay, $frame] }
+            else { syswrite($tap[1 - $i], $frame) }
+        }
     }
     my $now = time();
     for my $i (0, 1) {

@@ -291,6 +291,12 @@ describe('sandbox', { skip }, () => {
     await sandbox.unslow('s2');
     assert.ok((await medianGreeting(s2.address)) < delayed / 2);
 
+    await sandbox.slow('s2', { delay: 50, from: '192.0.2.1' });
+    assert.ok((await medianGreeting(s2.address)) < delayed / 2, 'the delay is for others');
+    await sandbox.slow('s2', { delay: 50, from: info.network.host });
+    assert.ok((await medianGreeting(s2.address)) > normal + 95);
+    await sandbox.unslow('s2');
+
     const transfer = () =>
       time(() => assert.equal(ssh(s2, 'head -c 2000000 /dev/zero', { timeout: 60000 }).stdout.length, 2000000));
     const fast = await transfer();

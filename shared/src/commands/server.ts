@@ -92,6 +92,9 @@ section space space "$(nearest "$path")"
 section listening listening
 `;
 
+/** What the daemon says of itself, without the rest: `parseDaemon` reads it. */
+export const DESCRIBE_DAEMON: Command = { words: ['docker', 'info', '--format', '{{json .}}'], secretOutput: true };
+
 /** What is asked of every container. Only what is needed: `docker inspect` as a whole prints the environment, which holds secrets. */
 export const CONTAINER_FORMAT =
   '{"Id":{{json .ID}},"Name":{{json .Name}},"Image":{{json .Image}},"RestartCount":{{json .RestartCount}},' +

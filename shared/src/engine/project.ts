@@ -22,12 +22,18 @@ export interface OpenProject {
 export async function withProject<T>(
   session: Session,
   request: SessionRequest,
-  opening: Opening,
+  opening: Omit<Opening, 'onStart'>,
   phase: Phase,
   work: (project: OpenProject) => Promise<T>,
 ): Promise<T> {
   const { ports } = phase;
-  const guardian = await timed(phase, 'lock', () => openGuardian(session, request, opening, ports));
+  // The question is sent with the wish for the lock: that saves a round trip.
+  const asked = Promise.withResolvers<ServerFacts>();
+  asked.promise.catch(() => undefined);
+  const onStart: Opening['onStart'] = (remote) => {
+    readFacts(remote, request, ports.signal).then(asked.resolve, asked.reject);
+  };
+  const guardian = await timed(phase, 'lock', () => openGuardian(session, request, { ...opening, onStart }, ports));
   try {
     if (guardian.recovery !== undefined) {
       const { release, verdict } = guardian.recovery;
@@ -36,7 +42,7 @@ export async function withProject<T>(
         `What was to bring release ${release} had been interrupted: ${verdict === 'undone' ? 'it was undone' : 'it had gone live, and was cleaned up after'}.`,
       );
     }
-    const facts = await timed(phase, 'facts', () => readFacts(guardian, request, ports.signal));
+    const facts = await timed(phase, 'facts', () => asked.promise);
     const findings = judgeServer(facts);
     if (findings.length === 0 && !guardian.isLocked && opening.mode !== 'look') {
       findings.push({

@@ -1,7 +1,7 @@
 /** How every session on a project begins. */
 import { ConnectError, type ConnectReason } from '../errors';
 import { type Guardian, type GuardianRequest, startGuardian } from '../guardian/client';
-import type { Ports, Session } from '../ports';
+import type { Ports, Remote, Session } from '../ports';
 import type { ServerFacts } from '../server/facts';
 import { readServerFacts } from '../server/read';
 import type { SessionRequest } from './transaction';
@@ -12,7 +12,7 @@ export function projectPath({ inputs, project }: SessionRequest): string {
 }
 
 /** @param signal undefined where a cancel must not stop it */
-export function readFacts(guardian: Guardian, request: SessionRequest, signal?: AbortSignal): Promise<ServerFacts> {
+export function readFacts(guardian: Remote, request: SessionRequest, signal?: AbortSignal): Promise<ServerFacts> {
   return readServerFacts(guardian, projectPath(request), request.project, signal);
 }
 
@@ -20,6 +20,7 @@ export function readFacts(guardian: Guardian, request: SessionRequest, signal?: 
 export interface Opening {
   readonly mode: GuardianRequest['mode'];
   readonly waitSeconds: number;
+  readonly onStart?: GuardianRequest['onStart'];
 }
 
 /**
@@ -29,7 +30,7 @@ export interface Opening {
 export function openGuardian(
   session: Session,
   request: SessionRequest,
-  { mode, waitSeconds }: Opening,
+  { mode, waitSeconds, onStart }: Opening,
   { runner, reporter, clock, signal }: Pick<Ports, 'runner' | 'reporter' | 'clock'> & { readonly signal?: AbortSignal },
 ): Promise<Guardian> {
   const { actor, runUrl } = runner.context;
@@ -51,6 +52,7 @@ export function openGuardian(
       onNote: (text) => {
         reporter.remote(`  ${text}`);
       },
+      ...(onStart === undefined ? {} : { onStart }),
     },
     { clock, redact: (text) => reporter.redact(text), signal },
   );

@@ -28,6 +28,8 @@ export interface GuardianRequest {
   readonly onWait?: (holder: string) => void;
   /** What it does by itself, for people. Remote text. */
   readonly onNote?: (text: string) => void;
+  /** Told at once, before there is a lock: what is asked here is on its way already, and has its turn right after the lock. */
+  readonly onStart?: (guardian: Pick<Guardian, 'where' | 'run'>) => void;
 }
 
 /** What an interrupted session had left, and what became of it before we got the lock. */
@@ -123,6 +125,7 @@ export async function startGuardian(
   signal?.addEventListener('abort', onCancel, { once: true });
   try {
     if (signal?.aborted === true) throw new CancelledError('The workflow was cancelled.', '');
+    request.onStart?.(client);
     await client.ready;
     return client;
   } catch (error) {

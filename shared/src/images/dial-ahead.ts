@@ -57,15 +57,14 @@ export function dialAhead(
 }
 
 /**
- * The registries that Compose files seem to name, without having been rendered. Docker Hub is not among them: it mostly has
- * a mirror, or is asked for what is there.
+ * The images that Compose files seem to name, without having been rendered; each once.
  *
  * @param texts of Compose files, as the user wrote them.
  */
-export function guessRegistries(
+export function guessImages(
   texts: readonly string[],
   variables: Readonly<Record<string, string | undefined>>,
-): Registry[] {
+): string[] {
   const references = texts.flatMap((text) =>
     [...text.matchAll(/^\s*image:\s*["']?([^\s"'#]+)/gm)].map(([, reference = '']) =>
       reference.replaceAll(
@@ -75,8 +74,13 @@ export function guessRegistries(
       ),
     ),
   );
+  return [...new Set(references)];
+}
+
+/** The registries of images. Docker Hub is not among them: it mostly has a mirror, which only its daemon knows. */
+export function registriesOf(references: readonly string[]): Registry[] {
   const found = new Map<string, Registry>();
-  for (const reference of new Set(references)) {
+  for (const reference of references) {
     // Docker's own rule: a first part with a dot or a port is a registry, everything else is a name on Docker Hub.
     const [, host = '', port] = /^([a-z0-9](?:[a-z0-9.-]*[a-z0-9])?)(?::(\d{1,5}))?\//i.exec(reference) ?? [];
     if (host === '' || (!host.includes('.') && port === undefined && host !== 'localhost')) continue;

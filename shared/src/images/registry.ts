@@ -36,7 +36,7 @@ export interface ResolveOptions {
    * Whether the server has this digest of this repository already: then its sizes are not asked for. Asking for a digest
    * alone is a HEAD request, which does not count against Docker Hub's pull limit.
    */
-  readonly isPresent?: ((digest: string) => boolean) | undefined;
+  readonly isPresent?: ((digest: string) => boolean | Promise<boolean>) | undefined;
   readonly signal?: AbortSignal | undefined;
   /** For each request. Default 20. */
   readonly timeoutSeconds?: number;
@@ -89,7 +89,7 @@ const RETRY_SECONDS = 1;
  *   the server is lost; CancelledError.
  */
 export async function resolveImage(reference: ImageReference, options: ResolveOptions): Promise<Resolution> {
-  if (reference.digest !== '' && options.isPresent?.(reference.digest) === true) {
+  if (reference.digest !== '' && (await options.isPresent?.(reference.digest)) === true) {
     return present(reference, reference.digest, '');
   }
   const addresses = needsAddresses(reference.registry, options.daemon)
@@ -215,7 +215,7 @@ async function resolveWith(
   if (options.isPresent !== undefined && reference.digest === '') {
     const head = await client.fetch('HEAD', `manifests/${wanted(reference)}`, ACCEPT);
     const digest = head.headers['docker-content-digest'] ?? '';
-    if (isDigest(digest) && options.isPresent(digest))
+    if (isDigest(digest) && (await options.isPresent(digest)))
       return present(reference, digest, head.headers['content-type'] ?? '');
   }
   const top = await client.fetchManifest(wanted(reference), reference.digest);

@@ -1,10 +1,10 @@
 import { PassThrough } from 'node:stream';
-import { dialAhead, guessRegistries } from '../../src/images/dial-ahead';
+import { dialAhead, guessImages, registriesOf } from '../../src/images/dial-ahead';
 import type { Session } from '../../src/ports';
 
 describe('the registries that a Compose file seems to name', () => {
   const guess = (text: string, variables: Record<string, string> = {}): string[] =>
-    guessRegistries([text], variables).map(({ host, port, images }) => `${host}:${port} ${images}`);
+    registriesOf(guessImages([text], variables)).map(({ host, port, images }) => `${host}:${port} ${images}`);
 
   test.each<[string, string[]]>([
     ['image: ghcr.io/acme/shop:1', ['ghcr.io:443 1']],
