@@ -120,15 +120,20 @@ describe('two at once', () => {
     expect(await serverState()).toEqual(before);
   });
 
-  test('the second is told who is at work, waits, and goes on from there', async () => {
+  test('the second is told who is at work, waits, and goes on from there: with what its tags are by then', async () => {
     let acted = 0;
+    let moved = Promise.resolve('');
+    await publishApp('v4');
     const second = tryDeploy(
-      'v3',
+      'v4',
       {},
       {
         github: { triggering_actor: 'hubot', run_id: '77' },
         onEntry: (entry) => {
-          if (entry.text.startsWith('Waiting for')) void mine.write({ go: '' });
+          if (entry.text.startsWith('Waiting for')) {
+            moved = publishApp('v4', ['TAG_HAS_MOVED=true']);
+            void moved.then(() => mine.write({ go: '' }));
+          }
           if (entry.text.startsWith('- create')) acted = performance.now();
         },
       },
@@ -140,7 +145,8 @@ describe('two at once', () => {
     expect(done.outputs['result']).toBe('deployed');
     expect(acted).toBeGreaterThan(live);
     expect(run.outputs['previous-release']).toBe(done.outputs['release']);
-    expect(await get(8080)).toBe('v3');
+    expect(await get(8080)).toBe('v4');
+    expect(await onServer(`docker ps --no-trunc --format '{{.Image}}'`)).toContain(await moved);
   });
 });
 

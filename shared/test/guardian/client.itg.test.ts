@@ -15,7 +15,7 @@ import { openLocal } from '../../src/adapters/local-session';
 import { CancelledError, CommandError, ConnectError, LockHeldError, ReleaseError } from '../../src/errors';
 import { type Guardian, type GuardianRequest, startGuardian } from '../../src/guardian/client';
 import { renderJournal } from '../../src/guardian/journal';
-import type { Clock, ServerProcess, Session } from '../../src/ports';
+import type { Clock, Completed, ServerProcess, Session } from '../../src/ports';
 import { script } from '../../src/shell/render';
 
 const RELEASE = '20261122T110000Z-bbbbbbb';
@@ -118,11 +118,20 @@ test('the lock is taken, questions are answered in turn, and a second session he
   await expect(held).rejects.toThrow("deploy by it's alice");
 
   const waits: string[] = [];
-  const waiting = start({ waitSeconds: 30, holder: 'third', onWait: (holder) => waits.push(holder) });
+  const holder = script('cat "$HOME/apps/shop/.slipway/lock"');
+  let atOnce: Promise<Completed> | undefined;
+  const waiting = start({
+    waitSeconds: 30,
+    holder: 'third',
+    onWait: (other) => waits.push(other),
+    onStart: (remote) => (atOnce = remote.run(holder)),
+  });
   await clock.sleep(1.5);
   await first.close();
   expect((await waiting).isLocked).toBe(true);
   expect(waits).toEqual(["deploy by it's alice"]);
+  // It was sent before there was a lock, and had its turn with it.
+  expect((await atOnce)?.stdout.trim()).toBe('third');
 }, 30_000);
 
 test('a look needs no lock', async () => {
@@ -195,7 +204,12 @@ test('what an interrupted session left is put right first, and told', async () =
   putRelease();
   writeFileSync(store('journal'), journal());
   const notes: string[] = [];
-  const guardian = await start({ onNote: (text) => notes.push(text) });
+  let atOnce: Promise<Completed> | undefined;
+  const guardian = await start({
+    onNote: (text) => notes.push(text),
+    onStart: (remote) => (atOnce = remote.run(script('ls "$HOME/apps/shop/.slipway/releases"'))),
+  });
+  expect((await atOnce)?.stdout).toBe('');
   expect(guardian.recovery).toEqual({ release: RELEASE, verdict: 'undone' });
   expect(notes).toEqual([`An interrupted session left release ${RELEASE} half-way; the server puts that right first.`]);
   expect(existsSync(store('releases', RELEASE))).toBe(false);
@@ -219,9 +233,14 @@ test('a cancelled question is given up; a cancel while it waits for the lock end
   expect((await first.run({ words: ['echo', 'on'] })).stdout).toBe('on\n');
 
   const waiting = new AbortController();
+  let atOnce: Promise<Completed> | undefined;
   const second = start(
     {
       waitSeconds: 60,
+      onStart: (remote) => {
+        atOnce = remote.run({ words: ['true'] }, { signal: waiting.signal });
+        atOnce.catch(() => undefined);
+      },
       onWait: () => {
         waiting.abort();
       },
@@ -229,6 +248,7 @@ test('a cancelled question is given up; a cancel while it waits for the lock end
     waiting.signal,
   );
   await expect(second).rejects.toThrow(CancelledError);
+  await expect(atOnce).rejects.toThrow(CancelledError);
 }, 30_000);
 
 test('a step that lasts too long is stopped, and says so', async () => {
