@@ -39,32 +39,40 @@ delete baseEnv.FORCE_COLOR;
 
 /**
  * `servers`: needs root and the sandbox. `run` gives how many tests passed, failed and were skipped; a stage without tests
- * of its own (types, lint, dist, docs) counts as one.
+ * of its own (types, lint, dist, docs) counts as one. `beside`: where that one runs too, this one goes on beside it, with what it leaves of
+ * the processor; that one mostly waits.
  */
 const STAGES = [
   {
     name: 'types',
+    beside: 'e2e',
     title: 'types: the TypeScript compiler',
-    run: () => asOne([[module('typescript/bin/tsc'), '--noEmit']]),
+    run: (context) => asOne([[module('typescript/bin/tsc'), '--noEmit']], context),
   },
   {
     name: 'lint',
+    beside: 'e2e',
     title: 'lint: eslint and prettier',
-    run: () =>
-      asOne([
-        [module('eslint/bin/eslint.js'), '.'],
-        [module('prettier/bin/prettier.cjs'), '--check', '--log-level', 'warn', '.'],
-      ]),
+    run: (context) =>
+      asOne(
+        [
+          [module('eslint/bin/eslint.js'), '.'],
+          [module('prettier/bin/prettier.cjs'), '--check', '--log-level', 'warn', '.'],
+        ],
+        context,
+      ),
   },
   {
     name: 'dist',
+    beside: 'e2e',
     title: 'dist: the bundles are those of the sources',
-    run: () => asOne([[join(root, 'scripts/check-dist.mjs')]]),
+    run: (context) => asOne([[join(root, 'scripts/check-dist.mjs')]], context),
   },
   {
     name: 'docs',
+    beside: 'e2e',
     title: "docs: the READMEs' tables are those of action.yml",
-    run: () => asOne([[join(root, 'scripts/docs.mjs'), '--check']]),
+    run: (context) => asOne([[join(root, 'scripts/docs.mjs'), '--check']], context),
   },
   {
     name: 'unit',
@@ -99,8 +107,9 @@ const E2E_WORKERS = 3;
 const running = new Set();
 
 /** Runs under Node 24, in a process group of its own. @returns its exit code, and everything it printed */
-function start(args, { env = {}, cwd = root, limitMinutes = 10, onLine } = {}) {
-  const child = spawn(node24, args, {
+function start(args, { env = {}, cwd = root, limitMinutes = 10, patient = false, onLine } = {}) {
+  const [program, ...words] = patient ? ['nice', '-n', '19', node24, ...args] : [node24, ...args];
+  const child = spawn(program, words, {
     cwd,
     env: { ...baseEnv, ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
@@ -146,9 +155,9 @@ function end(pid, signal) {
 }
 
 /** Several programs that count as one test. */
-async function asOne(programs) {
+async function asOne(programs, { patient, limitMinutes }) {
   const results = [];
-  for (const args of programs) results.push(await start(args));
+  for (const args of programs) results.push(await start(args, { patient, limitMinutes }));
   const failed = results.filter((result) => result.code !== 0);
   return {
     passed: failed.length === 0 ? 1 : 0,
@@ -327,25 +336,25 @@ async function main(args) {
   process.once('SIGINT', stop);
   process.once('SIGTERM', stop);
   try {
-    for (const stage of stages) {
+    const isBeside = (stage) => stages.some(({ name }) => name === stage.beside);
+    for (const stage of stages.filter((one) => !isBeside(one))) {
       process.stdout.write(`\n${stage.title}\n`);
-      const from = performance.now();
-      let result;
-      try {
-        result = await runStage(stage, context);
-      } catch (error) {
-        result = { passed: 0, failed: 1, skipped: 0, output: error.stack };
-      }
+      const others = runInTurn(
+        stages.filter(({ beside }) => beside === stage.name),
+        { ...context, patient: true },
+      );
+      const ended = [await runTimed(stage, context), ...(await others)];
       // What was stopped has not failed: nothing more is told until `stop` ends this process.
       if (stopped) await new Promise(() => {});
-      const took = formatSeconds(from);
-      if (result.failed > 0) process.stdout.write(`${indent(result.output)}\n`);
-      const skipped = result.skipped > 0 ? `, ${result.skipped} skipped` : '';
-      process.stdout.write(
-        `  ${result.failed > 0 ? 'FAILED' : 'ok'}: ${result.passed} passed, ${result.failed} failed${skipped} (${took})\n`,
-      );
-      results.push({ name: stage.name, took, ...result });
+      for (const [index, result] of ended.entries()) {
+        if (index > 0) process.stdout.write(`\n${result.title}\n`);
+        tell(result);
+      }
+      results.push(...ended);
     }
+    results.sort(
+      (a, b) => stages.findIndex(({ name }) => name === a.name) - stages.findIndex(({ name }) => name === b.name),
+    );
   } finally {
     if (needsServers) {
       await context.server;
@@ -354,6 +363,29 @@ async function main(args) {
     await rm(folder, { recursive: true, force: true });
   }
   return summarize(results, formatSeconds(started));
+}
+
+async function runTimed(stage, context) {
+  const from = performance.now();
+  const result = await runStage(stage, context).catch((error) => ({
+    passed: 0,
+    failed: 1,
+    skipped: 0,
+    output: error.stack,
+  }));
+  return { name: stage.name, title: stage.title, took: formatSeconds(from), ...result };
+}
+
+async function runInTurn(stages, context) {
+  const results = [];
+  for (const stage of stages) results.push(await runTimed(stage, context));
+  return results;
+}
+
+function tell({ passed, failed, skipped, output, took }) {
+  if (failed > 0) process.stdout.write(`${indent(output)}\n`);
+  const left = skipped > 0 ? `, ${skipped} skipped` : '';
+  process.stdout.write(`  ${failed > 0 ? 'FAILED' : 'ok'}: ${passed} passed, ${failed} failed${left} (${took})\n`);
 }
 
 function summarize(results, took) {
