@@ -190,7 +190,6 @@ export async function prepareData(
   const vault = vaultOf(transaction);
   return timed(transaction, 'restore', async () => {
     await sweep(vault);
-    await recover(facts, vault);
     const folder = backupFolder(vault.layout, backup.id);
     const undo = await beginRestore(items, { files: 'side' }, facts.containers, vault);
     await ports.reporter
