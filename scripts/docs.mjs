@@ -1,14 +1,16 @@
 /**
  * Writes the tables of inputs and outputs in each action's README from its action.yml, and those of the reusable workflows in
- * infra/docs/WORKFLOWS.md from their files: `node scripts/docs.mjs [--check]`.
+ * infra/docs/WORKFLOWS.md from their files; and the messages of infra/docs/TROUBLESHOOTING.md from the sources: `node scripts/docs.mjs [--check]`.
  * With `--check` nothing is written, and the exit code is 1 where a table is not up to date.
  */
+import { existsSync } from 'node:fs';
 import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { parse } from 'yaml';
 import { actions } from './actions.mjs';
+import { readCatalogue, renderCatalogue } from './error-catalogue.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 
@@ -121,6 +123,10 @@ export async function renewReadmes({ check, repository = root, registry = action
     }
   }
   problems.push(...(await renewWorkflows({ check, repository })));
+  if (existsSync(join(repository, 'shared/src/errors.ts'))) {
+    const messages = renderCatalogue(await readCatalogue(repository));
+    problems.push(...(await renewDocument({ check, repository, document: TROUBLESHOOTING, tables: { messages } })));
+  }
   return problems;
 }
 
@@ -131,14 +137,20 @@ async function renewWorkflows({ check, repository }) {
   const folder = join(repository, '.github', 'workflows');
   const names = (await readdir(folder).catch(() => [])).filter((name) => /^[^.].*\.yml$/.test(name));
   if (names.length === 0) return [];
+  const tables = {};
+  for (const name of names) tables[name] = renderWorkflow(await readFile(join(folder, name), 'utf8'));
+  return renewDocument({ check, repository, document: WORKFLOWS, tables });
+}
+
+const TROUBLESHOOTING = 'infra/docs/TROUBLESHOOTING.md';
+
+async function renewDocument({ check, repository, document, tables }) {
   try {
-    const path = join(repository, WORKFLOWS);
-    const document = await readFile(path, 'utf8');
-    const tables = {};
-    for (const name of names) tables[name] = renderWorkflow(await readFile(join(folder, name), 'utf8'));
-    const renewed = renew(document, tables, WORKFLOWS);
-    if (renewed === document) return [];
-    if (check) return [`${WORKFLOWS} is not up to date: run \`npm run docs\`\n${hint(document, renewed)}`];
+    const path = join(repository, document);
+    const text = await readFile(path, 'utf8');
+    const renewed = renew(text, tables, document);
+    if (renewed === text) return [];
+    if (check) return [`${document} is not up to date: run \`npm run docs\`\n${hint(text, renewed)}`];
     await writeFile(path, renewed);
     return [];
   } catch (error) {
