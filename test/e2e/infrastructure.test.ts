@@ -2,15 +2,16 @@
  * infra/docs/INFRASTRUCTURE.md, followed word for word on a bare server: its commands are read from it and run in its order. The names
  * that it uses lead to the sandbox's server, `gh` writes down what it is told, and the workflows' steps are run as they stand.
  */
-import { execFileSync } from 'node:child_process';
-import { chmod, cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { cp, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { gunzipSync } from 'node:zlib';
 import { jest } from '@jest/globals';
 import { parse } from 'yaml';
+import { exampleWith, openGuide } from '../docs/guide.ts';
+import { readDocument } from '../docs/markdown.ts';
 import { mustRunSsl, runSsl, setRecords, startAcme, stopAcme, theAcme } from './certificate-site.ts';
 import { runAction } from './harness/index.ts';
+import { makeOwner, NAME, type Owner } from './owner.ts';
 import {
   bareServer,
   buildExample,
@@ -21,44 +22,25 @@ import {
   projectFiles,
   removeCheckouts,
   sandboxInfo,
+  tryOnServer,
 } from './sandbox.ts';
 
 jest.setTimeout(180_000);
 
-const REPOSITORY = fileURLToPath(new URL('../..', import.meta.url));
-const GUIDE = join(REPOSITORY, 'infra', 'docs', 'INFRASTRUCTURE.md');
-const NAME = 'shop.example.com';
+const THIS = 'test/e2e/infrastructure.test.ts';
+const GUIDE = 'infra/docs/INFRASTRUCTURE.md';
 
-/** The owner's own computer: a folder with a copy of the repository's parts, and programs that know where the name leads. */
-let home: string;
-let blocks: { language: string; text: string }[];
+const guide = openGuide(GUIDE, THIS);
+let owner: Owner;
+let image: string;
 
 /** The commands of the guide that have this in them: all of one block, as they stand there. */
-function commandsWith(part: string): string {
-  const found = blocks.filter(({ language, text }) => language === 'sh' && text.includes(part));
-  if (found.length !== 1) throw new Error(`${found.length} blocks of the guide have ${part}`);
-  return found[0]?.text ?? '';
-}
-
-const run = (commands: string): string =>
-  execFileSync('bash', ['-euo', 'pipefail', '-c', commands], {
-    cwd: home,
-    env: { ...process.env, PATH: `${home}/bin:${process.env['PATH'] ?? ''}` },
-    encoding: 'utf8',
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
-
-async function program(name: string, body: string): Promise<void> {
-  await writeFile(join(home, 'bin', name), `#!/bin/sh\n${body}\n`);
-  await chmod(join(home, 'bin', name), 0o755);
-}
+const commandsWith = (part: string): string => guide.take(part).join('\n');
+const run = (commands: string): string => owner.run(commands);
 
 beforeAll(async () => {
-  blocks = [...(await readFile(GUIDE, 'utf8')).matchAll(/^```(\w*)\n([^]*?)^```$/gm)].map(
-    ([, language = '', text = '']) => ({ language, text }),
-  );
   await freshServer();
-  const image = await buildExample('v1');
+  image = await buildExample('v1');
   const server = await bareServer();
   await onServer('mkdir -p /etc/docker && printf %s "$1" > /etc/docker/daemon.json', [
     JSON.stringify({
@@ -68,28 +50,13 @@ beforeAll(async () => {
   ]);
   await startAcme(3600);
   await setRecords(NAME, { a: [server.address] });
-  home = await mkdtemp(join(tmpdir(), 'slipway-owner-'));
-  execFileSync('mkdir', [join(home, 'bin')]);
-  execFileSync('ln', ['-s', join(REPOSITORY, 'infra'), join(home, 'infra')]);
-  await writeFile(join(home, 'image'), image);
-  await writeFile(join(home, 'root.pem'), theAcme().root);
-  await writeFile(join(home, 'known_hosts'), server.knownHosts.replaceAll(server.address, NAME));
-  const options = [
-    `-o HostName=${server.address}`,
-    `-o HostKeyAlias=${NAME}`,
-    `-o UserKnownHostsFile=${home}/known_hosts`,
-    `-o IdentitiesOnly=yes -o BatchMode=yes -i ${server.rootKeyFile}`,
-  ].join(' ');
-  await program('ssh', `exec /usr/bin/ssh ${options} "$@"`);
-  await program('scp', `exec /usr/bin/scp ${options} "$@"`);
-  await program('curl', `exec /usr/bin/curl --resolve ${NAME}:443:${server.address} --cacert ${home}/root.pem "$@"`);
-  await program('gh', `{ printf '%s\\n' "$*"; case "$*" in *--body*) ;; *) cat ;; esac; echo END; } >>${home}/github`);
+  owner = await makeOwner(server, { root: theAcme().root });
 });
 
 afterAll(async () => {
   await stopAcme();
   await removeCheckouts();
-  await rm(home, { recursive: true, force: true });
+  await owner.remove();
 });
 
 test('from a bare server to HTTPS', async () => {
@@ -97,14 +64,12 @@ test('from a bare server to HTTPS', async () => {
   const printed = run(commandsWith('infra/server/bootstrap.sh'));
   const repository = /^gh secret set SSH_KEY[^]*?^gh secret set APP_ENV .*$/m.exec(printed)?.[0] ?? '';
   expect(repository).toMatch(/gh variable set SSH_KNOWN_HOSTS <<'END'\nshop\.example\.com ssh-ed25519 \S+\nEND/);
-  await writeFile(join(home, 'app.env'), 'POSTGRES_PASSWORD=a-password\nREDIS_PASSWORD=another-one\n');
+  await writeFile(join(owner.home, 'app.env'), 'POSTGRES_PASSWORD=a-password\nREDIS_PASSWORD=another-one\n');
   run(repository);
   run(commandsWith('gh variable set SSH_HOST'));
-  const told = await readFile(join(home, 'github'), 'utf8');
-  const toldOf = (what: string): string => told.split(`${what}\n`)[1]?.split('END\n')[0] ?? '';
-  const [key, knownHosts] = [toldOf('secret set SSH_KEY'), toldOf('variable set SSH_KNOWN_HOSTS')];
+  const [key, knownHosts] = [await owner.told('secret set SSH_KEY'), await owner.told('variable set SSH_KNOWN_HOSTS')];
   expect(key).toContain('PRIVATE KEY');
-  expect(told).toContain(`variable set SSH_HOST --body ${NAME}\n`);
+  expect(await readFile(join(owner.home, 'github'), 'utf8')).toContain(`variable set SSH_HOST --body ${NAME}\n`);
   const address = sandboxInfo().servers[0]?.address ?? '';
   const login = {
     host: address,
@@ -121,7 +86,6 @@ test('from a bare server to HTTPS', async () => {
   });
   for (const folder of ['nginx', 'public'])
     await cp(join(EXAMPLE, folder), join(checkout.folder, folder), { recursive: true });
-  const image = await readFile(join(home, 'image'), 'utf8');
   const deployed = await runAction({
     action: 'action-deploy',
     workspace: checkout.folder,
@@ -131,7 +95,7 @@ test('from a bare server to HTTPS', async () => {
       project: 'shop',
       'compose-file': 'compose.yaml',
       files: 'nginx\npublic',
-      env: toldOf('secret set APP_ENV'),
+      env: await owner.told('secret set APP_ENV'),
       variables: `API_IMAGE=${image}\nHTTP_PORT=127.0.0.1:8080`,
     },
   });
@@ -140,7 +104,7 @@ test('from a bare server to HTTPS', async () => {
   expect(() => run(commandsWith('curl --fail'))).toThrow('SSL certificate problem');
 
   // 5. The certificate: the guide's own step, but for the authority, which is the test's.
-  const workflow = parse(blocks.find(({ text }) => text.includes('action-ssl@v1'))?.text ?? '') as {
+  const workflow = parse(exampleWith(GUIDE, 'action-ssl@v1')) as {
     jobs: { certificate: { steps: [{ with: Record<string, string> }] } };
   };
   const inputs = { ...workflow.jobs.certificate.steps[0].with, ...login };
@@ -154,8 +118,46 @@ test('from a bare server to HTTPS', async () => {
   run(commandsWith('curl --fail'));
 
   // 6. Nothing on the server is otherwise than it was set up.
-  const check = (await readFile(GUIDE, 'utf8')).match(/`(ssh root@\S+ "sh -s -- --check [^`]*)`/)?.[1] ?? '';
-  run(check.replace('--key ...', `--key '${(await readFile(join(home, 'slipway.pub'), 'utf8')).trim()}'`));
+  const check = readDocument(GUIDE).match(/`(ssh root@\S+ "sh -s -- --check [^`]*)`/)?.[1] ?? '';
+  run(check.replace('--key ...', `--key '${(await readFile(join(owner.home, 'slipway.pub'), 'utf8')).trim()}'`));
+  expect(guide.left()).toEqual([]);
+});
+
+test('infra/docs/RUNBOOK.md: what it takes HTTPS or root for', async () => {
+  const runbook = openGuide('infra/docs/RUNBOOK.md', THIS);
+  run(runbook.take('health/ready').join('\n'));
+  expect(run(runbook.take('expire date').join('\n'))).toContain('expire date: ');
+  const [bans = ''] = await Promise.all(runbook.take('fail2ban-client').map((command) => onServer(command)));
+  expect(bans).toContain('Status for the jail: sshd');
+  const [timer = ''] = await Promise.all(runbook.take('certbot.timer').map((command) => onServer(command)));
+  expect(timer).toContain('1 timers listed');
+  expect(runbook.left()).toEqual([]);
+});
+
+test("the way of infra/nginx's own README, on the same server", async () => {
+  const readme = openGuide('infra/nginx/README.md', THIS);
+  const [install = '', check = '', change = '', visit = ''] = readme.take('apt-get install nginx');
+  await onServer(install);
+  expect((await tryOnServer(`cd /root/slipway-nginx && ${check}`)).code).toBe(3);
+  await onServer(`cd /root/slipway-nginx && ${change}`);
+  expect(run(visit)).toContain('<html');
+  expect(await onServer('nginx -T 2>/dev/null')).toContain('www.shop.example.com');
+  expect(readme.left()).toEqual([]);
+});
+
+test("the way of infra/server's own README, and back", async () => {
+  const readme = openGuide('infra/server/README.md', THIS);
+  expect(run(readme.take('< infra/server/bootstrap.sh').join('\n'))).toContain('gh variable set SSH_KNOWN_HOSTS');
+  run(readme.take('user-data').join('\n'));
+  const userData = gunzipSync(await readFile(join(owner.home, 'user-data'))).toString();
+  expect(userData).toMatch(/^#!.*\nSLIPWAY_KEY='ssh-ed25519 /);
+  await onServer('exec sh -s', [], userData);
+  for (const command of readme.take('--only-upgrade')) await onServer(command);
+  for (const command of readme.take('# sshd as before')) await onServer(command);
+  expect(await onServer('getent passwd deploy || echo none; ls /etc/slipway/firewall.nft 2>&1 || true')).toMatch(
+    /^none\n.*No such file/,
+  );
+  expect(readme.left()).toEqual([]);
 });
 
 /** What the message tells root to type. */

@@ -1,0 +1,236 @@
+/**
+ * The commands of the documents, run as they stand there (test/docs/commands.ts says which): by somebody with a computer of their own, on one server,
+ * whose name in the documents leads to the sandbox's. What INFRASTRUCTURE.md needs a bare server for is in infrastructure.test.ts.
+ */
+import { execFileSync } from 'node:child_process';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { basename, dirname, join } from 'node:path';
+import { jest } from '@jest/globals';
+import { type Example, exampleOf } from '../docs/examples.ts';
+import { exampleWith, type Guide, openGuide } from '../docs/guide.ts';
+import { allDocuments, blocksOf, ROOT } from '../docs/markdown.ts';
+import { runWorkflow, type WorkflowRun } from '../workflows/run-workflow.ts';
+import { makeOwner, NAME, type Owner } from './owner.ts';
+import {
+  asDeploy,
+  buildExample,
+  EXAMPLE,
+  freshServer,
+  get,
+  onServer,
+  publishApp,
+  sandboxInfo,
+  waitForFinish,
+} from './sandbox.ts';
+
+jest.setTimeout(120_000);
+
+const THIS = 'test/e2e/docs.test.ts';
+const CHECKOUT = 'actions/checkout@de0fac2e4500dabe0009e67214ff5f5447ce83dd';
+
+let owner: Owner;
+let address: string;
+/** The application's repository. */
+let repository: string;
+/** As GitHub got them. */
+let secrets: Record<string, string>;
+let variables: Record<string, string>;
+
+beforeAll(async () => {
+  const server = await freshServer();
+  address = server.address;
+  const keys = await mkdtemp(join(tmpdir(), 'slipway-root-'));
+  execFileSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-C', 'operator', '-f', join(keys, 'id')]);
+  // Whoever follows the documents is root there, and nobody deploys yet.
+  const script = 'userdel --remove deploy 2>/dev/null; install -d -m 700 /root/.ssh && cat >/root/.ssh/authorized_keys';
+  await onServer(script, [], execFileSync('cat', [join(keys, 'id.pub')], { encoding: 'utf8' }));
+  owner = await makeOwner({ ...server, rootKeyFile: join(keys, 'id') });
+  repository = join(owner.home, 'shop');
+  await mkdir(join(repository, '.git'), { recursive: true });
+  await writeFile(join(repository, '.git/HEAD'), 'ref: refs/heads/main\n');
+});
+
+afterAll(async () => {
+  await rm(dirname(keyFile()), { recursive: true, force: true });
+  await owner.remove();
+});
+
+const keyFile = (): string =>
+  /-i (\S+)/.exec(execFileSync('cat', [join(owner.home, 'bin/ssh')], { encoding: 'utf8' }))?.[1] ?? '';
+
+const open = (document: string, replace: Readonly<Record<string, string>> = {}): Guide =>
+  openGuide(document, THIS, replace);
+
+/** A block for root at the server's prompt. */
+const asRoot = async (commands: readonly string[]): Promise<string> => onServer(`set -e\n${commands.join('\n')}`);
+
+/** The workflow of a document as the reader has it, with the sandbox's names for the reader's own. */
+async function follow(
+  example: Example,
+  github: Readonly<Record<string, string>> = {},
+  inputs = {},
+): Promise<WorkflowRun> {
+  const { login } = sandboxInfo().registry;
+  const path = '.github/workflows/followed.yml';
+  await mkdir(join(repository, dirname(path)), { recursive: true });
+  await writeFile(join(repository, path), example.text.replaceAll(NAME, address).replaceAll('ghcr.io', login.address));
+  const run = await runWorkflow({
+    repository: { name: 'acme/shop', folder: repository },
+    workflow: path,
+    repositories: [{ name: 'your-org/slipway', folder: ROOT }],
+    event: {
+      name: /^on:\s*(\w+)/m.exec(example.text)?.[1] ?? '',
+      payload: { repository: { name: 'shop' }, schedule: /cron: '([^']+)'/.exec(example.text)?.[1] ?? '' },
+    },
+    inputs,
+    secrets: { ...secrets, GITHUB_TOKEN: login.password },
+    variables,
+    github: { actor: login.username, token: login.password, run_id: '1', ...github },
+    standIns: [
+      {
+        uses: CHECKOUT,
+        run: ({ workspace }) => {
+          execFileSync('cp', ['-r', `${repository}/.`, workspace]);
+          return Promise.resolve({});
+        },
+      },
+    ],
+  });
+  if (run.result !== 'success') throw new Error(run.log);
+  await waitForFinish();
+  return run;
+}
+
+test('README.md: a server by hand, a key, the first deploy, the next, and back', async () => {
+  const readme = open('README.md');
+  await asRoot(readme.take('useradd '));
+  for (const command of readme.take('ssh-keygen ')) owner.run(command);
+  const knownHosts = await asRoot(readme.take('ssh_host_ed25519_key.pub'));
+  expect(readme.left()).toEqual([]);
+
+  secrets = { SSH_KEY: await owner.told('secret set SSH_KEY'), APP_ENV: 'SETTING=of-the-secret' };
+  variables = { SSH_KNOWN_HOSTS: knownHosts.replace(NAME, address) };
+  const image = `${sandboxInfo().registry.login.address}/app:\${TAG}`;
+  await writeFile(
+    join(repository, 'compose.yaml'),
+    `services:\n  api: { image: "${image}", environment: { SETTING: "$SETTING" }, ports: ["8080:3000"] }\n`,
+  );
+  for (const release of ['v1', 'v2']) await publishApp(release);
+  const quickStart = exampleOf({
+    document: 'README.md',
+    language: 'yaml',
+    text: exampleWith('README.md', 'registry-username'),
+  });
+  await follow(quickStart, { sha: 'v1' });
+  expect([await get(8080), await get(8080, '/setting')]).toEqual(['v1', 'of-the-secret']);
+  await follow(quickStart, { sha: 'v2' });
+  expect(await get(8080)).toBe('v2');
+  const rollback = exampleOf({
+    document: 'README.md',
+    language: 'yaml',
+    text: exampleWith('README.md', 'action-rollback@v1'),
+  });
+  await follow(rollback, {}, { release: 'previous', confirm: 'shop' });
+  expect(await get(8080)).toBe('v1');
+  await asDeploy('docker compose --project-directory apps/shop down && rm -r apps/shop');
+});
+
+test('infra/example/README.md: with Docker alone', async () => {
+  const readme = open('infra/example/README.md');
+  await buildExample('v1');
+  const archive = execFileSync('tar', ['-C', EXAMPLE, '--exclude=node_modules', '-cz', '.'], { maxBuffer: 2 ** 26 });
+  await asDeploy('mkdir example && base64 -d | tar -C example -xz', [], archive.toString('base64'));
+  for (const command of readme.take('docker build')) {
+    if (command.startsWith('curl ')) expect(owner.run(command)).toContain('"ready"');
+    else await asDeploy(`cd example && ${command}`);
+  }
+  expect(readme.left()).toEqual([]);
+});
+
+test('infra/docs/RUNBOOK.md: what is typed on the server and at the own prompt', async () => {
+  const runbook = open('infra/docs/RUNBOOK.md');
+  execFileSync('cp', [
+    '-r',
+    join(EXAMPLE, 'compose.yaml'),
+    join(EXAMPLE, 'nginx'),
+    join(EXAMPLE, 'public'),
+    repository,
+  ]);
+  secrets['APP_ENV'] = 'POSTGRES_PASSWORD=a-password-of-the-database';
+  const deploy = { document: 'README.md', language: 'yaml', text: exampleWith('README.md', 'registry-username') };
+  const example = exampleOf(deploy);
+  const image = (await buildExample('v1')).replace(/^[^/]+/, sandboxInfo().registry.login.address);
+  const text = example.text
+    .replace('TAG=${{ github.sha }}', `API_IMAGE=${image}`)
+    .replace(/^( *)(compose-file: .*)$/m, '$1$2\n$1files: |\n$1  nginx\n$1  public');
+  await follow({ ...example, text });
+
+  const inProject = async (part: string): Promise<string[]> => {
+    const said: string[] = [];
+    for (const command of runbook.take(part)) said.push(await asDeploy(`cd apps/shop && ${command}`));
+    return said;
+  };
+  await onServer('cat /root/.ssh/authorized_keys >>/home/deploy/.ssh/authorized_keys');
+  for (const command of runbook.take('cd apps/shop')) {
+    if (command.startsWith('cd ')) await asDeploy(command);
+    else owner.run(command);
+  }
+  await inProject('free -m');
+  const [services, log, current] = await inProject('readlink ');
+  expect(services).toContain('(healthy)');
+  expect(log).toContain('listening');
+  expect(current).toMatch(/^releases\/\d{8}T/);
+  expect((await inProject("pg_stat_activity'")).at(-1)).toContain('most');
+  await inProject('nginx -t');
+  const [, , , , sizes] = await inProject('docker builder prune');
+  expect(sizes).toContain('.slipway/files');
+  expect((await inProject('OOMKilled')).at(-1)).toMatch(/out-of-memory=false/);
+  expect((await inProject('pg_blocking_pids')).at(-1)).toContain('used_memory');
+  await inProject('cat .slipway/session');
+  await follow(exampleOf({ ...deploy, text: exampleWith('README.md', 'action-backup@v1') }));
+  expect(await inProject('ls .slipway/backups')).toEqual([expect.stringMatching(/^\d{8}T\d{6}Z-\w+\n$/)]);
+  // The key of the deploys: the new one lets in, the old one does not any more.
+  for (const command of runbook.take('deploy-new')) owner.run(command);
+  for (const command of runbook.take('sed -i')) owner.run(command);
+  expect(await onServer('cut -d" " -f3 /home/deploy/.ssh/authorized_keys')).toBe('operator\ndeploy-new\n');
+  expect(runbook.left()).toEqual([]);
+});
+
+test('on the own computer: the sandbox, keys of backups', () => {
+  const { instance, network } = sandboxInfo();
+  const number = /^10\.78\.(\d+)\./.exec(network.host)?.[1] ?? '';
+  const sandbox = open('infra/sandbox/README.md', {
+    'slipway-sandbox/default': `slipway-sandbox/${instance}`,
+    'slipway-0-lan': `slipway-${number}-lan`,
+  });
+  expect(owner.run(sandbox.take('sandbox.mjs status').join('\n'))).toContain(address);
+  const backup = open('action-backup/README.md', { 'age1...': 'age1example' });
+  expect(owner.run(`{ ${backup.take('age-keygen').join('\n')}\n} 2>&1`)).toMatch(/age1[0-9a-z]{20}/);
+  for (const guide of [sandbox, backup]) expect(guide.left()).toEqual([]);
+});
+
+test('action-ssl/README.md: a placeholder, as root', async () => {
+  const readme = open('action-ssl/README.md');
+  const commands = readme.take('openssl ');
+  await asRoot(['mkdir -p /etc/slipway/tls/shop.example.com', ...commands]);
+  const subject = 'openssl x509 -noout -subject -in /etc/slipway/tls/shop.example.com/current/fullchain.pem';
+  expect(await onServer(subject)).toContain('Slipway placeholder');
+  expect(readme.left()).toEqual([]);
+});
+
+test('every Compose file of the documents is one for Docker Compose', async () => {
+  const files = allDocuments()
+    .flatMap((document) => blocksOf(document))
+    .filter(({ language }) => language === 'yaml')
+    .map(exampleOf)
+    .filter(({ kind }) => kind === 'compose');
+  expect(files.length).toBeGreaterThan(3);
+  for (const { document, text } of files) {
+    await onServer(
+      'cd "$(mktemp -d)" && docker compose --project-name "$1" -f - config --quiet',
+      [basename(document, '.md').toLowerCase()],
+      text,
+    );
+  }
+});
