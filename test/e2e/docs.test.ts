@@ -187,6 +187,8 @@ test('infra/docs/RUNBOOK.md: what is typed on the server and at the own prompt',
   expect(sizes).toContain('.slipway/files');
   expect((await inProject('OOMKilled')).at(-1)).toMatch(/out-of-memory=false/);
   expect((await inProject('pg_blocking_pids')).at(-1)).toContain('used_memory');
+  await inProject('compose stop api');
+  await inProject('compose start api');
   await inProject('cat .slipway/session');
   await follow(exampleOf({ ...deploy, text: exampleWith('README.md', 'action-backup@v1') }));
   expect(await inProject('ls .slipway/backups')).toEqual([expect.stringMatching(/^\d{8}T\d{6}Z-\w+\n$/)]);
