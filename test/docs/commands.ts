@@ -15,11 +15,8 @@ export const COMMANDS: Readonly<Record<string, Readonly<Record<string, Where>>>>
       not: 'makes a sandbox of its own, which a test inside one cannot; it fails by itself where a promise is not kept',
     },
     'npm test': { not: 'is the run that this test is a part of' },
-    'useradd ': DOCS,
-    'ssh-keygen ': DOCS,
-    'ssh root@': DOCS,
-    'gh secret set SSH_KEY': DOCS,
-    'echo "shop.example.com': DOCS,
+    'ssh-keygen ': INFRASTRUCTURE,
+    'ssh root@': INFRASTRUCTURE,
   },
   'CONTRIBUTING.md': {
     'node_modules/.bin/node scripts/load.mjs': { not: 'runs until it is interrupted; test/load tests what it starts' },
@@ -34,6 +31,13 @@ export const COMMANDS: Readonly<Record<string, Readonly<Record<string, Where>>>>
     'npm run sandbox -- up': { not: 'the same' },
     'npm run sandbox -- ssh s1': { not: 'the same' },
     'npm run sandbox -- down': { not: 'the same' },
+  },
+  'infra/docs/DEPLOYMENT.md': {
+    'useradd ': DOCS,
+    'ssh-keygen ': DOCS,
+    'ssh root@': DOCS,
+    'gh secret set SSH_KEY': DOCS,
+    'echo "shop.example.com': DOCS,
   },
   'infra/docs/INFRASTRUCTURE.md': {
     'ssh-keygen ': INFRASTRUCTURE,
