@@ -39,6 +39,12 @@ const AREAS = {
   GitHub: ['shared/src/reporters', 'shared/src/adapters/github', 'shared/src/adapters/actions-runner'],
 };
 
+const NOTES = {
+  'Checks of addresses and containers':
+    'The words are what was seen. Of an address: ask it yourself, from where the check asks. Of a container: its last log lines are in the log of the run.',
+  GitHub: 'These are warnings: the record of a Deployment goes on beside the deploy, and cannot fail it.',
+};
+
 /** @typedef {{ area: string, file: string, kind: string, message: string, hint: string }} Row */
 
 /**
@@ -98,6 +104,7 @@ export function renderCatalogue({ classes, rows }) {
     if (own.length === 0) continue;
     parts.push([
       `## ${area}\n`,
+      ...(NOTES[area] === undefined ? [] : [`${NOTES[area]}\n`]),
       '| you see | kind | what to do |',
       '| --- | --- | --- |',
       ...own.map(({ message, kind, hint }) =>
@@ -207,7 +214,7 @@ function* sitesOf({ path, root }, classes) {
       if (value('message') === undefined || value('hint') === undefined) continue;
       yield {
         node,
-        kind: path.includes('/tls/') ? 'RehearsalError' : 'PreflightError',
+        kind: path.includes('/tls/') ? 'RehearsalError' : path.endsWith('/github.ts') ? 'warning' : 'PreflightError',
         message: value('message'),
         hint: value('hint'),
       };
