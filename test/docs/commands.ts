@@ -80,6 +80,7 @@ export const COMMANDS: Readonly<Record<string, Readonly<Record<string, Where>>>>
     'gh secret set SSH_KEY': DOCS,
     'ssh deploy@shop.example.com "sed': DOCS,
     'docker compose exec db psql': { not: 'asks for a password at a terminal' },
+    'ls .slipway/releases': DOCS,
     'ls .slipway/backups': DOCS,
   },
   'infra/example/README.md': {

@@ -160,6 +160,7 @@ test('infra/docs/RUNBOOK.md: what is typed on the server and at the own prompt',
     .replace('TAG=${{ github.sha }}', `API_IMAGE=${image}`)
     .replace(/^( *)(project: .*)$/m, '$1$2\n$1files: |\n$1  nginx\n$1  public');
   await follow({ ...example, text });
+  await follow({ ...example, text: text.replace(/^( *)variables: /m, '$1variables: |\n$1  LOG_LEVEL=debug\n$1  ') });
 
   const inProject = async (part: string): Promise<string[]> => {
     const said: string[] = [];
@@ -182,6 +183,15 @@ test('infra/docs/RUNBOOK.md: what is typed on the server and at the own prompt',
   expect(sizes).toContain('.slipway/files');
   expect((await inProject('OOMKilled')).at(-1)).toMatch(/out-of-memory=false/);
   expect((await inProject('pg_blocking_pids')).at(-1)).toContain('used_memory');
+  // Without GitHub: the release before, by hand.
+  const logLevel = async (): Promise<string> =>
+    asDeploy('cd apps/shop && docker compose exec -T api node -p process.env.LOG_LEVEL');
+  expect(await logLevel()).toBe('debug\n');
+  const [list = '', goBack = ''] = runbook.take('ls .slipway/releases');
+  const [first = ''] = (await asDeploy(`cd apps/shop && ${list}`)).split('\n');
+  await asDeploy(`cd apps/shop && ${goBack.replace('20261122T223100Z-ab12cd3', first)}`);
+  expect(await logLevel()).toBe('info\n');
+  expect(owner.run('curl --retry 5 --retry-all-errors -fsS http://127.0.0.1:8080/health/ready')).toContain('"ready"');
   await inProject('compose stop api');
   await inProject('compose start api');
   await inProject('cat .slipway/session');
