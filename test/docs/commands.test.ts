@@ -2,6 +2,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beginningOf, COMMANDS, whereIs } from './commands.ts';
+import { openGuide } from './guide.ts';
 import { allDocuments, blocksOf, commandsOf, ROOT, SHELLS } from './markdown.ts';
 
 const documents = allDocuments();
@@ -32,6 +33,16 @@ test('each test that is named opens the document, and asks at its end what is le
     return !text.includes(`'${document}'`) || !text.includes('openGuide(') || !text.includes('.left()');
   });
   expect(missing).toEqual([]);
+});
+
+test('a command without a place is seen, and one that a test has not taken', () => {
+  expect(whereIs('README.md', 'reboot')).toBeUndefined();
+  expect(whereIs('NONE.md', 'npm test')).toBeUndefined();
+  const guide = openGuide('README.md', 'test/e2e/infrastructure.test.ts', { 'shop.example.com': '192.0.2.1' });
+  expect(guide.left()).toHaveLength(2);
+  expect(guide.take('bootstrap.sh').join('\n')).toMatch(/^ssh-keygen .*\nssh root@192\.0\.2\.1 /);
+  expect(guide.left()).toEqual([]);
+  expect(() => guide.take('none of it')).toThrow('0 blocks of README.md have none of it');
 });
 
 test('commands are told from comments, and go over lines', () => {
