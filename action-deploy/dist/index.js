@@ -97248,7 +97248,7 @@ async function takeBack(undo, { containers }, vault, isLate = false) {
  *
  * @returns whether there was any.
  */
-async function restore_recover(facts, vault) {
+async function recover(facts, vault) {
     const { stdout } = await vault_carryOut(backup_store_readFileIfAny(vault.layout.restoring), 'look for an interrupted restore', vault);
     if (stdout.trim() === '')
         return false;
@@ -98340,7 +98340,7 @@ async function settleRestore({ facts, guardian }, request, session, phase) {
     }
     const { ports } = phase;
     const layout = layoutStore(facts.path);
-    await restore_recover(facts, vaultOf({ project: request.project, layout, session, guardian, ports }));
+    await recover(facts, vaultOf({ project: request.project, layout, session, guardian, ports }));
     transaction_warn(phase, 'A restore had been cut off: what it had half done was taken back first.');
     return readFacts(guardian, request, ports.signal);
 }
@@ -98438,7 +98438,6 @@ async function prepareData({ backup, items }, release, transaction) {
     const vault = vaultOf(transaction);
     return timed(transaction, 'restore', async () => {
         await sweep(vault);
-        await recover(facts, vault);
         const folder = backupFolder(vault.layout, backup.id);
         const undo = await beginRestore(items, { files: 'side' }, facts.containers, vault);
         await ports.reporter

@@ -96923,7 +96923,6 @@ async function prepareData({ backup, items }, release, transaction) {
     const vault = vaultOf(transaction);
     return transaction_timed(transaction, 'restore', async () => {
         await take_sweep(vault);
-        await recover(facts, vault);
         const folder = backup_layout_backupFolder(vault.layout, backup.id);
         const undo = await beginRestore(items, { files: 'side' }, facts.containers, vault);
         await ports.reporter
