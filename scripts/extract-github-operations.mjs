@@ -27,6 +27,15 @@ const OPERATIONS = [
   'issues/list-comments',
   'issues/create-comment',
   'issues/update-comment',
+  'repos/list-releases',
+  'repos/create-release',
+  'repos/get-release',
+  'repos/update-release',
+  'repos/delete-release',
+  'repos/upload-release-asset',
+  'git/get-ref',
+  'git/create-ref',
+  'git/update-ref',
 ];
 
 /** What explains and constrains nothing. Examples of whole answers are taken apart from this. */
@@ -92,6 +101,8 @@ function extractOperation(path, method, operation, description) {
     path,
     parameters: resolve(operation.parameters ?? [], description),
     body: resolve(operation.requestBody?.content?.['application/json']?.schema, description),
+    // A file as it is, such as an asset of a release.
+    file: operation.requestBody?.content?.['application/octet-stream'] === undefined ? undefined : true,
     responses: Object.fromEntries(
       Object.entries(operation.responses).map(([status, response]) => [status, extractResponse(response, description)]),
     ),

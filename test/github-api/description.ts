@@ -20,6 +20,8 @@ export interface Operation {
   readonly path: string;
   readonly parameters: readonly Parameter[];
   readonly body?: Schema;
+  /** It takes a file as its body, instead. */
+  readonly file?: true;
   readonly responses: Readonly<Record<string, { readonly schema?: Schema; readonly example?: unknown }>>;
 }
 
@@ -120,7 +122,7 @@ export function judgeRequest(request: AskedRequest): string[] {
       else problems.push(...check(name, parameter.schema, true, readParameter(text, parameter.schema)));
     }
   }
-  return [...problems, ...judgeHeaders(request), ...judgeBody(operation, request.body)];
+  return [...problems, ...judgeHeaders(operation, request), ...judgeBody(operation, request.body)];
 }
 
 function readParameter(text: string, schema: Schema): unknown {
@@ -128,15 +130,14 @@ function readParameter(text: string, schema: Schema): unknown {
 }
 
 /** https://docs.github.com/rest/using-the-rest-api/getting-started-with-the-rest-api#about-request-headers */
-function judgeHeaders({ headers, body }: AskedRequest): string[] {
+function judgeHeaders({ file }: Operation, { headers, body }: AskedRequest): string[] {
+  const contentType = file === true ? /^[\w.+-]+\/[\w.+-]+$/ : /^application\/json(; charset=utf-8)?$/;
   const demands: readonly (readonly [name: string, isRight: (value: string) => boolean])[] = [
     ['authorization', (value) => /^(token|bearer) \S+$/i.test(value)],
     ['accept', (value) => value === 'application/vnd.github+json'],
     ['x-github-api-version', (value) => API_VERSIONS.includes(value)],
     ['user-agent', (value) => value.startsWith('slipway')],
-    ...(body === ''
-      ? []
-      : ([['content-type', (value: string) => /^application\/json(; charset=utf-8)?$/.test(value)]] as const)),
+    ...(body === '' ? [] : ([['content-type', (value: string) => contentType.test(value)]] as const)),
   ];
   return demands.flatMap(([name, isRight]) => {
     const value = headers[name];
@@ -144,7 +145,8 @@ function judgeHeaders({ headers, body }: AskedRequest): string[] {
   });
 }
 
-function judgeBody({ body: schema, id }: Operation, text: string): string[] {
+function judgeBody({ body: schema, file, id }: Operation, text: string): string[] {
+  if (file === true) return text === '' ? ['there is no file'] : [];
   if (schema === undefined) return text === '' ? [] : ['there is a body'];
   let body: unknown;
   try {

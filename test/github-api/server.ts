@@ -1,5 +1,5 @@
 /**
- * A stand-in for GitHub's API that keeps Deployments, issues and comments, and holds every request and every answer of its own against GitHub's
+ * A stand-in for GitHub's API that keeps Deployments, issues, comments, releases and tags, and holds every request and every answer of its own against GitHub's
  * description. What is wrong is answered with 422, and stays in `problems`: a test ends with `expect(api.problems).toEqual([])`.
  */
 import { once } from 'node:events';
@@ -32,6 +32,15 @@ export interface KeptComment {
   readonly by: 'Bot' | 'User';
 }
 
+export interface KeptRelease {
+  readonly id: number;
+  /** As it came in the requests, the later ones over the earlier. */
+  asked: Readonly<Record<string, unknown>>;
+  /** Content by file name. */
+  readonly assets: Record<string, string>;
+  immutable: boolean;
+}
+
 export interface SeenRequest {
   readonly method: string;
   readonly url: string;
@@ -54,6 +63,11 @@ export class GithubApi {
   readonly deployments: KeptDeployment[] = [];
   readonly issues: KeptIssue[] = [];
   readonly comments: KeptComment[] = [];
+  readonly releases: KeptRelease[] = [];
+  /** Commits by ref: `refs/tags/v1`. */
+  readonly refs: Record<string, string> = {};
+  /** The repository's setting: what is published can never be changed. */
+  makesImmutable = true;
   /** Asked before the request is carried out. */
   before: Hook = () => false;
   /** Asked once it has been carried out: an answer that is lost on its way. */
@@ -109,7 +123,8 @@ export class GithubApi {
         : this.#carryOut(matched, request);
     if (await this.after(request, response, index)) return;
     if (matched !== undefined) this.problems.push(...judgeAnswer(matched.operation, answer.status, answer.body));
-    answerJson(response, answer.status, answer.body);
+    if (answer.body === undefined) response.writeHead(answer.status).end();
+    else answerJson(response, answer.status, answer.body);
   }
 
   #carryOut({ operation, path, query }: Matched, request: SeenRequest): Answer {
@@ -119,7 +134,8 @@ export class GithubApi {
       return { status: 401, body: { message: 'Bad credentials', documentation_url: 'https://docs.github.com/rest' } };
     }
     if (`${path['owner'] ?? ''}/${path['repo'] ?? ''}` !== this.repository) return notFound;
-    const body = (request.body === '' ? {} : JSON.parse(request.body)) as Record<string, unknown>;
+    const isJson = request.body !== '' && operation.file !== true;
+    const body = (isJson ? JSON.parse(request.body) : {}) as Record<string, unknown>;
     const deployment = this.deployments.find((one) => String(one.id) === path['deployment_id']);
     switch (operation.id) {
       case 'repos/create-deployment': {
@@ -148,8 +164,79 @@ export class GithubApi {
           body: deployment.statuses.map((_, at) => showStatus(operation, deployment, at + 1)).reverse(),
         };
       default:
-        return this.#carryOutIssue({ operation, path, query }, body) ?? notFound;
+        return (
+          (operation.id.startsWith('issues/')
+            ? this.#carryOutIssue({ operation, path, query }, body)
+            : operation.id.startsWith('git/')
+              ? this.#carryOutRef({ operation, path, query }, body)
+              : this.#carryOutRelease({ operation, path, query }, body, request.body)) ?? notFound
+        );
     }
+  }
+
+  #carryOutRelease({ operation, path, query }: Matched, body: Readonly<Record<string, unknown>>, file: string) {
+    const release = this.releases.find((one) => String(one.id) === path['release_id']);
+    const show = (status: number, one: KeptRelease): Answer => ({ status, body: this.#showRelease(operation, one) });
+    const refuse = (): Answer => ({
+      status: 422,
+      body: { message: 'Validation Failed', documentation_url: '', errors: [{ resource: 'Release', code: 'custom' }] },
+    });
+    switch (operation.id) {
+      case 'repos/list-releases':
+        return { status: 200, body: [...this.releases].reverse().map((one) => this.#showRelease(operation, one)) };
+      case 'repos/create-release': {
+        if (body['draft'] !== true && this.releases.some(({ asked }) => asked['tag_name'] === body['tag_name'])) {
+          return refuse();
+        }
+        const kept = { id: this.seen.length + 2001, asked: body, assets: {}, immutable: false };
+        this.releases.push(kept);
+        return show(201, kept);
+      }
+      case 'repos/get-release':
+        return release && show(200, release);
+      case 'repos/update-release':
+        if (release === undefined) return undefined;
+        release.asked = { ...release.asked, ...body };
+        if (body['draft'] === false) release.immutable = this.makesImmutable;
+        return show(200, release);
+      case 'repos/delete-release':
+        if (release === undefined) return undefined;
+        if (release.immutable) return refuse();
+        this.releases.splice(this.releases.indexOf(release), 1);
+        return { status: 204, body: undefined };
+      case 'repos/upload-release-asset': {
+        const name = query['name'] ?? '';
+        if (release === undefined) return undefined;
+        if (release.immutable || name in release.assets) return refuse();
+        release.assets[name] = file;
+        return { status: 201, body: { ...readExample(operation), name, size: Buffer.byteLength(file) } };
+      }
+      default:
+        throw new Error(`${operation.id} is not imitated`);
+    }
+  }
+
+  #showRelease(operation: Operation, { id, asked, immutable }: KeptRelease): object {
+    const base = `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}${this.prefix}`;
+    return {
+      ...readExample(operation),
+      ...pick(asked, ['tag_name', 'name', 'body', 'draft', 'prerelease']),
+      id,
+      immutable,
+      upload_url: `${base}/repos/${this.repository}/releases/${id}/assets{?name,label}`,
+    };
+  }
+
+  #carryOutRef({ operation, path }: Matched, body: Readonly<Record<string, unknown>>): Answer | undefined {
+    const name = operation.id === 'git/create-ref' ? (body['ref'] as string) : `refs/${path['ref'] ?? ''}`;
+    const isThere = name in this.refs;
+    if (isThere === (operation.id === 'git/create-ref')) {
+      return isThere ? { status: 422, body: { message: 'Reference already exists' } } : undefined;
+    }
+    if (operation.id !== 'git/get-ref') this.refs[name] = body['sha'] as string;
+    const example = readExample(operation);
+    const object = { ...(example['object'] as object), sha: this.refs[name], type: 'commit' };
+    return { status: operation.id === 'git/create-ref' ? 201 : 200, body: { ...example, ref: name, object } };
   }
 
   #carryOutIssue({ operation, path, query }: Matched, body: Readonly<Record<string, unknown>>): Answer | undefined {

@@ -11,6 +11,12 @@ const NEEDED: Readonly<Record<string, readonly string[]>> = {
   'issues/update': ['issues'],
   'issues/create-comment': ['issues', 'pull-requests'],
   'issues/update-comment': ['issues', 'pull-requests'],
+  'repos/create-release': ['contents'],
+  'repos/update-release': ['contents'],
+  'repos/delete-release': ['contents'],
+  'repos/upload-release-asset': ['contents'],
+  'git/create-ref': ['contents'],
+  'git/update-ref': ['contents'],
 };
 
 /** @param current of the job that runs; any one of those that are needed is enough, with `write` */

@@ -72,7 +72,14 @@ const NEEDS: readonly (readonly [uses: RegExp, input: string | undefined, permis
   [/plan-comment(@|$)/, 'github-token', ['pull-requests: write']],
   [/^docker\/login-action@/, undefined, ['packages: write']],
   [/^github\/codeql-action\/analyze@/, undefined, ['security-events: write']],
+  [/^github\/codeql-action\/upload-sarif@/, undefined, ['security-events: write']],
+  [/^ossf\/scorecard-action@/, 'publish_results', ['id-token: write']],
   [/^actions\/attest@/, undefined, ['id-token: write', 'attestations: write']],
+];
+
+/** The same, for what a script of ours does. */
+const SCRIPT_NEEDS: readonly (readonly [run: RegExp, permissions: readonly string[]])[] = [
+  [/\bscripts\/release\.mjs (publish|move-major)\b/, ['contents: write']],
 ];
 
 const permissions: Rule = (workflow) => [
@@ -84,11 +91,14 @@ const permissions: Rule = (workflow) => [
     // What a called workflow needs is held against this by `runWorkflow` and by GitHub.
     if (job.kind === 'call') return [];
     const given = Object.entries(job.permissions).map(([name, level]) => `${name}: ${level}`);
-    const needed = job.steps.flatMap((step) =>
-      NEEDS.flatMap(([uses, input, names]) =>
+    const asked = job.steps.flatMap((step) => [
+      ...NEEDS.flatMap(([uses, input, names]) =>
         uses.test(step.uses ?? '') && (input === undefined || input in step.with) ? names : [],
       ),
-    );
+      ...SCRIPT_NEEDS.flatMap(([run, names]) => (typeof step.run === 'string' && run.test(step.run) ? names : [])),
+    ]);
+    // Who may write may read.
+    const needed = asked.filter((one) => !asked.includes(one.replace(/: read$/, ': write')) || one.endsWith(': write'));
     return [
       ...given.filter((one) => !needed.includes(one)).map((one) => `${job.id} has ${one}, which no step of it needs`),
       ...[...new Set(needed)].filter((one) => !given.includes(one)).map((one) => `${job.id} lacks ${one}`),

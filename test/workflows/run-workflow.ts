@@ -21,7 +21,7 @@ import {
   type Scope,
   type Template,
 } from './template.ts';
-import { THIRD_PARTY, type StandIn } from './third-party.ts';
+import { OWN_THIRD_PARTY, THIRD_PARTY, type StandIn } from './third-party.ts';
 import {
   type CallJob,
   type Level,
@@ -148,6 +148,8 @@ interface Finished {
 }
 
 const LEVELS: Readonly<Record<Level, number>> = { none: 0, read: 1, write: 2 };
+/** Nothing of others runs here: each needs a stand-in. */
+const OTHERS = { ...THIRD_PARTY, ...OWN_THIRD_PARTY };
 const DEFAULT_TIMEOUT_MINUTES = 360;
 const PROCESS_LIMIT_SECONDS = 300;
 
@@ -507,7 +509,7 @@ class Run {
   /** @returns undefined where a step may set what it likes */
   async #declaredOutputs(step: WorkflowStep, source: Repository, runner: Job): Promise<readonly string[] | undefined> {
     if (step.uses === undefined) return undefined;
-    const known = THIRD_PARTY[step.uses];
+    const known = OTHERS[step.uses];
     if (known !== undefined) return known.outputs;
     return (await readManifest(this.#actionFolder(step.uses, source, runner))).outputs.map((output) => output.name);
   }
@@ -544,7 +546,7 @@ class Run {
       return finish(await runner.script({ script: evaluateText(step.run, scope), env, cancelAfter }));
     }
     const inputs = evaluateTexts(step.with, scope);
-    const known = THIRD_PARTY[step.uses];
+    const known = OTHERS[step.uses];
     if (known === undefined) {
       const action = this.#actionFolder(step.uses, called.source, runner);
       return finish(await runner.step({ action, with: inputs, env, cancelAfter }));

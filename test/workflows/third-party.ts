@@ -39,6 +39,7 @@ export const THIRD_PARTY: Readonly<Record<string, ThirdParty>> = {
       'subject-name',
       'subject-digest',
       'subject-path',
+      'sbom-path',
       'push-to-registry',
       'create-storage-record',
       'show-summary',
@@ -47,7 +48,7 @@ export const THIRD_PARTY: Readonly<Record<string, ThirdParty>> = {
   },
 };
 
-/** Of this repository's own workflows, which nothing runs here. */
+/** Of this repository's own workflows; of these, only the release is run here. */
 export const OWN_THIRD_PARTY: Readonly<Record<string, ThirdParty>> = {
   'actions/setup-node@53b83947a5a98c8d113130e565377fae1a50d02f': {
     version: 'v6.3.0',
@@ -57,6 +58,21 @@ export const OWN_THIRD_PARTY: Readonly<Record<string, ThirdParty>> = {
   'github/codeql-action/init@7211b7c8077ea37d8641b6271f6a365a22a5fbfa': {
     version: 'v4.36.0',
     inputs: ['languages', 'build-mode', 'queries', 'config-file'],
+    outputs: [],
+  },
+  'github/codeql-action/upload-sarif@7211b7c8077ea37d8641b6271f6a365a22a5fbfa': {
+    version: 'v4.36.0',
+    inputs: ['sarif_file', 'category', 'wait-for-processing'],
+    outputs: [],
+  },
+  'ossf/scorecard-action@4eaacf0543bb3f2c246792bd56e8cdeffafb205a': {
+    version: 'v2.4.3',
+    inputs: ['results_file', 'results_format', 'repo_token', 'publish_results', 'file_mode'],
+    outputs: [],
+  },
+  'aquasecurity/trivy-action@ed142fd0673e97e23eac54620cfb913e5ce36c25': {
+    version: 'v0.36.0',
+    inputs: ['scan-type', 'image-ref', 'scan-ref', 'severity', 'ignore-unfixed', 'exit-code', 'format', 'output'],
     outputs: [],
   },
   'github/codeql-action/analyze@7211b7c8077ea37d8641b6271f6a365a22a5fbfa': {
