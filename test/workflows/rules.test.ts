@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { validateFile } from '../e2e/harness/github-language.ts';
-import { findFaults } from './rules.ts';
+import { findFaults, RULES } from './rules.ts';
 import { surroundingsOf } from './surroundings.ts';
 import { readWorkflow } from './workflow.ts';
 
@@ -70,6 +70,15 @@ async function check(text: string, isReusable: boolean): Promise<Found> {
   return { service, rules: findFaults(await readWorkflow(PATH, text), { exists, isReusable }) };
 }
 
+/** Rules that found the fault that was put there for them. */
+const proven = new Set<string>();
+
+function expectFault(faults: readonly string[], fault: string): void {
+  const found = faults.find((one) => one.includes(fault));
+  expect({ faults, found }).toMatchObject({ found: expect.any(String) as string });
+  proven.add(found?.split(':')[0] ?? '');
+}
+
 function replace(text: string, from: string, to: string): string {
   if (!text.includes(from)) throw new Error(`there is no ${from} to replace`);
   return text.replace(from, to);
@@ -122,8 +131,9 @@ test.each([
   ['a secret that is not declared', 'secrets.SSH_KEY', 'secrets.KEY', 'contract: secrets.KEY is not declared'],
   ['a token in the checkout', 'with: { persist-credentials: false }', 'with: {}', 'credentials: deploy: '],
   ['a second Deployment', ', deployment: false', '', 'deployments: deploy: GitHub would make a second Deployment'],
+  ['a release without its permission', 'echo "$HOST"', 'node scripts/release.mjs publish', 'lacks contents: write'],
 ])('%s is found in a reusable workflow', async (_what, from, to, fault) => {
-  expect((await check(replace(GOOD, from, to), true)).rules).toContainEqual(expect.stringContaining(fault));
+  expectFault((await check(replace(GOOD, from, to), true)).rules, fault);
 });
 
 test.each([
@@ -138,8 +148,23 @@ test.each([
     '$/.github/workflows/deploy.yml',
     "caller's own",
   ],
+  ['a caller that is called', 'on: push', 'on: { push: {}, workflow_call: {} }', 'a caller is not called'],
 ])('%s is found in a caller', async (_what, from, to, fault) => {
-  expect((await check(replace(CALLER, from, to), false)).rules).toContainEqual(expect.stringContaining(fault));
+  expectFault((await check(replace(CALLER, from, to), false)).rules, fault);
+});
+
+test('writing is permission to read, too', async () => {
+  const text = replace(
+    replace(GOOD, 'echo "$HOST"', 'node scripts/release.mjs publish'),
+    'contents: read',
+    'contents: write',
+  );
+  expect((await check(text, true)).rules).toEqual([]);
+});
+
+// After the two lists above: no rule is without a fault that it finds.
+test('each rule has found a fault', () => {
+  expect([...proven].sort()).toEqual(Object.keys(RULES).sort());
 });
 
 describe("GitHub's language service finds", () => {

@@ -1,24 +1,12 @@
 /** Every workflow file: GitHub's parser, GitHub's language service and our own rules find nothing in it. */
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { join, relative } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { validateFile } from '../e2e/harness/github-language.ts';
+import { CALLERS, OWN, REUSABLE, ROOT } from './files.ts';
 import { findFaults } from './rules.ts';
 import { surroundingsOf } from './surroundings.ts';
 import { readWorkflow } from './workflow.ts';
 
-const ROOT = fileURLToPath(new URL('../../', import.meta.url));
-
-const list = (folder: string, name = /^[^.].*\.ya?ml$/): string[] =>
-  readdirSync(join(ROOT, folder), { recursive: true, withFileTypes: true })
-    .filter((entry) => entry.isFile() && name.test(entry.name))
-    .map((entry) => relative(ROOT, join(entry.parentPath, entry.name)))
-    .sort();
-
-const REUSABLE = list('.github/workflows');
-const CALLERS = list('infra/workflows');
-/** This repository's own have a leading dot, and are nobody's to copy. */
-const OWN = list('.github/workflows', /^\..*\.ya?ml$/);
 const surroundings = surroundingsOf(ROOT);
 
 test('all of them are looked at', () => {
