@@ -1,8 +1,13 @@
-/** Fails unless each committed dist/ is, byte for byte, what its sources give: `node scripts/check-dist.mjs`. */
-import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+/**
+ * Fails unless each committed dist/ is, byte for byte, what its sources give, here and in another folder under other conditions:
+ * `node scripts/check-dist.mjs`.
+ */
+import { execFile } from 'node:child_process';
+import { cp, mkdir, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import { actions } from './actions.mjs';
 import { buildActions } from './build.mjs';
 import { embedGuardian } from './embed-guardian.mjs';
@@ -39,6 +44,64 @@ export async function compareFolders(committed, built, label) {
   return differences;
 }
 
+const run = promisify(execFile);
+
+/** What another machine has otherwise; Node formats dates and numbers by it, new files get their mode by it. */
+const ELSEWHERE = { umask: '0077', env: { TZ: 'Pacific/Kiritimati', LANG: 'de_DE.UTF-8', LC_ALL: 'de_DE.UTF-8' } };
+
+/**
+ * Builds a clean copy of the sources in a folder with a path of another length, with another umask, time zone and language.
+ * @param {{ repository?: string, registry?: string[], out: string }} options `out`: a new folder, gets `<out>/<action>/`
+ */
+export async function buildElsewhere({ repository = root, registry = actions, out }) {
+  const folder = await mkdtemp(join(tmpdir(), 'slipway-elsewhere-'));
+  const copy = join(folder, 'where-the-path-is-longer', 'than-that-of', 'the-repository');
+  try {
+    await mkdir(copy, { recursive: true });
+    for (const name of ['package.json', 'tsconfig.json', 'shared/src', ...registry.map((action) => `${action}/src`)]) {
+      await cp(join(repository, name), join(copy, name), { recursive: true });
+    }
+    // Only read, so links do, where both folders are on one file system.
+    const [from, to] = [join(repository, 'node_modules'), join(copy, 'node_modules')];
+    await run('cp', ['-al', from, to]).catch(async () => {
+      await rm(to, { recursive: true, force: true });
+      await run('cp', ['-a', from, to]);
+    });
+    const options = JSON.stringify({ repository: copy, registry, out });
+    const program = `const { buildActions } = await import(process.argv[1]); await buildActions(JSON.parse(process.argv[2]));`;
+    const node = [
+      process.execPath,
+      '--input-type=module',
+      '-e',
+      program,
+      new URL('build.mjs', import.meta.url).href,
+      options,
+    ];
+    await run('sh', ['-c', `umask ${ELSEWHERE.umask}; exec "$@"`, 'sh', ...node], {
+      env: { ...process.env, ...ELSEWHERE.env },
+    });
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+/** @returns {Promise<string[]>} where the build elsewhere differs from the one in `built`, one sentence each */
+export async function findIrreproducible({ repository = root, registry = actions, built }) {
+  const out = await mkdtemp(join(tmpdir(), 'slipway-dist-'));
+  try {
+    await buildElsewhere({ repository, registry, out });
+    const found = [];
+    for (const action of registry) {
+      found.push(
+        ...(await compareFolders(join(built, action), join(out, action), `${action}/dist, built in two folders`)),
+      );
+    }
+    return found;
+  } finally {
+    await rm(out, { recursive: true, force: true });
+  }
+}
+
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const out = await mkdtemp(join(tmpdir(), 'slipway-dist-'));
   try {
@@ -52,12 +115,19 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
     for (const action of actions) {
       differences.push(...(await compareFolders(join(root, action, 'dist'), join(out, action), `${action}/dist`)));
     }
+    const irreproducible = await findIrreproducible({ built: out });
     if (differences.length > 0) {
       console.error(
         `${differences.join('\n')}\nThe bundles are not those of the sources: run \`npm run build\` and commit dist/.`,
       );
-      process.exitCode = 1;
-    } else console.log(`dist/ of ${actions.join(', ')} is what the sources give.`);
+    }
+    if (irreproducible.length > 0) {
+      console.error(
+        `${irreproducible.join('\n')}\nThe build depends on where it runs: nobody could check what is committed.`,
+      );
+    }
+    if (differences.length + irreproducible.length > 0) process.exitCode = 1;
+    else console.log(`dist/ of ${actions.join(', ')} is what the sources give, here and elsewhere.`);
   } catch (error) {
     console.error(error.message);
     process.exitCode = 1;

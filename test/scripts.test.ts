@@ -1,7 +1,8 @@
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { compareFolders } from '../scripts/check-dist.mjs';
+import { buildActions } from '../scripts/build.mjs';
+import { compareFolders, findIrreproducible } from '../scripts/check-dist.mjs';
 import { renewReadmes, renewTables } from '../scripts/docs.mjs';
 
 const MANIFEST = `
@@ -88,4 +89,45 @@ test('check-dist tells missing, stray and different files', async () => {
   await rm(join(committed, 'native.node'));
   await writeFile(join(committed, 'licenses.txt'), 'x');
   expect(await compareFolders(committed, built, 'dist')).toEqual([]);
+});
+
+describe('two clean builds in different folders are the same', () => {
+  /** A repository with a bundler of its own, which puts something of its surroundings into the bundle. */
+  async function build(taken: string): Promise<string[]> {
+    const repository = join(folder, 'repository');
+    const ncc = join(repository, 'node_modules', '@vercel', 'ncc', 'dist', 'ncc');
+    for (const name of [ncc, join(repository, 'action-x', 'src'), join(repository, 'shared', 'src')]) {
+      await mkdir(name, { recursive: true });
+    }
+    for (const name of ['package.json', 'tsconfig.json', 'action-x/src/main.ts']) {
+      await writeFile(join(repository, name), '{}');
+    }
+    await writeFile(
+      join(ncc, 'cli.js'),
+      `const out = process.argv[process.argv.indexOf('--out') + 1];
+       require('fs').writeFileSync(out + '/licenses.txt', 'x');
+       require('fs').writeFileSync(out + '/index.js', 'module.exports = ' + JSON.stringify(${taken}));`,
+    );
+    const built = join(folder, 'built');
+    await buildActions({ repository, registry: ['action-x'], out: built });
+    return await findIrreproducible({ repository, registry: ['action-x'], built });
+  }
+
+  test('where the bundler takes nothing from there', async () => {
+    expect(await build("'always the same'")).toEqual([]);
+  });
+
+  test.each([
+    ['the path', 'process.cwd().length'],
+    ['the time zone', 'new Date(0).getHours()'],
+    ['the language', '(1234.5).toLocaleString()'],
+    ['the umask', 'process.umask()'],
+    ['the time', 'performance.timeOrigin'],
+  ])('and are told where it takes %s', async (_what, taken) => {
+    expect(await build(taken)).toEqual(['action-x/dist, built in two folders/index.js differs from line 1 on']);
+  });
+
+  test('a path as it is, is told at once', async () => {
+    await expect(build('process.cwd()')).rejects.toThrow('line 1 of the bundle holds a path of this machine');
+  });
 });

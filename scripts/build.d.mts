@@ -1,0 +1,6 @@
+export function buildActions(options?: {
+  out?: string;
+  only?: string[];
+  repository?: string;
+  registry?: string[];
+}): Promise<{ action: string; files: { name: string; bytes: number }[]; seconds: number }[]>;
