@@ -2,21 +2,25 @@
  * A fresh application repository (the example, and the files of infra/workflows copied into it) deploys, rolls back and backs
  * up: the workflows themselves run, against a real server, and against an API that holds every request against GitHub's description.
  */
-import { chmod, cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { jest } from '@jest/globals';
 import { GithubApi } from '../github-api/server';
 import { enforcePermissions } from '../workflows/api-permissions.ts';
 import { runWorkflow, type WorkflowRequest, type WorkflowRun } from '../workflows/run-workflow.ts';
-import type { StandIn, StandInRequest } from '../workflows/third-party.ts';
 import type { Permissions } from '../workflows/workflow.ts';
 import {
+  type AskedOfOthers,
+  copyWorkflow,
+  makeApplication,
+  makeTools,
+  ROOT,
+  standInsFor,
+  SUITE,
+} from './application-repository.ts';
+import {
   appImage,
-  buildImage,
   deployKey,
-  EXAMPLE,
   freshServer,
   get,
   onServer,
@@ -30,8 +34,6 @@ import {
 
 jest.setTimeout(180_000);
 
-const ROOT = fileURLToPath(new URL('../../', import.meta.url));
-const SUITE = { name: 'your-org/slipway', folder: ROOT };
 const APP_ENV = 'POSTGRES_PASSWORD=very-secret-password-of-the-database\nREDIS_PASSWORD=another-secret-of-the-cache';
 const commitOf = (n: number): string => String(n).repeat(40);
 
@@ -43,7 +45,7 @@ let secrets: Record<string, string>;
 let github: Record<string, string>;
 let permissions: Permissions = {};
 /** What was asked of actions of others. */
-const asked: { readonly uses: string; readonly with: StandInRequest['with'] }[] = [];
+const asked: AskedOfOthers[] = [];
 
 beforeAll(async () => {
   await freshServer();
@@ -59,65 +61,17 @@ beforeAll(async () => {
     PROJECT: '',
   };
   secrets = { SSH_KEY: await deployKey(), APP_ENV };
-  application = await makeApplication(login.address);
+  application = await makeApplication();
+  const callers = await readdir(join(ROOT, 'infra/workflows'), { recursive: true });
+  for (const path of callers.filter((name) => name.endsWith('.yml'))) {
+    await copyWorkflow(application, path.replace(/\.yml$/, ''));
+  }
   tools = await makeTools();
 });
 afterAll(async () => {
   await api.close();
   for (const folder of [application, tools]) await rm(folder, { recursive: true, force: true });
 });
-
-/** The example, and the callers as they are copied; the registry is the one thing that is changed in them. */
-async function makeApplication(registry: string): Promise<string> {
-  const folder = await mkdtemp(join(tmpdir(), 'slipway-shop-'));
-  const isOurs = (path: string): boolean => !/\/(node_modules|build)(\/|$)/.test(path.slice(EXAMPLE.length));
-  await cp(EXAMPLE, folder, { recursive: true, filter: isOurs });
-  const callers = join(ROOT, 'infra/workflows');
-  for (const path of (await readdir(callers, { recursive: true })).filter((name) => name.endsWith('.yml'))) {
-    const target = join(folder, '.github/workflows', path.replace('reusable/', 'reusable-'));
-    await mkdir(join(folder, '.github/workflows'), { recursive: true });
-    await writeFile(target, (await readFile(join(callers, path), 'utf8')).replaceAll('ghcr.io', registry));
-  }
-  return folder;
-}
-
-/** What a hosted runner has: `docker compose`. */
-async function makeTools(): Promise<string> {
-  const folder = await mkdtemp(join(tmpdir(), 'slipway-tools-'));
-  const plugin = Object.values(sandboxInfo().composePlugins).at(-1) ?? '';
-  await writeFile(join(folder, 'docker'), `#!/bin/sh\n[ "$1" = compose ] && shift && exec '${plugin}' "$@"\n`);
-  await chmod(join(folder, 'docker'), 0o755);
-  return folder;
-}
-
-const standIn = (uses: string, run: StandIn['run']): StandIn => ({
-  uses,
-  run: (request) => {
-    asked.push({ uses, with: request.with });
-    return run(request);
-  },
-});
-
-const STAND_INS = [
-  standIn('actions/checkout@de0fac2e4500dabe0009e67214ff5f5447ce83dd', async ({ workspace }) => {
-    await cp(application, workspace, { recursive: true });
-    await mkdir(join(workspace, '.git'));
-    await writeFile(join(workspace, '.git/HEAD'), 'ref: refs/heads/main\n');
-    return {};
-  }),
-  standIn('docker/setup-buildx-action@4d04d5d9486b7bd6fa91e7baf45bbb4f8b9deedd', () => Promise.resolve({})),
-  standIn('docker/login-action@4907a6ddec9925e35a0a9e82d7399ccc52663121', ({ with: { username, password } }) => {
-    if (username !== github['actor'] || password !== github['token']) throw new Error('unauthorized');
-    return Promise.resolve({});
-  }),
-  // Builds for real, on the server, and pushes to the sandbox's registry.
-  standIn('docker/build-push-action@bcafcacb16a39f128d818304e6c9c0c18556b85f', async ({ with: inputs, workspace }) => {
-    const { tags = '', context = '', 'build-args': argument = '' } = inputs;
-    const name = tags.slice(tags.indexOf('/') + 1);
-    return { digest: await buildImage(name, join(workspace, context), argument.split('\n')) };
-  }),
-  standIn('actions/attest@1e69f48acb82d1966a394da916b4c1698aa569d6', () => Promise.resolve({})),
-];
 
 async function start(
   workflow: string,
@@ -133,7 +87,7 @@ async function start(
       production: { secrets, variables, review: 'approved' },
       'production-maintenance': { secrets, variables },
     },
-    standIns: STAND_INS,
+    standIns: standInsFor(application, asked),
     path: [tools],
     onJob: (_job, may) => (permissions = may),
     ...request,
@@ -251,6 +205,24 @@ describe('with the callers of infra/workflows, as they are copied', () => {
     );
     expect(run.jobs['alert']?.result).toBe('success');
     expect(api.issues).toHaveLength(1);
+  });
+
+  test('TLS that cannot be renewed is looked at all the same, and has an issue of its own', async () => {
+    const run = await start('ssl', {
+      event: { name: 'schedule', payload: { schedule: '29 5 * * 1' } },
+      environments: {
+        'production-maintenance': { secrets, variables: { ...variables, DOMAINS: 'shop.example.com' } },
+      },
+    });
+    // This server has no certificate, and no program that could get one: the deploy user may not.
+    expect(run.jobs['ssl']?.steps.map(({ outcome, outputs }) => [outcome, outputs['result']])).toEqual([
+      ['failure', 'failed'],
+      ['failure', 'failed'],
+    ]);
+    expect(run.concurrency.map(({ group, queue }) => [group, queue])).toEqual([['ssl-production', 'max']]);
+    expect(run.jobs['alert']?.result).toBe('success');
+    expect(api.issues).toMatchObject([{ state: 'closed' }, { title: 'TLS of production is not well', state: 'open' }]);
+    expect(api.problems).toEqual([]);
   });
 });
 
