@@ -2,11 +2,18 @@
  * `host: local`: both actions on a self-hosted runner that is the server itself. The server has no Node; the runner's own and
  * the bundles are put there, and run as the user that deploys.
  */
-import { spawn } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { closeSync, openSync } from 'node:fs';
-import { basename, join } from 'node:path';
+import { rm } from 'node:fs/promises';
+import { basename, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import { jest } from '@jest/globals';
+import { GithubApi } from '../github-api/server';
+import { enforcePermissions } from '../workflows/api-permissions.ts';
+import { runWorkflow, type SelfHostedRunner } from '../workflows/run-workflow.ts';
+import type { Permissions } from '../workflows/workflow.ts';
+import { copyWorkflow, makeApplication, standInsFor, SUITE } from './application-repository.ts';
 import { parsePairs } from './harness/file-commands.ts';
 import { type Annotation, readManifest } from './harness/index.ts';
 import { findNode24 } from './harness/node-binary.ts';
@@ -67,7 +74,11 @@ interface Launched {
   readonly summary: string;
 }
 
-async function runLocally(action: string, inputs: Readonly<Record<string, string>>): Promise<LocalRun> {
+async function runLocally(
+  action: string,
+  inputs: Readonly<Record<string, string>>,
+  more: Readonly<Record<string, string>> = {},
+): Promise<LocalRun> {
   const manifest = await readManifest(join(REPOSITORY, action));
   const given: Record<string, string> = {};
   for (const input of manifest.inputs) {
@@ -93,6 +104,7 @@ async function runLocally(action: string, inputs: Readonly<Record<string, string
     GITHUB_ACTOR: 'octocat',
     GITHUB_TOKEN: TOKEN,
     RUNNER_TEMP: TEMP,
+    ...more,
     ...Object.fromEntries(
       Object.entries(given).map(([name, value]) => [`INPUT_${name.replaceAll(' ', '_').toUpperCase()}`, value]),
     ),
@@ -344,5 +356,79 @@ describe('action-health-check', () => {
   test('a command gets nothing of the job: neither its token nor the files through which a step speaks', async () => {
     const run = await check(['command: ! env | grep -E "^(INPUT_|GITHUB_|ACTIONS_)"']);
     expect(run.outputs['healthy']).toBe('true');
+  });
+});
+
+// Last: a project of its own takes the place of what the tests before have left.
+describe('deploy-self-hosted.yml of infra/workflows, on the server', () => {
+  const { name } = SUITE;
+  let application: string;
+  let api: GithubApi;
+  let permissions: Permissions = {};
+
+  beforeAll(async () => {
+    await onServer('docker rm -f $(docker ps -aq) >/dev/null && rm -rf /home/deploy/apps');
+    application = await makeApplication();
+    await copyWorkflow(application, 'deploy-self-hosted');
+    api = new GithubApi('acme/shop', sandboxInfo().registry.login.password);
+    enforcePermissions(api, () => permissions);
+  });
+  afterAll(async () => {
+    await api.close();
+    await rm(application, { recursive: true });
+  });
+
+  const runner: SelfHostedRunner = {
+    async run(action, { with: inputs, github, workspace }) {
+      const { stdout: files } = await promisify(execFile)('sh', ['-c', 'tar -C "$1" -cz . | base64', 'sh', workspace], {
+        maxBuffer: 64 * 1024 * 1024,
+      });
+      await asDeploy('rm -rf "$1" && mkdir -p "$1" && base64 -d | tar -C "$1" -xz', [WORKSPACE], files);
+      const names = ['api_url', 'repository', 'sha', 'ref', 'actor', 'run_id', 'server_url'];
+      const variables = Object.fromEntries(names.map((one) => [`GITHUB_${one.toUpperCase()}`, github[one] ?? '']));
+      const done = await runLocally(relative(REPOSITORY, action), inputs, variables);
+      return { outcome: done.exitCode === 0 ? 'success' : 'failure', outputs: done.outputs, log: done.log };
+    },
+  };
+
+  test('a push is built, and deployed by the runner that is the server: no key, no host key', async () => {
+    const { login } = sandboxInfo().registry;
+    const run = await runWorkflow({
+      repository: { name: 'acme/shop', folder: application },
+      workflow: '.github/workflows/deploy-self-hosted.yml',
+      event: { name: 'push', payload: { repository: { name: 'shop' } } },
+      repositories: [SUITE],
+      environments: {
+        production: {
+          variables: { URL: `http://${theServer().address}:8080/` },
+          secrets: { APP_ENV: 'POSTGRES_PASSWORD=a-secret-of-the-database\nREDIS_PASSWORD=a-secret-of-the-cache' },
+        },
+      },
+      standIns: standInsFor(application, []),
+      selfHosted: runner,
+      onJob: (_job, may) => (permissions = may),
+      github: {
+        api_url: await api.listen(sandboxInfo().network.host),
+        actor: login.username,
+        token: login.password,
+        run_id: '1',
+        sha: '4'.repeat(40),
+      },
+    });
+    expect(run.log).not.toContain('a-secret-of');
+    expect(Object.values(run.jobs).map(({ path, result }) => [path, result])).toEqual([
+      ['build', 'success'],
+      ['deploy', 'success'],
+    ]);
+    const step = run.jobs['deploy']?.steps.find(({ label }) => label.startsWith(name));
+    expect(step?.outputs).toMatchObject({ result: 'deployed', 'previous-release': '' });
+    expect(JSON.parse(await get(8080, '/api/version'))).toMatchObject({ releaseId: '4'.repeat(40) });
+    expect(api.deployments.map(({ statuses }) => statuses.map(({ state }) => state))).toEqual([
+      ['in_progress', 'success'],
+    ]);
+    expect(api.problems).toEqual([]);
+    expect(run.concurrency.map(({ group }) => group)).toEqual(['deploy-production']);
+    // Its containers run under the number of the deploy user; without them, what is left below is ours.
+    await onServer('docker rm -f $(docker ps -aq) >/dev/null');
   });
 });

@@ -281,6 +281,25 @@ describe("through the reusable workflows, with the repository's secrets", () => 
     });
   });
 
+  test('health and TLS are looked at; what is not well has an issue of its own', async () => {
+    const before = api.issues.length;
+    const all = { ...variables, DOMAINS: 'shop.example.com' };
+    const quarter = { name: 'schedule', payload: { schedule: '7,22,37,52 * * * *' } };
+    const health = await must(start('reusable-health', { ...request(), variables: all, event: quarter }));
+    expect(health.jobs['health']?.outputs).toEqual({ healthy: 'true', failed: '' });
+    const monday = { name: 'schedule', payload: { schedule: '29 5 * * 1' } };
+    const tls = await start('reusable-ssl', { ...request(), variables: all, event: monday });
+    expect(Object.values(tls.jobs).map(({ path, result }) => [path, result])).toEqual([
+      ['ssl/ssl', 'failure'],
+      ['ssl/alert', 'success'],
+      ['ssl', 'failure'],
+    ]);
+    expect(tls.jobs['ssl']?.outputs['result']).toBe('failed');
+    // The one that the caller above has opened is brought up to date.
+    expect(api.issues).toHaveLength(before);
+    expect(api.problems).toEqual([]);
+  });
+
   test('a pull request gets its plan as one comment; one from a fork no word with the server', async () => {
     const from = (repository: string) => ({
       name: 'pull_request',

@@ -88,11 +88,16 @@ export class GithubApi {
     });
   }
 
-  /** @returns the address to give as GITHUB_API_URL. */
-  async listen(): Promise<string> {
-    this.#server.listen(0, '127.0.0.1');
+  /** @param address of this machine, where others shall reach it. @returns what to give as GITHUB_API_URL */
+  async listen(address = '127.0.0.1'): Promise<string> {
+    this.#server.listen(0, address);
     await once(this.#server, 'listening');
-    return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}${this.prefix}`;
+    return this.#url();
+  }
+
+  #url(): string {
+    const { address, port } = this.#server.address() as AddressInfo;
+    return `http://${address}:${port}${this.prefix}`;
   }
 
   async close(): Promise<void> {
@@ -217,13 +222,12 @@ export class GithubApi {
   }
 
   #showRelease(operation: Operation, { id, asked, immutable }: KeptRelease): object {
-    const base = `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}${this.prefix}`;
     return {
       ...readExample(operation),
       ...pick(asked, ['tag_name', 'name', 'body', 'draft', 'prerelease']),
       id,
       immutable,
-      upload_url: `${base}/repos/${this.repository}/releases/${id}/assets{?name,label}`,
+      upload_url: `${this.#url()}/repos/${this.repository}/releases/${id}/assets{?name,label}`,
     };
   }
 

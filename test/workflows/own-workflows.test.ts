@@ -55,6 +55,38 @@ test('zizmor looks at every file that others copy, too', async () => {
   expect((zizmor?.with['inputs'] as string).split(' ').sort()).toEqual(['.', ...CALLERS].sort());
 });
 
+/** Where each workflow file runs in the harness; what only GitHub can run, or another file runs just as well, says why. */
+const RUNS: Readonly<Record<string, string>> = {
+  ...Object.fromEntries([...REUSABLE, ...CALLERS].map((path) => [path, 'test/e2e/workflows.test.ts'])),
+  'infra/workflows/deploy-self-hosted.yml': 'test/e2e/local.test.ts',
+  '.github/workflows/.release.yml': 'test/workflows/release.itg.test.ts',
+};
+const DOES_NOT_RUN: Readonly<Record<string, string>> = {
+  'infra/workflows/drill.yml': 'the same step as in reusable/backup.yml, whose drill runs',
+  '.github/workflows/.ci.yml': 'npm test, which would run itself',
+  '.github/workflows/.security.yml': "others' programs, which cannot be had here",
+};
+
+test('every workflow file runs in a test, or is listed with a reason', () => {
+  const files = [...REUSABLE, ...CALLERS, ...OWN];
+  const running = files.filter((path) => !(path in DOES_NOT_RUN));
+  expect(files).toEqual(expect.arrayContaining(Object.keys(DOES_NOT_RUN)));
+  const isNamed = (path: string): boolean => {
+    const name = path
+      .replace(/^.*workflows\//, '')
+      .replace('.yml', '')
+      .replace('reusable/', 'reusable-');
+    const text = read(RUNS[path] ?? 'package.json');
+    // A reusable one runs through a caller of the same name.
+    const called = REUSABLE.includes(path) ? [name, `reusable-${name}`] : [name];
+    return called.some((one) => text.includes(`'${one}'`) || text.includes(`/${one}.yml`));
+  };
+  expect(running.filter((path) => !isNamed(path))).toEqual([]);
+  // They are in WORKFLOWS.md, too.
+  const [, told = ''] = /^Not run: ([^]*?)\n\n/m.exec(`${read('infra/docs/WORKFLOWS.md')}\n`) ?? [];
+  expect(Object.keys(DOES_NOT_RUN).filter((path) => !told.includes(path.replace(/^.*\//, '')))).toEqual([]);
+});
+
 /** What looks at the workflow files, at the code and at what it depends on; the table in WORKFLOWS.md is made of it. */
 const packages = (JSON.parse(read('package.json')) as { readonly devDependencies: Readonly<Record<string, string>> })
   .devDependencies;

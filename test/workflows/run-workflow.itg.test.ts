@@ -3,7 +3,7 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { runWorkflow, type WorkflowRequest, type WorkflowRun } from './run-workflow.ts';
+import { runWorkflow, type SelfHostedRunner, type WorkflowRequest, type WorkflowRun } from './run-workflow.ts';
 
 const FIXTURES = {
   name: 'your-org/fixtures',
@@ -219,6 +219,22 @@ describe('jobs', () => {
     );
     expect(rejected.jobs['a']).toMatchObject({ result: 'failure', steps: [] });
     await expect(run({ 'a.yml': text }, asked)).rejects.toThrow('wants the environment "production"');
+  });
+
+  test('on a self-hosted runner: the one that the test gives, and never on this machine', async () => {
+    const text = `${jobs('  a:\n    runs-on: [self-hosted, linux]\n    steps:\n')}      - uses: your-org/fixtures/talkative@v1\n`;
+    await expect(run({ 'a.yml': text })).rejects.toThrow('job a wants a self-hosted runner, which the test did not');
+    const asked: string[] = [];
+    const selfHosted: SelfHostedRunner = {
+      run(action) {
+        asked.push(action.replace(FIXTURES.folder, ''));
+        return Promise.resolve({ outcome: 'failure', outputs: {}, log: 'no' });
+      },
+    };
+    expect(results(await run({ 'a.yml': text }, { selfHosted }))).toEqual({ a: 'failure' });
+    expect(asked).toEqual(['/talkative']);
+    const script = text.replace(/uses: .*/, 'run: id');
+    await expect(run({ 'a.yml': script }, { selfHosted })).rejects.toThrow('a script on a self-hosted runner is not');
   });
 });
 

@@ -47,6 +47,21 @@ export interface Environment {
   readonly review?: 'approved' | 'rejected';
 }
 
+/** A runner of one's own, on another machine than this: takes the jobs whose `runs-on` has `self-hosted`. */
+export interface SelfHostedRunner {
+  /** One of our actions. @param action its folder here */
+  run(
+    action: string,
+    step: {
+      readonly with: Readonly<Record<string, string>>;
+      readonly env: Readonly<Record<string, string>>;
+      readonly github: Readonly<Record<string, string>>;
+      /** As the steps before have left it, on this machine. */
+      readonly workspace: string;
+    },
+  ): Promise<Pick<StepResult, 'outcome' | 'outputs' | 'log'>>;
+}
+
 export interface WorkflowRequest {
   readonly repository: Repository;
   /** `.github/workflows/deploy.yml` */
@@ -60,6 +75,7 @@ export interface WorkflowRequest {
   /** Repositories whose actions and workflows may be named besides, by `owner/name`. */
   readonly repositories?: readonly Repository[];
   readonly standIns?: readonly StandIn[];
+  readonly selfHosted?: SelfHostedRunner;
   /** Of the `github` context; `token` is the one that every job gets. */
   readonly github?: Readonly<Record<string, string>>;
   /** Somebody presses Cancel while this step runs. */
@@ -140,6 +156,15 @@ interface Called {
   readonly ceiling: Permissions | undefined;
   /** Concurrency groups that are held around it. */
   readonly held: readonly string[];
+}
+
+interface RunningJob {
+  readonly called: Called;
+  readonly runner: Job;
+  readonly path: string;
+  /** When its time is over, by `performance.now()`. */
+  readonly until: number;
+  readonly isSelfHosted: boolean;
 }
 
 interface Finished {
@@ -435,6 +460,11 @@ class Run {
       },
     };
     const env = evaluateTexts({ ...called.workflow.env, ...job.env }, scope);
+    const labels = evaluate(job.runsOn, scope);
+    const isSelfHosted = (Array.isArray(labels) ? labels : [labels]).includes('self-hosted');
+    if (isSelfHosted && this.#request.selfHosted === undefined) {
+      throw new HarnessError(`job ${path} wants a self-hosted runner, which the test did not give`);
+    }
     const minutes =
       job.timeoutMinutes === undefined ? DEFAULT_TIMEOUT_MINUTES : Number(evaluate(job.timeoutMinutes, scope));
     const until = performance.now() + minutes * (this.#request.minuteMs ?? 60_000);
@@ -471,7 +501,7 @@ class Run {
         const declared = await this.#declaredOutputs(step, called.source, runner);
         if (declared === undefined) lenient.add(`steps.${step.id}.outputs`);
         const done = holds(step.condition, stepScope)
-          ? await this.#runStep(step, called, stepScope, runner, path, until)
+          ? await this.#runStep(step, { called, runner, path, until, isSelfHosted }, stepScope)
           : { label: step.label, outcome: 'skipped' as const, outputs: {}, log: '', run: undefined };
         if (done.outcome === 'cancelled' || (done.outcome === 'failure' && status === 'success')) status = done.outcome;
         steps.push(done);
@@ -523,11 +553,8 @@ class Run {
 
   async #runStep(
     step: WorkflowStep,
-    called: Called,
+    { called, runner, path, until, isSelfHosted }: RunningJob,
     bare: Scope,
-    runner: Job,
-    path: string,
-    until: number,
   ): Promise<StepResult> {
     const env = evaluateTexts(step.env, bare);
     const scope: Scope = { ...bare, contexts: { ...bare.contexts, env: { ...runner.env, ...env } } };
@@ -542,13 +569,21 @@ class Run {
       log: run.log,
       run,
     });
+    const showGithub = () => mapValues({ ...(scope.contexts['github'] as Record<string, Json>), event: '' }, asText);
     if (step.uses === undefined) {
+      if (isSelfHosted) throw new HarnessError(`${path}: a script on a self-hosted runner is not supported`);
       return finish(await runner.script({ script: evaluateText(step.run, scope), env, cancelAfter }));
     }
     const inputs = evaluateTexts(step.with, scope);
     const known = OTHERS[step.uses];
     if (known === undefined) {
       const action = this.#actionFolder(step.uses, called.source, runner);
+      if (isSelfHosted && this.#request.selfHosted !== undefined) {
+        const { workspace } = runner;
+        const done = await this.#request.selfHosted.run(action, { with: inputs, env, github: showGithub(), workspace });
+        if (done.outcome === 'failure') runner.note('failure');
+        return { ...done, log: runner.mask(done.log), label: step.label, run: undefined };
+      }
       return finish(await runner.step({ action, with: inputs, env, cancelAfter }));
     }
     const standIn = this.#request.standIns?.find((one) => one.uses === step.uses);
@@ -557,8 +592,7 @@ class Run {
       if (!known.inputs.includes(name)) throw new HarnessError(`${step.uses} has no input ${name}`);
     }
     try {
-      const plain = { ...(scope.contexts['github'] as Record<string, Json>), event: '' };
-      const github = mapValues(plain, asText);
+      const github = showGithub();
       const outputs = await standIn.run({
         with: inputs,
         workspace: runner.workspace,
