@@ -1,8 +1,10 @@
-/** actionlint finds nothing in the workflow files, and finds what it is for. */
+/** actionlint, and shellcheck for the scripts, find nothing in the workflow files, and find what they are for. */
+import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { IGNORED, lint } from './actionlint.ts';
 import { CALLERS, OWN, REUSABLE, ROOT } from './files.ts';
+import { readWorkflow } from './workflow.ts';
 
 const isIgnored = (message: string): boolean => IGNORED.some((pattern) => new RegExp(pattern).test(message));
 
@@ -61,4 +63,27 @@ const findingsOf = (at: number) => inFaults.filter(({ path }) => path === `${at}
 
 test('what is right has no faults', () => {
   expect(inFaults.filter(({ path }) => path === 'good.yml')).toEqual([]);
+});
+
+/** @returns what shellcheck says of a step's script, in bash as GitHub starts it */
+function checkScript(script: string): string {
+  const asked = ['--shell=bash', '--format=gcc', '--severity=style', '-'];
+  const { stdout, error } = spawnSync('shellcheck', asked, { input: `set -eo pipefail\n${script}`, encoding: 'utf8' });
+  if (error) throw error;
+  return stdout;
+}
+
+test('shellcheck finds nothing in any script, and finds a fault', async () => {
+  const found: string[] = [];
+  for (const path of [...REUSABLE, ...CALLERS, ...OWN]) {
+    const { jobs } = await readWorkflow(path, readFileSync(join(ROOT, path), 'utf8'));
+    for (const job of jobs) {
+      const scripts = job.kind === 'steps' ? job.steps.map(({ run }) => run) : [];
+      found.push(...scripts.map((run) => (typeof run === 'string' ? `${path}: ${checkScript(run)}` : '')));
+    }
+  }
+  const withScript = found.filter((one) => one !== '');
+  expect(withScript.length).toBeGreaterThan(3);
+  expect(withScript.filter((one) => !one.endsWith(': '))).toEqual([]);
+  expect(checkScript('cd $HOME/$1')).toMatch(/\[SC2086\]/);
 });

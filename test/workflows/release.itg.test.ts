@@ -132,7 +132,7 @@ test('a tag becomes a release that nobody can change, with what is in it, and th
   expect(done.log).not.toContain('Error');
   expect(done.result).toBe('success');
   expect(done.log).toContain('v1.2.3 fits package.json, package-lock.json, CHANGELOG.md and main.');
-  expect(done.log).toContain('asked: test -- types lint dist docs unit');
+  expect(done.log).toContain('asked: test -- types lint dist docs');
   expect(done.environments).toEqual([{ job: 'publish', name: 'release', review: 'approved', deployment: false }]);
   expect(api.problems).toEqual([]);
 
