@@ -32,6 +32,11 @@ export const COMMANDS: Readonly<Record<string, Readonly<Record<string, Where>>>>
     'npm run sandbox -- ssh s1': { not: 'the same' },
     'npm run sandbox -- down': { not: 'the same' },
   },
+  'SECURITY.md': {
+    'gh attestation verify': { not: 'asks GitHub about a release that was published there' },
+    'gh release verify': { not: 'the same' },
+    'npm ci --ignore-scripts && node scripts/check-dist.mjs': { not: 'is the stage dist of npm test' },
+  },
   'infra/docs/DEPLOYMENT.md': {
     'useradd ': DOCS,
     'ssh-keygen ': DOCS,
