@@ -71,8 +71,15 @@ const STAGES = [
   {
     name: 'docs',
     beside: 'e2e',
-    title: "docs: the READMEs' tables are those of action.yml",
-    run: (context) => asOne([[join(root, 'scripts/docs.mjs'), '--check']], context),
+    title: "docs: the READMEs' tables are those of action.yml, the dashboards those of their sources",
+    run: (context) =>
+      asOne(
+        [
+          [join(root, 'scripts/docs.mjs'), '--check'],
+          [join(root, 'infra/monitoring/grafana/render.mjs'), '--check'],
+        ],
+        context,
+      ),
   },
   {
     name: 'unit',

@@ -46,6 +46,7 @@ export async function startApplication(config: Config, migrationsDir: string, lo
   const metrics: Metrics = createMetrics({
     releaseId: config.releaseId,
     readPoolUsage: database.readPoolUsage,
+    readPendingCommands: cache.readPendingCommands,
     readInFlight: () => http.readInFlight(),
   });
   const routes = createRoutes({ config, database, cache, metrics, isStopping, checkReadiness });

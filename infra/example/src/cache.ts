@@ -6,6 +6,8 @@ import { describeError, readErrorCode, type Log } from './log.ts';
 export interface Cache {
   check(): Promise<void>;
   countVisit(): Promise<number>;
+  /** How many commands have no answer yet. */
+  readPendingCommands(): number;
   close(): Promise<void>;
 }
 
@@ -42,12 +44,23 @@ export function createCache(config: Config, log: Log): Cache {
     lastError = error;
   });
 
+  let pendingCommands = 0;
+  const ask = async <T>(command: () => Promise<T>): Promise<T> => {
+    pendingCommands += 1;
+    try {
+      return await command();
+    } finally {
+      pendingCommands -= 1;
+    }
+  };
+
   return {
     async check() {
       if (!client.isReady && lastError !== undefined) throw lastError; // says why, where a command would only say "offline"
-      await client.ping();
+      await ask(() => client.ping());
     },
-    countVisit: () => client.incr('example:visits'),
+    countVisit: () => ask(() => client.incr('example:visits')),
+    readPendingCommands: () => pendingCommands,
     async close() {
       if (client.isReady) await client.close();
       else if (client.isOpen) client.destroy();

@@ -11,7 +11,14 @@ export interface Metrics {
 
 const knownMethods = new Set(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']);
 
-export function createMetrics(sources: { releaseId: string; readPoolUsage: () => PoolUsage; readInFlight: () => number }): Metrics {
+export interface MetricSources {
+  readonly releaseId: string;
+  readonly readPoolUsage: () => PoolUsage;
+  readonly readPendingCommands: () => number;
+  readonly readInFlight: () => number;
+}
+
+export function createMetrics(sources: MetricSources): Metrics {
   const registry = new Registry();
   const registers = [registry];
   collectDefaultMetrics({ register: registry });
@@ -62,6 +69,14 @@ export function createMetrics(sources: { releaseId: string; readPoolUsage: () =>
     registers,
     collect() {
       this.set(sources.readPoolUsage().waiting);
+    },
+  });
+  new Gauge({
+    name: 'redis_client_pending_commands',
+    help: 'Redis commands that have no answer yet',
+    registers,
+    collect() {
+      this.set(sources.readPendingCommands());
     },
   });
   new Gauge({ name: 'build_info', help: 'Which release answers; always 1', labelNames: ['release_id', 'node_version'] as const, registers }).set(

@@ -90,6 +90,7 @@ test('metrics: requests, latency, pool, build; labels stay few', async () => {
   assert.match(text, /^pg_pool_max_connections 3$/m);
   assert.match(text, /^pg_pool_connections\{state="idle"\} [1-3]$/m);
   assert.match(text, /^pg_pool_waiting_requests 0$/m);
+  assert.match(text, /^redis_client_pending_commands 0$/m);
   assert.match(text, /^process_resident_memory_bytes /m);
   assert.doesNotMatch(text, /\/api\/(one|two|three)/);
 });
