@@ -1,5 +1,6 @@
 /** A deploy, readable aloud: inputs -> facts -> plan -> execute -> report. */
 import { parseEnv } from 'node:util';
+import { beginAnnotation } from '#shared/engine/annotation';
 import { cleanUp } from '#shared/engine/clean-up';
 import { execute } from '#shared/engine/execute';
 import { isPresent, notePull, pullImages } from '#shared/engine/images';
@@ -187,6 +188,7 @@ async function deployTo(
   const release = { ...describeRelease(preparation, transaction), ...(backup === '' ? {} : { backup }) };
   ports.runner.saveState('release', release.id);
   beginDeploymentRecord(release.id, transaction);
+  beginAnnotation(release.id, transaction);
   await execute(preparation, release, inputs.keepReleases, transaction);
   reporter.line(`Release ${release.id} is live on ${session.where}: ${describeChanges(preparation.plan)}.`);
 }

@@ -58,6 +58,7 @@ test('what is not given has its default', () => {
     maxFailedRequests: 0,
     environment: '',
     environmentUrl: '',
+    grafana: undefined,
   });
   expect([read().env.isEmpty, read().githubToken.isEmpty]).toEqual([true, true]);
 });
@@ -87,6 +88,8 @@ test('everything given', () => {
     'github-token': 'ghs_TOKEN',
     environment: 'production',
     'environment-url': 'https://shop.example/',
+    'grafana-url': 'https://grafana.example/team/',
+    'grafana-token': 'glsa_TOKEN',
   });
   expect(inputs).toMatchObject({
     composeFiles: ['deploy/compose.yaml', 'deploy/compose.prod.yaml'],
@@ -110,12 +113,14 @@ test('everything given', () => {
     maxFailedRequests: 3,
     environment: 'production',
     environmentUrl: 'https://shop.example/',
+    grafana: { url: 'https://grafana.example/team' },
   });
+  expect(inputs.grafana?.token.reveal()).toBe('glsa_TOKEN');
   expect(inputs.githubToken.reveal()).toBe('ghs_TOKEN');
   expect(inputs.env.reveal()).toBe('A=1\nB="two\nlines"');
   expect(inputs.credentials).toMatchObject({ registry: 'ghcr.io', username: 'alice' });
   expect(inputs.credentials?.password.reveal()).toBe('pass word');
-  expect(JSON.stringify(inputs)).not.toMatch(/PRIVATE-KEY-TEXT|pass word|two|ghs_TOKEN/);
+  expect(JSON.stringify(inputs)).not.toMatch(/PRIVATE-KEY-TEXT|pass word|two|ghs_TOKEN|glsa_TOKEN/);
 });
 
 test.each([
@@ -237,6 +242,7 @@ test('all problems at once', () => {
     'github-token': 'x',
     environment: 'a'.repeat(300),
     'environment-url': 'x',
+    'grafana-url': 'x',
   });
   expect(found.map((text) => text.slice(0, text.indexOf(':')))).toEqual(
     expect.arrayContaining([
@@ -263,6 +269,8 @@ test('all problems at once', () => {
       'max-failed-requests',
       'environment',
       'environment-url',
+      'grafana-url',
+      'grafana-token',
     ]) as unknown,
   );
 });
@@ -279,10 +287,13 @@ test('an e2e-command in a container, and one on the runner that is a script', ()
   });
 });
 
-test('the environment matters only where there is a token to record it with', () => {
+test('the environment matters only where somebody is told of it', () => {
   const tooLong = { environment: 'a'.repeat(300) };
   expect(problems(tooLong)).toEqual([]);
   expect(problems({ ...tooLong, 'github-token': 'x' })).toHaveLength(1);
+  const grafana = { 'grafana-url': 'https://grafana.example', 'grafana-token': 'x' };
+  expect(problems({ ...tooLong, ...grafana })).toHaveLength(1);
+  expect(problems(grafana)).toEqual([]);
 });
 
 test.each([

@@ -1,4 +1,5 @@
 /** A rollback, readable aloud: inputs -> facts -> choice -> plan -> execute -> report. */
+import { beginAnnotation } from '#shared/engine/annotation';
 import { cleanUp } from '#shared/engine/clean-up';
 import { execute } from '#shared/engine/execute';
 import { notePull, pullImages } from '#shared/engine/images';
@@ -51,8 +52,8 @@ interface RollbackRequest extends TransactionRequest {
 /** What is wanted, and where. From here on its secrets are hidden. */
 function readRequest({ runner, reporter }: Ports): RollbackRequest {
   const inputs = readInputs((name) => runner.input(name));
-  const { host, credentials, githubToken } = inputs;
-  hideSecrets({ host, credentials, githubToken }, reporter);
+  const { host, credentials, githubToken, grafana } = inputs;
+  hideSecrets({ host, credentials, githubToken, grafana }, reporter);
   const project = inputs.project || guessProjectName(runner.context.repository);
   if (project === '') {
     throw new InputError([
@@ -206,6 +207,7 @@ async function rollBackTo(target: Release, inputs: Inputs, transaction: Transact
   const first = data === undefined ? [] : [await prepareData(data, release.id, transaction)];
   ports.runner.saveState('release', release.id);
   beginDeploymentRecord(release.id, transaction, target.commit);
+  beginAnnotation(release.id, transaction, target.commit);
   // Nothing is cleaned up now: what it was gone back from may still be wanted, to see what was wrong with it.
   await execute(preparation, release, facts.releases.length + 1, transaction, first);
   const changes = isUnchanged(preparation.plan) ? 'nothing had to change' : describeChanges(preparation.plan);

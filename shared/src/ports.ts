@@ -124,9 +124,11 @@ export interface ConnectionRequest {
 
 /** One HTTP request: one hop, redirects are answers. */
 export interface HttpRequest extends ConnectionRequest {
-  readonly method: 'GET' | 'HEAD';
+  readonly method: 'GET' | 'HEAD' | 'POST';
   readonly url: string;
   readonly headers?: Readonly<Record<string, string | Secret>>;
+  /** Of a POST. */
+  readonly content?: string;
   /** Reading stops there, and the response says so. Default 1 MiB. */
   readonly maxBodyBytes?: number;
   /** Connect there instead; Host, SNI and the certificate's name stay those of the URL. */

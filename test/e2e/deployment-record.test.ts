@@ -1,5 +1,9 @@
-/** The GitHub Deployment record, against an API that holds every request against GitHub's own description. */
+/**
+ * What is told of a deploy elsewhere: the GitHub Deployment record, and the annotation in Grafana. Both against APIs that hold every request
+ * against the descriptions that there are of them.
+ */
 import { jest } from '@jest/globals';
+import { GrafanaApi } from '../../shared/test/grafana-api';
 import { GithubApi } from '../github-api/server';
 import {
   appImage,
@@ -10,9 +14,11 @@ import {
   publishApp,
   RELEASES,
   removeCheckouts,
+  sandboxInfo,
 } from './sandbox';
 
 const TOKEN = 'ghs_deployment-record-token-000000000000';
+const GRAFANA_TOKEN = 'glsa_annotation-token-000000000000000';
 const COMPOSE = 'name: shop\nservices:\n  app: { image: "${IMAGE}", ports: ["8080:3000"] }\n';
 
 jest.setTimeout(120_000);
@@ -20,6 +26,8 @@ jest.setTimeout(120_000);
 let api: GithubApi;
 let url: string;
 let checkout: Checkout;
+let grafana: GrafanaApi;
+let grafanaUrl: string;
 
 beforeAll(async () => {
   await freshServer();
@@ -31,7 +39,11 @@ beforeAll(async () => {
 beforeEach(async () => {
   api = new GithubApi('acme/shop', TOKEN);
   url = await api.listen();
+  grafana = new GrafanaApi(GRAFANA_TOKEN);
+  const { host } = sandboxInfo().network;
+  grafanaUrl = `http://${host}:${await grafana.listen(host)}`;
 });
+afterEach(() => grafana.close());
 afterAll(removeCheckouts);
 
 const deployAs = (release: string, inputs: Record<string, string> = {}): ReturnType<typeof deploy> =>
@@ -42,9 +54,11 @@ const deployAs = (release: string, inputs: Record<string, string> = {}): ReturnT
       'github-token': TOKEN,
       environment: 'production',
       'environment-url': 'https://shop.example.com',
+      'grafana-url': grafanaUrl,
+      'grafana-token': GRAFANA_TOKEN,
       ...inputs,
     },
-    { secrets: [TOKEN], github: { repository: 'acme/shop', api_url: url } },
+    { secrets: [TOKEN, GRAFANA_TOKEN], github: { repository: 'acme/shop', api_url: url } },
   );
 
 const statesOf = (): string[][] =>
@@ -70,8 +84,19 @@ test('a deploy has a record that begins with it and ends with its result; one wi
     ['in_progress', 'success'],
     ['in_progress', 'failure'],
   ]);
-  expect(api.problems).toEqual([]);
-  expect(`${first.log}${bad.log}${bad.summary}`).not.toContain(TOKEN);
+  expect([...api.problems, ...grafana.problems]).toEqual([]);
+  // Both that changed something, and not the one between them.
+  const [live, reverted, ...others] = grafana.annotations;
+  expect([live?.tags, reverted?.tags, others]).toEqual([
+    ['slipway', 'shop', 'production', 'deployed'],
+    ['slipway', 'shop', 'production', 'reverted'],
+    [],
+  ]);
+  expect(live?.text).toContain(`release ${first.outputs['release'] ?? ''}<br>`);
+  expect((live?.timeEnd ?? 0) - (live?.time ?? 0)).toBeGreaterThan(500);
+  for (const token of [TOKEN, GRAFANA_TOKEN]) {
+    expect(`${first.log}${bad.log}${bad.summary}`).not.toContain(token);
+  }
   await api.close();
 });
 
@@ -89,7 +114,10 @@ test('an API that refuses, or is away, fails no deploy, and says what is missing
   expect(refused.summary).toContain('deployments: write');
   await api.close();
 
-  const away = await deployAs('v1');
+  // Nobody listens there on the runner; on the server, the application does.
+  const away = await deployAs('v1', { 'grafana-url': 'http://127.0.0.1:8080' });
   expect(away.outputs['result']).toBe('deployed');
   expect(warningsOf(away)).toContainEqual(expect.stringContaining('Deployment'));
+  expect(warningsOf(away)).toContainEqual(expect.stringContaining('127.0.0.1:8080 was not told of this deploy: what answered (200) is not Grafana')); // prettier-ignore
+  expect(grafana.annotations).toHaveLength(1);
 });

@@ -54,6 +54,7 @@ async function request(asked: HttpRequest): Promise<HttpResponse> {
       const response = await client.request({
         method: asked.method,
         path: url.pathname + url.search,
+        body: asked.content ?? null,
         // Compressed bodies could not be looked into, and "ok" gains nothing from gzip.
         headers: {
           'user-agent': 'slipway',

@@ -2,6 +2,7 @@
 import { ReleaseError } from '../errors';
 import type { Ports } from '../ports';
 import { RECORD_STATE } from '../reporters/deployment-record';
+import { endAnnotation } from './annotation';
 import { endDeploymentRecord } from './record';
 import { settle } from './settle';
 import type { TransactionRequest } from './transaction';
@@ -17,8 +18,9 @@ export async function cleanUp(ports: Ports, readRequest: () => Promise<Transacti
   const settled = runner.state('settled');
   if (release === '' || (settled !== '' && runner.state(RECORD_STATE) !== 'open')) return;
   const request = await readRequest();
-  const endRecord = (result: 'deployed' | 'reverted' | 'failed', current = ''): Promise<void> =>
-    endDeploymentRecord(result, current, request, ports);
+  const endRecord = async (result: 'deployed' | 'reverted' | 'failed', current = ''): Promise<void> => {
+    await Promise.all([endDeploymentRecord(result, current, request, ports), endAnnotation(result, request, ports)]);
+  };
   if (settled !== '') return endRecord(settled === 'committed' ? 'deployed' : 'reverted');
   reporter.line(`The ${request.task} (release ${release}) was interrupted; looking at the server.`);
   try {

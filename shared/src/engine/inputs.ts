@@ -8,6 +8,7 @@ import { Secret } from '../model/secret';
 import { type Check, parseChecks } from '../probes/check';
 import { parseWatchUrl, type WatchTarget } from '../probes/watch-url';
 import { parseEnvironment, parseEnvironmentUrl } from '../reporters/deployment-record';
+import { type GrafanaLogin, parseGrafanaToken, parseGrafanaUrl } from '../reporters/grafana-annotation';
 import { splitWords } from '../shell/words';
 
 export interface TransactionInputs {
@@ -28,8 +29,10 @@ export interface TransactionInputs {
   readonly watch: WatchTarget | undefined;
   readonly maxFailedRequests: number;
   readonly githubToken: Secret;
+  /** Empty without a GitHub token or a Grafana that it could be told to. */
   readonly environment: string;
   readonly environmentUrl: string;
+  readonly grafana: GrafanaLogin | undefined;
 }
 
 /** A command that must end well while the release serves, before it is final. */
@@ -61,8 +64,23 @@ export function readTransactionInputs(
     watch: readValue(input, problems, 'watch-url', optional(parseWatchUrl), undefined),
     maxFailedRequests: readValue(input, problems, 'max-failed-requests', integer(0, 1_000_000), 0),
     githubToken: new Secret(input('github-token')),
-    environment: input('github-token') === '' ? '' : readValue(input, problems, 'environment', parseEnvironment, ''),
+    environment: isEnvironmentTold(input) ? readValue(input, problems, 'environment', parseEnvironment, '') : '',
     environmentUrl: readValue(input, problems, 'environment-url', parseEnvironmentUrl, ''),
+    grafana: readGrafana(input, problems),
+  };
+}
+
+/** A Deployment needs one, an annotation takes one. What nobody is told of is not judged. */
+function isEnvironmentTold(input: (name: string) => string): boolean {
+  return input('github-token') !== '' || (input('grafana-url') !== '' && input('environment') !== '');
+}
+
+/** Both inputs, or neither. */
+function readGrafana(input: (name: string) => string, problems: InputProblem[]): GrafanaLogin | undefined {
+  if (input('grafana-url') === '' && input('grafana-token') === '') return undefined;
+  return {
+    url: readValue(input, problems, 'grafana-url', parseGrafanaUrl, ''),
+    token: readValue(input, problems, 'grafana-token', parseGrafanaToken, new Secret('')),
   };
 }
 

@@ -8,6 +8,7 @@ import { escapeMarkdown, formatTable } from '../reporters/markdown';
 import type { StepRecord } from '../transaction/execute';
 import { changedServices, type DeployPlan, type ServicePlan } from '../transaction/plan';
 import type { DeploymentRecord } from '../reporters/deployment-record';
+import type { ReleaseAnnotation } from './annotation';
 import type { Task } from './transaction';
 import type { WatchResult } from './watch';
 
@@ -37,6 +38,8 @@ export interface TransactionReport {
   patch?: string;
   /** On GitHub, where one is wanted. */
   record?: DeploymentRecord;
+  /** In Grafana, where one is wanted. */
+  annotation?: ReleaseAnnotation;
   failure?: unknown;
 }
 
@@ -140,7 +143,7 @@ const TITLES: Readonly<Record<TransactionResult, string>> = {
   unknown: 'UNKNOWN: the server cannot be asked',
 };
 
-/** The end of a run: the record on GitHub, and the job summary. */
+/** The end of a run: the record on GitHub, the annotation in Grafana, and the job summary. */
 export async function concludeReport(
   report: TransactionReport,
   { reporter, signal }: Pick<Ports, 'reporter' | 'signal'>,
@@ -148,7 +151,10 @@ export async function concludeReport(
 ): Promise<void> {
   // The server is free by now. A cancelled job has no time to lose.
   const { aborted: cancelled } = signal;
-  await report.record?.settle({ result: report.result, cancelled }, cancelled ? 2 : 10);
+  await Promise.all([
+    report.record?.settle({ result: report.result, cancelled }, cancelled ? 2 : 10),
+    report.annotation?.settle(report.result, cancelled ? 2 : 5),
+  ]);
   await reporter.summary(renderSummary(report, more));
 }
 

@@ -14,12 +14,18 @@ export function hideEnv(env: Secret, reporter: Pick<Reporter, 'hide'>): void {
   for (const value of new Set(listEnv(env.reveal()))) reporter.hide(value);
 }
 
-type SecretInputs = Pick<TransactionInputs, 'host' | 'credentials' | 'githubToken'> & { readonly env?: Secret };
+type SecretInputs = Pick<TransactionInputs, 'host' | 'credentials' | 'githubToken' | 'grafana'> & {
+  readonly env?: Secret;
+};
 
 /** The secrets and what is derived from them: each value of the env, passwords in URLs, the login as registries are sent it. */
 export function listSecrets(inputs: SecretInputs): string[] {
   const secrets = listHostSecrets(inputs.host);
-  secrets.push(...listEnv(inputs.env?.reveal() ?? ''), inputs.githubToken.reveal());
+  secrets.push(
+    ...listEnv(inputs.env?.reveal() ?? ''),
+    inputs.githubToken.reveal(),
+    inputs.grafana?.token.reveal() ?? '',
+  );
   if (inputs.credentials !== undefined) {
     const { username, password } = inputs.credentials;
     secrets.push(password.reveal(), `${username}:${password.reveal()}`);

@@ -10,6 +10,7 @@ function inputs(over: Partial<Inputs> = {}): Inputs {
     host: { kind: 'local' },
     credentials: undefined,
     githubToken: new Secret(''),
+    grafana: undefined,
     ...over,
   };
 }
@@ -75,6 +76,11 @@ test('keys, passphrases and logins', () => {
 
 test('the token for the Deployment record', () => {
   expect(listSecrets(inputs({ githubToken: new Secret('ghs_TOKEN') }))).toEqual(['ghs_TOKEN']);
+});
+
+test('the token for Grafana', () => {
+  const grafana = { url: 'https://grafana.example', token: new Secret('glsa_TOKEN') };
+  expect(listSecrets(inputs({ grafana }))).toEqual(['glsa_TOKEN']);
 });
 
 test('nothing secret, nothing hidden; nothing empty is', () => {
