@@ -11,8 +11,11 @@ await build({
   entryPoints: ['src/server.ts', 'src/healthcheck.ts'],
   outdir: 'dist',
   sourcemap: false,
-  external: ['pg-native'], // an optional part of pg that is loaded only when asked for
+  // An optional part of pg that is loaded only when asked for; and our own that is loaded only where telemetry is sent.
+  external: ['pg-native', './opentelemetry.js'],
 });
+// From its packages' modules, of which what is not used can be left out: 270 KB instead of 740.
+await build({ ...common, entryPoints: ['src/opentelemetry.ts'], outdir: 'dist', sourcemap: false, mainFields: ['module', 'main'] });
 
 if (process.argv.includes('--tests')) {
   rmSync('build', { recursive: true, force: true });

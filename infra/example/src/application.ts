@@ -10,6 +10,7 @@ import { createMetrics, type Metrics } from './metrics.ts';
 import { migrateDatabase } from './migrations.ts';
 import { checkExternalApi, createReadinessCheck } from './readiness.ts';
 import { createRoutes } from './routes.ts';
+import { loadTelemetry } from './telemetry.ts';
 import { startTestSwitches } from './test-switches.ts';
 
 export interface Application {
@@ -29,8 +30,9 @@ export async function startApplication(config: Config, migrationsDir: string, lo
   if (config.migrateOnStart) await migrateDatabase(await openMigrationSession(config), migrationsDir, log);
   signal.throwIfAborted();
 
-  const database = createDatabase(config, log);
-  const cache = createCache(config, log);
+  const telemetry = await loadTelemetry(config, log);
+  const database = createDatabase(config, log, telemetry);
+  const cache = createCache(config, log, telemetry);
   let stopping = false;
   const isStopping = () => stopping;
 
@@ -50,7 +52,8 @@ export async function startApplication(config: Config, migrationsDir: string, lo
     readInFlight: () => http.readInFlight(),
   });
   const routes = createRoutes({ config, database, cache, metrics, isStopping, checkReadiness });
-  const http: HttpServer = createHttpServer({ routes, metrics, log, isStopping });
+  const http: HttpServer = createHttpServer({ routes, metrics, telemetry, log, isStopping });
+  telemetry.observe({ readPoolUsage: database.readPoolUsage, readInFlight: http.readInFlight });
 
   await new Promise<void>((resolve, reject) => {
     http.server.once('error', reject);
@@ -69,7 +72,7 @@ export async function startApplication(config: Config, migrationsDir: string, lo
       const allAnswered = await stopServer(http, config.shutdownTimeoutSeconds * 1000);
       if (!allAnswered) log('error', 'requests were cut off', { inFlight: http.readInFlight(), shutdownTimeoutSeconds: config.shutdownTimeoutSeconds });
       if (!allAnswered) http.server.closeAllConnections();
-      await Promise.race([Promise.allSettled([database.close(), cache.close()]), sleep(closeTimeoutMs, undefined, { ref: false })]);
+      await Promise.race([Promise.allSettled([database.close(), cache.close(), telemetry.close()]), sleep(closeTimeoutMs, undefined, { ref: false })]);
       log('info', 'stopped', { allAnswered });
       return allAnswered ? 0 : 1;
     },

@@ -2,6 +2,7 @@
 import { createClient } from '@redis/client';
 import type { Config } from './config.ts';
 import { describeError, readErrorCode, type Log } from './log.ts';
+import type { Telemetry } from './telemetry.ts';
 
 export interface Cache {
   check(): Promise<void>;
@@ -12,7 +13,7 @@ export interface Cache {
 }
 
 /** Connects in the background and goes on trying: without Redis the application starts, and says that it is not ready. */
-export function createCache(config: Config, log: Log): Cache {
+export function createCache(config: Config, log: Log, telemetry: Telemetry): Cache {
   const client = createClient({
     url: config.redisUrl,
     ...(config.redisPassword === undefined ? {} : { password: config.redisPassword }),
@@ -59,7 +60,7 @@ export function createCache(config: Config, log: Log): Cache {
       if (!client.isReady && lastError !== undefined) throw lastError; // says why, where a command would only say "offline"
       await ask(() => client.ping());
     },
-    countVisit: () => ask(() => client.incr('example:visits')),
+    countVisit: () => telemetry.traceCall({ system: 'redis', operation: 'INCR' }, () => ask(() => client.incr('example:visits'))),
     readPendingCommands: () => pendingCommands,
     async close() {
       if (client.isReady) await client.close();

@@ -10,6 +10,16 @@ export interface TestSwitches {
   readonly memoryMegabytes: number;
 }
 
+export interface TelemetrySettings {
+  /** Of an OTLP receiver over HTTP, without `/v1/traces`. */
+  readonly endpoint: string;
+  readonly serviceName: string;
+  readonly traces: boolean;
+  readonly metrics: boolean;
+  /** Part of the traces that begin here. */
+  readonly traceRatio: number;
+}
+
 export interface Config {
   readonly releaseId: string;
   readonly host: string;
@@ -26,6 +36,8 @@ export interface Config {
   readonly shutdownTimeoutSeconds: number;
   readonly migrateOnStart: boolean;
   readonly publicDir: string | undefined;
+  /** Undefined: nobody is sent any. */
+  readonly telemetry: TelemetrySettings | undefined;
   readonly testSwitches: TestSwitches;
 }
 
@@ -89,6 +101,23 @@ export function parseConfig(environment: Environment): Config {
     return readUrl(name, protocols) ?? '';
   };
 
+  /** OpenTelemetry's own variables: https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/ */
+  const readTelemetry = (): TelemetrySettings | undefined => {
+    const endpoint = readUrl('OTEL_EXPORTER_OTLP_ENDPOINT', ['http:', 'https:']);
+    const readExporter = (name: string): boolean => {
+      const text = readText(name) ?? 'otlp';
+      if (text !== 'otlp' && text !== 'none') problems.push(`${name} is "${text}": expected otlp or none`);
+      return text === 'otlp';
+    };
+    const settings = {
+      serviceName: readText('OTEL_SERVICE_NAME') ?? 'example',
+      traces: readExporter('OTEL_TRACES_EXPORTER'),
+      metrics: readExporter('OTEL_METRICS_EXPORTER'),
+      traceRatio: readNumber('OTEL_TRACES_SAMPLER_ARG', { min: 0, max: 1, whole: false }) ?? 1,
+    };
+    return endpoint === undefined ? undefined : { endpoint, ...settings };
+  };
+
   const logLevel = readText('LOG_LEVEL') ?? 'info';
   if (!isLogLevel(logLevel)) problems.push(`LOG_LEVEL is "${logLevel}": expected one of ${logLevels.join(', ')}`);
 
@@ -108,6 +137,7 @@ export function parseConfig(environment: Environment): Config {
     shutdownTimeoutSeconds: readNumber('SHUTDOWN_TIMEOUT_SECONDS', { min: 0, max: 3600, whole: false }) ?? 10,
     migrateOnStart: readBoolean('MIGRATE_ON_START'),
     publicDir: readText('PUBLIC_DIR'),
+    telemetry: readTelemetry(),
     testSwitches: {
       unhealthy: readBoolean('TEST_UNHEALTHY'),
       startDelaySeconds: readNumber('TEST_START_DELAY_SECONDS', { min: 0, max: 3600, whole: false }) ?? 0,

@@ -3,6 +3,7 @@ import { Client, Pool, type ClientConfig } from 'pg';
 import type { Config } from './config.ts';
 import { describeError, type Log } from './log.ts';
 import type { MigrationSession } from './migrations.ts';
+import type { Telemetry } from './telemetry.ts';
 
 export interface Note {
   readonly id: string;
@@ -26,9 +27,10 @@ export interface Database {
 }
 
 const noteColumns = 'id::text AS id, text, created_at AS "createdAt"';
+const onNotes = { system: 'postgresql', collection: 'notes' } as const;
 const statementTimeoutMs = 10_000;
 
-export function createDatabase(config: Config, log: Log): Database {
+export function createDatabase(config: Config, log: Log, telemetry: Telemetry): Database {
   const pool = new Pool({
     ...readConnection(config),
     max: config.databasePoolSize, // during a deploy the old and the new replicas hold a pool each: mind max_connections
@@ -47,11 +49,13 @@ export function createDatabase(config: Config, log: Log): Database {
       await pool.query(query);
     },
     async listNotes() {
-      const { rows } = await pool.query<Note>(`SELECT ${noteColumns} FROM notes ORDER BY created_at DESC, id DESC LIMIT 50`);
+      const query = `SELECT ${noteColumns} FROM notes ORDER BY created_at DESC, id DESC LIMIT 50`;
+      const { rows } = await telemetry.traceCall({ ...onNotes, operation: 'SELECT', query }, () => pool.query<Note>(query));
       return rows;
     },
     async addNote(text) {
-      const { rows } = await pool.query<Note>(`INSERT INTO notes (text) VALUES ($1) RETURNING ${noteColumns}`, [text]);
+      const query = `INSERT INTO notes (text) VALUES ($1) RETURNING ${noteColumns}`;
+      const { rows } = await telemetry.traceCall({ ...onNotes, operation: 'INSERT', query }, () => pool.query<Note>(query, [text]));
       const [note] = rows;
       if (note === undefined) throw new Error('PostgreSQL returned no row for the new note');
       return note;

@@ -3,6 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { describeError, type Log } from './log.ts';
 import type { Metrics } from './metrics.ts';
+import type { Telemetry } from './telemetry.ts';
 
 export interface Answer {
   readonly status: number;
@@ -39,7 +40,7 @@ export interface HttpServer {
 
 const maxBodyBytes = 16 * 1024;
 
-export function createHttpServer(parts: { routes: Routes; metrics: Metrics; log: Log; isStopping: () => boolean }): HttpServer {
+export function createHttpServer(parts: { routes: Routes; metrics: Metrics; telemetry: Telemetry; log: Log; isStopping: () => boolean }): HttpServer {
   const { routes, log } = parts;
   const paths = new Set(Object.keys(routes).map((key) => key.slice(key.indexOf(' ') + 1)));
   let inFlight = 0;
@@ -49,19 +50,25 @@ export function createHttpServer(parts: { routes: Routes; metrics: Metrics; log:
     const requestId = readRequestId(request);
     const method = request.method ?? 'GET';
     const { path, query } = splitTarget(request.url ?? '/');
+    const route = paths.has(path) ? path : 'unmatched';
+    const isProbe = path.startsWith('/health') || path === '/metrics';
+    const span = isProbe ? undefined : parts.telemetry.startRequest({ method, route, path, headers: request.headers });
+    const ids = { requestId, ...(span?.traceId === undefined ? {} : { traceId: span.traceId }) };
     inFlight += 1;
     response.on('close', () => {
       inFlight -= 1;
       const seconds = (performance.now() - startedMs) / 1000;
       const status = response.writableFinished ? response.statusCode : 499; // as nginx counts clients that went away
-      parts.metrics.observeRequest({ method, route: paths.has(path) ? path : 'unmatched', status, seconds });
-      const level = status >= 500 ? 'warn' : path.startsWith('/health') || path === '/metrics' ? 'debug' : 'info';
-      log(level, 'request', { requestId, method, path, status, ms: Math.round(seconds * 1000) });
+      parts.metrics.observeRequest({ method, route, status, seconds });
+      span?.end({ status, seconds });
+      const level = status >= 500 ? 'warn' : isProbe ? 'debug' : 'info';
+      log(level, 'request', { ...ids, method, path, status, ms: Math.round(seconds * 1000) });
     });
 
-    const answer = await answerRequest(request, method, path, query).catch((error: unknown): Answer => {
+    const work = () => answerRequest(request, method, path, query);
+    const answer = await (span === undefined ? work() : span.run(work)).catch((error: unknown): Answer => {
       if (error instanceof RequestError) return { status: error.status, body: { error: error.message } };
-      log('error', 'the request failed', { requestId, method, path, error: describeError(error) });
+      log('error', 'the request failed', { ...ids, method, path, error: describeError(error) });
       return { status: 500, body: { error: 'internal error', requestId } };
     });
     // Asked here, not at the start of the request: the order to stop may have come in between.

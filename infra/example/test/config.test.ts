@@ -12,6 +12,7 @@ test('defaults', () => {
   assert.equal(config.shutdownTimeoutSeconds, 10);
   assert.equal(config.healthTimeoutMs, 2000);
   assert.equal(config.externalApiUrl, undefined);
+  assert.equal(config.telemetry, undefined);
   assert.deepEqual(config.testSwitches, {
     unhealthy: false, startDelaySeconds: 0, crashAfterSeconds: undefined, requestDelayMs: 0, errorRate: 0, memoryMegabytes: 0,
   });
@@ -22,15 +23,25 @@ test('all problems at once, and no value that may be secret', () => {
     parseConfig({
       DATABASE_URL: 'mysql://app:hunter2@db/app', PORT: '99999', MIGRATE_ON_START: 'yes', LOG_LEVEL: 'loud',
       EXTERNAL_API_URL: 'no url hunter2', TEST_ERROR_RATE: '1.5', DATABASE_POOL_SIZE: '2.5', TEST_SWITCHES: 'explode,memory,constructor=1',
+      OTEL_EXPORTER_OTLP_ENDPOINT: 'grpc://hunter2', OTEL_METRICS_EXPORTER: 'prometheus', OTEL_TRACES_SAMPLER_ARG: '2',
     });
   assert.throws(parse, (error: unknown) => {
     assert.ok(error instanceof ConfigError);
-    const names = ['DATABASE_URL', 'REDIS_URL', 'PORT', 'MIGRATE_ON_START', 'LOG_LEVEL', 'EXTERNAL_API_URL', 'TEST_ERROR_RATE', 'DATABASE_POOL_SIZE', '"explode"', '"memory"', '"constructor"'];
+    const names = ['DATABASE_URL', 'REDIS_URL', 'PORT', 'MIGRATE_ON_START', 'LOG_LEVEL', 'EXTERNAL_API_URL', 'TEST_ERROR_RATE', 'DATABASE_POOL_SIZE', 'OTEL_EXPORTER_OTLP_ENDPOINT', 'OTEL_METRICS_EXPORTER', 'OTEL_TRACES_SAMPLER_ARG', '"explode"', '"memory"', '"constructor"'];
     for (const name of names) assert.match(error.message, new RegExp(name));
     assert.equal(error.problems.length, names.length);
     assert.doesNotMatch(error.message, /hunter2/);
     return true;
   });
+});
+
+test('telemetry is that of OpenTelemetry, and on where there is somebody to send it to', () => {
+  const endpoint = { OTEL_EXPORTER_OTLP_ENDPOINT: 'http://alloy:4318' };
+  assert.deepEqual(parseConfig({ ...required, ...endpoint }).telemetry, {
+    endpoint: 'http://alloy:4318', serviceName: 'example', traces: true, metrics: true, traceRatio: 1,
+  });
+  const settings = parseConfig({ ...required, ...endpoint, OTEL_METRICS_EXPORTER: 'none', OTEL_TRACES_SAMPLER_ARG: '0.1' }).telemetry;
+  assert.deepEqual([settings?.metrics, settings?.traceRatio], [false, 0.1]);
 });
 
 test('TEST_SWITCHES stands for the single variables, which win', () => {

@@ -92,7 +92,7 @@ async function bundleExample(folder: string): Promise<string> {
     format: 'cjs',
     logLevel: 'error',
     entryPoints: ['src/server.ts'],
-    external: ['pg-native'],
+    external: ['pg-native', './opentelemetry.js'],
     outdir,
   });
   cpSync(join(EXAMPLE, 'migrations'), join(folder, 'example', 'migrations'), { recursive: true });
