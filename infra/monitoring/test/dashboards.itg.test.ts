@@ -158,8 +158,9 @@ http {
     join(folder, 'textfile', 'deploy.prom'),
     `slipway_deploy_last_timestamp_seconds{project="${PROJECT}"} ${now / 1000 - 600}
 slipway_deploy_last_success{project="${PROJECT}"} 1
-slipway_deploy_duration_seconds{project="${PROJECT}"} 4.2
-slipway_deploy_info{project="${PROJECT}",release="${RELEASE}"} 1
+slipway_deploy_last_duration_seconds{project="${PROJECT}"} 4.2
+slipway_deploy_recovery_failed{project="${PROJECT}"} 0
+slipway_deploy_last_info{project="${PROJECT}",release="${RELEASE}",task="deploy",result="committed"} 1
 `,
   );
   const startedMs = performance.now();

@@ -42,21 +42,37 @@ export default dashboard({
           },
           now(`slipway_deploy_last_success{${chosen}}`, '{{project}}'),
         ),
-        table(
-          'Releases',
+        stat(
+          'Left over',
           {
             unit: 'none',
-            columns: { project: 'Project', release: 'Release' },
-            value: 'Serves',
-            height: 4,
-            description: 'As the release store of each project says.',
+            width: 6,
+            show: 'value_and_name',
+            thresholds: zeroIsGood,
+            mappings: words({ 0: 'nothing', 1: 'something' }),
+            description: 'A deploy could be neither finished nor taken back as a whole: the next one tries again.',
           },
-          now(`max by (project, release) (slipway_deploy_info{${chosen}})`),
+          now(`slipway_deploy_recovery_failed{${chosen}}`, '{{project}}'),
+        ),
+        stat(
+          'It took',
+          { unit: 's', width: 6, show: 'value_and_name', description: 'From its first line to its end.' },
+          now(`slipway_deploy_last_duration_seconds{${chosen}}`, '{{project}}'),
+        ),
+        table(
+          'What it was',
+          {
+            unit: 'none',
+            columns: { project: 'Project', task: 'Task', release: 'Release', result: 'Result' },
+            value: '',
+            description: 'The last deploy or rollback of each project.',
+          },
+          now(`max by (project, task, release, result) (slipway_deploy_last_info{${chosen}})`),
         ),
         graph(
           'Duration',
           { unit: 's', description: 'Of each deploy, from its first line to its end.' },
-          over(`slipway_deploy_duration_seconds{${chosen}}`, '{{project}}'),
+          over(`slipway_deploy_last_duration_seconds{${chosen}}`, '{{project}}'),
         ),
         graph(
           'Replicas by release',
