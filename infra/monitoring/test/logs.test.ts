@@ -30,7 +30,7 @@ describe('Alloy', () => {
       'discovery.relabel': { takes: ['targets'], needs: ['targets'], blocks: ['rule'], gives: ['output', 'rules'] },
       'loki.source.docker': { takes: ['host', 'targets', 'labels', 'relabel_rules', 'forward_to'], needs: ['host', 'targets', 'forward_to'], blocks: [], gives: [] }, // prettier-ignore
       'local.file_match': { takes: ['path_targets', 'sync_period'], needs: ['path_targets'], blocks: [], gives: ['targets'] }, // prettier-ignore
-      'loki.source.file': { takes: ['targets', 'tail_from_end', 'forward_to'], needs: ['targets', 'forward_to'], blocks: [], gives: [] }, // prettier-ignore
+      'loki.source.file': { takes: ['targets', 'forward_to'], needs: ['targets', 'forward_to'], blocks: [], gives: [] }, // prettier-ignore
       'loki.process': { takes: ['forward_to'], needs: ['forward_to'], blocks: ['stage.replace', 'stage.json', 'stage.template', 'stage.labels', 'stage.structured_metadata', 'stage.label_drop'], gives: ['receiver'] }, // prettier-ignore
       'loki.write': { takes: [], needs: [], blocks: ['endpoint'], gives: ['receiver'] },
       'otelcol.receiver.otlp': { takes: [], needs: [], blocks: ['http', 'output'], gives: [] },

@@ -15,7 +15,7 @@ import { type Transaction, type TransactionRequest, warn } from './transaction';
 import type { TransactionResult } from './report';
 
 /** Of the step's state: when the transaction began, while Grafana has not been told how it ended. */
-const ANNOTATION_STATE = 'annotation';
+export const ANNOTATION_STATE = 'annotation';
 
 /** Once for the main step and the post step together. */
 export interface ReleaseAnnotation {

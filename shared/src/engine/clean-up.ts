@@ -2,7 +2,7 @@
 import { ReleaseError } from '../errors';
 import type { Ports } from '../ports';
 import { RECORD_STATE } from '../reporters/deployment-record';
-import { endAnnotation } from './annotation';
+import { ANNOTATION_STATE, endAnnotation } from './annotation';
 import { endDeploymentRecord } from './record';
 import { settle } from './settle';
 import type { TransactionRequest } from './transaction';
@@ -16,7 +16,8 @@ export async function cleanUp(ports: Ports, readRequest: () => Promise<Transacti
   const { runner, reporter } = ports;
   const release = runner.state('release');
   const settled = runner.state('settled');
-  if (release === '' || (settled !== '' && runner.state(RECORD_STATE) !== 'open')) return;
+  const isTold = runner.state(RECORD_STATE) !== 'open' && runner.state(ANNOTATION_STATE) === '';
+  if (release === '' || (settled !== '' && isTold)) return;
   const request = await readRequest();
   const endRecord = async (result: 'deployed' | 'reverted' | 'failed', current = ''): Promise<void> => {
     await Promise.all([endDeploymentRecord(result, current, request, ports), endAnnotation(result, request, ports)]);
