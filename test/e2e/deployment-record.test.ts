@@ -14,6 +14,7 @@ import {
   publishApp,
   RELEASES,
   removeCheckouts,
+  rollBack,
   sandboxInfo,
 } from './sandbox';
 
@@ -120,4 +121,14 @@ test('an API that refuses, or is away, fails no deploy, and says what is missing
   expect(warningsOf(away)).toContainEqual(expect.stringContaining('Deployment'));
   expect(warningsOf(away)).toContainEqual(expect.stringContaining('127.0.0.1:8080 was not told of this deploy: what answered (200) is not Grafana')); // prettier-ignore
   expect(grafana.annotations).toHaveLength(1);
+
+  // A rollback tells of itself too.
+  const back = await rollBack(
+    { 'grafana-url': grafanaUrl, 'grafana-token': GRAFANA_TOKEN },
+    { secrets: [GRAFANA_TOKEN] },
+  );
+  expect(back.outputs['result']).toBe('rolled-back');
+  expect(grafana.annotations[1]).toMatchObject({ tags: ['slipway', 'shop', 'rolled-back'] });
+  expect(grafana.annotations[1]?.text).toContain(`release ${back.outputs['release'] ?? ''}<br>`);
+  expect(grafana.problems).toEqual([]);
 });
