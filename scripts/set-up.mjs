@@ -167,14 +167,15 @@ const TEST_PACKAGES = {
   'python3-swift': () => existsSync('/usr/lib/python3/dist-packages/swift/proxy/server.py'),
   age: () => findProgram('age') !== undefined && findProgram('age-keygen') !== undefined,
   nginx: () => findProgram('nginx') !== undefined,
-  // What monitors, to run the queries of rules and dashboards.
+  // What the alerts are tried with, promtool and amtool among it.
   prometheus: () => findProgram('prometheus') !== undefined && findProgram('promtool') !== undefined,
-  'prometheus-alertmanager': () => findProgram('prometheus-alertmanager') !== undefined,
+  'prometheus-alertmanager': () =>
+    findProgram('prometheus-alertmanager') !== undefined && findProgram('amtool') !== undefined,
   'prometheus-node-exporter': () => findProgram('prometheus-node-exporter') !== undefined,
+  'prometheus-blackbox-exporter': () => findProgram('prometheus-blackbox-exporter') !== undefined,
   'prometheus-postgres-exporter': () => findProgram('prometheus-postgres-exporter') !== undefined,
   'prometheus-redis-exporter': () => findProgram('prometheus-redis-exporter') !== undefined,
   'prometheus-nginx-exporter': () => findProgram('prometheus-nginx-exporter') !== undefined,
-  'prometheus-blackbox-exporter': () => findProgram('prometheus-blackbox-exporter') !== undefined,
 };
 
 /**
