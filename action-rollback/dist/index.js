@@ -78251,6 +78251,7 @@ async function request(asked) {
             const response = await client.request({
                 method: asked.method,
                 path: url.pathname + url.search,
+                body: asked.content ?? null,
                 // Compressed bodies could not be looked into, and "ok" gains nothing from gzip.
                 headers: {
                     'user-agent': 'slipway',
@@ -82315,6 +82316,198 @@ function describeFailure(error) {
     return `Unexpected error in Slipway: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\nPlease report it with this text.`;
 }
 
+;// CONCATENATED MODULE: ./shared/src/reporters/grafana-annotation.ts
+
+/** Parses the input `grafana-url`. The value may hold a login by mistake, so no message shows it. */
+function parseGrafanaUrl(text) {
+    const url = URL.canParse(text) ? new URL(text) : undefined;
+    if (url === undefined || !['http:', 'https:'].includes(url.protocol) || /\s/.test(text)) {
+        return { problem: 'is not an address: give that of Grafana, such as `https://grafana.example.com`.' };
+    }
+    if (url.username !== '' || url.password !== '') {
+        return { problem: 'has a login in it: give a token of a service account as `grafana-token` instead.' };
+    }
+    return url.search !== '' || url.hash !== ''
+        ? { problem: 'is the address of a page: give that of Grafana alone, without `?` and `#`.' }
+        : { value: `${url.origin}${url.pathname}`.replace(/\/+$/, '') };
+}
+/** Parses the input `grafana-token`. */
+function parseGrafanaToken(text) {
+    if (text === '') {
+        return {
+            problem: 'is empty, but `grafana-url` is given: the secret is not set in this repository or environment, or it is not handed to this (reusable) workflow.',
+        };
+    }
+    // The HTTP library would put a header's value that it refuses into its error.
+    return /^[\x21-\x7e]+$/.test(text)
+        ? { value: new secret_Secret(text) }
+        : { problem: 'holds no token: it has spaces, line breaks or other characters that no token has.' };
+}
+/** Grafana on the server itself, as infra/monitoring has it: only the server can reach it. */
+function isOnServer(url) {
+    return /^(localhost|127(\.\d+){3}|\[::1\])$/.test(new URL(url).hostname);
+}
+const TITLES = {
+    deployed: 'Deployed',
+    'rolled-back': 'Rolled back',
+    reverted: 'Failed, and put back',
+    failed: 'FAILED',
+    unknown: 'Unknown how it ended',
+};
+function renderAnnotation(event) {
+    const { task, project, environment, release, commit, runUrl, began, ended, result } = event;
+    const title = task === 'rollback' && result === 'deployed' ? TITLES['rolled-back'] : TITLES[result];
+    const parts = [
+        `${title}: ${project}`,
+        `release ${release}`,
+        ...(commit === '' ? [] : [`commit ${commit.slice(0, 12)}`]),
+    ].map(escapeHtml);
+    // Grafana shows a text as HTML, of which it takes out what could do harm.
+    if (/^https?:\/\//.test(runUrl))
+        parts.push(`<a href="${escapeHtml(runUrl)}">run</a>`);
+    return {
+        time: began.getTime(),
+        timeEnd: Math.max(ended.getTime(), began.getTime()),
+        tags: ['slipway', project, ...(environment === '' ? [] : [environment]), result],
+        text: parts.join('<br>'),
+    };
+}
+const ENTITIES = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' };
+function escapeHtml(text) {
+    return text.replaceAll(/[&<>"]/g, (character) => ENTITIES[character] ?? '');
+}
+/** What is wrong with an answer, as the end of a sentence; undefined where nothing is. Nothing that Grafana says is quoted. */
+function judgeAnswer({ status, body }) {
+    if (status === 200) {
+        return isAdded(body) ? undefined : 'what answered (200) is not Grafana: check `grafana-url`';
+    }
+    switch (status) {
+        case 401:
+            return 'it does not accept the token (401): it may have expired, or be of another Grafana';
+        case 403:
+            return 'the token may not do that (403): give its service account the role Editor, or the permission annotations:create';
+        case 404:
+            return 'there is no such address (404): check `grafana-url`, with the path that Grafana has behind a proxy';
+        default:
+            return status >= 300 && status < 400
+                ? `it sends us elsewhere (${status}): give the address that it ends at as \`grafana-url\``
+                : `it answered ${status}`;
+    }
+}
+function isAdded(body) {
+    try {
+        const answer = JSON.parse(body);
+        return typeof answer === 'object' && answer !== null && 'id' in answer && Number.isSafeInteger(answer.id);
+    }
+    catch {
+        return false;
+    }
+}
+
+;// CONCATENATED MODULE: ./shared/src/engine/transaction.ts
+/** Runs a phase and notes how long it took, also when it fails. */
+async function transaction_timed({ report, ports }, phase, work) {
+    const startedMs = ports.clock.monotonicMs();
+    try {
+        return await work();
+    }
+    finally {
+        report.durations[phase] = (report.durations[phase] ?? 0) + (ports.clock.monotonicMs() - startedMs) / 1000;
+    }
+}
+/** Something people should know: an annotation now, and a line of the summary. Once each. */
+function transaction_warn({ report, ports }, message) {
+    if (report.warnings.includes(message))
+        return;
+    report.warnings.push(message);
+    ports.reporter.warning('Slipway', message);
+}
+
+;// CONCATENATED MODULE: ./shared/src/engine/annotation.ts
+/** The annotation in Grafana of this transaction, where a Grafana is given. It comes at the end, and cannot fail it. */
+
+
+
+
+/** Of the step's state: when the transaction began, while Grafana has not been told how it ended. */
+const ANNOTATION_STATE = 'annotation';
+/** @param commit that goes live; empty where it is not known, and that of the run is taken. */
+function beginAnnotation(release, transaction, commit = '') {
+    const { inputs, ports, report } = transaction;
+    if (inputs.grafana === undefined)
+        return;
+    const began = ports.clock.now();
+    const target = commit || ports.runner.context.commit;
+    ports.runner.saveState(ANNOTATION_STATE, JSON.stringify({ began: began.getTime(), commit: target }));
+    report.annotation = {
+        async settle(result, limitSeconds) {
+            ports.runner.saveState(ANNOTATION_STATE, '');
+            if (!isAnnotated(result))
+                return;
+            const problem = await annotate({ release, commit: target, began, result }, transaction, ports, limitSeconds);
+            if (problem !== undefined)
+                transaction_warn(transaction, problem);
+        },
+    };
+}
+/** In the post step: what the main step has left untold. */
+async function endAnnotation(result, request, ports) {
+    const { runner, reporter } = ports;
+    const state = runner.state(ANNOTATION_STATE);
+    if (request.inputs.grafana === undefined || state === '')
+        return;
+    const { began, commit } = JSON.parse(state);
+    const event = { release: runner.state('release'), commit, began: new Date(began), result };
+    const problem = await annotate(event, request, ports, 5);
+    if (problem !== undefined)
+        reporter.warning('Slipway', problem);
+}
+function isAnnotated(result) {
+    return ['deployed', 'rolled-back', 'reverted', 'failed', 'unknown'].includes(result);
+}
+/** @returns what went wrong, as a sentence without the token */
+async function annotate(event, { task, project, inputs }, ports, limitSeconds) {
+    const { grafana, environment } = inputs;
+    if (grafana === undefined)
+        return undefined;
+    const { clock, runner } = ports;
+    const { runUrl } = runner.context;
+    const annotation = renderAnnotation({ ...event, task, project, environment, runUrl, ended: clock.now() });
+    const where = new URL(grafana.url).host;
+    try {
+        const answer = await post(grafana, annotation, inputs.host, ports, limitSeconds);
+        const problem = judgeAnswer(answer);
+        return problem === undefined ? undefined : `Grafana at ${where} was not told of this ${task}: ${problem}.`;
+    }
+    catch (error) {
+        const why = error instanceof errors_SlipwayError ? error.message : 'the request failed';
+        return `Grafana at ${where} was not told of this ${task}: ${ports.reporter.redact(why)}`;
+    }
+}
+/** A Grafana of the server's own is asked through a connection to the server. */
+async function post({ url, token }, annotation, host, { connect, http, clock }, limitSeconds) {
+    const deadlineMs = clock.monotonicMs() + limitSeconds * 1000;
+    const session = isOnServer(url) && host.kind !== 'local' ? await connect(host, { timeoutSeconds: limitSeconds }) : undefined;
+    try {
+        return await http.request({
+            method: 'POST',
+            url: `${url}/api/annotations`,
+            headers: {
+                'content-type': 'application/json',
+                accept: 'application/json',
+                authorization: new secret_Secret(`Bearer ${token.reveal()}`),
+            },
+            content: JSON.stringify(annotation),
+            timeoutSeconds: Math.max(0.1, (deadlineMs - clock.monotonicMs()) / 1000),
+            maxBodyBytes: 64 * 1024,
+            ...(session === undefined ? {} : { dial: (to, port) => session.dial(to, port) }),
+        });
+    }
+    finally {
+        await session?.close();
+    }
+}
+
 ;// CONCATENATED MODULE: ./shared/src/reporters/deployment-record.ts
 
 /** "The maximum description length is 140 characters": https://docs.github.com/rest/deployments/statuses#create-a-deployment-status */
@@ -82499,25 +82692,6 @@ async function waitFor(work, seconds, clock) {
     finally {
         done.abort();
     }
-}
-
-;// CONCATENATED MODULE: ./shared/src/engine/transaction.ts
-/** Runs a phase and notes how long it took, also when it fails. */
-async function transaction_timed({ report, ports }, phase, work) {
-    const startedMs = ports.clock.monotonicMs();
-    try {
-        return await work();
-    }
-    finally {
-        report.durations[phase] = (report.durations[phase] ?? 0) + (ports.clock.monotonicMs() - startedMs) / 1000;
-    }
-}
-/** Something people should know: an annotation now, and a line of the summary. Once each. */
-function transaction_warn({ report, ports }, message) {
-    if (report.warnings.includes(message))
-        return;
-    report.warnings.push(message);
-    ports.reporter.warning('Slipway', message);
 }
 
 ;// CONCATENATED MODULE: ./shared/src/engine/record.ts
@@ -85457,7 +85631,7 @@ function hideEnv(env, reporter) {
 /** The secrets and what is derived from them: each value of the env, passwords in URLs, the login as registries are sent it. */
 function listSecrets(inputs) {
     const secrets = listHostSecrets(inputs.host);
-    secrets.push(...listEnv(inputs.env?.reveal() ?? ''), inputs.githubToken.reveal());
+    secrets.push(...listEnv(inputs.env?.reveal() ?? ''), inputs.githubToken.reveal(), inputs.grafana?.token.reveal() ?? '');
     if (inputs.credentials !== undefined) {
         const { username, password } = inputs.credentials;
         secrets.push(password.reveal(), `${username}:${password.reveal()}`);
@@ -86350,6 +86524,7 @@ async function settle(release, request, ports) {
 
 
 
+
 /**
  * Asks the server what became of a transaction that did not settle. Nothing to do after one that did.
  *
@@ -86359,10 +86534,13 @@ async function cleanUp(ports, readRequest) {
     const { runner, reporter } = ports;
     const release = runner.state('release');
     const settled = runner.state('settled');
-    if (release === '' || (settled !== '' && runner.state(RECORD_STATE) !== 'open'))
+    const isTold = runner.state(RECORD_STATE) !== 'open' && runner.state(ANNOTATION_STATE) === '';
+    if (release === '' || (settled !== '' && isTold))
         return;
     const request = await readRequest();
-    const endRecord = (result, current = '') => endDeploymentRecord(result, current, request, ports);
+    const endRecord = async (result, current = '') => {
+        await Promise.all([endDeploymentRecord(result, current, request, ports), endAnnotation(result, request, ports)]);
+    };
     if (settled !== '')
         return endRecord(settled === 'committed' ? 'deployed' : 'reverted');
     reporter.line(`The ${request.task} (release ${release}) was interrupted; looking at the server.`);
@@ -88890,6 +89068,7 @@ function refuse(character) {
 
 
 
+
 /** @param problems gets all that is wrong. */
 function readTransactionInputs(input, problems) {
     return {
@@ -88906,8 +89085,22 @@ function readTransactionInputs(input, problems) {
         watch: readValue(input, problems, 'watch-url', optional(parseWatchUrl), undefined),
         maxFailedRequests: readValue(input, problems, 'max-failed-requests', integer(0, 1_000_000), 0),
         githubToken: new secret_Secret(input('github-token')),
-        environment: input('github-token') === '' ? '' : readValue(input, problems, 'environment', parseEnvironment, ''),
+        environment: isEnvironmentTold(input) ? readValue(input, problems, 'environment', parseEnvironment, '') : '',
         environmentUrl: readValue(input, problems, 'environment-url', parseEnvironmentUrl, ''),
+        grafana: readGrafana(input, problems),
+    };
+}
+/** A Deployment needs one, an annotation takes one. What nobody is told of is not judged. */
+function isEnvironmentTold(input) {
+    return input('github-token') !== '' || (input('grafana-url') !== '' && input('environment') !== '');
+}
+/** Both inputs, or neither. */
+function readGrafana(input, problems) {
+    if (input('grafana-url') === '' && input('grafana-token') === '')
+        return undefined;
+    return {
+        url: readValue(input, problems, 'grafana-url', parseGrafanaUrl, ''),
+        token: readValue(input, problems, 'grafana-token', parseGrafanaToken, new secret_Secret('')),
     };
 }
 const SERVICE = /^[a-zA-Z0-9._-]+$/;
@@ -91305,7 +91498,7 @@ const ACTIONS = {
     keep: { sign: '=', words: 'keep as it is', colour: 'quiet' },
     remove: { sign: '-', words: 'remove', colour: 'bad' },
 };
-const TITLES = {
+const report_TITLES = {
     deployed: 'Deployed',
     'rolled-back': 'Rolled back',
     listed: 'Releases',
@@ -91316,16 +91509,19 @@ const TITLES = {
     failed: 'FAILED; look at the server',
     unknown: 'UNKNOWN: the server cannot be asked',
 };
-/** The end of a run: the record on GitHub, and the job summary. */
+/** The end of a run: the record on GitHub, the annotation in Grafana, and the job summary. */
 async function concludeReport(report, { reporter, signal }, more = []) {
     // The server is free by now. A cancelled job has no time to lose.
     const { aborted: cancelled } = signal;
-    await report.record?.settle({ result: report.result, cancelled }, cancelled ? 2 : 10);
+    await Promise.all([
+        report.record?.settle({ result: report.result, cancelled }, cancelled ? 2 : 10),
+        report.annotation?.settle(report.result, cancelled ? 2 : 5),
+    ]);
     await reporter.summary(renderSummary(report, more));
 }
 /** @param more what the action itself has to tell, below what serves. */
 function renderSummary(report, more = []) {
-    const title = `### ${TITLES[report.result]}${report.project === undefined ? '' : `: ${escapeMarkdown(report.project)}`}${report.where === '' ? '' : ` on ${escapeMarkdown(report.where)}`}`;
+    const title = `### ${report_TITLES[report.result]}${report.project === undefined ? '' : `: ${escapeMarkdown(report.project)}`}${report.where === '' ? '' : ` on ${escapeMarkdown(report.where)}`}`;
     const parts = [title];
     if (report.failure !== undefined)
         parts.push(renderFailure(report.failure));
@@ -97537,6 +97733,7 @@ async function confirmServing(before, transaction) {
 
 
 
+
 async function run(ports) {
     const { runner, clock, reporter } = ports;
     if (runner.state('phase') === 'post')
@@ -97560,8 +97757,8 @@ async function run(ports) {
 /** What is wanted, and where. From here on its secrets are hidden. */
 function readRequest({ runner, reporter }) {
     const inputs = readInputs((name) => runner.input(name));
-    const { host, credentials, githubToken } = inputs;
-    hideSecrets({ host, credentials, githubToken }, reporter);
+    const { host, credentials, githubToken, grafana } = inputs;
+    hideSecrets({ host, credentials, githubToken, grafana }, reporter);
     const project = inputs.project || guessProjectName(runner.context.repository);
     if (project === '') {
         throw new InputError([
@@ -97704,6 +97901,7 @@ async function rollBackTo(target, inputs, transaction) {
     const first = data === undefined ? [] : [await prepareData(data, release.id, transaction)];
     ports.runner.saveState('release', release.id);
     beginDeploymentRecord(release.id, transaction, target.commit);
+    beginAnnotation(release.id, transaction, target.commit);
     // Nothing is cleaned up now: what it was gone back from may still be wanted, to see what was wrong with it.
     await execute(preparation, release, facts.releases.length + 1, transaction, first);
     const changes = isUnchanged(preparation.plan) ? 'nothing had to change' : describeChanges(preparation.plan);

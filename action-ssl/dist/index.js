@@ -66661,6 +66661,7 @@ async function request(asked) {
             const response = await client.request({
                 method: asked.method,
                 path: url.pathname + url.search,
+                body: asked.content ?? null,
                 // Compressed bodies could not be looked into, and "ok" gains nothing from gzip.
                 headers: {
                     'user-agent': 'slipway',
