@@ -99,6 +99,9 @@ export const COMMANDS: Readonly<Record<string, Readonly<Record<string, Where>>>>
       not: 'does not end; infra/example/test/application-process.ts starts the same program with these variables',
     },
   },
+  'infra/monitoring/DASHBOARDS.md': {
+    'docker compose --profile ': { not: 'wants images that cannot be had where the tests run, as the document says' },
+  },
   'infra/nginx/README.md': {
     'apt-get install nginx': INFRASTRUCTURE,
     'sh install.sh --name shop.example.com --name www.shop.example.com --upstream 127.0.0.1:8080 --check':
