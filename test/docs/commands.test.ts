@@ -38,7 +38,7 @@ test('each test that is named opens the document, and asks at its end what is le
 test('a command without a place is seen, and one that a test has not taken', () => {
   expect(whereIs('README.md', 'reboot')).toBeUndefined();
   expect(whereIs('NONE.md', 'npm test')).toBeUndefined();
-  const guide = openGuide('README.md', 'test/e2e/infrastructure.test.ts', { 'shop.example.com': '192.0.2.1' });
+  const guide = openGuide('README.md', 'test/e2e/quick-start.test.ts', { 'shop.example.com': '192.0.2.1' });
   expect(guide.left()).toHaveLength(2);
   expect(guide.take('bootstrap.sh').join('\n')).toMatch(/^ssh-keygen .*\nssh root@192\.0\.2\.1 /);
   expect(guide.left()).toEqual([]);

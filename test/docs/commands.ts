@@ -15,8 +15,8 @@ export const COMMANDS: Readonly<Record<string, Readonly<Record<string, Where>>>>
       not: 'makes a sandbox of its own, which a test inside one cannot; it fails by itself where a promise is not kept',
     },
     'npm test': { not: 'is the run that this test is a part of' },
-    'ssh-keygen ': INFRASTRUCTURE,
-    'ssh root@': INFRASTRUCTURE,
+    'ssh-keygen ': { by: 'test/e2e/quick-start.test.ts' },
+    'ssh root@': { by: 'test/e2e/quick-start.test.ts' },
   },
   'CONTRIBUTING.md': {
     'node_modules/.bin/node scripts/load.mjs': { not: 'runs until it is interrupted; test/load tests what it starts' },

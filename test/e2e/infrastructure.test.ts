@@ -148,11 +148,6 @@ test("the way of infra/nginx's own README, on the same server", async () => {
 test("the way of infra/server's own README, and back", async () => {
   const readme = openGuide('infra/server/README.md', THIS);
   expect(run(readme.take('< infra/server/bootstrap.sh').join('\n'))).toContain('gh variable set SSH_KNOWN_HOSTS');
-  // The quick start is the same, and a second run.
-  const quickStart = openGuide('README.md', THIS);
-  run('rm slipway slipway.pub');
-  expect(run(quickStart.take('bootstrap.sh').join('\n'))).toContain('gh variable set SSH_KNOWN_HOSTS');
-  expect(quickStart.left()).toEqual([]);
   run(readme.take('user-data').join('\n'));
   const userData = gunzipSync(await readFile(join(owner.home, 'user-data'))).toString();
   expect(userData).toMatch(/^#!.*\nSLIPWAY_KEY='ssh-ed25519 /);

@@ -1,32 +1,32 @@
 /**
- * A fresh application repository becomes one that deploys, rolls back and backs up, by what the documents say and nothing else: the shell commands
- * are those of the README's quick start, run where it says; the files, the lines to edit and the settings are those of WORKFLOWS.md.
+ * A bare server and a fresh application repository become ones that deploy, roll back and back up, by what the documents say and nothing else: the
+ * shell commands are those of the README's quick start, and those that these print; the files, the lines to edit and the settings are those of
+ * WORKFLOWS.md.
  */
-import { execFile } from 'node:child_process';
-import { chmod, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
 import { jest } from '@jest/globals';
+import { openGuide } from '../docs/guide.ts';
 import { GithubApi } from '../github-api/server';
 import { enforcePermissions } from '../workflows/api-permissions.ts';
 import { type Environment, runWorkflow, type WorkflowRequest, type WorkflowRun } from '../workflows/run-workflow.ts';
 import type { Permissions } from '../workflows/workflow.ts';
 import { copyWorkflow, makeApplication, makeTools, ROOT, standInsFor, SUITE } from './application-repository.ts';
-import { freshServer, get, onServer, sandboxInfo, theServer, waitForFinish } from './sandbox.ts';
+import { makeOwner, NAME, type Owner } from './owner.ts';
+import { bareServer, freshServer, get, onServer, sandboxInfo, theServer, waitForFinish } from './sandbox.ts';
 
 jest.setTimeout(180_000);
 
-/** What the documents call the server of whoever reads them. */
-const NAMED = 'shop.example.com';
-const APP_ENV = 'POSTGRES_PASSWORD=very-secret-password-of-the-database\nREDIS_PASSWORD=another-secret-of-the-cache';
+const THIS = 'test/e2e/quick-start.test.ts';
+/** What the firewall lets through, as the quick start says. */
+const PORT = 80;
+const APP_ENV = `POSTGRES_PASSWORD=very-secret-password-of-the-database\nREDIS_PASSWORD=another-secret-of-the-cache\nHTTP_PORT=${PORT}\n`;
 
 let api: GithubApi;
 let apiUrl: string;
 let application: string;
 let tools: string;
-/** The computer of whoever follows the quick start. */
-let computer: string;
+let owner: Owner;
 let permissions: Permissions = {};
 
 /** A section of a document, with those below it. */
@@ -40,98 +40,47 @@ async function readSection(path: string, heading: string): Promise<string> {
 const sectionOfReadme = () => readSection('README.md', 'Quick start');
 const sectionOfWorkflows = () => readSection('infra/docs/WORKFLOWS.md', 'Copy, and edit four lines');
 
-/** Fenced blocks of a language, without the indent of a list. */
-const blocksOf = (text: string, language: string): string[] =>
-  [...text.matchAll(new RegExp(`^( *)\`\`\`${language}\\n([^]*?)^\\1\`\`\`$`, 'gm'))].map(
-    ([, indent = '', block = '']) => block.replaceAll(new RegExp(`^${indent}`, 'gm'), ''),
-  );
-
-/** Commands for the reader's own computer name one of these; for the server, one of those. */
-const OWN = /^(ssh|ssh-keygen|gh|cp|mkdir) /m;
-const SERVERS = /^useradd |\/etc\/ssh\//m;
-
 beforeAll(async () => {
   await freshServer();
-  const { login } = sandboxInfo().registry;
+  const server = await bareServer();
+  const { login, open } = sandboxInfo().registry;
+  // The sandbox has no other registry.
+  await onServer('mkdir -p /etc/docker && printf %s "$1" > /etc/docker/daemon.json', [
+    JSON.stringify({ 'insecure-registries': [open, login.address], 'registry-mirrors': [`http://${open}`] }),
+  ]);
+  owner = await makeOwner(server);
   api = new GithubApi('acme/shop', login.password);
   enforcePermissions(api, () => permissions);
   apiUrl = await api.listen();
   application = await makeApplication();
   tools = await makeTools();
-  computer = await mkdtemp(join(tmpdir(), 'slipway-computer-'));
 });
 afterAll(async () => {
   await api.close();
-  for (const folder of [application, tools, computer]) await rm(folder, { recursive: true, force: true });
+  await owner.remove();
+  for (const folder of [application, tools]) await rm(folder, { recursive: true, force: true });
 });
-
-/** Root's way in, as the provider gave it; `ssh` is the real one, `gh` keeps what it is given. */
-async function equipComputer(): Promise<void> {
-  const bin = join(computer, 'bin');
-  await mkdir(bin);
-  await mkdir(join(computer, 'settings'));
-  await promisify(execFile)('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', join(computer, 'provider')]);
-  await onServer(
-    'install -d -m 700 ~root/.ssh && cat >> ~root/.ssh/authorized_keys',
-    [],
-    await readFile(join(computer, 'provider.pub'), 'utf8'),
-  );
-  await writeFile(join(computer, 'known_hosts'), theServer().knownHosts);
-  const options = `-o BatchMode=yes -o UserKnownHostsFile='${computer}/known_hosts' -i '${computer}/provider'`;
-  const programs = {
-    ssh: `exec /usr/bin/ssh -F none ${options} "$@"`,
-    gh: `case "$1 $2" in 'secret set' | 'variable set') cat > '${computer}'/settings/"$3" ;; *) echo "gh: $*" >&2; exit 1 ;; esac`,
-  };
-  for (const [name, text] of Object.entries(programs)) {
-    await writeFile(join(bin, name), `#!/bin/sh\n${text}\n`);
-    await chmod(join(bin, name), 0o755);
-  }
-}
-
-async function runOnComputer(script: string): Promise<void> {
-  const env = { PATH: `${computer}/bin:/usr/bin:/bin`, HOME: computer };
-  await promisify(execFile)('bash', ['-euo', 'pipefail', '-c', script], { cwd: computer, env });
-}
 
 let settings: Readonly<Record<string, string>> = {};
 
-test('the commands of the quick start make the deploy user, its key, and the proof that the server is ours', async () => {
-  // As before the quick start: the sandbox has made that user already.
-  await onServer('pkill -u deploy; userdel --remove deploy 2>/dev/null; ! id deploy 2>/dev/null');
-  await equipComputer();
-  const said: string[] = [];
-  const blocks = blocksOf(await sectionOfReadme(), 'sh').map((block) => block.replaceAll(NAMED, theServer().address));
-  for (const block of blocks) {
-    const where = [SERVERS.test(block), OWN.test(block)];
-    // Each block is for one place; what says neither would be left out unseen.
-    expect({ block, isClear: where[0] !== where[1] }).toEqual({ block, isClear: true });
-    if (where[0]) said.push(await onServer(block));
-    else await runOnComputer(block);
-  }
-  expect(blocks.length).toBeGreaterThan(0);
-  const knownHosts =
-    said
-      .join('\n')
-      .split('\n')
-      .find((line) => line.startsWith(`${theServer().address} ssh-`)) ?? '';
-  expect(theServer().knownHosts).toContain(knownHosts.trim());
-  const key = await readFile(join(computer, 'settings/SSH_KEY'), 'utf8');
+test('the commands of the quick start set the server up, and put its key and the proof that it is ours to GitHub', async () => {
+  const quickStart = openGuide('README.md', THIS);
+  const printed = owner.run(quickStart.take('bootstrap.sh').join('\n'));
+  expect(quickStart.left()).toEqual([]);
+  const commands = /^gh secret set SSH_KEY[^]*?^gh secret set APP_ENV .*$/m.exec(printed)?.[0] ?? '';
+  await writeFile(join(owner.home, 'app.env'), APP_ENV);
+  owner.run(commands);
+  const key = await owner.told('secret set SSH_KEY');
+  const { address, knownHosts } = theServer();
+  const told = (await owner.told('variable set SSH_KNOWN_HOSTS')).replaceAll(NAME, address);
   expect(key).toContain('BEGIN OPENSSH PRIVATE KEY');
-  // The private key is at GitHub, and nowhere else.
-  expect((await readdir(computer)).sort()).toEqual([
-    'bin',
-    'known_hosts',
-    'provider',
-    'provider.pub',
-    'settings',
-    'slipway.pub',
-  ]);
+  expect(knownHosts).toContain(told.trim());
   settings = {
-    DEPLOY_HOST: theServer().address,
-    SSH_KNOWN_HOSTS: knownHosts,
-    URL: `http://${theServer().address}:8080/`,
+    DEPLOY_HOST: address,
+    SSH_KNOWN_HOSTS: told,
+    URL: `http://${address}/`,
     SSH_KEY: key,
-    APP_ENV,
+    APP_ENV: await owner.told('secret set APP_ENV'),
   };
 });
 
@@ -198,7 +147,7 @@ async function start(workflow: string, request: Partial<WorkflowRequest> & Pick<
   return run;
 }
 const served = async (): Promise<unknown> =>
-  (JSON.parse(await get(8080, '/api/version')) as { readonly releaseId: string }).releaseId;
+  (JSON.parse(await get(PORT, '/api/version')) as { readonly releaseId: string }).releaseId;
 const resultsOf = (run: WorkflowRun, job: string) =>
   run.jobs[job]?.steps.flatMap(({ label, outputs }) => (label.includes(SUITE.name) ? [outputs['result']] : []));
 
