@@ -8,6 +8,7 @@ import { type CertificateHost, type Lineage, parseCertificateHost, parseLineage 
 import type { RunVerb } from '#shared/tls/privileged';
 import { listAddresses, normalizeAddress, askAddresses } from '#shared/tls/rehearsal';
 import type { Certificate } from '#shared/tls/certificate';
+import type { ServerAddresses } from '#shared/tls/served';
 import type { Inputs } from './inputs';
 
 /** What the server says of itself, without root. */
@@ -43,17 +44,19 @@ function trust<T>(session: Session, parse: () => T): T {
   }
 }
 
-/** Addresses that are this server: its own, the one that SSH uses, and those that the user says are in front of it. */
-export async function listOwnAddresses(inputs: Inputs, host: CertificateHost, dns: Dns): Promise<readonly string[]> {
-  const own = [...host.addresses, ...inputs.addresses].map(normalizeAddress);
-  if (inputs.host?.kind !== 'ssh') return [...new Set(own)];
+/** Addresses that lead to this server: its own with the one that SSH uses, and those that the user says are in front of it. */
+export async function listServerAddresses(inputs: Inputs, host: CertificateHost, dns: Dns): Promise<ServerAddresses> {
+  const own = [...new Set([...host.addresses.map(normalizeAddress), ...(await listReached(inputs, dns))])];
+  return { own, front: inputs.addresses.filter((address) => !own.includes(address)) };
+}
+
+async function listReached(inputs: Inputs, dns: Dns): Promise<readonly string[]> {
+  if (inputs.host?.kind !== 'ssh') return [];
   const { address } = inputs.host;
   // Of a name only IPv4: the server behind NAT does not know that address, but has its IPv6 addresses itself, and a stale
   // AAAA record of this very name must not vouch for itself.
   const [asked] = /[a-z]/i.test(address) && !address.includes(':') ? await askAddresses(dns, [address]) : [];
-  const reached =
-    asked === undefined ? [normalizeAddress(address)] : listAddresses({ ...asked, aaaa: { kind: 'none' } });
-  return [...new Set([...own, ...reached])];
+  return asked === undefined ? [normalizeAddress(address)] : listAddresses({ ...asked, aaaa: { kind: 'none' } });
 }
 
 export interface AuthorityFacts {

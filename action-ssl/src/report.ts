@@ -62,6 +62,8 @@ export interface Results {
     readonly fingerprint: string;
     readonly expires: string;
     readonly problem: string;
+    /** Whether something in front of the server shows a certificate of its own there. */
+    readonly inFront: boolean;
   }[];
   readonly timers: readonly string[];
   readonly warnings: readonly string[];
@@ -138,6 +140,7 @@ function renderResults(report: Report): Results {
       fingerprint: one.certificate?.fingerprint ?? '',
       expires: one.certificate === undefined ? '' : renderTime(one.certificate.validTo),
       problem: judgeServed([one], certificate, { mustBeTrusted: false }).join(' '),
+      inFront: one.isFront === true,
     })),
     timers: report.timers.filter((one) => one.isActive).map((one) => one.unit),
     warnings: report.warnings.map((one) => one.text),
@@ -193,7 +196,9 @@ export function renderSummary(report: Report, problems: readonly string[], now: 
               one.address,
               one.from,
               isServedWell(one, certificate)
-                ? '✅ this certificate'
+                ? one.isFront === true
+                  ? `⚠️ one of its own, from ${one.certificate?.issuer ?? ''}`
+                  : '✅ this certificate'
                 : `❌ ${judgeServed([one], certificate, { mustBeTrusted: false }).join(' ')}`,
               one.certificate === undefined ? '' : `${one.certificate.fingerprint.slice(0, 23)}…`,
             ]),

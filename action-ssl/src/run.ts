@@ -3,9 +3,10 @@ import { randomBytes } from 'node:crypto';
 import { type Order, renderOrder } from '#shared/commands/certificates';
 import { CertificateError, type PreflightFinding, RehearsalError, SlipwayError } from '#shared/errors';
 import type { CertificatePorts, Dns, Session } from '#shared/ports';
-import { type Certificate, judgeTime, parseChain, shareLeft } from '#shared/tls/certificate';
+import { isAllowedAnyway } from '#shared/tls/authority';
+import { type Certificate, judgeTime, shareLeft } from '#shared/tls/certificate';
 import type { CertificateHost, Lineage } from '#shared/tls/facts';
-import { openProgram, type RunVerb, useProgram } from '#shared/tls/privileged';
+import { openProgram, renderAllowance, renderHandover, type RunVerb, useProgram } from '#shared/tls/privileged';
 import {
   askAddresses,
   judgeAddresses,
@@ -17,8 +18,17 @@ import {
   rehearseCaa,
   rehearsePath,
 } from '#shared/tls/rehearsal';
-import { judgeServed, lookAtServed, type LookOptions, setUnseenApart, waitForServed } from '#shared/tls/served';
-import { type AuthorityFacts, listOwnAddresses, readDirectory, readHost, readLineage, readWindow } from './facts';
+import {
+  describeFronts,
+  judgeServed,
+  lookAtServed,
+  type LookOptions,
+  type ServerAddresses,
+  type Served,
+  setUnseenApart,
+  waitForServed,
+} from '#shared/tls/served';
+import { type AuthorityFacts, listServerAddresses, readDirectory, readHost, readLineage, readWindow } from './facts';
 import { type Inputs, listSecrets, type NginxTarget, readInputs } from './inputs';
 import { type Decision, decideOrder, decideRenewal, judgeTimers } from './plan';
 import { createReport, renderLeft, renderOutputs, renderSummary, type Report } from './report';
@@ -102,9 +112,10 @@ async function dealWith(inputs: Inputs, ports: CertificatePorts, report: Report)
 async function provide(scene: Scene): Promise<void> {
   const { inputs, ports, report, session, host } = scene;
   const { clock, reporter, signal } = ports;
-  const verb = await openProgram(session, host, signal);
+  const verb = await openProgram(session, host, listUnusualAuthorities(inputs), signal);
   const lineage = await readLineage(session, verb, inputs, signal);
-  if (inputs.mode === 'renew' && lineage.chain.length === 0) throw refuseRenewal(session, inputs, lineage);
+  refuseForeign(session, inputs, lineage);
+  if (inputs.mode === 'renew' && lineage.chain.length === 0) throw refuseMissing(session, inputs, lineage);
   const authority = await readDirectory(ports, session, inputs);
   const certificate = lineage.chain[0];
   const window = await readWindow(ports, session, inputs, authority.directory, certificate);
@@ -127,7 +138,7 @@ async function provide(scene: Scene): Promise<void> {
     // What was interrupted behind an order is put right here, and where all is well nothing happens.
     await publish(scene, verb);
   } else {
-    await order(scene, verb);
+    await order(scene, verb, certificate);
   }
   await verb('set-timer', [], { purpose: 'see to automatic renewal', signal });
   const { rehearsalUrl } = inputs.authority;
@@ -148,7 +159,21 @@ async function provide(scene: Scene): Promise<void> {
 /** certbot waits up to some minutes for an authority that is busy. */
 const ORDER_SECONDS = 1200;
 
-function refuseRenewal(session: Session, { name }: Inputs, lineage: Lineage): CertificateError {
+/** Those that root has to allow. */
+function listUnusualAuthorities({ mode, authority }: Inputs): readonly string[] {
+  const urls = mode === 'obtain' ? [authority.url, authority.rehearsalUrl] : [authority.rehearsalUrl];
+  return [...new Set(urls)].filter((url) => url !== '' && !isAllowedAnyway(url));
+}
+
+function refuseForeign(session: Session, { name }: Inputs, lineage: Lineage): void {
+  if (!lineage.isForeign) return;
+  throw new CertificateError(
+    `certbot on ${session.where} has the certificate ${name} for somebody else, and Slipway leaves that alone.`,
+    `Give another \`certificate-name\`, or hand it over, on the server, as root:\n${renderHandover(name)}`,
+  );
+}
+
+function refuseMissing(session: Session, { name }: Inputs, lineage: Lineage): CertificateError {
   const there = lineage.names.length === 0 ? 'certbot has none at all' : `there are ${lineage.names.join(', ')}`;
   return new CertificateError(
     `There is no certificate ${name} on ${session.where}; ${there}.`,
@@ -179,13 +204,17 @@ async function tell<T>(
   );
 }
 
-async function order(scene: Scene, verb: RunVerb): Promise<void> {
+/** @param replaced what was looked at: if it is another one by now, an earlier run has done the work, and nothing is ordered again */
+async function order(scene: Scene, verb: RunVerb, replaced: Certificate | undefined): Promise<void> {
   const { inputs, ports } = scene;
   const options = { purpose: 'obtain the certificate', signal: ports.signal, timeoutSeconds: ORDER_SECONDS };
   await tell(scene, 'Order', (onLine) =>
     inputs.mode === 'renew'
-      ? verb('renew', [inputs.name, 'now'], { ...options, onLine })
-      : verb('obtain', renderOrder(describeOrder(inputs), 'obtain'), { ...options, onLine }),
+      ? verb('renew', [inputs.name, 'now', ...(replaced === undefined ? [] : [replaced.fingerprint])], {
+          ...options,
+          onLine,
+        })
+      : verb('obtain', renderOrder(describeOrder(inputs), 'obtain', replaced?.fingerprint), { ...options, onLine }),
   );
 }
 
@@ -219,23 +248,30 @@ async function rehearse(
   const { inputs, ports, report, session, host } = scene;
   const { reporter, signal } = ports;
   await reporter.group('Rehearsal', async () => {
-    const own = await listOwnAddresses(inputs, host, scene.dns);
+    const { own, front } = await listServerAddresses(inputs, host, scene.dns);
+    const leading = [...own, ...front];
     const findings: PreflightFinding[] = authority.finding === undefined ? [] : [authority.finding];
+    for (const url of listUnusualAuthorities(inputs).filter((one) => !lineage.authorities.includes(one))) {
+      findings.push({
+        message: `root of ${session.where} has not allowed the authority ${url}`,
+        hint: `Type on the server, as root: ${renderAllowance([url])}`,
+      });
+    }
     findings.push(...judgeProfile(inputs.profile, host.certbot, authority.directory));
     const now = authority.date ?? ports.clock.now();
     const skew = judgeClock(session.where, host.clockSeconds - now.getTime() / 1000);
     if (skew !== undefined) findings.push(skew);
-    const identities = authority.directory?.identities ?? [];
+    const applicant = { identities: authority.directory?.identities ?? [], accounts: lineage.accounts };
     for (const one of asked) {
-      findings.push(...judgeAddresses(one, own));
-      const caa = await rehearseCaa(scene.dns, one.name, identities);
+      findings.push(...judgeAddresses(one, leading));
+      const caa = await rehearseCaa(scene.dns, one.name, applicant);
       findings.push(...caa.findings);
       report.warnings.push(...caa.warnings);
     }
     report.warnings.push(...warnOfOtherView(host, asked));
     const method =
       inputs.mode === 'renew' ? (lineage.settings.get('authenticator') ?? inputs.challenge) : inputs.challenge;
-    if (method === 'webroot') findings.push(...(await rehearseWebroot(scene, verb, lineage, asked, own)));
+    if (method === 'webroot') findings.push(...(await rehearseWebroot(scene, verb, lineage, asked, leading)));
     if (method === 'standalone' && host.isHttpPortTaken) {
       findings.push({
         message: `Something listens on port 80 of ${session.where}, so certbot cannot`,
@@ -251,8 +287,10 @@ async function rehearse(
     for (const line of report.rehearsed) reporter.remote(`✓ ${line}`);
   });
   await install(scene, verb);
-  if (inputs.acmeCa !== '')
-    await verb('set-ca', [], { purpose: 'note the private authority', signal, stdin: inputs.acmeCa });
+  // A renewal keeps the one that is there; an order without one ends what was noted for an earlier authority.
+  if (inputs.acmeCa !== '' || (inputs.mode === 'obtain' && lineage.settings.has('private_ca'))) {
+    await verb('set-ca', [inputs.name], { purpose: 'note the private authority', signal, stdin: inputs.acmeCa });
+  }
   await rehearseOrder(scene, verb, authority);
 }
 
@@ -273,7 +311,7 @@ async function rehearseWebroot(
   verb: RunVerb,
   lineage: Lineage,
   asked: readonly NameAddresses[],
-  own: readonly string[],
+  leading: readonly string[],
 ): Promise<readonly PreflightFinding[]> {
   const webroot = inputs.mode === 'renew' ? (lineage.settings.get('webroot_path') ?? inputs.webroot) : inputs.webroot;
   const token = `slipway-${randomBytes(18).toString('base64url')}`;
@@ -286,7 +324,7 @@ async function rehearseWebroot(
     };
     const pairs = asked.flatMap((one) =>
       listAddresses(one)
-        .filter((address) => own.includes(address))
+        .filter((address) => leading.includes(address))
         .map((address) => ({ name: one.name, address })),
     );
     const rehearsed = await Promise.all(
@@ -337,10 +375,16 @@ async function rehearseOrder(scene: Scene, verb: RunVerb, authority: AuthorityFa
 
 // --- what is served ----------------------------------------------------------------------------------------------------
 
-function lookOptions(inputs: Inputs, ports: CertificatePorts, session: Session | undefined): LookOptions {
+function lookOptions(
+  inputs: Inputs,
+  ports: CertificatePorts,
+  session: Session | undefined,
+  server: ServerAddresses | undefined,
+): LookOptions {
   return {
     readServedChain: ports.readServedChain,
-    roots: [...ports.trustedRoots, ...parseChain(inputs.acmeCa).map(({ pem }) => pem)],
+    ca: inputs.acmeCa === '' ? undefined : inputs.acmeCa,
+    server,
     signal: ports.signal,
     dial: session === undefined ? undefined : (host, port) => session.dial(host, port),
     now: ports.clock.now(),
@@ -372,11 +416,12 @@ async function prove(
   report.renewal = decideRenewal(certificate, window);
   const timers = judgeTimers(host.timers, lineage.crons);
   if (timers.warning !== '') report.warnings.push({ title: 'Several renewals', text: timers.warning });
-  const look = lookOptions(inputs, ports, session);
+  const look = lookOptions(inputs, ports, session, await listServerAddresses(inputs, host, scene.dns));
   report.served =
     inputs.nginx.kind === 'none'
-      ? await lookAtServed(asked, look)
-      : await waitForServed(asked, certificate.fingerprint, look, ports.clock);
+      ? await lookAtServed(asked, certificate, look)
+      : await waitForServed(asked, certificate, look, ports.clock);
+  warnOfFronts(report);
   const mustBeTrusted = inputs.authority.label === "Let's Encrypt";
   const problems = [
     ...(timers.problem === '' ? [] : [timers.problem]),
@@ -384,9 +429,16 @@ async function prove(
       ? []
       : ['What nginx reads is not what certbot has.']),
     // With another program in front, what it serves is its own affair.
-    ...(inputs.nginx.kind === 'none' ? [] : judgeServed(report.served, certificate, { mustBeTrusted })),
+    ...(inputs.nginx.kind === 'none' ? [] : judgeServed(withoutFronts(report), certificate, { mustBeTrusted })),
   ];
   if (problems.length > 0) throw failProof(inputs.name, problems);
+}
+
+const withoutFronts = ({ served }: Report): readonly Served[] => served.filter((one) => one.isFront !== true);
+
+function warnOfFronts(report: Report): void {
+  for (const text of describeFronts(report.served))
+    report.warnings.push({ title: 'Another certificate in front', text });
 }
 
 function failProof(name: string, problems: readonly string[]): CertificateError {
@@ -413,8 +465,11 @@ async function check(
   for (const one of asked) {
     if (listAddresses(one).length === 0) problems.push(`${one.name} has no address in DNS.`);
   }
-  const { served, unseen } = setUnseenApart(await lookAtServed(asked, lookOptions(inputs, ports, scene?.session)));
+  const server = scene && (await listServerAddresses(inputs, scene.host, dns));
+  const look = lookOptions(inputs, ports, scene?.session, server);
+  const { served, unseen } = setUnseenApart(await lookAtServed(asked, report.certificate, look));
   report.served = served;
+  warnOfFronts(report);
   for (const { name, address, problem } of unseen) {
     const text = `${name} at ${address} was not looked at: ${problem}. With \`host\`, the server looks itself.`;
     report.warnings.push({ title: `Not looked at: ${name} at ${address}`, text });
@@ -443,7 +498,15 @@ async function checkServer(scene: Scene): Promise<readonly string[]> {
   const [published] = host.published;
   report.certificate = published;
   const verb = useProgram(session, host);
-  const lineage = verb && (await readLineage(session, verb, inputs, ports.signal));
+  const lineage = 'obstacle' in verb ? undefined : await readLineage(session, verb, inputs, ports.signal);
+  if ('obstacle' in verb) {
+    report.warnings.push({
+      title: 'certbot was not asked',
+      text:
+        `certbot's own files on ${session.where} were not looked at, since ${verb.obstacle}: whether it has a newer certificate than nginx ` +
+        'reads, and whether cron renews, too, is not known. `mode: obtain` with this release puts that right, or says what root has to type.',
+    });
+  }
   const timers = judgeTimers(host.timers, lineage?.crons ?? []);
   if (timers.warning !== '') report.warnings.push({ title: 'Several renewals', text: timers.warning });
   const problems = timers.problem === '' ? [] : [`On the server ${timers.problem}`];
@@ -490,10 +553,11 @@ export function judgeLife(
 async function revoke(scene: Scene): Promise<void> {
   const { inputs, ports, report, session, host } = scene;
   const { signal } = ports;
-  const verb = await openProgram(session, host, signal);
+  const verb = await openProgram(session, host, [], signal);
   const lineage = await readLineage(session, verb, inputs, signal);
+  refuseForeign(session, inputs, lineage);
   report.certificate = lineage.chain[0];
-  if (lineage.chain.length === 0) throw refuseRenewal(session, inputs, lineage);
+  if (lineage.chain.length === 0) throw refuseMissing(session, inputs, lineage);
   await tell(scene, 'Revoke', (onLine) =>
     verb('revoke', [inputs.name, inputs.reason], {
       purpose: 'revoke the certificate',

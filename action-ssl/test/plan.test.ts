@@ -32,7 +32,15 @@ const inputs: Inputs = {
   minimumLife: 0.2,
   reason: 'unspecified',
 };
-const lineage: Lineage = { names: ['shop.example'], crons: [], settings: new Map([['server', authority.url]]), chain };
+const lineage: Lineage = {
+  names: ['shop.example'],
+  crons: [],
+  settings: new Map([['server', authority.url]]),
+  isForeign: false,
+  authorities: [],
+  accounts: [],
+  chain,
+};
 const early = hoursAfter(leaf.validFrom, 1);
 const renewal = decideRenewal(leaf, undefined);
 

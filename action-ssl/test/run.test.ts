@@ -7,7 +7,7 @@ import type { CertificatePorts, Dns, ReadServedChain } from '#shared/ports';
 import { parseChain } from '#shared/tls/certificate';
 import { FakeClock } from '../../shared/test/fakes/clock';
 import { FakeReporter } from '../../shared/test/fakes/reporter';
-import { INTERMEDIATE, LEAF, ROOT } from '../../shared/test/tls/sample-certificates';
+import { INTERMEDIATE, LEAF } from '../../shared/test/tls/sample-certificates';
 import { decideRenewal } from '../src/plan';
 import { judgeLife, run } from '../src/run';
 
@@ -40,7 +40,6 @@ async function checkFromOutside(
     signal: new AbortController().signal,
     openDns: () => dns,
     readServedChain,
-    trustedRoots: [ROOT],
   } as unknown as CertificatePorts;
   const error = await run(ports).then(
     () => '',
@@ -53,7 +52,7 @@ test('check from a runner without IPv6: what it cannot look at is a warning', as
   const { error, outputs, shown } = await checkFromOutside(({ host }) =>
     host.includes(':')
       ? Promise.reject(new RequestError('unreachable', `[${host}]:443 cannot be reached from here`, ''))
-      : Promise.resolve([LEAF, INTERMEDIATE]),
+      : Promise.resolve({ certificates: [LEAF, INTERMEDIATE], refusal: '' }),
   );
   expect(error).toBe('');
   expect(outputs).toMatchObject({ result: 'checked', served: 'true' });
@@ -61,13 +60,16 @@ test('check from a runner without IPv6: what it cannot look at is a warning', as
 });
 
 test('check of what is over, or not valid yet, fails whatever minimum-life is', async () => {
-  const read: ReadServedChain = () => Promise.resolve([LEAF, INTERMEDIATE]);
+  const read =
+    (refusal: string): ReadServedChain =>
+    () =>
+      Promise.resolve({ certificates: [LEAF, INTERMEDIATE], refusal });
   const all = { 'minimum-life': '0%' };
-  expect((await checkFromOutside(read, all)).error).toBe('');
-  const over = await checkFromOutside(read, all, '2027-03-01T00:00:00Z');
+  expect((await checkFromOutside(read(''), all)).error).toBe('');
+  const over = await checkFromOutside(read('CERT_HAS_EXPIRED'), all, '2027-03-01T00:00:00Z');
   expect(over.error).toContain('shop.example at 203.0.113.7: the certificate is over since 2027-02-21T20:04:22.000Z.');
   expect(over.outputs).toMatchObject({ result: 'failed', served: 'false' });
-  const early = await checkFromOutside(read, all, '2026-11-01T00:00:00Z');
+  const early = await checkFromOutside(read('CERT_NOT_YET_VALID'), all, '2026-11-01T00:00:00Z');
   expect(early.error).toContain('is not valid before 2026-11-23T20:04:22.000Z.');
 });
 

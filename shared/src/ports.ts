@@ -343,15 +343,21 @@ export interface Dns {
 /** @param servers addresses, with a port where it is not 53; none means those of this machine */
 export type OpenDns = (servers: readonly string[]) => Dns;
 
-/** The certificates that a server shows, whatever they are worth, in PEM form, its own first. @throws RequestError, CancelledError */
+/** What a server shows, whatever it is worth. */
+export interface ServedChain {
+  /** In PEM form, its own first. */
+  readonly certificates: readonly string[];
+  /** Why TLS would not trust it, as OpenSSL's code, such as `CERT_HAS_EXPIRED`; empty where it would. Names are not looked at. */
+  readonly refusal: string;
+}
+
+/** @throws RequestError, CancelledError */
 export type ReadServedChain = (
-  request: Omit<ReachRequest, 'tls' | 'ca'> & { readonly serverName: string },
-) => Promise<readonly string[]>;
+  request: Omit<ReachRequest, 'tls'> & { readonly serverName: string },
+) => Promise<ServedChain>;
 
 /** What an action has that deals with certificates. */
 export interface CertificatePorts extends Ports {
   readonly openDns: OpenDns;
   readonly readServedChain: ReadServedChain;
-  /** Certificates of the authorities that programs trust, in PEM form. */
-  readonly trustedRoots: readonly string[];
 }

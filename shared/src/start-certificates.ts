@@ -1,5 +1,4 @@
 /** The composition root of an action that deals with certificates. */
-import { rootCertificates } from 'node:tls';
 import { openDns } from './adapters/dns';
 import { readServedChain } from './adapters/tls-inspection';
 import type { CertificatePorts } from './ports';
@@ -7,5 +6,5 @@ import { start } from './start';
 
 /** As `start`, with what certificates need beside. */
 export function startCertificates(run: (ports: CertificatePorts) => Promise<void>): Promise<void> {
-  return start((ports) => run({ ...ports, openDns, readServedChain, trustedRoots: rootCertificates }));
+  return start((ports) => run({ ...ports, openDns, readServedChain }));
 }

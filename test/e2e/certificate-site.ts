@@ -60,7 +60,11 @@ export interface Records {
 }
 
 export async function setRecords(name: string, { a, aaaa, caa }: Records): Promise<void> {
-  if (a !== undefined) await tellDns('add-a', { host: name, addresses: a });
+  // Instead of those that are there: `add-` alone is a record more.
+  if (a !== undefined) {
+    await tellDns('clear-a', { host: name });
+    await tellDns('add-a', { host: name, addresses: a });
+  }
   if (aaaa !== undefined) await tellDns('add-aaaa', { host: name, addresses: aaaa });
   if (caa !== undefined) {
     await tellDns('add-caa', { host: `${name}.`, policies: caa.map((value) => ({ tag: 'issue', value })) });

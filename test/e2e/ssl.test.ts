@@ -35,17 +35,25 @@ const NAMES = ['shop.test', 'www.shop.test'];
 const network = (): string => theServer().address.replace(/\.\d+$/, '');
 const secondAddress = (): string => `${network()}.211`;
 const closedAddress = (): string => `${network()}.212`;
+/** Of something in front of the server that ends TLS itself: its interface is none that the server calls its own. */
+const frontAddress = (): string => `${network()}.213`;
 
 /** A site with a placeholder instead of a certificate, as a server has it before its first one. */
 const SITE = `set -eu
 ip addr add "$1/24" dev eth0
 ip addr add "$2/24" dev eth0
 iptables -A INPUT -d "$2" -p tcp --dport 80 -j REJECT
+ip link add br-front type bridge
+ip addr add "$3/32" dev br-front
+ip link set br-front up
 mkdir -p /etc/slipway/tls/shop.test/placeholder
 cd /etc/slipway/tls/shop.test
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout placeholder/privkey.pem \\
   -out placeholder/fullchain.pem -days 30 -subj '/O=Slipway placeholder' 2>/dev/null
 ln -s placeholder current
+mkdir front
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout front/privkey.pem -out front/fullchain.pem \\
+  -days 30 -subj '/O=Front' -addext 'subjectAltName=DNS:www.shop.test' 2>/dev/null
 rm -f /etc/nginx/sites-enabled/default
 cat > /etc/nginx/conf.d/shop.conf <<'END'
 server {
@@ -62,9 +70,16 @@ server {
   ssl_certificate_key /etc/slipway/tls/shop.test/current/privkey.pem;
   location / { return 200 shop; }
 }
+server {
+  listen FRONT:443 ssl;
+  ssl_certificate /etc/slipway/tls/shop.test/front/fullchain.pem;
+  ssl_certificate_key /etc/slipway/tls/shop.test/front/privkey.pem;
+  location / { return 200 shop; }
+}
 # A proxy that takes everything.
 server { listen 80; server_name eaten.test; location / { return 200 application; } }
 END
+sed -i "s/FRONT/$3/" /etc/nginx/conf.d/shop.conf
 nginx -t 2>&1
 systemctl restart nginx`;
 
@@ -157,8 +172,33 @@ const HOSTILE: readonly (readonly string[])[] = [
   ['renew', 'shop.test/../x', 'now'],
   ['revoke', 'shop.test', '--reason'],
   ['set-ca'],
+  ['set-ca', '../shop'],
   ['renewed'],
+  // An authority that root has not allowed, and a certificate that root's own certbot has.
+  ['obtain', 'shop.test', 'server=https://other.test/dir', 'domains=a.test'],
+  [...ORDER, 'domains=a.test', 'replace=$(id)'],
+  ['obtain', 'foreign.test', 'server=https://ca.test/dir', 'domains=a.test'],
+  ['obtain', 'foreign.test', 'server=https://ca.test/dir', 'domains=a.test', 'try=dry'],
+  ['renew', 'foreign.test', 'now'],
+  ['revoke', 'foreign.test', 'superseded'],
+  ['publish', 'foreign.test'],
+  ['set-ca', 'foreign.test'],
 ];
+
+/** As root's own certbot has it, whatever it is worth. */
+const FOREIGN = `set -eu
+echo https://ca.test/dir >> /etc/slipway/acme-servers
+mkdir -p /etc/letsencrypt/live/foreign.test /etc/letsencrypt/renewal
+cp /etc/slipway/tls/shop.test/front/*.pem /etc/letsencrypt/live/foreign.test/
+echo 'server = https://ca.test/dir' > /etc/letsencrypt/renewal/foreign.test.conf`;
+
+/** What a certbot of another version is told: it says that it is that one, and writes its words down. */
+const OTHER_CERTBOT = `cat > /usr/local/bin/certbot <<'END'
+#!/bin/sh
+if [ "$1" = --version ]; then echo "certbot VERSION"; else echo "$*" > /tmp/certbot-words; fi
+END
+sed -i "s/VERSION/$1/" /usr/local/bin/certbot
+chmod 755 /usr/local/bin/certbot`;
 
 async function untilOnServer(condition: string): Promise<void> {
   await onServer(`for attempt in $(seq 300); do if ${condition} >/dev/null; then exit 0; fi; sleep 0.1; done; exit 1`);
@@ -174,7 +214,7 @@ beforeAll(async () => {
   await freshServer();
   await startAcme(LIFE_SECONDS);
   await prepareServer();
-  await onServer(SITE, [secondAddress(), closedAddress()]);
+  await onServer(SITE, [secondAddress(), closedAddress(), frontAddress()]);
   await setRecords('shop.test', { a: [theServer().address, secondAddress()] });
   await setRecords('www.shop.test', { a: [theServer().address] });
 });
@@ -192,10 +232,11 @@ test('a deploy user without sudo is refused, and told what root has to type once
   expect(refused.outputs['result']).toBe('failed');
   const commands = message.slice(message.indexOf('install -o root'));
   await onServer(commands);
-  expect(await asDeploy('sudo -n /usr/local/sbin/slipway-tls version')).toBe('slipway-tls 1\n');
+  expect(await asDeploy('sudo -n /usr/local/sbin/slipway-tls version')).toBe('slipway-tls 2\n');
   // That, and nothing else: each of these is refused before anything is done.
   await expect(asDeploy('sudo -n certbot --version || sudo -n id')).rejects.toThrow('password is required');
   await onServer('mkdir -p /srv/mine && chown deploy /srv/mine && ln -s /etc /srv/link');
+  await onServer(FOREIGN);
   for (const words of HOSTILE) {
     const done = await tryOnServer('runuser -u deploy -- sudo -n /usr/local/sbin/slipway-tls "$@" </dev/null', words);
     expect({ words, code: done.code, said: done.stderr.startsWith('slipway-tls: ') }).toEqual({
@@ -204,9 +245,14 @@ test('a deploy user without sudo is refused, and told what root has to type once
       said: true,
     });
   }
+  // Nor does a renewal of it reach nginx.
+  await onServer('RENEWED_LINEAGE=/etc/letsencrypt/live/foreign.test slipway-tls renewed');
+  await onServer('RENEWED_LINEAGE=/etc/letsencrypt/live/../../slipway slipway-tls renewed');
+  expect(await onServer('ls /etc/slipway/tls')).toBe('shop.test\n');
+  await onServer('rm -r /etc/letsencrypt; sed -i /ca.test/d /etc/slipway/acme-servers');
   expect(
     await onServer('ls -A /etc/slipway /etc/letsencrypt 2>/dev/null; find /srv/mine /etc/.well-known 2>/dev/null || :'),
-  ).toBe('/etc/slipway:\ntls\n/srv/mine\n');
+  ).toBe('/etc/slipway:\nacme-servers\ntls\n/srv/mine\n');
 });
 
 test('everything that an authority would refuse is named at once, and no order reaches it', async () => {
@@ -249,6 +295,10 @@ test('everything that an authority would refuse is named at once, and no order r
 
 test('the first certificate takes the placeholder’s place, and every address serves it', async () => {
   await expect(visit('shop.test')).rejects.toThrow('self-signed');
+  // As needrestart asks, which restarts services after each installation.
+  await onServer(
+    `echo 'DPkg::Post-Invoke {"echo suspended=$NEEDRESTART_SUSPEND >> /tmp/needrestart";};' > /etc/apt/apt.conf.d/99restart`,
+  );
   const run = await mustRunSsl({ domains: NAMES.join(','), email: 'owner@shop.test' });
   expect(run.outputs).toMatchObject({
     result: 'obtained',
@@ -262,6 +312,7 @@ test('the first certificate takes the placeholder’s place, and every address s
   }
   expect(run.summary).toContain('Certificate obtained');
   expect(run.log).toContain('certbot was installed');
+  expect(new Set((await onServer('cat /tmp/needrestart')).trim().split('\n'))).toEqual(new Set(['suspended=1']));
   expect(JSON.parse(run.outputs['results'] ?? '')).toMatchObject({
     timers: ['certbot.timer'],
     served: [{ ok: true }, { ok: true }, { ok: true }],
@@ -305,13 +356,25 @@ test('renewed under load, in a container: no visitor loses a request', async () 
   expect(await onServer('ls -d /etc/slipway/tls/shop.test/v-* | wc -l')).toBe('2\n');
 });
 
-test('cancelled while an order is under way: the server brings it to its end', async () => {
+test('cancelled while an order is under way, and run again at once: the server brings it to its end, and orders once', async () => {
   const before = await current();
-  const run = await runSsl(
-    { domains: NAMES.join(','), 'renew-now': 'true', nginx: 'edge/web' },
-    { cancelAfter: async () => untilOnServer('pgrep -f "certbot --no[n]-.*--force-renewal"') },
-  );
+  const issued = async (): Promise<number> =>
+    Number(await onServer('ls /etc/letsencrypt/archive/shop.test/cert*.pem | wc -l'));
+  const count = await issued();
+  const inputs = { domains: NAMES.join(','), 'renew-now': 'true', nginx: 'edge/web' };
+  const ordering = 'pgrep -f "^/usr/bin/python3.*certbot --no[n]-.*--force-renewal"';
+  const run = await runSsl(inputs, {
+    cancelAfter: async () => {
+      await untilOnServer(ordering);
+      await onServer(`kill -STOP $(${ordering})`);
+    },
+  });
   expect(run.outcome).toBe('cancelled');
+  // The next one has looked at the certificate that is about to go, and waits.
+  const next = mustRunSsl(inputs);
+  await untilOnServer('pgrep -x flock').finally(async () => onServer(`kill -CONT $(${ordering})`));
+  expect((await next).log).toContain('another run has renewed shop.test meanwhile');
+  expect(await issued()).toBe(count + 1);
   await untilOnServer(
     `[ "$(readlink /etc/slipway/tls/shop.test/current)" != ${before} ] && flock -n /run/slipway-tls/orders.lock true`,
   );
@@ -338,6 +401,34 @@ test('what is served and not what is on the disk is found; obtain puts it right'
   expect(repaired.outputs).toMatchObject({ result: 'kept', served: 'true', fingerprint: await diskFingerprint() });
 });
 
+test('something in front of the server that ends TLS itself is told of, and the server is looked at past it', async () => {
+  await setRecords('www.shop.test', { a: [frontAddress()] });
+  const inputs = { domains: NAMES.join(','), nginx: 'edge/web', addresses: frontAddress() };
+  const run = await mustRunSsl(inputs);
+  expect(run.outputs).toMatchObject({ result: 'kept', served: 'true' });
+  const results = JSON.parse(run.outputs['results'] ?? '') as { served: { name: string }[] };
+  expect(results.served.filter((one) => one.name === 'www.shop.test')).toMatchObject([
+    { address: frontAddress(), from: 'runner', inFront: true, ok: true },
+    { address: theServer().address, from: 'server', inFront: false, ok: true, fingerprint: await diskFingerprint() },
+  ]);
+  const warnings = run.annotations.filter((one) => one.type === 'warning').map((one) => one.message);
+  expect(warnings).toContainEqual(
+    expect.stringMatching(/^www\.shop\.test at \S+\.213: what stands in front .* from Front, until 20/),
+  );
+  // Its own certificate is what visitors get, so a check is not content with one that nobody trusts.
+  const check = await runSsl({ ...inputs, mode: 'check', 'minimum-life': '1%' });
+  expect(
+    errorsOf(check)[0]
+      ?.split('\n')
+      .filter((line) => line.startsWith('- ')),
+  ).toEqual([
+    expect.stringContaining(
+      `www.shop.test at ${frontAddress()} serves a certificate that leads to Front, which nobody trusts`,
+    ),
+  ]);
+  await setRecords('www.shop.test', { a: [theServer().address] });
+});
+
 test('a configuration that nginx refuses takes the new certificate back', async () => {
   const before = await current();
   const broken = await tryOnServer(`docker exec $(docker ps -q) sh -c 'echo broken >> /etc/nginx/conf.d/shop.conf'
@@ -351,6 +442,30 @@ slipway-tls renew shop.test now`);
   await onServer('systemctl start certbot.service');
   expect(await current()).not.toBe(before);
   expect(await visit('shop.test')).toBe(await diskFingerprint());
+  // Docker that does not answer is no fault of nginx.
+  const mute = await tryOnServer(`rm /etc/slipway/tls/shop.test/reloaded
+DOCKER_HOST=unix:///nowhere slipway-tls publish shop.test`);
+  expect(mute.code).toBe(10);
+  expect(mute.stderr).toMatch(
+    /^slipway-tls: nginx in a container was not reloaded, since Docker does not answer: .*nowhere/,
+  );
+  await onServer('slipway-tls publish shop.test');
+});
+
+test('a newer certbot renews when the authority asks, knows profiles, and is told so in its own words', async () => {
+  const conf = '/etc/letsencrypt/renewal/shop.test.conf';
+  const order = 'slipway-tls obtain shop.test domains=shop.test,www.shop.test server=$1 profile=shortlived';
+  const refused = await tryOnServer(order, [theAcme().directory]);
+  expect([refused.code, refused.stderr]).toEqual([6, expect.stringContaining('knows no profiles: they came with 4.0')]);
+  const tell = async (version: string): Promise<string> => {
+    await onServer(OTHER_CERTBOT, [version]);
+    await onServer(order, [theAcme().directory]);
+    return onServer(`cat /tmp/certbot-words; grep -c ^renew_before_expiry ${conf} || :`);
+  };
+  expect(await tell('4.0.0')).toMatch(/ --required-profile shortlived .*--keep-until-expiring\n1\n$/);
+  expect(await tell('4.1.0')).toMatch(/ --required-profile shortlived .*\n0\n$/);
+  await onServer('rm /usr/local/bin/certbot; slipway-tls renew shop.test wait');
+  expect(await onServer(`grep -c '^renew_before_expiry = .*# by slipway-tls$' ${conf}`)).toBe('1\n');
 });
 
 test('killed at any step of publishing, nginx has a whole pair, and the next run ends the work', async () => {
@@ -409,6 +524,8 @@ test('a certificate that lives for minutes is renewed by the timer itself', asyn
   // Half of its life is long to wait: a value of the owner's own makes it sooner.
   if (!allKills) await onServer(`sed -i '1s/.*/renew_before_expiry = ${LIFE_SECONDS - 5} seconds/' ${conf}`);
   const before = await visit('shop.test');
+  // A second private authority does not take the place of the first.
+  await onServer('slipway-tls set-ca two.test < /etc/slipway/tls/shop.test/front/fullchain.pem');
   await onServer(`mkdir -p /etc/systemd/system/certbot.timer.d
 printf '[Timer]\\nOnCalendar=\\nOnCalendar=*:*:0/4\\nRandomizedDelaySec=0\\nAccuracySec=100ms\\n' > /etc/systemd/system/certbot.timer.d/often.conf
 systemctl daemon-reload
@@ -421,6 +538,25 @@ systemctl restart certbot.timer`);
   expect(await visit('shop.test')).toBe(await diskFingerprint());
   await onServer('systemctl stop certbot.timer; rm -r /etc/systemd/system/certbot.timer.d; systemctl daemon-reload');
   await onServer('systemctl start certbot.timer');
+  // Its authority is one of the system's from now on: what was noted for it can go.
+  await untilOnServer('systemctl show -p ActiveState --value certbot.service | grep -x inactive');
+  const renewed = await diskFingerprint();
+  await onServer(`cat /etc/slipway/tls/shop.test/acme-ca.pem >> /etc/ssl/certs/ca-certificates.crt
+rm /etc/slipway/tls/*/acme-ca*.pem
+sed -i '/^renew_before_expiry/s/[0-9]* seconds.*/${LIFE_SECONDS * 2} seconds/' ${conf}
+systemctl start certbot.service`);
+  expect(await diskFingerprint()).not.toBe(renewed);
+  // One timer, that starts after a reboot, too.
+  await onServer(`systemctl --quiet disable certbot.timer
+cp /lib/systemd/system/certbot.timer /etc/systemd/system/slipway-certbot.timer
+cp /lib/systemd/system/certbot.service /etc/systemd/system/slipway-certbot.service
+systemctl daemon-reload
+systemctl --quiet enable --now slipway-certbot.timer
+slipway-tls set-timer`);
+  expect(
+    await onServer(`systemctl list-unit-files --no-legend --type=timer '*certbot*' | awk '{ print $1, $2 }'`),
+  ).toBe('certbot.timer enabled\n');
+  expect(await onServer('systemctl is-active certbot.timer')).toBe('active\n');
   const info = await mustRunSsl({ mode: 'info', domains: NAMES.join(',') });
   expect(info.outputs).toMatchObject({ result: 'reported', served: 'true' });
 });
@@ -431,11 +567,20 @@ install -d -m 700 /root/.ssh
 cp /home/deploy/.ssh/authorized_keys /root/.ssh/`);
   const told = await runSsl({ domains: NAMES.join(','), nginx: 'edge/web' });
   expect(errorsOf(told)[0]).toContain('of another release of Slipway, and deploy may not replace it');
+  // To look at things it will do, as long as its verbs are the same; else what was not looked at is said.
+  const check = { mode: 'check', domains: NAMES.join(','), 'minimum-life': '1%' };
+  const older = await mustRunSsl(check);
+  expect(older.annotations.filter((one) => one.type === 'warning')).toEqual([]);
+  await onServer(`sed -i 's/say slipway-tls 2/say slipway-tls 1/' /usr/local/sbin/slipway-tls`);
+  const old = await mustRunSsl(check);
+  expect(old.annotations.filter((one) => one.type === 'warning').map((one) => one.message)).toEqual([
+    expect.stringMatching(
+      /certbot's own files on .* not looked at, since .*it is slipway-tls 1, and slipway-tls 2 is needed/,
+    ),
+  ]);
   const replaced = await mustRunSsl({ domains: NAMES.join(','), nginx: 'edge/web', user: 'root' });
   expect(replaced.outputs['served']).toBe('true');
-  expect((await mustRunSsl({ mode: 'check', domains: NAMES.join(','), 'minimum-life': '1%' })).outputs['result']).toBe(
-    'checked',
-  );
+  expect((await mustRunSsl(check)).outputs['result']).toBe('checked');
 });
 
 test('revoked with its name typed in, and not without', async () => {
@@ -444,7 +589,7 @@ test('revoked with its name typed in, and not without', async () => {
   await mustRunSsl({ mode: 'revoke', 'certificate-name': 'shop.test', confirm: 'shop.test', reason: 'superseded' });
   const status = await onServer(
     `serial=$(openssl x509 -noout -serial -in /etc/letsencrypt/live/shop.test/cert.pem | cut -d= -f2)
-curl -s --cacert /etc/slipway/acme-ca.pem "https://$1:15000/cert-status-by-serial/$serial"`,
+curl -s --cacert /etc/ssl/certs/ca-certificates.crt "https://$1:15000/cert-status-by-serial/$serial"`,
     [theAcme().dns],
   );
   expect(JSON.parse(status)).toMatchObject({ Status: 'Revoked', Reason: 4 });

@@ -2,7 +2,7 @@
 import { X509Certificate } from 'node:crypto';
 import { once } from 'node:events';
 import { connect as connectTcp } from 'node:net';
-import { connect as connectTls, type DetailedPeerCertificate } from 'node:tls';
+import { connect as connectTls, type DetailedPeerCertificate, rootCertificates } from 'node:tls';
 import { CancelledError, ConnectError, RequestError, type RequestFailure } from '../errors';
 import type { ReadServedChain } from '../ports';
 import { field, messageOf } from './foreign-error';
@@ -30,10 +30,17 @@ export const readServedChain: ReadServedChain = async (request) => {
       raw = (await request.dial(host, port)).on('error', () => undefined);
     }
     // Nothing is sent over this connection: whoever is at its other end only gets to show what it has.
-    const secured = connectTls({ socket: raw, servername: serverName, rejectUnauthorized: false });
+    const secured = connectTls({
+      socket: raw,
+      servername: serverName,
+      rejectUnauthorized: false,
+      checkServerIdentity: () => undefined,
+      ...(request.ca === undefined ? {} : { ca: [...rootCertificates, request.ca] }),
+    });
     try {
       await once(secured, 'secureConnect', { signal });
-      return listChain(secured.getPeerCertificate(true));
+      const certificates = listChain(secured.getPeerCertificate(true));
+      return { certificates, refusal: secured.authorized ? '' : describeRefusal(secured.authorizationError) };
     } finally {
       secured.destroy();
     }
@@ -48,6 +55,11 @@ export const readServedChain: ReadServedChain = async (request) => {
     raw?.destroy();
   }
 };
+
+/** Node gives the code alone, and says an error in its types. */
+function describeRefusal(error: unknown): string {
+  return typeof error === 'string' ? error : messageOf(error);
+}
 
 /** A root points to itself. */
 function listChain(first: DetailedPeerCertificate): string[] {

@@ -5,6 +5,8 @@ import { SECTION_FUNCTION } from './sections';
 
 /** The one program that needs root: shared/src/tls/slipway-tls.sh. */
 export const TLS_PROGRAM_PATH = '/usr/local/sbin/slipway-tls';
+/** A line for each ACME directory that root allows beside those of Let's Encrypt. */
+export const AUTHORITIES_PATH = '/etc/slipway/acme-servers';
 /** Below it, by the certificate's name, is what nginx reads. */
 export const PUBLISHED_FOLDER = '/etc/slipway/tls';
 
@@ -16,7 +18,8 @@ account() { id -u; id -un; }
 installed() { [ ! -r "$program" ] || sha256sum "$program" | cut -d' ' -f1; }
 # Without a password: nobody is there to type one.
 unlimited() { [ "$(id -u)" = 0 ] || sudo -n sh -c true; }
-allowed() { [ "$(id -u)" = 0 ] || sudo -n "$program" version; }
+# (Whoever is root may; what there is of it says which one it is.)
+allowed() { if [ "$(id -u)" != 0 ]; then sudo -n "$program" version; elif [ -x "$program" ]; then "$program" version; fi; }
 clock() { date +%s; }
 # An address of a container's network leads nobody here.
 addresses() { ip -o addr show scope global | awk '$2 !~ /^(docker|br-|veth)/ { sub("/.*", "", $4); print $4 }'; }
@@ -87,6 +90,21 @@ mv "$1.new" "$1"`,
   return { words: withPrivilege(privilege, words), stdin: text };
 }
 
+/** Needs all of root. From then on slipway-tls orders from these ACME directories, too. */
+export function allowAuthorities(privilege: Privilege, urls: readonly string[]): Command {
+  const { words } = script(
+    `set -eu
+umask 022
+file=$1
+shift
+mkdir -p "\${file%/*}"
+for url; do grep -qxF -e "$url" "$file" 2>/dev/null || printf '%s\\n' "$url" >> "$file"; done`,
+    AUTHORITIES_PATH,
+    ...urls,
+  );
+  return { words: withPrivilege(privilege, words) };
+}
+
 /** Puts the program where its user can show it to root. Says where. */
 export function offerTlsProgram(text: string): Command {
   return {
@@ -108,8 +126,12 @@ export interface Order {
   readonly webroot: string;
 }
 
-/** The words of the verb `obtain`. */
-export function renderOrder(order: Order, how: 'rehearse' | 'obtain'): readonly string[] {
+/**
+ * The words of the verb `obtain`.
+ *
+ * @param replaced fingerprint of the certificate that is to be replaced although it may be good; empty: a good one stays
+ */
+export function renderOrder(order: Order, how: 'rehearse' | 'obtain', replaced = ''): readonly string[] {
   return [
     order.name,
     `server=${order.server}`,
@@ -119,6 +141,6 @@ export function renderOrder(order: Order, how: 'rehearse' | 'obtain'): readonly 
     ...(order.challenge === 'webroot' ? [`webroot=${order.webroot}`] : []),
     ...(order.email === '' ? [] : [`email=${order.email}`]),
     ...(order.profile === '' ? [] : [`profile=${order.profile}`]),
-    ...(how === 'rehearse' ? ['try=dry'] : ['due=now']),
+    ...(how === 'rehearse' ? ['try=dry'] : replaced === '' ? [] : [`replace=${replaced}`]),
   ];
 }

@@ -15,11 +15,16 @@ export function listCaaNames(name: string): string[] {
   return labels.map((_, index) => labels.slice(index).join('.'));
 }
 
-/**
- * @param records those of the first name that has any
- * @param identities how the authority calls itself in CAA records; none: it does not say
- */
-export function judgeCaa(records: readonly CaaRecord[], identities: readonly string[]): CaaVerdict {
+/** Who would issue, and to whom. */
+export interface Applicant {
+  /** How the authority calls itself in CAA records; none: it does not say. */
+  readonly identities: readonly string[];
+  /** URLs of the accounts that the server has, with whatever authority. */
+  readonly accounts: readonly string[];
+}
+
+/** @param records those of the first name that has any */
+export function judgeCaa(records: readonly CaaRecord[], { identities, accounts }: Applicant): CaaVerdict {
   const strange = records.find(({ critical, tag }) => critical && !KNOWN_TAGS.includes(tag.toLowerCase()));
   if (strange !== undefined) {
     return { kind: 'forbidden', reason: `a record "${strange.tag}" is marked critical, and no authority knows it` };
@@ -31,16 +36,46 @@ export function judgeCaa(records: readonly CaaRecord[], identities: readonly str
   if (identities.length === 0) return { kind: 'unknown', issuers };
   const ours = rules.filter(({ issuer }) => identities.includes(issuer));
   if (ours.length === 0) return { kind: 'forbidden', reason: `they allow only ${issuers.join(', ')}` };
-  return ours.some(({ methods }) => methods === undefined || methods.includes('http-01'))
-    ? { kind: 'allowed' }
-    : { kind: 'forbidden', reason: 'they do not allow proof by HTTP (`validationmethods` lacks http-01)' };
+  const obstacles = ours.map((rule) => findObstacle(rule, accounts));
+  // One record that allows it is enough.
+  return obstacles.includes('') ? { kind: 'allowed' } : { kind: 'forbidden', reason: obstacles.join(', and ') };
 }
 
-/** `ca.example; validationmethods=dns-01,http-01` */
-function parseRule(value: string): { readonly issuer: string; readonly methods: readonly string[] | undefined } {
-  const [issuer = '', ...parameters] = value.split(';').map((part) => part.trim().toLowerCase());
-  const methods = parameters
-    .map((one) => /^validationmethods\s*=\s*(.*)$/.exec(one)?.[1])
-    .find((one) => one !== undefined);
-  return { issuer, methods: methods?.split(',').map((method) => method.trim()) };
+interface Rule {
+  readonly text: string;
+  readonly issuer: string;
+  /** Values of `validationmethods` and `accounturi`: https://www.rfc-editor.org/rfc/rfc8657 */
+  readonly methods: readonly string[];
+  readonly accounts: readonly string[];
+}
+
+/** `ca.example; validationmethods=dns-01,http-01; accounturi=https://ca.example/acct/1`. Only the URL is told apart by case. */
+function parseRule(text: string): Rule {
+  const [issuer = '', ...parameters] = text.split(';').map((part) => part.trim());
+  const values = (name: string): string[] =>
+    parameters.flatMap((one) => {
+      const at = one.indexOf('=');
+      return at > 0 && one.slice(0, at).trim().toLowerCase() === name ? [one.slice(at + 1).trim()] : [];
+    });
+  return { text, issuer: issuer.toLowerCase(), methods: values('validationmethods'), accounts: values('accounturi') };
+}
+
+/** Why a record for our authority does not allow it; empty where it does. */
+function findObstacle({ text, methods, accounts: named }: Rule, accounts: readonly string[]): string {
+  const record = `\`issue "${text}"\``;
+  if (methods.length > 1 || named.length > 1) return `${record} names a parameter twice, and so allows nothing`;
+  const [method] = methods;
+  if (
+    method !== undefined &&
+    !method
+      .toLowerCase()
+      .split(',')
+      .map((one) => one.trim())
+      .includes('http-01')
+  )
+    return `${record} does not allow proof by HTTP (\`validationmethods\` lacks http-01)`;
+  const [account] = named;
+  if (account === undefined || accounts.includes(account)) return '';
+  const own = accounts.length === 0 ? 'no account yet' : `other accounts (${accounts.join(', ')})`;
+  return `${record} allows only one account (\`accounturi\`), and this server has ${own}`;
 }

@@ -90,63 +90,38 @@ export function judgeTime({ validFrom, validTo }: Pick<Certificate, 'validFrom' 
   return validFrom.getTime() > now.getTime() + CLOCK_SKEW_MS ? `is not valid before ${validFrom.toISOString()}` : '';
 }
 
+/** Codes of OpenSSL (x509_vfy.h) for a chain that ends before a root that is trusted. */
+const UNKNOWN_ROOT = ['SELF_SIGNED_CERT_IN_CHAIN', 'DEPTH_ZERO_SELF_SIGNED_CERT', 'UNABLE_TO_GET_ISSUER_CERT_LOCALLY'];
+/** The same, of a certificate that came alone. */
+const NO_ISSUER = ['UNABLE_TO_VERIFY_LEAF_SIGNATURE', 'UNABLE_TO_GET_ISSUER_CERT', 'UNABLE_TO_GET_ISSUER_CERT_LOCALLY'];
+
 /**
- * Whether a chain leads from its first certificate to a root, and all that it leads through is valid now. As for clients, it
- * is enough that any certificate of it is signed by a trusted root: what is behind that (such as the new root once more, signed
- * by an old one that is trusted no longer) is for others. https://www.rfc-editor.org/rfc/rfc4158
+ * What TLS thinks of a chain, in words. Pure.
  *
- * @param roots PEM texts, one certificate each
+ * @param chain PEM texts, one certificate each, as they were shown
+ * @param refusal OpenSSL's code; empty where it trusts the chain
  */
-export function judgeChain(chain: readonly string[], roots: readonly string[], now: Date): ChainVerdict {
+export function judgeChain(chain: readonly string[], refusal: string, now: Date): ChainVerdict {
+  if (refusal === '') return { kind: 'trusted' };
   const certificates = chain.map(openCertificate);
-  for (const [index, certificate] of certificates.entries()) {
-    const next = certificates[index + 1];
-    if (next !== undefined && !isIssuedBy(certificate, next)) {
-      return {
-        kind: 'broken',
-        problem: `certificate ${index + 1} of the chain is signed by ${describeSubject(certificate.issuer)}, and the one behind it is ${describeSubject(next.subject)}`,
-      };
-    }
-  }
   const last = certificates.at(-1);
   if (last === undefined) return { kind: 'broken', problem: 'there is no certificate' };
-  const anchors = roots.map(openCertificate);
-  const paths = certificates.flatMap((certificate, index) =>
-    anchors
-      .filter((root) => root.subject === certificate.issuer && isIssuedBy(certificate, root))
-      .map((root) => judgePathTime(certificates.slice(0, index + 1), root, now)),
-  );
-  if (paths.includes('')) return { kind: 'trusted' };
   const root = describeSubject(last.issuer);
   // Without an intermediate certificate, most programs cannot verify it, although some browsers can.
-  if (paths.length === 0 && certificates.length === 1 && last.subject !== last.issuer) {
+  if (NO_ISSUER.includes(refusal) && certificates.length === 1 && last.subject !== last.issuer) {
     return { kind: 'broken', problem: `the intermediate certificate (${root}) is missing: nginx needs fullchain.pem` };
   }
-  const problem = paths[0] ?? judgePathTime(certificates, undefined, now);
-  return problem === '' ? { kind: 'unknown-root', root } : { kind: 'broken', problem };
+  if (UNKNOWN_ROOT.includes(refusal)) return { kind: 'unknown-root', root };
+  const overdue = certificates.map((one, index) => describeTime(one, index, now)).find((one) => one !== '');
+  return { kind: 'broken', problem: overdue ?? `TLS does not trust its chain (OpenSSL: ${refusal})` };
 }
 
-/** The first that is not valid now; empty where all are. */
-function judgePathTime(path: readonly X509Certificate[], root: X509Certificate | undefined, now: Date): string {
-  const judge = (certificate: X509Certificate, what: string): string => {
-    const { validFrom, validTo } = certificate;
-    const problem = judgeTime({ validFrom: new Date(validFrom), validTo: new Date(validTo) }, now);
-    return problem === '' ? '' : `${what} ${problem}`;
-  };
-  const problems = path.map((certificate, index) =>
-    judge(
-      certificate,
-      index === 0
-        ? 'the certificate'
-        : `certificate ${index + 1} of the chain (${describeSubject(certificate.subject)})`,
-    ),
-  );
-  if (root !== undefined) problems.push(judge(root, `the root ${describeSubject(root.subject)}`));
-  return problems.find((one) => one !== '') ?? '';
-}
-
-function isIssuedBy(certificate: X509Certificate, issuer: X509Certificate): boolean {
-  return certificate.checkIssued(issuer) && certificate.verify(issuer.publicKey);
+function describeTime(certificate: X509Certificate, index: number, now: Date): string {
+  const { validFrom, validTo } = certificate;
+  const problem = judgeTime({ validFrom: new Date(validFrom), validTo: new Date(validTo) }, now);
+  const what =
+    index === 0 ? 'the certificate' : `certificate ${index + 1} of the chain (${describeSubject(certificate.subject)})`;
+  return problem === '' ? '' : `${what} ${problem}`;
 }
 
 // --- renewal information -----------------------------------------------------------------------------------------------

@@ -12,6 +12,8 @@ export interface CertificateHost {
   readonly isRoot: boolean;
   /** SHA-256 of the installed slipway-tls; empty where there is none. */
   readonly programChecksum: string;
+  /** What it says of itself; empty where it does not run, or we may not run it. */
+  readonly programVersion: string;
   /** May run anything as root without a password. */
   readonly hasAllOfSudo: boolean;
   readonly mayRunProgram: boolean;
@@ -44,6 +46,7 @@ export function parseCertificateHost(output: string, token: string): Certificate
     user,
     isRoot: id === '0',
     programChecksum: lines('installed')[0] ?? '',
+    programVersion: lines('allowed')[0] ?? '',
     hasAllOfSudo: find(sections, 'unlimited').exitCode === 0,
     mayRunProgram: find(sections, 'allowed').exitCode === 0,
     clockSeconds: Number(lines('clock')[0] ?? Number.NaN),
@@ -66,8 +69,17 @@ export interface Lineage {
   readonly names: readonly string[];
   /** Files in which cron renews certificates, too. */
   readonly crons: readonly string[];
-  /** `server`, `authenticator`, `webroot_path`, `key_type`, as certbot wrote them; empty where it has no such certificate. */
+  /**
+   * `server`, `authenticator`, `webroot_path`, `key_type`, as certbot wrote them, none where it has no such certificate; and
+   * `private_ca`, where one is noted.
+   */
   readonly settings: ReadonlyMap<string, string>;
+  /** Set where certbot has this certificate for somebody else, and slipway-tls will not touch it. */
+  readonly isForeign: boolean;
+  /** URLs of the ACME directories that root allows. */
+  readonly authorities: readonly string[];
+  /** URLs of the accounts that certbot has, with whatever authority. */
+  readonly accounts: readonly string[];
   readonly chain: readonly Certificate[];
 }
 
@@ -82,6 +94,9 @@ export function parseLineage(output: string, token: string): Lineage {
     names: linesOf(find(sections, 'names')),
     crons: linesOf(find(sections, 'crons')).map((line) => line.replace(/^cron /, '')),
     settings: new Map(settings),
+    isForeign: linesOf(find(sections, 'owner'))[0] !== 'slipway',
+    authorities: linesOf(find(sections, 'authorities')),
+    accounts: linesOf(find(sections, 'accounts')),
     chain: parseChain(find(sections, 'lineage').stdout),
   };
 }

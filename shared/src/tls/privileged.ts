@@ -1,16 +1,21 @@
 /** Root's part on the server: one program with few verbs, installed once. */
 import { createHash } from 'node:crypto';
+import { posix } from 'node:path';
 import { gunzipSync } from 'node:zlib';
 import {
+  allowAuthorities,
+  AUTHORITIES_PATH,
   installTlsProgram,
   offerTlsProgram,
   type Privilege,
+  PUBLISHED_FOLDER,
   runTlsProgram,
   TLS_PROGRAM_PATH,
 } from '../commands/certificates';
 import { CertificateError, CommandError } from '../errors';
 import type { Session } from '../ports';
 import { excerptEnd } from '../shell/excerpt';
+import { renderCommand } from '../shell/render';
 import type { CertificateHost } from './facts';
 import { TLS_PROGRAM } from './program';
 
@@ -47,35 +52,57 @@ export function programChecksum(): string {
   return createHash('sha256').update(text()).digest('hex');
 }
 
-/** @throws CertificateError with what root has to do once, where we may not do it */
-export async function openProgram(session: Session, host: CertificateHost, signal: AbortSignal): Promise<RunVerb> {
+/**
+ * @param authorities URLs of ACME directories that it has to know beside those of Let's Encrypt
+ * @throws CertificateError with what root has to do once, where we may not do it
+ */
+export async function openProgram(
+  session: Session,
+  host: CertificateHost,
+  authorities: readonly string[],
+  signal: AbortSignal,
+): Promise<RunVerb> {
   const checksum = programChecksum();
   const access = judgeAccess(host, checksum);
   switch (access.kind) {
     case 'refused': {
       const offered = await session.run(offerTlsProgram(text()), { purpose: 'offer slipway-tls to root', signal });
-      throw refuseAccess(session.where, host, access.isInstalled, offered.stdout, checksum);
+      throw refuseAccess(session.where, host, access.isInstalled, { offered: offered.stdout, checksum, authorities });
     }
     case 'install':
       await session.run(installTlsProgram(access.privilege, text()), { purpose: 'install slipway-tls', signal });
       break;
     case 'ready':
   }
+  if (authorities.length > 0 && (host.isRoot || host.hasAllOfSudo)) {
+    await session.run(allowAuthorities(access.privilege, authorities), { purpose: 'allow the authority', signal });
+  }
   return (verb, words, options) => runVerb(session, access.privilege, verb, words, options);
 }
 
-/** As it is, without anything new; undefined where we may not, or the program is another one. */
-export function useProgram(session: Session, host: CertificateHost): RunVerb | undefined {
-  const access = judgeAccess(host, programChecksum());
-  if (access.kind !== 'ready') return undefined;
-  return (verb, words, options) => runVerb(session, access.privilege, verb, words, options);
+/** What slipway-tls says of itself, if its verbs are those that are meant here. */
+const VERSION = 'slipway-tls 2';
+
+/** As it is, without anything new: also the program of another release that is spoken to in the same way. */
+export function useProgram(session: Session, host: CertificateHost): RunVerb | { readonly obstacle: string } {
+  const obstacle = findObstacle(host);
+  if (obstacle !== '') return { obstacle };
+  return (verb, words, options) => runVerb(session, host.isRoot ? 'root' : 'sudo', verb, words, options);
+}
+
+/** Why the program cannot be asked; empty where it can. Pure. */
+export function findObstacle({ programChecksum: installed, programVersion, user }: CertificateHost): string {
+  if (installed === '') return `there is no ${TLS_PROGRAM_PATH}`;
+  if (programVersion === '') return `${user} may not run ${TLS_PROGRAM_PATH} as root`;
+  if (programVersion === VERSION) return '';
+  return `${TLS_PROGRAM_PATH} is of another release of Slipway (it is ${programVersion}, and ${VERSION} is needed)`;
 }
 
 /**
  * What root has to type once. The file is the login's, who may change it meanwhile, or make it a link: so nobody may run or read the copy, nor
  * is a program replaced that works, before its checksum is known to be right. A rule that is there stays as its owner wants it. Pure.
  */
-export function renderSetUp(user: string, offered: string, checksum: string): string {
+export function renderSetUp(user: string, { offered, checksum, authorities }: SetUp): string {
   const fresh = `${TLS_PROGRAM_PATH}.new`;
   const rule = '/etc/sudoers.d/slipway-tls';
   return [
@@ -83,16 +110,29 @@ export function renderSetUp(user: string, offered: string, checksum: string): st
     `echo '${checksum}  ${fresh}' | sha256sum --check && chmod 755 ${fresh} && mv ${fresh} ${TLS_PROGRAM_PATH} || rm -f ${fresh}`,
     `[ -e ${rule} ] || echo '${user} ALL=(root) NOPASSWD: ${TLS_PROGRAM_PATH}' > ${rule}`,
     `chmod 440 ${rule} && visudo --check`,
+    ...(authorities.length === 0 ? [] : [renderAllowance(authorities)]),
   ].join('\n');
 }
 
-function refuseAccess(
-  where: string,
-  host: CertificateHost,
-  isInstalled: boolean,
-  offered: string,
-  checksum: string,
-): CertificateError {
+/** What root has to type to have slipway-tls order from these. Pure. */
+export function renderAllowance(authorities: readonly string[]): string {
+  const lines = renderCommand({ words: ['printf', '%s\\n', ...authorities] });
+  return `mkdir -p ${posix.dirname(AUTHORITIES_PATH)} && ${lines} >> ${AUTHORITIES_PATH}`;
+}
+
+/** What root has to type to have slipway-tls deal with a certificate that certbot has for somebody else. Pure. */
+export function renderHandover(name: string): string {
+  return `mkdir -p ${PUBLISHED_FOLDER}/${name} && touch ${PUBLISHED_FOLDER}/${name}/managed`;
+}
+
+interface SetUp {
+  /** Where the login has put the program. */
+  readonly offered: string;
+  readonly checksum: string;
+  readonly authorities: readonly string[];
+}
+
+function refuseAccess(where: string, host: CertificateHost, isInstalled: boolean, setUp: SetUp): CertificateError {
   const what = isInstalled
     ? `may not run ${TLS_PROGRAM_PATH} as root`
     : host.programChecksum === ''
@@ -101,7 +141,7 @@ function refuseAccess(
   return new CertificateError(
     `${where} ${what}.`,
     'Certificates need root on the server, through this one program: it takes few verbs, checks every word, and shows no private key. ' +
-      `Run this once on the server, as root (sudo must be installed):\n${renderSetUp(host.user, offered, checksum)}`,
+      `Run this once on the server, as root (sudo must be installed):\n${renderSetUp(host.user, setUp)}`,
   );
 }
 
@@ -128,7 +168,7 @@ async function runVerb(
 }
 
 /** What slipway-tls gives as exit codes; see there. */
-const CODES = { refused: 2, busy: 3, certbot: 4, nginx: 5, missing: 7 } as const;
+const CODES = { refused: 2, busy: 3, certbot: 4, nginx: 5, missing: 7, docker: 10 } as const;
 
 const HINTS: readonly (readonly [pattern: RegExp, hint: string])[] = [
   [
@@ -171,7 +211,9 @@ export function explainFailure(where: string, purpose: string, code: number, lin
         ? 'The whole story is in /var/log/letsencrypt/letsencrypt.log on the server.'
         : code === CODES.busy
           ? 'Run this again when the other one has ended.'
-          : '');
+          : code === CODES.docker
+            ? 'nginx still serves what it served before. Start Docker, and run this again; the timer on the server tries, too.'
+            : '');
   return new CertificateError(
     `Could not ${purpose} on ${where}:\n${output === '' ? `  ${excerptEnd(`exit code ${code}`)}` : output}`,
     hint,

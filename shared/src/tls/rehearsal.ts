@@ -7,7 +7,7 @@ import { RequestError, type PreflightFinding } from '../errors';
 import type { Dial, Dns, DnsAnswer, Http, HttpResponse } from '../ports';
 import { excerpt } from '../shell/excerpt';
 import type { Directory } from './authority';
-import { judgeCaa, listCaaNames } from './caa';
+import { type Applicant, judgeCaa, listCaaNames } from './caa';
 import { isAtLeast, type Version } from './facts';
 
 /** IPv6 addresses have many forms; this is one for each. */
@@ -175,7 +175,7 @@ export interface Warning {
 export async function rehearseCaa(
   dns: Dns,
   name: string,
-  identities: readonly string[],
+  applicant: Applicant,
 ): Promise<{ readonly findings: readonly PreflightFinding[]; readonly warnings: readonly Warning[] }> {
   for (const asked of listCaaNames(name)) {
     const answer = await dns.caa(asked);
@@ -184,12 +184,12 @@ export async function rehearseCaa(
       const message = `${name}: DNS gives no answer about the CAA records of ${asked}: ${answer.reason}`;
       return { findings: [{ message, hint: 'Without one, an authority must not issue.' }], warnings: [] };
     }
-    const verdict = judgeCaa(answer.records, identities);
+    const verdict = judgeCaa(answer.records, applicant);
     switch (verdict.kind) {
       case 'allowed':
         return { findings: [], warnings: [] };
       case 'forbidden': {
-        const wanted = identities[0] ?? "the authority's own name";
+        const wanted = applicant.identities[0] ?? "the authority's own name";
         const hint = `Add the CAA record \`${asked} CAA 0 issue "${wanted}"\`, or remove those that are there.`;
         return {
           findings: [{ message: `${name}: the CAA records of ${asked} forbid it: ${verdict.reason}`, hint }],

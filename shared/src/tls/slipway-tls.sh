@@ -2,8 +2,9 @@
 # slipway-tls: the only program that needs root for certificates. Installed as /usr/local/sbin/slipway-tls, owned by root.
 #
 # A user who may run this with sudo can get and renew certificates for names that lead to this server, put them in front of
-# nginx, and no more: it takes few verbs, checks every word, gives certbot no hook and no option of its caller's, writes to
-# fixed places, and never shows a private key. Allow it with one line in /etc/sudoers.d:
+# nginx, and no more: it takes few verbs, checks every word, gives certbot no hook and no option of its caller's, asks only
+# authorities that root has allowed, leaves what certbot has for others alone, writes to fixed places, and never shows a private
+# key. Allow it with one line in /etc/sudoers.d:
 #
 #   deploy ALL=(root) NOPASSWD: /usr/local/sbin/slipway-tls
 #
@@ -22,10 +23,11 @@ cd /
 SELF=/usr/local/sbin/slipway-tls
 LETSENCRYPT=/etc/letsencrypt
 TLS=/etc/slipway/tls
-PRIVATE_CA=/etc/slipway/acme-ca.pem
+AUTHORITIES=/etc/slipway/acme-servers
 HOOK=$LETSENCRYPT/renewal-hooks/deploy/slipway
 RUN=/run/slipway-tls
 BUNDLE=$RUN/ca-bundle.pem
+ENVIRONMENT=$RUN/certbot.env
 
 make_folder() { [ -d "$1" ] || install -d -m 755 "$1"; }
 
@@ -48,7 +50,14 @@ need_name() { is_dns_name "${1-}" || refuse 'a certificate name has only a-z, 0-
 need_server() {
   case $1 in https://?*) ;; *) refuse 'the server is no https URL' ;; esac
   case $1 in *[!A-Za-z0-9_.:/?=\&%~+\[\]-]*) refuse 'the server is no plain URL' ;; esac
+  list_authorities | grep -qxF -e "$1" || refuse "root has not allowed the authority $1 yet: echo '$1' >> $AUTHORITIES"
 }
+# Those that visitors trust, and those of which root says so: who may run this must not have the site serve what a stranger has issued.
+list_authorities() {
+  printf '%s\n' https://acme-v02.api.letsencrypt.org/directory https://acme-staging-v02.api.letsencrypt.org/directory
+  [ ! -e "$AUTHORITIES" ] || cat "$AUTHORITIES"
+}
+is_fingerprint() { case $1 in '' | *[!0-9A-F:]*) return 1 ;; esac }
 is_word() { case $1 in '' | *[!A-Za-z0-9_.-]* | [!A-Za-z0-9]*) return 1 ;; esac }
 is_one_line() { case $1 in *"
 "*) return 1 ;; esac }
@@ -92,15 +101,22 @@ lock_publishing() {
 
 # --- certbot ---------------------------------------------------------------------------------------------------------------
 
-# What certbot's connections trust: the usual authorities, and a private one where there is one.
+# What certbot's connections trust: the usual authorities, and the private ones of the certificates here. The timer's service
+# reads ENVIRONMENT, if it is there: so it never looks for a bundle that is gone, and needs none where there is no private one.
 bundle() {
   prepare
-  if [ ! -s "$PRIVATE_CA" ]; then
-    rm -f "$BUNDLE"
+  set -- "$TLS"/*/acme-ca*.pem
+  if [ "$#" -eq 1 ] && [ ! -e "$1" ]; then
+    rm -f "$ENVIRONMENT" "$BUNDLE"
     return 0
   fi
-  cat /etc/ssl/certs/ca-certificates.crt "$PRIVATE_CA" >"$BUNDLE.$$"
+  # One that somebody wrote by hand may lack its last line end.
+  for part in /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt "$@"; do
+    if [ -e "$part" ]; then cat "$part" && echo; fi
+  done >"$BUNDLE.$$"
   mv "$BUNDLE.$$" "$BUNDLE"
+  printf 'REQUESTS_CA_BUNDLE=%s\n' "$BUNDLE" >"$ENVIRONMENT.$$"
+  mv "$ENVIRONMENT.$$" "$ENVIRONMENT"
 }
 
 # certbot WORDS...; nothing of the caller's environment, and never a question. Its output is told at its end.
@@ -165,37 +181,75 @@ set_half_aside() {
 }
 
 # certbot before 4.1 knows no renewal information and renews 30 days before the end, whatever the lifetime: that is too early
-# or too late for most. A third of the lifetime, half under 10 days. A value that somebody else has set stays.
+# or too late for most. A third of the lifetime, half under 10 days. A value that somebody else has set stays; ours goes when a
+# newer certbot comes, which would renew then although the authority asks for it later.
 set_renewal_time() {
   conf=$LETSENCRYPT/renewal/$1.conf
-  knows_renewal_information && return 0
-  from=$(date -d "$(openssl x509 -noout -startdate -in "$LETSENCRYPT/live/$1/cert.pem" | cut -d= -f2)" +%s)
-  to=$(date -d "$(openssl x509 -noout -enddate -in "$LETSENCRYPT/live/$1/cert.pem" | cut -d= -f2)" +%s)
-  life=$((to - from))
-  if [ "$life" -lt 864000 ]; then before=$((life / 2)); else before=$((life / 3)); fi
-  if grep -q '^renew_before_expiry' "$conf" && ! grep -q '^renew_before_expiry = .*# by slipway-tls$' "$conf"; then return 0; fi
+  ours='^renew_before_expiry = .*# by slipway-tls$'
+  if certbot_is 4 1; then
+    grep -q "$ours" "$conf" || return 0
+    line=''
+  else
+    if grep '^renew_before_expiry' "$conf" | grep -qv "$ours"; then return 0; fi
+    from=$(date -d "$(openssl x509 -noout -startdate -in "$LETSENCRYPT/live/$1/cert.pem" | cut -d= -f2)" +%s)
+    to=$(date -d "$(openssl x509 -noout -enddate -in "$LETSENCRYPT/live/$1/cert.pem" | cut -d= -f2)" +%s)
+    life=$((to - from))
+    if [ "$life" -lt 864000 ]; then before=$((life / 2)); else before=$((life / 3)); fi
+    line="renew_before_expiry = $before seconds # by slipway-tls"
+  fi
   # (certbot rewrites the file, and then without the space before the mark.)
   {
-    printf 'renew_before_expiry = %s seconds # by slipway-tls\n' "$before"
+    [ -z "$line" ] || printf '%s\n' "$line"
     grep -v -e '^renew_before_expiry' -e '^# renew_before_expiry' "$conf"
   } >"$conf.slipway"
   chmod 644 "$conf.slipway"
   sync "$conf.slipway"
   mv "$conf.slipway" "$conf"
 }
-knows_renewal_information() {
+certbot_is() { # certbot_is MAJOR MINOR, or newer
   version=$(certbot --version 2>&1 | sed -n 's/^certbot \([0-9]*\)\.\([0-9]*\).*/\1 \2/p')
   major=${version% *}
   minor=${version#* }
-  [ "${major:-0}" -gt 4 ] || { [ "${major:-0}" -eq 4 ] && [ "${minor:-0}" -ge 1 ]; }
+  [ "${major:-0}" -gt "$1" ] || { [ "${major:-0}" -eq "$1" ] && [ "${minor:-0}" -ge "$2" ]; }
 }
 
-# obtain NAME KEY=VALUE...: a certificate for the names, or a rehearsal of it (try=dry), which changes nothing here.
+# What certbot has here for somebody else is none of ours: who may run this must not replace, revoke or serve it. What is ours
+# bears a mark beside what nginx reads, made before its first order.
+need_own() { # need_own NAME
+  [ -e "$TLS/$1/managed" ] && return 0
+  [ -e "$LETSENCRYPT/renewal/$1.conf" ] || [ -e "$LETSENCRYPT/live/$1" ] || [ -e "$LETSENCRYPT/archive/$1" ] || return 0
+  refuse "certbot has the certificate $1 for somebody else: root hands it over with mkdir -p $TLS/$1; touch $TLS/$1/managed"
+}
+need_lineage() {
+  need_name "${1-}"
+  [ -s "$LETSENCRYPT/renewal/$1.conf" ] || fail 7 "there is no certificate $1 on this server"
+  need_own "$1"
+}
+claim() {
+  make_folder "$TLS/$1"
+  [ ! -e "$TLS/$1/managed" ] || return 0
+  : >"$TLS/$1/managed"
+  sync "$TLS/$1"
+  claimed=$1
+  # A name for which nothing was issued stays everybody's.
+  trap '[ -e "$LETSENCRYPT/renewal/$claimed.conf" ] || rm -f "$TLS/$claimed/managed"' EXIT
+}
+fingerprint_of() { openssl x509 -noout -fingerprint -sha256 -in "$LETSENCRYPT/live/$1/cert.pem" 2>/dev/null | cut -d= -f2; }
+# is_to_replace NAME FINGERPRINT: asked with the orders locked. Whoever ordered between the look at it and this has done the work.
+is_to_replace() {
+  is_fingerprint "$2" || refuse 'that is no fingerprint'
+  [ "$(fingerprint_of "$1")" != "$2" ] || return 0
+  say "another run has renewed $1 meanwhile: a good certificate stays"
+  return 1
+}
+
+# obtain NAME KEY=VALUE...: a certificate for the names, or a rehearsal of it (try=dry), which changes nothing here. What is
+# good stays, unless its fingerprint is the one to replace.
 obtain() {
   need_name "${1-}"
   name=$1
   shift
-  domains='' server='' email='' key=ecdsa profile='' challenge=webroot webroot=/var/www/acme try=real due=wait
+  domains='' server='' email='' key=ecdsa profile='' challenge=webroot webroot=/var/www/acme try=real replace=''
   for word; do
     value=${word#*=}
     is_one_line "$word" || refuse 'a word has more than one line'
@@ -217,7 +271,10 @@ obtain() {
       challenge=webroot | challenge=standalone) challenge=$value ;;
       webroot=*) webroot=$value ;;
       try=real | try=dry) try=$value ;;
-      due=wait | due=now) due=$value ;;
+      replace=*)
+        is_fingerprint "$value" || refuse 'that is no fingerprint'
+        replace=$value
+        ;;
       *) refuse "obtain does not know $word" ;;
     esac
   done
@@ -236,35 +293,41 @@ obtain() {
     set -- "$@" --webroot --webroot-path "$webroot"
   fi
   lock_orders
+  need_own "$name"
+  [ -z "$profile" ] || certbot_is 4 0 || fail 6 "this server's certbot knows no profiles: they came with 4.0"
   set_half_aside "$name"
   if [ "$try" = dry ]; then
     run_certbot "$@" --dry-run
     return
   fi
-  if [ "$due" = now ]; then set -- "$@" --force-renewal; else set -- "$@" --keep-until-expiring; fi
+  if [ -n "$replace" ] && is_to_replace "$name" "$replace"; then set -- "$@" --force-renewal; else set -- "$@" --keep-until-expiring; fi
+  claim "$name"
   install_hook
   run_certbot "$@"
+  settle_ca "$name"
   set_renewal_time "$name"
   run_hook "$name"
 }
 
-# renew NAME wait|now, or renew NAME dry SERVER: as the timer does it; `dry` tells whether it would work. certbot's dry run orders
-# for good and throws away what it gets, so SERVER is an authority's place for tests.
+# renew NAME wait, renew NAME now [FINGERPRINT], or renew NAME dry SERVER: as the timer does it; with a fingerprint only while the
+# certificate is that one; `dry` tells whether it would work. certbot's dry run orders for good and throws away what it gets, so
+# SERVER is an authority's place for tests.
 renew() {
-  need_name "${1-}"
-  [ -s "$LETSENCRYPT/renewal/$1.conf" ] || fail 7 "there is no certificate $1 on this server"
+  need_lineage "${1-}"
   name=$1
   how=${2-wait}
-  server=${3-}
-  [ "$how" != dry ] || need_server "$server"
+  more=${3-}
   set -- renew --cert-name "$name" --no-random-sleep-on-renew
   case $how in
-    wait) ;;
-    now) set -- "$@" --force-renewal ;;
-    dry) set -- "$@" --dry-run --server "$server" ;;
+    wait | now) ;;
+    dry)
+      need_server "$more"
+      set -- "$@" --dry-run --server "$more"
+      ;;
     *) refuse 'renew knows wait, now and dry' ;;
   esac
   lock_orders
+  if [ "$how" = now ] && { [ -z "$more" ] || is_to_replace "$name" "$more"; }; then set -- "$@" --force-renewal; fi
   if [ "$how" = dry ]; then
     run_certbot "$@"
     return
@@ -280,7 +343,7 @@ server_of() { sed -n 's/^server = \(https:.*\)$/\1/p' "$LETSENCRYPT/renewal/$1.c
 revoke() { # revoke NAME REASON
   need_name "${1-}"
   case ${2-} in unspecified | keycompromise | affiliationchanged | superseded | cessationofoperation) ;; *) refuse 'that is no reason to revoke' ;; esac
-  [ -s "$LETSENCRYPT/renewal/$1.conf" ] || fail 7 "there is no certificate $1 on this server"
+  need_lineage "$1"
   lock_orders
   server=$(server_of "$1")
   run_certbot revoke --cert-name "$1" --reason "$2" --no-delete-after-revoke ${server:+--server "$server"}
@@ -307,6 +370,7 @@ run_hook() {
 # publish NAME: what certbot has is what nginx reads. May be repeated at any time, and ends what was interrupted.
 publish() {
   need_name "${1-}"
+  need_own "$1"
   live=$LETSENCRYPT/live/$1
   folder=$TLS/$1
   [ -s "$live/fullchain.pem" ] && [ -s "$live/privkey.pem" ] || fail 7 "there is no certificate $1 on this server"
@@ -340,6 +404,7 @@ publish() {
     [ "$back" != "$version" ] || back=$before
     [ "$back" != "$version" ] || back=placeholder
     if ! reload_nginx "$1"; then
+      [ -z "$docker_said" ] || fail 10 "nginx in a container was not reloaded, since Docker does not answer: $docker_said"
       if [ -n "$back" ] && [ -d "$folder/$back" ]; then
         point_current "$back"
         fail 5 "nginx refused its configuration, and serves what it served before; $folder/current was put back to $back"
@@ -374,6 +439,7 @@ runs_nginx() {
 
 # Where there is nothing to reload, the next start reads the files.
 reload_nginx() {
+  docker_said=''
   target=$(cat "$TLS/$1/nginx" 2>/dev/null || echo host)
   case $target in
     none) say 'no nginx is to be reloaded' ;;
@@ -389,8 +455,11 @@ reload_nginx() {
       service=${target##* }
       project=${target#compose }
       project=${project% *}
-      ids=$(docker ps -q --no-trunc --filter status=running --filter "label=com.docker.compose.project=$project" \
-        --filter "label=com.docker.compose.service=$service" --filter label=com.docker.compose.oneoff=False) || return 1
+      if ! ids=$(timeout 60 docker ps -q --no-trunc --filter status=running --filter "label=com.docker.compose.project=$project" \
+        --filter "label=com.docker.compose.service=$service" --filter label=com.docker.compose.oneoff=False 2>&1); then
+        docker_said=${ids:-it said nothing for 60 seconds}
+        return 1
+      fi
       [ -n "$ids" ] || say "no container of $project/$service runs: it reads the certificate when it starts"
       for id in $ids; do
         timeout 30 docker exec "$id" nginx -t 2>&1 </dev/null || return 1
@@ -426,9 +495,9 @@ set_nginx() { # set-nginx NAME host|none|compose [PROJECT SERVICE]
 # What was renewed and could not be published then (nginx was broken, the server went down) is published now.
 refresh() {
   bundle
-  for entry in "$TLS"/*/nginx; do
+  for entry in "$TLS"/*/managed; do
     [ -e "$entry" ] || continue
-    one=${entry%/nginx}
+    one=${entry%/managed}
     one=${one##*/}
     is_dns_name "$one" && [ -s "$LETSENCRYPT/live/$one/fullchain.pem" ] || continue
     "$SELF" publish "$one" || :
@@ -442,28 +511,39 @@ install_certbot() {
   command -v apt-get >/dev/null || fail 6 'certbot is not installed, and this is no Debian or Ubuntu: install it with what your distribution has'
   lock_orders
   apt-get -qq -o DPkg::Lock::Timeout=120 update </dev/null || say 'apt-get update had errors: going on with what is there'
-  if ! DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o DPkg::Lock::Timeout=120 --no-install-recommends install certbot >"$RUN/apt.out" 2>&1 </dev/null 9>&-; then
+  # needrestart would restart services that have nothing to do with this.
+  if ! DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 apt-get -qq -y -o DPkg::Lock::Timeout=120 --no-install-recommends install certbot >"$RUN/apt.out" 2>&1 </dev/null 9>&-; then
     tail -n 20 "$RUN/apt.out"
     fail 6 'certbot could not be installed with apt-get'
   fi
   certbot --version 2>&1
 }
 
-# set-ca < PEM: the authority of a private ACME server, for certbot's connections alone.
+# set-ca NAME < PEM: the authority of the private ACME server that NAME is ordered from next, for certbot's connections alone; nothing
+# means none. It counts beside the one that is there until the order is done: renewals go on if that fails.
 set_ca() {
+  need_name "${1-}"
+  need_own "$1"
   prepare
   fresh=$RUN/ca.$$
   head -c 262144 >"$fresh.in"
   openssl crl2pkcs7 -nocrl -certfile "$fresh.in" 2>/dev/null | openssl pkcs7 -print_certs 2>/dev/null |
     sed -n '/^-----BEGIN CERT/,/^-----END CERT/p' >"$fresh.pem"
-  rm "$fresh.in"
-  [ -s "$fresh.pem" ] || { rm "$fresh.pem"; refuse 'no certificate was given'; }
-  if ! cmp -s "$fresh.pem" "$PRIVATE_CA"; then
-    cat "$fresh.pem" >"$PRIVATE_CA.new"
-    sync "$PRIVATE_CA.new"
-    mv "$PRIVATE_CA.new" "$PRIVATE_CA"
+  if [ -s "$fresh.in" ] && ! [ -s "$fresh.pem" ]; then
+    rm "$fresh.in" "$fresh.pem"
+    refuse 'that is no certificate'
   fi
-  rm "$fresh.pem"
+  make_folder "$TLS/$1"
+  cat "$fresh.pem" >"$TLS/$1/.acme-ca.new"
+  sync "$TLS/$1/.acme-ca.new"
+  mv "$TLS/$1/.acme-ca.new" "$TLS/$1/acme-ca.next.pem"
+  rm "$fresh.in" "$fresh.pem"
+  bundle
+}
+settle_ca() {
+  next=$TLS/$1/acme-ca.next.pem
+  [ -e "$next" ] || return 0
+  if [ -s "$next" ]; then mv "$next" "$TLS/$1/acme-ca.pem"; else rm -f "$TLS/$1/acme-ca.pem" "$next"; fi
   bundle
 }
 
@@ -481,36 +561,39 @@ list_crons() {
   done
 }
 
-# set-timer: one runs, and it knows the private authority and ends what was interrupted.
+# set-timer: one runs, also after a reboot, and its service knows the private authorities and ends what was interrupted. That of
+# the distribution where there is one; what others have set up besides stays theirs, and the action warns of it.
 set_timer() {
   prepare
   [ -d /run/systemd/system ] || fail 9 'no systemd: renew with a cron entry of root, twice a day: certbot -q renew'
-  active=$(list_timers | sed -n 's/^active \([^ ]*\).*/\1/p')
-  if [ -z "$active" ]; then
-    there=$(list_timers | sed -n 's/^[^ ]* \([^ ]*\).*/\1/p' | head -n 1)
-    if [ -z "$there" ]; then
-      there=slipway-certbot.timer
-      printf '[Unit]\nDescription=Renews certificates\n[Service]\nType=oneshot\nExecStart=%s -q renew --no-random-sleep-on-renew\n' "$(command -v certbot)" >/etc/systemd/system/slipway-certbot.service
-      printf '[Unit]\nDescription=Renews certificates twice a day\n[Timer]\nOnCalendar=*-*-* 00,12:00:00\nRandomizedDelaySec=43200\nPersistent=true\n[Install]\nWantedBy=timers.target\n' >/etc/systemd/system/slipway-certbot.timer
-      systemctl daemon-reload
-    fi
-    systemctl enable --now "$there" 2>&1
-    active=$there
+  own=slipway-certbot.timer
+  all=$(list_timers)
+  timer=$(printf '%s\n' "$all" | sed -n "/ $own /d; s/^active \([^ ]*\).*/\1/p" | head -n 1)
+  [ -n "$timer" ] || timer=$(printf '%s\n' "$all" | sed -n "/ $own /d; s/^[^ ]* \([^ ]*\).*/\1/p" | head -n 1)
+  if [ -n "$timer" ]; then
+    case $all in *" $own "*) systemctl disable --now "$own" 2>&1 && rm -f "/etc/systemd/system/$own" /etc/systemd/system/slipway-certbot.service && systemctl daemon-reload ;; esac
+  else
+    timer=$own
+    printf '[Unit]\nDescription=Renews certificates\n[Service]\nType=oneshot\nExecStart=%s -q renew --no-random-sleep-on-renew\n' "$(command -v certbot)" >/etc/systemd/system/slipway-certbot.service
+    printf '[Unit]\nDescription=Renews certificates twice a day\n[Timer]\nOnCalendar=*-*-* 00,12:00:00\nRandomizedDelaySec=43200\nPersistent=true\n[Install]\nWantedBy=timers.target\n' >/etc/systemd/system/slipway-certbot.timer
+    systemctl daemon-reload
   fi
-  for timer in $active; do
-    unit=$(systemctl show -p Unit --value "$timer")
-    is_word "$unit" || continue
-    drop=/etc/systemd/system/$unit.d
-    text="# Written by slipway-tls.
+  unit=$(systemctl show -p Unit --value "$timer")
+  is_word "$unit" || fail 9 "systemd does not know what $timer starts"
+  drop=/etc/systemd/system/$unit.d
+  text="# Written by slipway-tls.
 [Service]
-ExecStartPre=-$SELF refresh"
-    [ ! -s "$PRIVATE_CA" ] || text="$text
-Environment=REQUESTS_CA_BUNDLE=$BUNDLE"
-    [ "$(cat "$drop/slipway.conf" 2>/dev/null || :)" != "$text" ] || continue
+ExecStartPre=-$SELF refresh
+EnvironmentFile=-$ENVIRONMENT"
+  if [ "$(cat "$drop/slipway.conf" 2>/dev/null || :)" != "$text" ]; then
     make_folder "$drop"
     printf '%s\n' "$text" >"$drop/slipway.conf"
     systemctl daemon-reload
-  done
+  fi
+  if ! systemctl is-enabled --quiet "$timer" || ! systemctl is-active --quiet "$timer"; then
+    said=$(systemctl enable --now "$timer" 2>&1) || fail 9 "$timer cannot be switched on: $said"
+    say "$timer was switched on"
+  fi
 }
 
 # --- questions -------------------------------------------------------------------------------------------------------------
@@ -534,6 +617,9 @@ facts() {
   section names list_names
   section crons list_crons
   section settings show_settings "$2"
+  section owner show_owner "$2"
+  section authorities list_authorities
+  section accounts list_accounts
   section lineage show_file "$LETSENCRYPT/live/$2/fullchain.pem"
 }
 section() {
@@ -548,8 +634,15 @@ section() {
 }
 list_names() { for conf in "$LETSENCRYPT"/renewal/*.conf; do [ ! -s "$conf" ] || basename "$conf" .conf; done; }
 show_settings() {
+  set -- "$1" "$TLS/$1"/acme-ca*.pem
+  [ ! -e "$2" ] || say 'private_ca = yes'
   [ -e "$LETSENCRYPT/renewal/$1.conf" ] || return 0
   sed -n -e 's/ *# by slipway-tls$//' -e '/^\(server\|authenticator\|webroot_path\|key_type\|renew_before_expiry\) = /p' "$LETSENCRYPT/renewal/$1.conf"
+}
+show_owner() { if (need_own "$1") 2>/dev/null; then say slipway; else say other; fi; }
+# How authorities call the accounts that certbot has with them.
+list_accounts() {
+  [ ! -d "$LETSENCRYPT/accounts" ] || find "$LETSENCRYPT/accounts" -type f -name regr.json -exec sed -n 's/.*"uri": *"\([^"]*\)".*/\1/p' {} +
 }
 show_file() { [ ! -e "$1" ] || cat "$1"; }
 
@@ -557,10 +650,11 @@ show_file() { [ ! -e "$1" ] || cat "$1"; }
 verb=${1-}
 [ $# -eq 0 ] || shift
 case $verb in
-  version) say slipway-tls 1 ;;
+  # The number changes with the verbs and their words; each change of the text gives another checksum.
+  version) say slipway-tls 2 ;;
   facts) facts "$@" ;;
   install-certbot) install_certbot ;;
-  set-ca) set_ca ;;
+  set-ca) set_ca "$@" ;;
   set-nginx) set_nginx "$@" ;;
   set-timer) set_timer ;;
   probe) probe "${1-}" "${2-}" put ;;
@@ -572,7 +666,10 @@ case $verb in
   refresh) refresh ;;
   renewed)
     case ${RENEWED_LINEAGE-} in "$LETSENCRYPT"/live/*) ;; *) refuse 'renewed is for certbot alone' ;; esac
-    publish "${RENEWED_LINEAGE#"$LETSENCRYPT"/live/}"
+    name=${RENEWED_LINEAGE#"$LETSENCRYPT"/live/}
+    # certbot tells of each certificate that it has renewed; most may be others'.
+    is_dns_name "$name" && [ -e "$TLS/$name/managed" ] || exit 0
+    publish "$name"
     ;;
   *) refuse 'the verbs: version facts install-certbot set-ca set-nginx set-timer probe unprobe obtain renew revoke publish refresh' ;;
 esac

@@ -1,16 +1,16 @@
 /** DNS and TLS as they are spoken: a small DNS server and a TLS server in this process. */
 import { execFileSync } from 'node:child_process';
 import { createSocket, type Socket } from 'node:dgram';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { type AddressInfo, connect, createServer as createTcpServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { createServer, type Server } from 'node:tls';
+import { createSecureContext, createServer, type Server } from 'node:tls';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { openDns } from '../../src/adapters/dns';
 import { readServedChain } from '../../src/adapters/tls-inspection';
 import { CancelledError, RequestError } from '../../src/errors';
-import { parseChain } from '../../src/tls/certificate';
+import { judgeChain, parseChain } from '../../src/tls/certificate';
 
 describe('DNS', () => {
   const TYPES = { A: 1, AAAA: 28, CAA: 257 } as const;
@@ -130,10 +130,10 @@ describe('the certificates that a server shows', () => {
   const asked = () => ({ host: '127.0.0.1', port, serverName: 'shop.test', timeoutSeconds: 5 });
 
   test('are read whatever they are worth, by the name that is asked for, and through another way', async () => {
-    const chain = await readServedChain(asked());
-    expect(parseChain(chain.join('')).map((one) => one.issuer)).toEqual(['Test CA', 'Test CA']);
+    const shown = await readServedChain(asked());
+    expect(parseChain(shown.certificates.join('')).map((one) => one.issuer)).toEqual(['Test CA', 'Test CA']);
     const dial = () => Promise.resolve(connect(port, '127.0.0.1'));
-    expect(await readServedChain({ ...asked(), host: 'nowhere.invalid', dial })).toEqual(chain);
+    expect(await readServedChain({ ...asked(), host: 'nowhere.invalid', dial })).toEqual(shown);
     expect(names).toEqual(['shop.test', 'shop.test']);
   });
 
@@ -159,5 +159,140 @@ describe('the certificates that a server shows', () => {
       silent.close();
       plain.close();
     }
+  });
+});
+
+describe('whether TLS trusts a chain', () => {
+  const DAY_MS = 86_400_000;
+  let folder: string;
+  let server: Server;
+  let port: number;
+
+  const read = (name: string): string => readFileSync(join(folder, name), 'utf8');
+  const openssl = (...words: string[]): void => {
+    execFileSync('openssl', words, { cwd: folder, stdio: 'ignore' });
+  };
+  /** Days from today. `openssl x509` cannot sign for the past. */
+  const sign = (name: string, by: string, kind: 'authority' | 'leaf', from = -1, until = 30, key = name): void => {
+    const time = (days: number): string =>
+      `${new Date(Date.now() + days * DAY_MS).toISOString().replace(/[-:T]/g, '').slice(0, 14)}Z`;
+    const subject = `/CN=${key}`;
+    if (!existsSync(join(folder, `${key}.key`))) {
+      openssl('genpkey', '-algorithm', 'EC', '-pkeyopt', 'ec_paramgen_curve:P-256', '-out', `${key}.key`);
+      openssl('req', '-new', '-key', `${key}.key`, '-subj', subject, '-out', `${key}.csr`);
+    }
+    const issuer = by === name ? ['-selfsign'] : ['-cert', `${by}.pem`];
+    const times = ['-startdate', time(from), '-enddate', time(until)];
+    const files = ['-config', 'ca.cnf', '-in', `${key}.csr`, '-keyfile', `${by}.key`, '-out', `${name}.pem`];
+    openssl('ca', '-batch', '-notext', '-rand_serial', ...files, ...issuer, ...times, '-extensions', kind);
+  };
+  const SERVED: Readonly<Record<string, readonly string[]>> = {
+    'whole.test': ['good', 'middle'],
+    'with-root.test': ['good', 'middle', 'root'],
+    'alone.test': ['good'],
+    // Whoever has a certificate may not make more of them.
+    'forged.test': ['forged', 'good', 'middle'],
+    'stranger.test': ['good', 'other-root'],
+    'self.test': ['self'],
+    'over.test': ['over', 'middle'],
+    'early.test': ['early', 'middle'],
+    'middle-over.test': ['late', 'old-middle'],
+    // The root once more, signed by an old one that is over.
+    'crossed.test': ['good', 'middle', 'crossed', 'old-root'],
+  };
+
+  beforeAll(async () => {
+    folder = mkdtempSync(join(tmpdir(), 'slipway-tls-'));
+    writeFileSync(join(folder, 'index.txt'), '');
+    writeFileSync(join(folder, 'index.txt.attr'), 'unique_subject = no\n');
+    writeFileSync(
+      join(folder, 'ca.cnf'),
+      `[ca]
+default_ca = all
+[all]
+database = index.txt
+serial = serial
+new_certs_dir = .
+default_md = sha256
+policy = any
+[any]
+commonName = supplied
+[authority]
+basicConstraints = critical, CA:TRUE
+[leaf]
+basicConstraints = CA:FALSE
+`,
+    );
+    for (const [name, by, kind, from, until, key] of [
+      ['root', 'root', 'authority'],
+      ['other-root', 'other-root', 'authority'],
+      ['old-root', 'old-root', 'authority', -9, -1],
+      ['middle', 'root', 'authority'],
+      ['old-middle', 'root', 'authority', -9, -1],
+      ['crossed', 'old-root', 'authority', -9, 30, 'root'],
+      ['good', 'middle', 'leaf'],
+      ['over', 'middle', 'leaf', -9, -1],
+      ['early', 'middle', 'leaf', 3, 9],
+      ['late', 'old-middle', 'leaf'],
+      ['forged', 'good', 'leaf'],
+      ['self', 'self', 'leaf'],
+    ] as const) {
+      sign(name, by, kind, from, until, key);
+    }
+    server = createServer({
+      SNICallback: (name, callback) => {
+        const [leaf = '', ...more] = SERVED[name] ?? [];
+        const cert = [leaf, ...more].map((one) => read(`${one}.pem`)).join('');
+        callback(null, createSecureContext({ key: read(`${leaf}.key`), cert }));
+      },
+    });
+    server.on('tlsClientError', () => undefined);
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    port = (server.address() as AddressInfo).port;
+  });
+  afterAll(() => {
+    server.close();
+    rmSync(folder, { recursive: true });
+  });
+
+  const judge = async (serverName: string, ca?: string) => {
+    const asked = { host: '127.0.0.1', port, serverName, timeoutSeconds: 5, ca: ca && read(`${ca}.pem`) };
+    const { certificates, refusal } = await readServedChain(asked);
+    return judgeChain(certificates, refusal, new Date());
+  };
+
+  test.each<[string, string | undefined, object]>([
+    ['whole.test', 'root', { kind: 'trusted' }],
+    ['with-root.test', 'root', { kind: 'trusted' }],
+    ['crossed.test', 'root', { kind: 'trusted' }],
+    ['self.test', 'self', { kind: 'trusted' }],
+    ['whole.test', undefined, { kind: 'unknown-root', root: 'root' }],
+    ['whole.test', 'other-root', { kind: 'unknown-root', root: 'root' }],
+    ['with-root.test', undefined, { kind: 'unknown-root', root: 'root' }],
+    ['self.test', undefined, { kind: 'unknown-root', root: 'self' }],
+    [
+      'alone.test',
+      'root',
+      { kind: 'broken', problem: expect.stringContaining('intermediate certificate (middle) is missing') },
+    ],
+    [
+      'stranger.test',
+      'root',
+      { kind: 'broken', problem: expect.stringContaining('intermediate certificate (middle) is missing') },
+    ],
+    ['forged.test', 'root', { kind: 'broken', problem: expect.stringContaining('(OpenSSL: INVALID_PURPOSE)') }],
+    ['over.test', 'root', { kind: 'broken', problem: expect.stringMatching(/^the certificate is over since 20/) }],
+    [
+      'early.test',
+      'root',
+      { kind: 'broken', problem: expect.stringMatching(/^the certificate is not valid before 20/) },
+    ],
+    [
+      'middle-over.test',
+      'root',
+      { kind: 'broken', problem: expect.stringMatching(/^certificate 2 of the chain \(old-middle\) is over since 20/) },
+    ],
+  ])('%s, to a client that trusts %s beside the usual ones', async (name, ca, verdict) => {
+    expect(await judge(name, ca)).toEqual(verdict);
   });
 });

@@ -26,5 +26,52 @@ test.each<[string, CaaRecord[], string[], object]>([
     { kind: 'forbidden' },
   ],
 ])('%s', (_, records, identities, verdict) => {
-  expect(judgeCaa(records, identities)).toMatchObject(verdict);
+  expect(judgeCaa(records, { identities, accounts: [] })).toMatchObject(verdict);
+});
+
+const ACCOUNT = 'https://ca.example/acct/Ours';
+test.each<[string, string[], string[], string]>([
+  ['our account', [`letsencrypt.org; accounturi=${ACCOUNT}`], [ACCOUNT], ''],
+  [
+    'another account',
+    ['letsencrypt.org; accounturi=https://ca.example/acct/2'],
+    [ACCOUNT],
+    `\`issue "letsencrypt.org; accounturi=https://ca.example/acct/2"\` allows only one account (\`accounturi\`), and this server has other accounts (${ACCOUNT})`,
+  ],
+  [
+    'an account, and we have none',
+    [`letsencrypt.org; accounturi=${ACCOUNT}`],
+    [],
+    'and this server has no account yet',
+  ],
+  [
+    'an account whose URL has other case',
+    [`letsencrypt.org; accounturi=${ACCOUNT.toLowerCase()}`],
+    [ACCOUNT],
+    'other accounts',
+  ],
+  [
+    'ours in the second record',
+    ['letsencrypt.org; accounturi=https://ca.example/acct/2', `letsencrypt.org; AccountURI = ${ACCOUNT}`],
+    [ACCOUNT],
+    '',
+  ],
+  [
+    'ours, and not by HTTP',
+    [`letsencrypt.org; validationmethods=dns-01; accounturi=${ACCOUNT}`],
+    [ACCOUNT],
+    '`validationmethods` lacks http-01',
+  ],
+  [
+    'two at once',
+    [`letsencrypt.org; accounturi=${ACCOUNT}; accounturi=${ACCOUNT}`],
+    [ACCOUNT],
+    'names a parameter twice',
+  ],
+  ['a parameter that nobody knows', ['letsencrypt.org; policy=ev'], [], ''],
+])('%s (RFC 8657)', (_, values, accounts, reason) => {
+  const verdict = judgeCaa(values.map(issue), { identities: US, accounts });
+  expect(verdict).toEqual(
+    reason === '' ? { kind: 'allowed' } : { kind: 'forbidden', reason: expect.stringContaining(reason) },
+  );
 });

@@ -32,10 +32,19 @@ test('what root sees', () => {
       crons: 'cron /etc/cron.d/mine\n',
       settings: 'server = https://ca/dir\nwebroot_path = /var/www/acme,\nauthenticator = webroot\n',
       lineage: LEAF + INTERMEDIATE,
+      owner: 'slipway\n',
+      authorities: 'https://ca/dir\n',
+      accounts: 'https://ca/acct/1\nhttps://other/acct/7\n',
     }),
     TOKEN,
   );
-  expect(lineage).toMatchObject({ names: ['a.example', 'shop.example'], crons: ['/etc/cron.d/mine'] });
+  expect(lineage).toMatchObject({
+    names: ['a.example', 'shop.example'],
+    crons: ['/etc/cron.d/mine'],
+    isForeign: false,
+    authorities: ['https://ca/dir'],
+    accounts: ['https://ca/acct/1', 'https://other/acct/7'],
+  });
   expect(lineage.chain).toHaveLength(2);
   expect(Object.fromEntries(lineage.settings)).toEqual({
     server: 'https://ca/dir',
@@ -45,8 +54,16 @@ test('what root sees', () => {
 });
 
 test('an answer that is cut off is none', () => {
-  const whole = answer({ names: '', crons: '', settings: '', lineage: '' });
-  expect(parseLineage(whole, TOKEN).chain).toEqual([]);
+  const whole = answer({
+    names: '',
+    crons: '',
+    settings: '',
+    owner: 'other',
+    authorities: '',
+    accounts: '',
+    lineage: '',
+  });
+  expect(parseLineage(whole, TOKEN)).toMatchObject({ chain: [], isForeign: true });
   expect(() => parseLineage(whole.slice(0, -30), TOKEN)).toThrow(SyntaxError);
   expect(() => parseLineage(answer({ names: '' }), TOKEN)).toThrow('there is no answer to "settings"');
 });

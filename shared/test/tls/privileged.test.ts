@@ -7,7 +7,7 @@ import { renderOrder, runTlsProgram } from '../../src/commands/certificates';
 import { CertificateError } from '../../src/errors';
 import { renderCommand } from '../../src/shell/render';
 import type { CertificateHost } from '../../src/tls/facts';
-import { explainFailure, judgeAccess, programChecksum, renderSetUp } from '../../src/tls/privileged';
+import { explainFailure, findObstacle, judgeAccess, programChecksum, renderSetUp } from '../../src/tls/privileged';
 import { TLS_PROGRAM } from '../../src/tls/program';
 
 test('what the bundles install is the program in the repository, byte for byte', () => {
@@ -19,6 +19,7 @@ const host = (more: Partial<CertificateHost>): CertificateHost => ({
   user: 'deploy',
   isRoot: false,
   programChecksum: '',
+  programVersion: '',
   hasAllOfSudo: false,
   mayRunProgram: false,
   clockSeconds: 0,
@@ -54,10 +55,30 @@ test.each<[string, Partial<CertificateHost>, object]>([
 });
 
 test('the commands for root compare what they install', () => {
-  const text = renderSetUp('deploy', '/home/deploy/slipway-tls', programChecksum());
+  const setUp = { offered: '/home/deploy/slipway-tls', checksum: programChecksum(), authorities: [] };
+  const text = renderSetUp('deploy', setUp);
   expect(text).toMatch(
     /^install -o root -g root -m 700 \/home\/deploy\/slipway-tls (\S+\.new)\necho '[0-9a-f]{64} {2}\1' \| sha256sum --check && chmod 755 \1 && mv \1 \/usr\/local\/sbin\/slipway-tls \|\| rm -f \1\n\[ -e \/etc\/sudoers\.d\/slipway-tls \] \|\| echo /,
   );
+  // An authority that root does not know yet is a line more.
+  expect(renderSetUp('deploy', { ...setUp, authorities: ['https://ca/dir', 'https://ca/test?a=b'] })).toBe(
+    `${text}\nmkdir -p /etc/slipway && printf '%s\\n' https://ca/dir 'https://ca/test?a=b' >> /etc/slipway/acme-servers`,
+  );
+});
+
+test.each<[string, Partial<CertificateHost>, string]>([
+  ['this release', { programChecksum: 'now', programVersion: 'slipway-tls 2' }, ''],
+  ['another text, and the same verbs', { programChecksum: 'older', programVersion: 'slipway-tls 2' }, ''],
+  [
+    'other verbs',
+    { programChecksum: 'old', programVersion: 'slipway-tls 1' },
+    'it is slipway-tls 1, and slipway-tls 2 is needed',
+  ],
+  ['not to be run', { programChecksum: 'now' }, 'deploy may not run /usr/local/sbin/slipway-tls as root'],
+  ['not there', {}, 'there is no /usr/local/sbin/slipway-tls'],
+])('what is only looked at asks the program that is there: %s', (_, more, obstacle) => {
+  if (obstacle === '') expect(findObstacle(host(more))).toBe('');
+  else expect(findObstacle(host(more))).toContain(obstacle);
 });
 
 test('an order is words, each of which stays one', () => {
@@ -81,8 +102,8 @@ test('an order is words, each of which stays one', () => {
     'domains=shop.example,www.shop.example',
     'key=rsa',
     'challenge=standalone',
-    'due=now',
   ]);
+  expect(renderOrder(order, 'obtain', 'AB:CD').at(-1)).toBe('replace=AB:CD');
   fc.assert(
     fc.property(fc.string(), (word) => {
       expect(runTlsProgram('root', 'publish', [word]).words.at(-1)).toBe(word);
@@ -106,5 +127,8 @@ test('what certbot says is told with what to do about it', () => {
   });
   expect(fail(5, 'nginx: [emerg] unknown directive')).toMatchObject({ hint: expect.stringContaining('nginx -t') });
   expect(fail(127, 'sudo: not found')).toMatchObject({ hint: 'Is sudo installed there?' });
+  expect(fail(10, 'slipway-tls: Docker does not answer')).toMatchObject({
+    hint: expect.stringContaining('Start Docker'),
+  });
   expect(fail(3)).toMatchObject({ message: expect.stringContaining('exit code 3') });
 });

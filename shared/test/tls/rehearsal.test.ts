@@ -83,6 +83,7 @@ test('a profile needs a certbot and an authority that know it', () => {
 
 test('CAA: the nearest records count, also those of a parent; no answer is no consent', async () => {
   const asked: string[] = [];
+  const us = { identities: ['letsencrypt.org'], accounts: [] };
   const dns = (answers: Record<string, DnsAnswer<{ critical: boolean; tag: string; value: string }>>) => ({
     addresses: () => Promise.resolve(none),
     caa: (name: string) => {
@@ -91,7 +92,7 @@ test('CAA: the nearest records count, also those of a parent; no answer is no co
     },
   });
   const others = { kind: 'records', records: [{ critical: false, tag: 'issue', value: 'pki.goog' }] } as const;
-  const forbidden = await rehearseCaa(dns({ example: others }), 'www.shop.example', ['letsencrypt.org']);
+  const forbidden = await rehearseCaa(dns({ example: others }), 'www.shop.example', us);
   expect(asked).toEqual(['www.shop.example', 'shop.example', 'example']);
   expect(forbidden.findings).toEqual([
     {
@@ -99,9 +100,11 @@ test('CAA: the nearest records count, also those of a parent; no answer is no co
       hint: expect.stringContaining('example CAA 0 issue "letsencrypt.org"'),
     },
   ]);
-  expect((await rehearseCaa(dns({ example: others }), 'shop.example', [])).warnings).toHaveLength(1);
+  expect(
+    (await rehearseCaa(dns({ example: others }), 'shop.example', { ...us, identities: [] })).warnings,
+  ).toHaveLength(1);
   const failed = { 'shop.example': { kind: 'failed', reason: 'SERVFAIL' } } as const;
-  expect((await rehearseCaa(dns(failed), 'shop.example', ['letsencrypt.org'])).findings).toHaveLength(1);
+  expect((await rehearseCaa(dns(failed), 'shop.example', us)).findings).toHaveLength(1);
 });
 
 test('the server asks where the runner has no way, and only there', async () => {
