@@ -464,6 +464,12 @@ test('a newer certbot renews when the authority asks, knows profiles, and is tol
   };
   expect(await tell('4.0.0')).toMatch(/ --required-profile shortlived .*--keep-until-expiring\n1\n$/);
   expect(await tell('4.1.0')).toMatch(/ --required-profile shortlived .*\n0\n$/);
+  // One that does nothing, and says that all went well.
+  const idle = await tryOnServer(`${order} replace=$2`, [theAcme().directory, await diskFingerprint()]);
+  expect([idle.code, idle.stderr]).toEqual([
+    4,
+    expect.stringContaining('still the certificate that was to be replaced'),
+  ]);
   await onServer('rm /usr/local/bin/certbot; slipway-tls renew shop.test wait');
   expect(await onServer(`grep -c '^renew_before_expiry = .*# by slipway-tls$' ${conf}`)).toBe('1\n');
 });

@@ -184,6 +184,10 @@ const HINTS: readonly (readonly [pattern: RegExp, hint: string])[] = [
     'The authority could not reach port 80: a firewall or a security group that lets the runner in, but not everybody?',
   ],
   [/(:|Type: +)caa\b/, 'A CAA record in DNS forbids this authority.'],
+  [
+    /key usage extension|Missing Authority Key Identifier|Basic Constraints of CA cert not marked critical/,
+    "A newer Python is strict about a private authority's certificates: its root needs keyUsage (keyCertSign), the others an authorityKeyIdentifier. Make them anew.",
+  ],
   [/(:|Type: +)dns\b/, 'The authority got no answer from DNS for a name.'],
 ];
 

@@ -243,6 +243,12 @@ is_to_replace() {
   return 1
 }
 
+# need_another NAME FINGERPRINT: a certbot that cannot read its own file of NAME begins a second certificate, NAME-0001, and is content.
+need_another() {
+  [ -z "$2" ] || [ "$(fingerprint_of "$1")" != "$2" ] ||
+    fail 4 "certbot ended well, and $1 is still the certificate that was to be replaced: can certbot read $LETSENCRYPT/renewal/$1.conf? See \`certbot certificates\`"
+}
+
 # obtain NAME KEY=VALUE...: a certificate for the names, or a rehearsal of it (try=dry), which changes nothing here. What is
 # good stays, unless its fingerprint is the one to replace.
 obtain() {
@@ -304,6 +310,7 @@ obtain() {
   claim "$name"
   install_hook
   run_certbot "$@"
+  need_another "$name" "$replace"
   settle_ca "$name"
   set_renewal_time "$name"
   run_hook "$name"
@@ -327,13 +334,18 @@ renew() {
     *) refuse 'renew knows wait, now and dry' ;;
   esac
   lock_orders
-  if [ "$how" = now ] && { [ -z "$more" ] || is_to_replace "$name" "$more"; }; then set -- "$@" --force-renewal; fi
+  replace=''
+  if [ "$how" = now ]; then
+    replace=$(fingerprint_of "$name")
+    if [ -z "$more" ] || is_to_replace "$name" "$more"; then set -- "$@" --force-renewal; else replace=''; fi
+  fi
   if [ "$how" = dry ]; then
     run_certbot "$@"
     return
   fi
   install_hook
   run_certbot "$@"
+  need_another "$name" "$replace"
   set_renewal_time "$name"
   run_hook "$name"
 }

@@ -127,6 +127,9 @@ test('what certbot says is told with what to do about it', () => {
   });
   expect(fail(5, 'nginx: [emerg] unknown directive')).toMatchObject({ hint: expect.stringContaining('nginx -t') });
   expect(fail(127, 'sudo: not found')).toMatchObject({ hint: 'Is sudo installed there?' });
+  expect(fail(4, '[SSL: CERTIFICATE_VERIFY_FAILED] CA cert does not include key usage extension')).toMatchObject({
+    hint: expect.stringContaining('its root needs keyUsage'),
+  });
   expect(fail(10, 'slipway-tls: Docker does not answer')).toMatchObject({
     hint: expect.stringContaining('Start Docker'),
   });
