@@ -1,7 +1,13 @@
 /** Read-only questions: to the server, to DNS, and to the authority. */
 import { randomBytes } from 'node:crypto';
 import { readCertificateHost } from '#shared/commands/certificates';
-import { CancelledError, type PreflightFinding, RequestError, ServerAnswerError } from '#shared/errors';
+import {
+  CancelledError,
+  type PreflightFinding,
+  RequestError,
+  type RequestFailure,
+  ServerAnswerError,
+} from '#shared/errors';
 import type { CertificatePorts, Dns, HttpResponse, Session } from '#shared/ports';
 import { type Directory, parseDirectory, parseRenewalWindow, type RenewalWindow } from '#shared/tls/authority';
 import { type CertificateHost, type Lineage, parseCertificateHost, parseLineage } from '#shared/tls/facts';
@@ -76,8 +82,7 @@ export async function readDirectory(
   const answer = await askAuthority(ports, session, inputs, url);
   if (answer instanceof RequestError) {
     const message = `${label} cannot be reached: ${answer.message}`;
-    const hint =
-      answer.hint || 'Does a firewall keep the server from going out to it? A private authority needs `acme-ca`.';
+    const hint = adviseOnAuthority(answer.reason, inputs.acmeCa !== '');
     return { directory: undefined, date: undefined, finding: { message, hint } };
   }
   const directory = answer.status === 200 ? parseDirectory(answer.body) : undefined;
@@ -93,6 +98,15 @@ export async function readDirectory(
           }
         : undefined,
   };
+}
+
+/** What to do where the authority cannot be reached. Pure. */
+export function adviseOnAuthority(reason: RequestFailure, hasCa: boolean): string {
+  if (reason !== 'tls')
+    return 'certbot runs on the server: it has to know the name in its DNS, and its firewall has to let it out to that port.';
+  return hasCa
+    ? '`acme-ca` has to hold the root of the certificate that the ACME server itself shows, beside that of what it issues.'
+    : "A private authority's root goes into `acme-ca`; for a public one, look who answers in its place.";
 }
 
 /** When the authority wants the certificate to be renewed (RFC 9773); undefined where it does not say. */

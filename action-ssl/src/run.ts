@@ -134,12 +134,8 @@ async function provide(scene: Scene): Promise<void> {
     return;
   }
   await verb('set-nginx', [inputs.name, ...renderTarget(inputs.nginx)], { purpose: 'note which nginx it is', signal });
-  if (decision.kind === 'keep') {
-    // What was interrupted behind an order is put right here, and where all is well nothing happens.
-    await publish(scene, verb);
-  } else {
-    await order(scene, verb, certificate);
-  }
+  // What was interrupted behind an order is put right here, and where all is well nothing happens.
+  const said = decision.kind === 'keep' ? await publish(scene, verb) : await order(scene, verb, certificate);
   await verb('set-timer', [], { purpose: 'see to automatic renewal', signal });
   const { rehearsalUrl } = inputs.authority;
   if (rehearsalUrl !== '' && (decision.kind === 'first' || decision.kind === 'change')) {
@@ -152,7 +148,7 @@ async function provide(scene: Scene): Promise<void> {
       }),
     );
   }
-  await prove(scene, verb, authority, asked);
+  await prove(scene, verb, authority, asked, listUnread(said));
   report.result = decision.kind === 'keep' ? 'kept' : decision.kind === 'renewal' ? 'renewed' : 'obtained';
 }
 
@@ -205,10 +201,10 @@ async function tell<T>(
 }
 
 /** @param replaced what was looked at: if it is another one by now, an earlier run has done the work, and nothing is ordered again */
-async function order(scene: Scene, verb: RunVerb, replaced: Certificate | undefined): Promise<void> {
+async function order(scene: Scene, verb: RunVerb, replaced: Certificate | undefined): Promise<string> {
   const { inputs, ports } = scene;
   const options = { purpose: 'obtain the certificate', signal: ports.signal, timeoutSeconds: ORDER_SECONDS };
-  await tell(scene, 'Order', (onLine) =>
+  return tell(scene, 'Order', (onLine) =>
     inputs.mode === 'renew'
       ? verb('renew', [inputs.name, 'now', ...(replaced === undefined ? [] : [replaced.fingerprint])], {
           ...options,
@@ -223,9 +219,9 @@ function describeOrder(inputs: Inputs): Order {
   return { name, domains, server: inputs.authority.url, email, keyType, profile, challenge, webroot };
 }
 
-async function publish(scene: Scene, verb: RunVerb): Promise<void> {
+async function publish(scene: Scene, verb: RunVerb): Promise<string> {
   const { inputs, ports } = scene;
-  await tell(scene, 'Publish', (onLine) =>
+  return tell(scene, 'Publish', (onLine) =>
     verb('publish', [inputs.name], {
       purpose: 'publish the certificate',
       signal: ports.signal,
@@ -233,6 +229,12 @@ async function publish(scene: Scene, verb: RunVerb): Promise<void> {
       onLine,
     }),
   );
+}
+
+/** The words of slipway-tls where there was no nginx to be reloaded: they tell why nothing else is served. Pure. */
+export function listUnread(said: string): readonly string[] {
+  const words = said.split('\n').filter((line) => /^\s*(?:no container of |nginx does not run )/.test(line));
+  return [...new Set(words.map((line) => `${line.trim()}.`))];
 }
 
 // --- the rehearsal -----------------------------------------------------------------------------------------------------
@@ -397,6 +399,7 @@ async function prove(
   verb: RunVerb,
   authority: AuthorityFacts,
   asked: readonly NameAddresses[],
+  unread: readonly string[],
 ): Promise<void> {
   const { inputs, ports, report, session } = scene;
   const [lineage, host] = [
@@ -431,7 +434,7 @@ async function prove(
     // With another program in front, what it serves is its own affair.
     ...(inputs.nginx.kind === 'none' ? [] : judgeServed(withoutFronts(report), certificate, { mustBeTrusted })),
   ];
-  if (problems.length > 0) throw failProof(inputs.name, problems);
+  if (problems.length > 0) throw failProof(inputs.name, [...problems, ...unread]);
 }
 
 const withoutFronts = ({ served }: Report): readonly Served[] => served.filter((one) => one.isFront !== true);
@@ -463,7 +466,7 @@ async function check(
   const names = inputs.domains.length > 0 ? inputs.domains : (report.certificate?.names ?? []);
   const asked = await askAddresses(dns, names);
   for (const one of asked) {
-    if (listAddresses(one).length === 0) problems.push(`${one.name} has no address in DNS.`);
+    if (listAddresses(one).length === 0) problems.push(describeUnknown(one));
   }
   const server = scene && (await listServerAddresses(inputs, scene.host, dns));
   const look = lookOptions(inputs, ports, scene?.session, server);
@@ -490,6 +493,14 @@ async function check(
     );
   }
   report.result = 'checked';
+}
+
+/** No answer is not the same as none. */
+function describeUnknown({ name, a, aaaa }: NameAddresses): string {
+  const failed = [a, aaaa].find((one) => one.kind === 'failed');
+  return failed === undefined
+    ? `${name} has no address in DNS.`
+    : `DNS gives no answer about ${name}: ${failed.reason}.`;
 }
 
 /** What is on the server, as far as we may see it. @returns what is wrong */

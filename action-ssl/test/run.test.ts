@@ -9,7 +9,7 @@ import { FakeClock } from '../../shared/test/fakes/clock';
 import { FakeReporter } from '../../shared/test/fakes/reporter';
 import { INTERMEDIATE, LEAF } from '../../shared/test/tls/sample-certificates';
 import { decideRenewal } from '../src/plan';
-import { judgeLife, run } from '../src/run';
+import { judgeLife, listUnread, run } from '../src/run';
 
 const action = parse(readFileSync(join(import.meta.dirname, '..', 'action.yml'), 'utf8')) as {
   readonly inputs: Readonly<Record<string, { readonly default?: string }>>;
@@ -26,6 +26,7 @@ async function checkFromOutside(
   readServedChain: ReadServedChain,
   inputs: Readonly<Record<string, string>> = {},
   now = '2026-12-01T12:00:00Z',
+  asked = dns,
 ) {
   const outputs: Record<string, string> = {};
   const reporter = new FakeReporter();
@@ -38,7 +39,7 @@ async function checkFromOutside(
     reporter,
     clock: new FakeClock(now),
     signal: new AbortController().signal,
-    openDns: () => dns,
+    openDns: () => asked,
     readServedChain,
   } as unknown as CertificatePorts;
   const error = await run(ports).then(
@@ -95,4 +96,24 @@ test('a renewal that the authority asked for, and that was not done in its time'
   ]);
   // Where the authority says nothing, minimum-life judges.
   expect(judge('2027-01-25T00:00:00Z', certificate && decideRenewal(certificate, undefined))).toEqual([]);
+});
+
+test('DNS that gives no answer is not a name without addresses', async () => {
+  const read: ReadServedChain = () => Promise.reject(new Error('nobody is asked'));
+  const answering = (kind: 'none' | 'failed'): Dns => ({
+    ...dns,
+    addresses: () => Promise.resolve(kind === 'none' ? { kind } : { kind, reason: 'no answer from the DNS server' }),
+  });
+  const said = async (kind: 'none' | 'failed') => (await checkFromOutside(read, {}, undefined, answering(kind))).error;
+  expect(await said('none')).toContain('- shop.example has no address in DNS.');
+  expect(await said('failed')).toContain('- DNS gives no answer about shop.example: no answer from the DNS server.');
+});
+
+test('where there was no nginx to be reloaded, a proof that fails says so', () => {
+  const line =
+    'no container of shop/web runs (docker compose ls shows the projects): it reads the certificate when it starts';
+  expect(
+    listUnread(`Successfully received certificate.\n ${line}\n${line}\nshop.example: v-1 is what nginx reads\n`),
+  ).toEqual([`${line}.`]);
+  expect(listUnread('nginx: configuration file /etc/nginx/nginx.conf test is successful\n')).toEqual([]);
 });

@@ -532,7 +532,9 @@ test('a certificate that lives for minutes is renewed by the timer itself', asyn
   const before = await visit('shop.test');
   // A second private authority does not take the place of the first.
   await onServer('slipway-tls set-ca two.test < /etc/slipway/tls/shop.test/front/fullchain.pem');
-  await onServer(`mkdir -p /etc/systemd/system/certbot.timer.d
+  // What a reboot takes away is made anew.
+  await onServer(`rm -r /run/slipway-tls
+mkdir -p /etc/systemd/system/certbot.timer.d
 printf '[Timer]\\nOnCalendar=\\nOnCalendar=*:*:0/4\\nRandomizedDelaySec=0\\nAccuracySec=100ms\\n' > /etc/systemd/system/certbot.timer.d/often.conf
 systemctl daemon-reload
 systemctl restart certbot.timer`);
@@ -563,6 +565,13 @@ slipway-tls set-timer`);
     await onServer(`systemctl list-unit-files --no-legend --type=timer '*certbot*' | awk '{ print $1, $2 }'`),
   ).toBe('certbot.timer enabled\n');
   expect(await onServer('systemctl is-active certbot.timer')).toBe('active\n');
+  const masked = await tryOnServer(
+    'systemctl --quiet mask certbot.timer; slipway-tls set-timer; code=$?; systemctl --quiet unmask certbot.timer; exit $code',
+  );
+  expect([masked.code, masked.stderr]).toEqual([
+    9,
+    expect.stringContaining('certbot.timer is masked, so nothing renews'),
+  ]);
   const info = await mustRunSsl({ mode: 'info', domains: NAMES.join(',') });
   expect(info.outputs).toMatchObject({ result: 'reported', served: 'true' });
 });

@@ -472,7 +472,7 @@ reload_nginx() {
         docker_said=${ids:-it said nothing for 60 seconds}
         return 1
       fi
-      [ -n "$ids" ] || say "no container of $project/$service runs: it reads the certificate when it starts"
+      [ -n "$ids" ] || say "no container of $project/$service runs (docker compose ls shows the projects): it reads the certificate when it starts"
       for id in $ids; do
         timeout 30 docker exec "$id" nginx -t 2>&1 </dev/null || return 1
         timeout 30 docker exec "$id" nginx -s reload 2>&1 </dev/null || return 1
@@ -590,6 +590,9 @@ set_timer() {
     printf '[Unit]\nDescription=Renews certificates twice a day\n[Timer]\nOnCalendar=*-*-* 00,12:00:00\nRandomizedDelaySec=43200\nPersistent=true\n[Install]\nWantedBy=timers.target\n' >/etc/systemd/system/slipway-certbot.timer
     systemctl daemon-reload
   fi
+  case $(systemctl is-enabled "$timer" 2>/dev/null || :) in
+    masked*) fail 9 "$timer is masked, so nothing renews: systemctl unmask $timer" ;;
+  esac
   unit=$(systemctl show -p Unit --value "$timer")
   is_word "$unit" || fail 9 "systemd does not know what $timer starts"
   drop=/etc/systemd/system/$unit.d
