@@ -566,7 +566,7 @@ slipway-tls set-timer`);
   ).toBe('certbot.timer enabled\n');
   expect(await onServer('systemctl is-active certbot.timer')).toBe('active\n');
   const masked = await tryOnServer(
-    'systemctl --quiet mask certbot.timer; slipway-tls set-timer; code=$?; systemctl --quiet unmask certbot.timer; exit $code',
+    'systemctl --quiet mask certbot.timer; slipway-tls set-timer; code=$?; systemctl --quiet unmask certbot.timer; slipway-tls set-timer; exit $code',
   );
   expect([masked.code, masked.stderr]).toEqual([
     9,
