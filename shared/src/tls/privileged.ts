@@ -108,9 +108,9 @@ export function renderSetUp(user: string, { offered, checksum, authorities }: Se
   return [
     `install -o root -g root -m 700 ${offered} ${fresh}`,
     `echo '${checksum}  ${fresh}' | sha256sum --check && chmod 755 ${fresh} && mv ${fresh} ${TLS_PROGRAM_PATH} || rm -f ${fresh}`,
+    ...(authorities.length === 0 ? [] : [renderAllowance(authorities)]),
     `[ -e ${rule} ] || echo '${user} ALL=(root) NOPASSWD: ${TLS_PROGRAM_PATH}' > ${rule}`,
     `chmod 440 ${rule} && visudo --check`,
-    ...(authorities.length === 0 ? [] : [renderAllowance(authorities)]),
   ].join('\n');
 }
 
