@@ -62927,8 +62927,6 @@ __nccwpck_require__.d(core_namespaceObject, {
   warning: () => (warning)
 });
 
-// EXTERNAL MODULE: external "node:tls"
-var external_node_tls_ = __nccwpck_require__(1692);
 ;// CONCATENATED MODULE: external "node:dns/promises"
 const promises_namespaceObject = require("node:dns/promises");
 ;// CONCATENATED MODULE: ./shared/src/shell/excerpt.ts
@@ -63021,6 +63019,8 @@ var external_node_crypto_ = __nccwpck_require__(7598);
 var external_node_events_ = __nccwpck_require__(8474);
 // EXTERNAL MODULE: external "node:net"
 var external_node_net_ = __nccwpck_require__(7030);
+// EXTERNAL MODULE: external "node:tls"
+var external_node_tls_ = __nccwpck_require__(1692);
 ;// CONCATENATED MODULE: ./shared/src/errors.ts
 /**
  * Every way in which Slipway fails, as a type. A message says what happened and where; the hint says
@@ -63173,10 +63173,17 @@ const readServedChain = async (request) => {
             raw = (await request.dial(host, port)).on('error', () => undefined);
         }
         // Nothing is sent over this connection: whoever is at its other end only gets to show what it has.
-        const secured = (0,external_node_tls_.connect)({ socket: raw, servername: serverName, rejectUnauthorized: false });
+        const secured = (0,external_node_tls_.connect)({
+            socket: raw,
+            servername: serverName,
+            rejectUnauthorized: false,
+            checkServerIdentity: () => undefined,
+            ...(request.ca === undefined ? {} : { ca: [...external_node_tls_.rootCertificates, request.ca] }),
+        });
         try {
             await (0,external_node_events_.once)(secured, 'secureConnect', { signal });
-            return listChain(secured.getPeerCertificate(true));
+            const certificates = listChain(secured.getPeerCertificate(true));
+            return { certificates, refusal: secured.authorized ? '' : describeRefusal(secured.authorizationError) };
         }
         finally {
             secured.destroy();
@@ -63196,6 +63203,10 @@ const readServedChain = async (request) => {
         raw?.destroy();
     }
 };
+/** Node gives the code alone, and says an error in its types. */
+function describeRefusal(error) {
+    return typeof error === 'string' ? error : messageOf(error);
+}
 /** A root points to itself. */
 function listChain(first) {
     const chain = [];
@@ -70731,10 +70742,9 @@ function describeFailure(error) {
 
 
 
-
 /** As `start`, with what certificates need beside. */
 function startCertificates(run) {
-    return start((ports) => run({ ...ports, openDns: openDns, readServedChain: readServedChain, trustedRoots: external_node_tls_.rootCertificates }));
+    return start((ports) => run({ ...ports, openDns: openDns, readServedChain: readServedChain }));
 }
 
 ;// CONCATENATED MODULE: ./shared/src/commands/sections.ts
@@ -70802,6 +70812,8 @@ function parseSections(output, token) {
 
 /** The one program that needs root: shared/src/tls/slipway-tls.sh. */
 const TLS_PROGRAM_PATH = '/usr/local/sbin/slipway-tls';
+/** A line for each ACME directory that root allows beside those of Let's Encrypt. */
+const AUTHORITIES_PATH = '/etc/slipway/acme-servers';
 /** Below it, by the certificate's name, is what nginx reads. */
 const PUBLISHED_FOLDER = '/etc/slipway/tls';
 const QUESTIONS = `${SECTION_FUNCTION}
@@ -70812,7 +70824,8 @@ account() { id -u; id -un; }
 installed() { [ ! -r "$program" ] || sha256sum "$program" | cut -d' ' -f1; }
 # Without a password: nobody is there to type one.
 unlimited() { [ "$(id -u)" = 0 ] || sudo -n sh -c true; }
-allowed() { [ "$(id -u)" = 0 ] || sudo -n "$program" version; }
+# (Whoever is root may; what there is of it says which one it is.)
+allowed() { if [ "$(id -u)" != 0 ]; then sudo -n "$program" version; elif [ -x "$program" ]; then "$program" version; fi; }
 clock() { date +%s; }
 # An address of a container's network leads nobody here.
 addresses() { ip -o addr show scope global | awk '$2 !~ /^(docker|br-|veth)/ { sub("/.*", "", $4); print $4 }'; }
@@ -70872,6 +70885,16 @@ sync "$1.new"
 mv "$1.new" "$1"`, TLS_PROGRAM_PATH);
     return { words: withPrivilege(privilege, words), stdin: text };
 }
+/** Needs all of root. From then on slipway-tls orders from these ACME directories, too. */
+function allowAuthorities(privilege, urls) {
+    const { words } = script(`set -eu
+umask 022
+file=$1
+shift
+mkdir -p "\${file%/*}"
+for url; do grep -qxF -e "$url" "$file" 2>/dev/null || printf '%s\\n' "$url" >> "$file"; done`, AUTHORITIES_PATH, ...urls);
+    return { words: withPrivilege(privilege, words) };
+}
 /** Puts the program where its user can show it to root. Says where. */
 function offerTlsProgram(text) {
     return {
@@ -70879,8 +70902,12 @@ function offerTlsProgram(text) {
         stdin: text,
     };
 }
-/** The words of the verb `obtain`. */
-function renderOrder(order, how) {
+/**
+ * The words of the verb `obtain`.
+ *
+ * @param replaced fingerprint of the certificate that is to be replaced although it may be good; empty: a good one stays
+ */
+function renderOrder(order, how, replaced = '') {
     return [
         order.name,
         `server=${order.server}`,
@@ -70890,8 +70917,120 @@ function renderOrder(order, how) {
         ...(order.challenge === 'webroot' ? [`webroot=${order.webroot}`] : []),
         ...(order.email === '' ? [] : [`email=${order.email}`]),
         ...(order.profile === '' ? [] : [`profile=${order.profile}`]),
-        ...(how === 'rehearse' ? ['try=dry'] : ['due=now']),
+        ...(how === 'rehearse' ? ['try=dry'] : replaced === '' ? [] : [`replace=${replaced}`]),
     ];
+}
+
+;// CONCATENATED MODULE: ./shared/src/json.ts
+/** @returns undefined for text that is not JSON. */
+function parseJson(text) {
+    try {
+        return JSON.parse(text);
+    }
+    catch {
+        return undefined;
+    }
+}
+/** The member of an object or the item of a list, or undefined where there is none. Inherited names (`constructor`) are none. */
+function readMember(value, key) {
+    if (typeof value !== 'object' || value === null)
+        return undefined;
+    if (isList(value))
+        return typeof key === 'number' ? value[key] : undefined;
+    return Object.hasOwn(value, key) ? value[String(key)] : undefined;
+}
+/** The text at a path of keys; empty where there is none. */
+function readText(value, ...keys) {
+    const found = keys.reduce(readMember, value);
+    return typeof found === 'string' ? found : '';
+}
+/** The number at a path of keys; 0 where there is none. */
+function readNumber(value, ...keys) {
+    const found = keys.reduce(readMember, value);
+    return typeof found === 'number' ? found : 0;
+}
+/** The list at a path of keys; empty where there is none. */
+function readList(value, ...keys) {
+    const found = keys.reduce(readMember, value);
+    return isList(found) ? found : [];
+}
+function isList(value) {
+    return Array.isArray(value);
+}
+const PATH_PART = /(?:^|\.)([^.[\]"]+)|\[(\d{1,6})\]|\["([^"\]]*)"\]/y;
+/**
+ * The path syntax of the `json` expectation: names joined by dots, positions in brackets, other names in brackets and
+ * quotes (`["a.b"]`), an optional leading `$` or dot (as jq has it). It is our own because a health document needs no more, and full JSONPath
+ * brings filters that match nothing without saying so, and a dependency.
+ *
+ * @returns undefined for text that is not a path.
+ */
+function parseJsonPath(text) {
+    const body = text.startsWith('$.') ? text.slice(2) : text.startsWith('$[') ? text.slice(1) : text;
+    if (body === '' || body.length > 500)
+        return undefined;
+    const path = [];
+    PATH_PART.lastIndex = 0;
+    while (PATH_PART.lastIndex < body.length) {
+        const match = PATH_PART.exec(body);
+        if (match === null)
+            return undefined;
+        const [, name, position, quoted] = match;
+        path.push(name ?? (position === undefined ? (quoted ?? '') : Number(position)));
+    }
+    return path;
+}
+/** What stands at a path, or undefined. */
+function readPath(value, path) {
+    return path.reduce(readMember, value);
+}
+
+;// CONCATENATED MODULE: ./shared/src/tls/authority.ts
+/** ACME authorities, and what they say of themselves. Pure. */
+
+const PRODUCTION = 'https://acme-v02.api.letsencrypt.org/directory';
+const STAGING = 'https://acme-staging-v02.api.letsencrypt.org/directory';
+/**
+ * @param text `production`, `staging`, or the URL of another authority's directory, already checked.
+ * @param rehearsalUrl of another authority's directory for tests; Let's Encrypt's is known.
+ */
+function chooseAuthority(text, rehearsalUrl = '') {
+    switch (text) {
+        case 'production':
+            return { url: PRODUCTION, label: "Let's Encrypt", rehearsalUrl: STAGING };
+        case 'staging':
+            return { url: STAGING, label: "Let's Encrypt (staging)", rehearsalUrl: STAGING };
+        default:
+            return text === PRODUCTION
+                ? chooseAuthority('production')
+                : text === STAGING
+                    ? chooseAuthority('staging')
+                    : { url: text, label: new URL(text).host, rehearsalUrl };
+    }
+}
+/** Whether root has to allow it first: slipway-tls knows those that visitors trust. */
+function isAllowedAnyway(url) {
+    return url === PRODUCTION || url === STAGING;
+}
+/** @returns undefined for what is no directory */
+function parseDirectory(text) {
+    const json = parseJson(text);
+    if (readText(json, 'newOrder') === '')
+        return undefined;
+    const profiles = readMember(readMember(json, 'meta'), 'profiles');
+    return {
+        identities: readList(json, 'meta', 'caaIdentities').filter((one) => typeof one === 'string'),
+        profiles: typeof profiles === 'object' && profiles !== null ? Object.keys(profiles) : undefined,
+        renewalInfoUrl: readText(json, 'renewalInfo'),
+    };
+}
+/** @returns undefined for what is no renewal information */
+function parseRenewalWindow(text) {
+    const json = parseJson(text);
+    const [from, to] = ['start', 'end'].map((key) => new Date(readText(json, 'suggestedWindow', key)));
+    if (from === undefined || to === undefined || !(from.getTime() <= to.getTime()))
+        return undefined;
+    return { from, to };
 }
 
 ;// CONCATENATED MODULE: ./shared/src/tls/certificate.ts
@@ -70956,57 +71095,38 @@ function judgeTime({ validFrom, validTo }, now) {
         return `is over since ${validTo.toISOString()}`;
     return validFrom.getTime() > now.getTime() + CLOCK_SKEW_MS ? `is not valid before ${validFrom.toISOString()}` : '';
 }
+/** Codes of OpenSSL (x509_vfy.h) for a chain that ends before a root that is trusted. */
+const UNKNOWN_ROOT = ['SELF_SIGNED_CERT_IN_CHAIN', 'DEPTH_ZERO_SELF_SIGNED_CERT', 'UNABLE_TO_GET_ISSUER_CERT_LOCALLY'];
+/** The same, of a certificate that came alone. */
+const NO_ISSUER = ['UNABLE_TO_VERIFY_LEAF_SIGNATURE', 'UNABLE_TO_GET_ISSUER_CERT', 'UNABLE_TO_GET_ISSUER_CERT_LOCALLY'];
 /**
- * Whether a chain leads from its first certificate to a root, and all that it leads through is valid now. As for clients, it
- * is enough that any certificate of it is signed by a trusted root: what is behind that (such as the new root once more, signed
- * by an old one that is trusted no longer) is for others. https://www.rfc-editor.org/rfc/rfc4158
+ * What TLS thinks of a chain, in words. Pure.
  *
- * @param roots PEM texts, one certificate each
+ * @param chain PEM texts, one certificate each, as they were shown
+ * @param refusal OpenSSL's code; empty where it trusts the chain
  */
-function judgeChain(chain, roots, now) {
+function judgeChain(chain, refusal, now) {
+    if (refusal === '')
+        return { kind: 'trusted' };
     const certificates = chain.map(openCertificate);
-    for (const [index, certificate] of certificates.entries()) {
-        const next = certificates[index + 1];
-        if (next !== undefined && !isIssuedBy(certificate, next)) {
-            return {
-                kind: 'broken',
-                problem: `certificate ${index + 1} of the chain is signed by ${describeSubject(certificate.issuer)}, and the one behind it is ${describeSubject(next.subject)}`,
-            };
-        }
-    }
     const last = certificates.at(-1);
     if (last === undefined)
         return { kind: 'broken', problem: 'there is no certificate' };
-    const anchors = roots.map(openCertificate);
-    const paths = certificates.flatMap((certificate, index) => anchors
-        .filter((root) => root.subject === certificate.issuer && isIssuedBy(certificate, root))
-        .map((root) => judgePathTime(certificates.slice(0, index + 1), root, now)));
-    if (paths.includes(''))
-        return { kind: 'trusted' };
     const root = describeSubject(last.issuer);
     // Without an intermediate certificate, most programs cannot verify it, although some browsers can.
-    if (paths.length === 0 && certificates.length === 1 && last.subject !== last.issuer) {
+    if (NO_ISSUER.includes(refusal) && certificates.length === 1 && last.subject !== last.issuer) {
         return { kind: 'broken', problem: `the intermediate certificate (${root}) is missing: nginx needs fullchain.pem` };
     }
-    const problem = paths[0] ?? judgePathTime(certificates, undefined, now);
-    return problem === '' ? { kind: 'unknown-root', root } : { kind: 'broken', problem };
+    if (UNKNOWN_ROOT.includes(refusal))
+        return { kind: 'unknown-root', root };
+    const overdue = certificates.map((one, index) => describeTime(one, index, now)).find((one) => one !== '');
+    return { kind: 'broken', problem: overdue ?? `TLS does not trust its chain (OpenSSL: ${refusal})` };
 }
-/** The first that is not valid now; empty where all are. */
-function judgePathTime(path, root, now) {
-    const judge = (certificate, what) => {
-        const { validFrom, validTo } = certificate;
-        const problem = judgeTime({ validFrom: new Date(validFrom), validTo: new Date(validTo) }, now);
-        return problem === '' ? '' : `${what} ${problem}`;
-    };
-    const problems = path.map((certificate, index) => judge(certificate, index === 0
-        ? 'the certificate'
-        : `certificate ${index + 1} of the chain (${describeSubject(certificate.subject)})`));
-    if (root !== undefined)
-        problems.push(judge(root, `the root ${describeSubject(root.subject)}`));
-    return problems.find((one) => one !== '') ?? '';
-}
-function isIssuedBy(certificate, issuer) {
-    return certificate.checkIssued(issuer) && certificate.verify(issuer.publicKey);
+function describeTime(certificate, index, now) {
+    const { validFrom, validTo } = certificate;
+    const problem = judgeTime({ validFrom: new Date(validFrom), validTo: new Date(validTo) }, now);
+    const what = index === 0 ? 'the certificate' : `certificate ${index + 1} of the chain (${describeSubject(certificate.subject)})`;
+    return problem === '' ? '' : `${what} ${problem}`;
 }
 // --- renewal information -----------------------------------------------------------------------------------------------
 /** https://www.rfc-editor.org/rfc/rfc9773#section-4.1 */
@@ -71064,10 +71184,12 @@ function readAuthorityKeyIdentifier(certificate) {
 var external_node_zlib_ = __nccwpck_require__(8522);
 ;// CONCATENATED MODULE: ./shared/src/tls/program.ts
 /** slipway-tls.sh, compressed by gzip, in base64. Made by `npm run build`; do not edit. */
-const TLS_PROGRAM = 'H4sIAAAAAAACA8U8bXvbNpLf+SumshxZqknZzksb+ZTWTdRtblMnZzub27NTlyIhiSsKUAjIijb2/fZ7ZgYASUlxsrt3vT67MYWXATAYzDuw8013mMmungQ7oPNsvoxXocl1D8xEgJL5CuaFGhfxDMwkNiCFSDUUShkYqQISUZhslCWxETqCl1KbOM9FCrGG7kIX3Vwlcd7VNEIJfB/UUooUhiuCFAU7wQ6cwEKLApYTBbN4BcVCgplkGpaZmYBepAqSWMJYGIhlCoWQYlkbnuYj45nQPNNcxCkYxUC0KG5EsQ/zhcGFzSCTMCqUNKBGwQ7IcSY/7hNgqWCmCtGDzICJpwhXLOFGFEO9D8lEJFMN4kYUK1iqIt2HcXYjNE1kqAz2nig1dZDU3GRKghpBZjQkiJuipfdhWWQ4Y6OCHRhlH0UK8zxOhLZTQPigJ2qpIYZ5kd3ERsBUrCI4yXO1xKkRVpQUkGdS4Gq6wiRdRJModJT2CKUAqZjnagUnr1719xDVbTh9/ebk/Pzdi959G0S9n1eRW4g4mTCecHMTNc+E7tlRuWPX5Lp7evLroJssikJI0/00WuR5MokzuY+rmIrVXTQXs31YTkQh4Hfb7nfIcKF5Jqe4YTGMVJ6KItiBodBZKnC9iJdkEsux0Eg2uPJC4G5H8G4SG8JYmgkNShLlLuPVvp3uJEboy4nKBczjrGAkYyMpPhoiNCFTzd1UMY3wJEwEzlwkU0gzHQ9z0T9/fnRw+Bh24PcYHjyAIdzewijO8t/pX23XJDIzwakoQUcoNri2pf07E7E0gRYGQrEIduACj1iRigIrR5nM9ATPTq4VQpP2CAo6E7GeipRoPCNYYyVFDyZxPmLygqVa5CkMBcTVY2FPrRqqdMWnQEeBKeI5tFrwy9s38PL0Ai4GZ7/Cm5dvBsFiFuspHBwdBW9OLn7pr5FIr/Lb/ywr6IN/8qeM5/gVvHp+jRT4PBAf56owgLCBC4MkhW4QnA9e/dy/jyBfDS7OB6fPz/765qJPRJcLo4VMitXcBBevzvvrlBi8OXv5l5OLwfXzk3pdnMxEmMRIiMEvr1//ud+swO4SX4nzEE+x7vLxcV2Ds7en/W6xqM/sp7enL14N+s2zt6fdJA6HC5nmgqAHs3gqrpmY99rwCS4hTKHRPGzAe6SejNklFoYz+O7xY6o7hrsg2IEwDInDaPz6Y//D4U+ZYpAT55k2QkIsV5YzOrKWCtmCxhOnQBs1jwIdr2il8yKTZgStXX0lW9Bodhpw9KybipuuXOQ5Lr6H68STQ+136BDB89cvBvDr4Pz85E+DADyUmlxyII8a8OzBEYEKAMTHzBD6grugEKOFFgSXoB5V8fpKGCMKvQ9pNs4M/lVGE0eYrOYTIfUxrmsZr0AtUDp4drRfZ+pRkOnrVOprZEI4VgBwCc1PO4d3EOYCjh4/5F0uhFkUEg4DgCTWApqHyK5bLbiFzuU3cfj3g/BpFL7vwC1E+E8non/oO+QC/hNyddj2IOH4GISOk+AuQLnspwKVqUGj+ekwvGvwVBAx0KpzCGqFTJKkfRz+fR8OwqebiGkhBmkclqZ20ZVFTYyZ6163+0OnjVPrtP2IyMm4lyUcagpvz161/CJqoDqX35yE/8XYuY563R/6Vw92//vbq8ur9+H7+wDP8ziTdcB3uFV4lgg3WzahMhJvRKWIB6vjGwiikuIape861E4jaGzvFOzAAMXoPC6ItHDy89hMcOoonVsaFSNHZygP90GrGgtHHYg0GydTUJUwLCtQ/ORakCCKeKeWYoiA7VZVJs1sqEYTti0CdYpFq7YpAQCsoavL+Op0u/wncn/9h/1Jf/y2NUjW2vEQdmXrECENOD6m0bo3cdFdLpfdHxBcVxc3lrh4LvcDNDAUqC45IKAKAmGhW6LDzeg3D7vRUuR5OJVqKa2MmKC+JsciAFhOslzAJTSa2LwB3/ShC++PIVU0kWyEvP2Vr6aDT/xeVMoePCAIe9rEBsIEdheusk0QDxDiHdzeEkwoBUYNQCgRxiiTZU04iz+mYm4mcADhXBQz6B4cHbUbBO8YSUNakA5d1JHQI8ea2LeaCSIwpCCkOEkUuQ8KCUsT3ZHWio0zLHeKCCtuPUgmSLu0AayszVRKQi0zDRp9lNEfxvdemhWWPTEGAoBUScQ16jg0vUwylTbqu7NRsLZdDdwWqMheN8Yxj+DFK1J5bCAGk80E/IHidV6IeVw4qbGmBhwcQAOVCURafREXr85RvLHeOBWFFDmMCiE0qX+oMKKVMeHmVkWMvGmC5dTSKNWDWFrNczlRWljTBJaxhmlGFlyiyJJSBFPIFEZZoU0U5CqZXlNXbedvV0NCWCTw9BlNv8ttImyPSxnhBxLvUz4bOl5BK5ZEXqSDowTCU1y16XqwjDOTybFVfFvHDs4SHh4cwFM+LyzmH27Cm8TpBkwC9RhmmVwYoVvBHS9pvhjmmZ5kcrx9Wd/bZZXt1pe2hMOjA/j+vvkMhZBQQlhT1XFiR9WJWTp1O/j/oAaibeXGb6HZJ6VIUP3RYIqFNuwmWOhFnEO8MBNVZCZzdmxpu7IRgwKKxRSLmChgZXkD4cROv4FQQ6NZqvHEzjwvK2YQjqDRZPWbOYwVuQeBZTZJbKyFqvMurkKjhl7zWSSFWRvkmYMZNZt0Bm+gWlIZkjbIbc6712cvzqMoQvXR0OZaAe+sfhDyJiuUnAlpqnZ+DB8WQpNKCS+NRrUTvRQZHr48RQZlT2AUFAt5bcdzypeazRBUeOMnUleziRKfQMvVWsGYOU8NSnjehQDAFJnQfUQfHjuR8ieJvp6XdWi+fisqYk+XKKntEOCKIczI3Os3mvinAb+8/nXQ75KYcGZh9Pbi5/B7OBv8x9vB+cX59fOTa2tUlYCRRaNCHk7hMTw9OKgcCqlkmEkjijgx2Q1KlB9pF8kg41aRWhi0QB4cwr959NAkUdz9U7P9v5qQlZKJSkW/+YPHeFjBeKOJtQ0IxQfWGSooNyLPHY14me9PhQefjWBciDmEH6B1YpkU0YRMBBLu85Jc4rwQcUoOOZnJcQu2LMRqNkw1DQhzA0/WZ2ZJqrm3x1/wLRy227ZS50LM4aH9lShpMrkQ1RmXJ+0oOkQvz5uVmSgJD6PDQ9h7IYZZLOHwqI2CRbPTD5VJdKvhgpbOSYRH0nGqFTFlHWfpMR2yXI0BNQpk1Ggl9uzIzq4ZZ2ayGEaJmrnl+7+Z1guhu08fP3y6juDGiTFFNlwYMSgKVfRQl2oZ2tXY1TS2YLWGPQamoIW6zlU0E1rHY6GvIgsz6rRYz83VuOobqX5HuL6aGQ4G2UOIVsqzbQRqjevKJpzICvbIT8saZQxSIe2gPiVXrFHtnf38HL5//PjxPmiWGvAketxm5ud2k3gOxGNU/ckARTARjcbsqLm3x21KeqlSb28Yp6fY5z7CJABMl4/XyJIp7/Aeyts4UsRTH0HDLUHIVKTskSU3BJ5O4DPqtFoSFe8yM0GWwaabYUolvyqiqwfFIifPBGrfUytDJ2pJ6rkwsJh7o8/+ZEOvOj8rFhg7N2h+tH5rtvhvCCHYz/P4BiVUKoaLMVK9LX45gpVaQJ5NheMAtgauOvBCydgQB6Ci08F/XsD5xeDNeQuuCC92lIu6wgXLLM8pboALGQp23YvUgnGchk4iLysGnUxEukDxBFvZZt2TZLE7IV3e0xX+rOizVo6SFgt4WonV5SJG9z0zC6xHG4Z8xxo1XxgrJE50QkdwauU6Gutipm5EGqEv9xp9sNfUxruByOyruhXz7EZ0veNvS4O4SCZfamN9k93mYZQoOWrU/EsHQVUef6EbG5J6+yS73muPXswvN7eufdu4qqKtqWOEo7q71Xn2tDAhVeMsm3sp0k24gG93/7o7200vdn/Z/XX3/L/aUbP5GYPpXqDIXfljzbzEJYBFvVdwSPVcxz1ZkOXukFK4vd4OxSWN0qzdCnb7lm5A32jmBrEVXBoAWVUN4hKxBNJBisUcha07FrkYkeupeUiHgzRNaRQ4/NR02qEYqULAo+jQikXy+NKIkMmRKmYxcXUfkNPw8ABSZGu2K0pbIdP9uvzNs5FgludcyUYpEHGRr4Id9Czgz9yZRDOlTQQnKNOL1GnVDsQ+h0AWEm3ZQx4cG9/E+cIGP+quDcdntMGWdIDtkq4Rnter5ah/3xYEwCjxnav4ePCgRvuFmvUdTaPTZk/NhdQ6h4+PD55CKBXpkdrEheFG5PjYdtRwY/ic3UKCndI+hCP09Hy7q1E2GvUVIwmZ/qvjIPpJMisIaYEkma12ipUsbL9/8ujgwCuCliiwHzaBLhy128e8LRtVD7GK2EZV2v9G6L7m1tfi4zwrVi1SiPFUPHgA39zfFvoQdXYwgliJKTQ9BDtPt3l2Ajuw505EIVzodiJglOXCBxMlKQCK48ug56h3Vg7BLC6mEeLoEzvBbGRj+xR3kUQThUHJ9bly7IM7sNFbk/Vb0UM1O3Af6gKAOzRR8Edkh8NC9uI9efQINuv0SiZbiol51Qr9IHfBZ8+MPXc3otCZkv3mXmlO2TK2lm5BixQ11pbu/ubaXO1dkqf+qn0Vld9Rp3t1CFdH3XmrTb60v6mi3/xkwe1C5w5LM1kt3enAHfHqRvMTdeiFB3cNCMcGHpVe3bVK8YEqra75iUC6fgIOyQvLjFUNDeq5GCSHPw/+2v/Lyau3gyiKels8QRSgxnQG8rXGUIiJiAsd5zbeu2eKVT8tVm1krlky8eFx539g7ZCHtOj1USIXFcKyeCb6TVSA9SQbGRJYsziTut9q2dAKfolZnOX4MRWrvkhSjd4dhUcAC73zte+c8PZv33vw0XABnHMh4hzSheijHWgFMkZnvAAm3t1vfsLCnU7/jnX+WuwCq9bDF6pIibvP+Myhh7MSxnCBDGqWOe3fLbXT9p9NFh02xAAOBR1nqlos2qBTg5s3fKVtzsW+1ENjNFaA8ax4zO0hqd1vf+QoC4UBf6S4yo/0T+fHWiTMR2VpEIjTtBBaUxyMWq6H5O5pb2Mj1Tl/bkUlPdzSd6HjNn2sI9KRS2XxNi7nsVjd0cr8bM+W7+dAfW5Om+R4WylDN0ca50qKdqV0fbqOgDtt/7nexFPzLbjDSB/r7Ryxwy19SrVs08d6u0o8y3IKzCMhhx0yTrBkb9vbPfLqJQWGmPy8acCotMA4d8sd6cA6lti/TKZ3SL7R0DII/NOAMPSU7mCHYTwuhAiNwuSEqViFZjXHHlOxwlpi7yGKwxA/7MEK0CDQpt+0v/crYTWaOtY2qkG1ehAbq3d39zu1UHa13EWWlTbE1Bql8yxkH1xo51IHZ20VnBqV7nT270q8sk2FXegYeAtnDTAfIdfIKjX1JoUYYyZFES6kjkciX4VWY+DOVtm4hPDvGLBiCrcbuQ7owyIrRBraRpXmpRJWhsOgDyXFf2b6ZYPj0iVajSAjz+WvbWh1jfxXSGHtWh9aXSV6xPRXsZ4dyZVrMMUKZ58Wq7pdWbrB/b4Wq7BYVM1ON6IFlS4IEXiKtmNgpIpEhFYz2bp/UyHm4UKaLA9Je8rk2GmobJBeY9JQsDk/u9KqmVFZK7amnEFXRJoC5zeSooCc41aqJekBlXJEy/ng7C+Dsx7Y2BmC5uQzyMwx/J4Wq9/Jf0XpaezldZlilOpWie0gOIxT2d3ZIbk8Viq1Gm5B6YiYGOP8V2OB+TNa2VmQs7jiHmxp634lbUZoo6OApn+PMvJ17gsX1/iO4v4cT5KqpkE1DzkT0Od+1lWdiVr2m5+OQsTtXVBK7U8PQ6f/TdSSovJEfThkXeyXUC2V8M5sZ6FShUUsUzULyd0YKsmU5tMr0M1nlRKcks9wIFFxD6G6diR61lgdH4ltDHwjfYLtEGvk4wT26aTgxqdoJVTzJepH2B4vQtaXT+q28/m/fXZ4kddqRHk5FWvBoqEPV3vs0I86V+1m9+qwO299ieZuYYJJN+gppzyyQtyoqbCpa/yDD+XZ4OT89elnqJv3+tNReIeq3kLquUiyUSZSVp0SNZsXapZpAbcQj0ZZnpFtxIo9NtKLuSi0SOlHgjEArFcjNRcFfd6j5JWpejzfqp73f3vs1pk+H7U9v1GU5dFe23yL1Pp5OmTxRwuhDEA6WqnIhRFhPELhavs1PzH43reb9H9XhtbRdVG6jJXNGP4DQutVsrf8sJ7s8QlzU3e7rJ8Y8dH0GzuVVP0y1b7uHyjzPYqFpHQPQguHGZy3MKCMhiYm3TpvfKMSdv8IjSaO7j3RjeYehtJtKScrNZo4qbrDdz3rk1s8436RFEtmAGVq0HoN+Q58kRuQWQUmvvy0IjFHRz4zWuSjMkGOs5Hmhbrxniab2lNYzTczHEKv4HxbzPdscDp4N3hx/erl6eDkTxiE3urJdzi6vaWoD9OUze0gXtBjQZlUAhwuF5zJDOOqOoJf4xWHReYiNhypcCE09i5RdvrSxTMqXt0osOPdI1Fxvv1tKyDLG4mtj4lFXGD5ALW4JwpA9XW3/7/GHMqUmI1zwB+ePMmDzmXumoGf2zecgrdRW6FQmuL3G41cWoS9hKBGoBaF7gFGeegMWd8WSSzMPClG5dS6UiyjTgkzskAdWTuf1k3ojtE2/G7D6i3oSXz0+IlezJwjNoHD8PBJu3Ja03Lkph1qbc2F0JN+c282NWI2r3XAmf+n/a/Rtl6Sz83wWaNJoNbKqdeevTjw3Xe4FRUYtfV4CNXStossfzZ0x1YiBlatIKRYfSan2l6SQbtGjYjHRTaE8znf93wxnIqVdX1vW04b9ZhK7zk1ny+G1L3SrbYGPgHWjHdEZihNb0XhFoo0eWueEy9ddl3ljPQq91KshjdfGHujqcjGE7PJQmk61ipjl+y2dW2dd7337AbCC1+0haxqY/hzSYfC+++RqdEh2jyIGKttOw0AM0GYTmyzQuQqTjF9ZD2+27YaufV60/6UlI5N5iqT5tod5kZ1whgYVhR5okYirVw78tnSKEQnyGoxo2ES3yA35tm4q2FGqahUd3kFVg7Wp1Kd6Fp15UzacDXLAb6WQ+ad5/LMQyla3fOB6GGcTG0NT5v7e7KiwD0T0JIT7HAs7NW3U7ang/wZWF7y9SobcTW3t7YzL8gfLa7fsvh/ojWZiJyz6nI7vrHYv+bl8eWNSspG6ZL54hJq/WCDTqiVr6Vz+xgaTjqjCs3MBjXgbLxgHZuFMm9amctB6LXH4BjW5YuLtfIOKqiNbPNM/ARa//IEWrWE6zWtzG/Cs42zt6aJbavdcmA32ULlMFc5hY1PNw974GaxTSXCpt4JRUTiuIy9Mid9aI2iuPvkYYghR7WQvtBLQai25xoPwlTM0cOHxb1wjfe4A7vBee6CTfwhoCryymAcTgNzNllKWO3gJqzoBhVqb3hHpzULVZ7u7HS6d9zd79KtG9Lbdk7/UDk5g2uO4LugRuNWMcwlK26Hjc+rKZ77b6neZObBhiC442tjBnGOJIt6qA3w0y0qTK2KMykKukswRO+akGyAIS+zLBatFj73mxmuTCL1LarcrtIrbcQsMTlkOrSpl2H4YZEJR11r2/uJ9Vm60UcNonmWMjdBzQPCA2f51Ju0a4Tig3vv6gnOLgxHBjeehv1StlOsn4ndR5LJO1ayPbt8ExdjYbysZE2dp7JBriKZsPu77X0N3N25liSFPCjzXjpbl5Iv2P7gI9ty7iEHqeTKfm/W2CpDrMsiciXWtH2SY+WaaylifHmB8aLLOE8tdbXCKK2ZbtYzaNcows78HyIM5xz2fRgvYNdNfmE7vLZ1x+XELOpa6MrBexUtH+xCHGQJhjV5T3ZsqNmGs/4mElPWue6bDeyXjV7TAlPMkUxVMkUdR2PqA3lFTLGQCfoLsxwdAHjpaKH7Nou3LG/k8VDk/UTNIoYR2cEjP6j9aNg0P0r1+3J3v2D70Sg7fbaPkkKNRv2f41yL9pbNtGI/S7ULjKA8QTPTMxdUtu2Eu25ootyvJj8vlvHKCTFzHNBzawr82eRvzHZixJNHBWfW+EeI8+sgOTr7CoA2aFUhxZIASfRWGYizeil5Shul0kY9ZfywCspepaSMKc+hYAfdsyGDIwcoco1bZDS3jogv35y9/vfB8wsKE7x8Pnj/Nd5Rz4Hg1rItxwmP3MosfM+ifCwZnfiUDFQperR2BdZNjj1DsTth9t6KpRvHiOzQDdep+RCajxrrePawS4ywQx2XsU+r4MxnhlL3qpeXXzbufKG3yVpAXyMFet4/R7PezBLd8NLZds/qgCt6wZaK9VkEnBzONwnKdxdIEqDnPDOwEiYKyos7tnupRZZZvKgtW7+kxRgGrNhwdi42YbOu9ngw7DIs1FRIFrPW57tE5TtVS9km56DvKtUSxS1ZulbS+lsweO6FNMWKFTG8ddftdC3/9zmi5IiiZhbDtdRxJZHTU/Uud72rlCspSNPbEuZWUjTuzbdVcotrbn34Bvl2G94daeHadP76Lci1nHLK4v9Dbpc5F/g/cqOpnllZaRvPTYiazj92+8ll72XauivtPRJVwNvhQppFzycbuzdXCF0rtcDnRjTf3kAzZhKT2lIPdbhJhR8+4N2NF2+m417vlUqmvd4F8/0+XhlczCkds87Y+X6kBWBb4HVGgfc9dA/Giu6YycqsMus2aAVWYXsx+Onlyen1z2evTy8Gpy/6UsnqvaTa9Fb3zZAUCouJsBCId3JKO+T4neJs/Xi+/YITPH32IKzoju72yZG98uo7lr7ayubVuIDfQl6/XUrL3/zbmj3IRI/sOYnh3+DN4Nfe2n0gslTcrcWT578O/MtB7rWjzYuQlDbBmcRJvHGX0Xpf+XUQzl/nUGICR0+ODh898l7RKCOHlXM8JkV+NJ8m+jv0XSZFDhQJs/kevsPafZ7Sa0kdidXTAdP1hjaHg2Oj3d/oRP40+NPLU3g+OLvo7tuiwekLLpi3ymlap28xg/rELcsqG7mEyUpLLD72gnItPoA8HJ9TkvTShKXhBF3Wa3BrFzYr9GRt+rLhs2rL0rlhLddtVSTt1irq41XCAGsYsRLkLgjwyRSKVftL0uSe4rdjyLJI7d8N6VwaHggkXMjMhGQe8iHMxRgvY4eUctXn6FarYwmzE1EBphCyz5xEb1gAQoFrL71KDQDof6wH7G2zkxpN7NtwioX7WWuNTngI53AqPppBHs+1eHsukjMR5/ZiPae51UGVcgidOkq7ZH3GDmlBmuPdo3yhFpoYIsX6xEyLnN4xIjQnhZIOy3hI6YS4B7Gw0sTD8keUdjvVX3GWr2olSyGmXISJq3quVE4VDpTudqpaAMWBykStmhT2ies30Prt8rJHSeG99+87Oy3f67ZssoU6Wr7+g+eDUYdUo5Y1VN1e4vT8VhJsa5aW0h4ZHxFIj9/PWkh7ySwzVlOlB0ks9yuZ4hdikMj4COwG77uf6Im/PyUuYKt7NomGWTrQklgTUyP7HIVZoj0X4z2PXsnlP3BHZP9Mt/3mXuUM1rPGLWVf7V3+Bj5P3CaJs2sZE/C4Vd2FTNL1PtAEcRNyNX2kXbk5jeMQzHVPNQ/kwvpu42lE7xHgbb98KzPz/kq+EDopMnqZqH/GV3Gq99yv5OU52zTvr+QFsg4lhZ4ocyUHH0VyjoZvf1d7TN6Ts2SZxaae1m7AM75tX9vs7voyrHH1zy2kSgBX8hKVlOL9lXwtn8e5kGlc9DthJ+zAwcH+4VHv4KB3cHAlz2gd2d9F+kLk8epcJP1HD4+w5g1qB/i8lembYiGu5KVNrHh/Jd/FGC76acVcVkdsJ+Hyv2qZ1d0qeWUaixlhEq2eqpe+bCIkvjdHO7AsCYT0F2zoCJzKnTCiFDsSBuiu4CaeTSHb7W9j2IjyCnsmADYeW5rOnmnXeFtaqHl/GxqofZTam7OUtgLv7BtFa6kqgafJwBPhm0L0Q5eZUolNbn8PAqfFg1CuSTAon1job3lOoPZYRMWexsW4/bPZTp81qjnpZQMfdasdATbuT4nZHDO4n1LqVpt7M+IPfh6OclwKNRTwbvDT2evXF3Dx+s+DU5vqUs3+tFmmmBUwUvblTQ5aOq7NDegGoong94UkwL/bVzdt1kUUUGntrTGXQFe7JsFXJOj6xA//4n/b8+cMOhcoac7R8A/33akom1sPz1o2tfN61bSf2KU8oPccr2pGdMDpqad7nzyqPAF1CJwt51/N67QgnM0yCd8+OQCbLFfxw9wHt9s8qqRjP8TQO+7X+zXdo/ok35cBHnM2F2YYx4nRTEHVjCl+Q4qy1TFUpIWI4NxbW6ilIMLsRdCYyu3Laf5URAHBrpPNoSebg/BpHI4sxXzd9lEBJw/XnJdHvI3ktX3IPNo9dsCP0ZKyQJ+VKlJaodRfK1VaGLxlz7kt1/5Xg7fCtcJrTfFYcCNrFG46i47Wc3XuAgvAYsb+qt//qpgHQzHOSrWScNCg/Afq5rKf6TkYPKe5wJuunzgFmYz/Zw8eIlrCihfgGO4oQOVfOPHvm7iBr+QuvzllrRP+PyQ57vtnJ+PfRaHrEDiXxtY53wXllvAjkWjaKzmC9fuwDZ8F2yEWTQ+LeUlUSYsdxlpYguBS3xwvVNwFta38/CsBX7zgb1VNvNCpu7B5kbXb5due3d+ubHrt1S1yZCENqk+quLq1HOgaL2hc3U7F6hotyavbLbdDr9rQhy8nRwd2fUiF9plTe9Pd3ZZnKWuf4CS5m6UQLijV6qBiDBzhEcTz5x+Z7hEndL43fN64FeBbzH06zcElNHfcMzjkNCMKtlfqRDHkQIJ1AXHks4IuepsRGSyyirblRkS6VOz8XU69hTWHJbdibxIl318ncVlGTl8udmksDrC3w7ia9TaqIVnXthLWPdxpmQxxXmplJeXn2vHjFNyUb3613cXTcg60iW2r7FeLMXu67bKvywrrSW5XXMplH9LT2u6jMoBI29UMh7XM2vBuy4kjxrUhWF00INNVRxwLifqFxXJ+68PtbBvJXv+iKa89K0pvfvcc9VjyWCMK50wsQz5+c+3u2M1yO8AIt+h1c7WIo4gQLeR/AGrb2LuVXQAA';
+const TLS_PROGRAM = 'H4sIAAAAAAACA8V9a3vbxpXwd/yKE4o2RUUAKfnSmFo6VWym8daW/Upy067lKBAxFFGBMwwGFM1a2t/+PucywACkZKfd7eZpLRBzP3Pm3M9g65veRap7dhpsgc3S+TJehUVmB1BMFRidrWCem8s8nkExjQvQSiUWcmMKmJgcxiov0kk6jgtlI3ilbRFnmUogttBb2LyXmXGc9SyNUHW+C2apVQIXK+opCraCLTiEhVU5LKcGZvEK8oWGYppaWKbFFOwiMTCONVyqAmKdQK60WtaGp/noeKYszzRTcQKF4U6syq9VvgvzRYELm0GqYZIbXYCZBFugL1P9aZc61gZmJlcDSAso4ivsVy3hWuUXdhfGUzW+sqCuVb6CpcmTXbhMr5WliVyYAltPjblyPZl5kRoNZgJpYWGMsMk7dhdie2UJuMEWxItiavK0SN3ECbjT2EKcZWapkl1cCg6yxFI3ElbAFZtiqnKsa7TahWWeIigKA5P0k0pgnsVjZWVlOG2wU7O0EMM8T6/jQgVbcKVWERziWLhmArfRCrJUKwRTTxXjHsJf5TZKBrRXAImaZ2YFh69fD7dxwl04evvu8OTk55eD+3aeWr/wdy1X8XjKG4BYMzbzVNmBjMoNe0Vme0eHb0a98SLPlS56nyeLLBtP41Tv4jqu1Oo2mqvZLiynKlfwq9T7FVJcapbqKwRJDBOTJSoPtuBC2TRRuF6EzHga60tlER9x5blCNIrg52lcEMwS3Buj6Ugs49WuTJf2CBE2UzCP05zBjJW0+lQQBiudWG5m8qsIj9hU4czV+AqS1MYXmRqevNjv7z2BLfg1hocP4QJubmASp9mv9K+VNakUNxoSo+hsxgWubSl/ZyrWRWBVAaFaBFtwimc3T1SOhZNUp3aKhzKzBnvTcrYVHbbYXqmEUCmlvi6NVgOYxtmE8RaWZpElcKEg9s+bkANzYZIVHy8bBUUez6HTgZ/ev4NXR6dwOjp+A+9evRsFi1lsr6C/vx+8Ozz9adhAkYH3u/xZFdAD/+RHHc/xKXj94hwx8EWgPs1NXgD2DfwyGCfQC4KT0esfh/ch5OvR6cno6MXx396dDgnpMlVYpcf5al4Ep69Phk1MDA7fn/709vjV6atRozAez1TIlMYGP719++dh2+u9RyQrzkIkELbHB8i1DY7fHw17+aI+tx/eH718PRq2j98f9cZxeLHQSaYQ0YPR0V9eHb89ejM6OpViJguR0tdBMIuv1Dnj+nYXPsMHCBNotfda8BGRK2UyjS/DGfzhyRMqO4DbINiCMAyJsll8+vf+h8MfMUIhB8hSWygNsV4JRXZYrw1SDYsH0oAtzDwKbLyilc7zVBcT6DywZ7oDrfZOC/af9xJ13dOLLMPFD3CdeLCo/hadMXjx9uUI3oxOTg7/NAqg7KXGD12X+y14/nCfugoA1Ke0IPAFt0GuJgurqF/qdd+H62tVFCq3u5Ckl2mBf01hiWBMV/Op0vYA17WMV2AWyJVKarVbZyZRkNrzRNtzpFE4VgDwAdqft/ZuIcwU7D95xLucq2KRa9gLAMaxVdDeQ2re6cAN7Hz4Jg7/0Q+fReHHHbiBCP/Ziegfeg75Bf8JuTjsll3CwQEoG4+D2wDlgXIq4E0NWu3Pe+Fti6eCgIFOnYBQLaShJGXE4T92oR8+WwdMByFI4/DZkkV7i5oWxdwOer3vd7o4tZ1uOSISOm4liENV4f3x6065iFpXOx++OQz/i6FzHg163w/PHj7472/PPpx9DD/e1/E8i1Pd7BhR+Nxn8Ddwmas5hL99+hFCxWeyAlCrZP3aFI79E7F2faxwmitVDECNpwY67b0OPH8ObY8mISYiBzBWaPR1atPC5BaKfGELx6Sw2ExgOU3HUxY5bLyyYM1gXQSbLWxBU5rG14rmY9NC1s88KAZb5MhEc5p+au1CJVHQXL9sXf2Uut0j8nnd34/ieRp5VDgy+WUvSXM1Lky+qle3RXyZ6ssvN6NT8g3D3AcWn5VxXDTeB7d4ziYpLommS/i94SD1w2eH4Y8Dxo368QDqA4npXY09VOOT6L26u0ej1TlKZ81ed1pBa3OjYAtGKGbN45xoC27hPC6miLu49x2LErkjNCgv7YI1NRaPwjeJ1E7mQFGzYFkCxZPMKhJUIj6qS3WBHcuGe5Nu4nwnBqmLnTrBs1M7lQEANMDVY3jt9Hr8J3J/ywf5SX/Kc9siWUzGw769s4sAacHBAY3Wu47z3nK57H2P3fVsfi3Uhedyf4cFXCgUp10nYHLqQnoX4oCbMWzv9aKlyrLwSpulZqQeT1FR0JcqADyfmYIP0Gpj9RZ8M4QefDyAxNBE0gky99dlMWEzMXzlvXv4kHrYtkVcQDiGBwtX2KUe+9jjLdzcUJ9QSQy1DkKNfUxSXZWEs/hToubFFPoQzlU+g15/f7/bov4OEDW0dOnARQ0JPPqS9BRrZooQDDEIMU4TRu46xQbxjrQarJzieyeosmA/gPEUcZc2gIX5mUlIqkmLFo0+SekPw3s7SXPhTwyBACAxGmGNMjBNL9WMpa367qy9aGxXC7cFPOHLjXHAI5TyFWI5Ec0inSn4N8pX81zN49yJDQ05sN+HFsqSCLT6Ik5fl1xFwZXKtcpgkitlST1AhQLV2ylXFxUiqjRVkyVUszBmALEWzWRJLIh1YljGFq5SMh2MzYw1WOxT6QQmaW6LKMjM+OqcmlZshFZDUpgaw7PnNP0e14mwPi5lgg+IvM/4bNh4BZ1YE3oRi0OGhafYNyYMYBmnRaovRTHqHLh+lvCo34dnfF5Yznu03t80Ttb6pK6ewCzVi0LZTnDLS5ovLrLUTlN9uXlZ38myqnrNpS1hb78P3903nwulNFQ9NFQ5nNi+PzHBU7eD/wd6wM+eraODZgGt1RjlXxFj2D61sIs48y0olQou9g08a9axvNpuELMijMZTmHfYSJSO0SSSqzix4ClZu0hpmewQvxsge0wLsalkqNERFGNgJa3UVS7JLMPmF7ScaVa7kWUy4xQOVM02CriLNWwg9T6U49jbEeIT75BCKKyg1d5qQah+gz1Htb8p5cyPHkHOZxBOoNX2lojUjRVOppoiRvQDIaBb8FbLukqavcxNodBsMsUVktIWj6/o5GaxLdiGpHQSNagrq802I7XVom5bMySO84KrzK9SMv6U1UQFxgqt9h9bDT7o8Txeqwh2/O7hQxKaD3g5SJHhuVty1G4T2bsG/00NIk5oPR79v/ejk9OT8xeH56KgO9VQKmO3HmD9vhuvGzvAJ8+dup/fHr88iaIIFcOCTq1DY7EjgtLXaW70TOnCN/HF8NtCWVIW4VVhUaFEuyfirskS5DxCWqMgX+hzGc+pVWY2w67C63IidQWaSMxT6LhSkXhSZ/tF0Y23KQAo8lTZIeIQ0lOV8CPJNINy8xCxv1XePloPlh9rYoTS1xCmZOcZttr4pwU/vX0zGvaI/zt7UPT+9MfwO9iwVVXHeOpR1Q6v4Ak86/c9aqeNDlNdqDweF+m1IlQDIcPO0GIWBdoWHu7Bf5TgoUmiHPNPzfZ/a0Ii/oxNoobt70uIhx7EW20sZcrRb4C8UFnmcKQU5krSUHafTpxqC51D4T6EE3pMiuaLCl3iDOkr6Zc61Zcd2LAQEVkZa1oQZgU8bc5MUKq9vc1P8C3sdbtSaDOl5vBIfo2NLlK9UP6Mq5O2H+2heffdqpgaDY+ivT3Yfqku0ljD3n6XFWNShFFLQIs6a85iHa7r58htbZwmB0wFzSWgqIgcGO0/AxnZKbGXaTFdXERjM3PLL/+SDm17z548etYEcOuwKPL0YlGoUZ6bfIBCcqegXY1dSWsDVGvQ484MdJCPnEUzZW18qexZJH1GOx1WYDJz6RtF/ecI11czsEGB5CFE9fP5JgQVs5m3CYfagx6ZHVhViJFXjllQ1isWlbePf3wB3z158mQXLIsD8DR60mXi53aTaA7El6jTkWkJu4loNCZH7e1trlPhi4+9g4s4OcI29yEmdcB4+aSBlox5e/dg3tqRIpr6GFpuCUonKmFXDBkY8XQCn1GnrhCr+DktpkgyWCcXEw45VBBcA8gXGdkcUa26EuFoapakd6kCFvNSm5efrMH78xO2wNC5Rh7b+aXd4b8hhCCPJ/E1cqhEXSwuEevl9asJrMwCsvRKOQogJXC2Ay+NjguiAPTqaPTXUzg5Hb076cAZwUVGOa3LbrBMs4zkKVzIhWJnoEqkmxeeh0yWFYMdT1WyQPYEG8lm3UYs0GXLVolX+NNTVISPknpCFi8ideKrY2KB5aicktOIJcZLg8iJ3qcIjoSvoxVGzcw1msysKs7R+XJOdUoDL8k2vjchS69VrzTpb6gQ5+Ppl+qIS6LX3ovGRk9aNctxP/D58ReasYXAbp5kr3TXoaz65eri05PKvtjakEkJRnUvi7PZW1WEVIyzbG8niDfhAr598LcHswfJ6YOfHrx5cPJf3ajdvkMTvrdTpK780JBscQkgoC8FnFIK9/skqbTaHRIPN5fLUPymVdkrNna7eUvXel+r5gaRAn6LWke8ghbbeDWQDJIv5shs3bHI1IRsiu09OhwkaerCgINPTaa9UBOTK3gc7QlbJF8OjQipnph8FhNVL138Fh71IUGyJk2R2yqd7Nb5b5ZOFJM8p3gVxoCKc3Kxm5x+Zk7XnRlbRHCIPD1PnFTtuthl3+dCo5FijwfHytdxtmjqP2SzcnTGFvHKHoBZ5JZPOVlGYgwvUEuVlzAgA8euWN7ZucrRDKSxxBmS9MtpQ6ygiAFx0uI6cqYUArtznHgpwOvJ8L69DoDmOOz8QgXnDNhz9Wme5isYQrSzhSqd5/xqd5gUyArOUwuPYc87l6Vg0saeWyRPIlLViQmQPjjsYG+llOw478bZdKqe3BjXbhDR8Fz/B465TnIzG7oDj6bKbTNX2toMPj3pP4NQGxKybRHnBVcic98mOoTrZSJ0A2NslAwhnKB989sHlgWHwnzFWEon//pIiJ8kuhgIaZGV6IICCRazPPLd08f9fikry7nBllgFerDf7R4w5q4VPcIigSPtVWszirTlMFo1Nhjh0ESYVmU02HZonysXnDJVMEkzVdpqNEk6hkNzwM5RwPZO+yzOryJc62chpuE/aL1aCXFrOn2pyMNLkVo24heVbMF9uBcA3KKyhT8iWSS+ZEPz08ePYb3MrvR4w2siw7WX5SC3QXW6xDXtHbc3h//59hjevDp6e0wWcKIoAWBckk2NHra3K2VR3rEueANWJSiPd2zvF1fnbPsDOZjOumdR9Rzt9M724Gy/N+90yQT8d5MP25+luwewc4tvU+2/3dqBW+JErfZnajAI+7ctCC8LL97g83q5+s2Vizz9mTp2rRX72dGL4IlifugT2c6QHtZpcSoWNjMhGnefLzNXpMrtQq6uzRXGy4hDMy049If8UYvcUrhQjDFWhIoudoh4IgcCkblwF2ZxUiJuJRmSOVq8YmapZW/dT8C4pkrCO319guRgFuv4EvVego9HQr9ahvsfkRi9gZ3/xt+DhkkVJYC1HRm4cDbNPgCDHJsUm9lVkuYQzkEWfQCFWYyn0ISBCzLAUx1fOi5Xxh24OAMGjv0q4JC69Qfy3ZUW2MZCjPYDB1tuRNwxifYYZ3E6k9msuUsQhr6Etr6vdfAOkMA0F16SkapDGhRtHntEXA85iAKhzuKEsxQuSyc8iyUcsoi70rER2eUwUOs+bJKRanqBGI1pOlJezrYDo7++Og1uA89nfm4mhO4bmaJXD0I7jfefPP0qBlk3N3jMEonFFrqaC3Muh5tOF/z46uhPo+N3x6+OTgcS7kYYWLgoObTTjK9UgufekExJrzFCVRVLJQFzGQV2Fi5okNADjwFZkqsYv9oEKv+3v1wibp4L3Ats8qp1hLBu1yFK+Md+WyaSDVQigb3p/xENGTEbYwXJAjuAGC6NSWqoT9jSCqAKHyL6S8jvOt0A1LqSPI41U9g4KVVg5PhIlqnxhbpMNRJUFiD8GexSjbDf7++xgJCS96dQuhAiKtOoVON/eID4SoDdZ3VRWcYjszvfFmhtaNK60hjgLBC03QmZ4qASeeIE7qNH38OJUnD2a6kaeF6Qs19FdzIXBZqyCHB/Hv1t+JfD1+9HURQNNnjxKPg0Jv2CvFG5miLrijOJ5dwu8tUwyVddp3+40FdHONgrJuwv2GIEIaTYhYXOlLXC2ipsZp8YObUL4yARBTzte8g1/mRCZqfppCC9dhan2g47HaG7+KRmcZrhw5VaDdU4sRi7bBCd8GXpfB+6IAz5OywjONC+CbjuXMWZmx9rIUQ4TZ6UmjopecP2Z3y5tTO8ZQm7Fr2CRc0AFpMndMxmLLOij9sLZHGhLFQtdWZCt9idbvnYZh1TgkzAAWHH2bQFjhJ31uLqrbJQqvPr8m3ZGwPS64xnxWNuDkp68O0fOc6GIgH/SJE1f6R/dv5YC4Yr6RcNAnGS5MpaCoWjms2ovHvqS3SMP+e7VlRhxA095zbu0kMTkA5hvMVLZFYJxTvosbTslO1cV3fNaR0hb7x36A9JKFa/671tTteh8E63fGxWKfH5BtyRpodmPYfu9ZXXmdG9AGgwpHqvdwHBi48S6oVx6yR2o9kH5BBJfdnx0qpFgUYieDn2xvOSztiV7khE5RpHakgW/5D8yaEQHPzTgjAsz43rOwzjy1ypsDAY7XylVmGxmmOLK7XCUqLWIcoKIT7IMSXmaIthW37vemFaNHUsbflBWvWoWCx+8GB3pxYb6793oaoGNRWce+WzC9n1F8pc6t2JiRSnRm+3dnZvK7iyKReb0KGqfOT1jvlAukpiKKhXydUlhmbn4ULbeKKyVSj6OzcWC4IwZjkvspHNjn5bpLlKQqnkVa8CGqrwKhhCdX7umH5V4aCyMfkRiUjB+WkTWF2l8imkMMlaG1qdF41U1w3chm1cfs2A1ve86S1P2ehU6USljVS64bQsDMacKZZhH0f9Fh8Az2vgTUOAWOQrBF+Sr+r29Mr9XyJWvgrzhW9ud0uuEEiOv6indYnbHbeq1sZ9mph8rEIRhzZi2ZVS83ChizQLySCT6kvBLFI9/DWy9f4cEyuC9UW5/XHi6/oMGYBFps7Hsddv08DqFeEYlOjlXpGkxmZcEtTQI73rv0Cy98ETmj+ShOZVwL05GR3/ZXSMSgqJVBSYxKQzLQ54w+Oa7EXUjolPMVViaHcCYSoJZXQYfk3y1a/keSTDNPvnXXIPaS5euBXOBVUH0Y5QTCJBkPWenDLIMFXB+R0vFWY0WBNsyRLIze85djtWHOckpCpb2CigtfvyoWj4G0XEqVkO25/3Q4Qr2aHIcPn5UXhbkX8G5mbar02Yxzoxs5Dcs6HRjHxlnDG6RUU2wzHgBnesDPhF/hpsEsFwHq1SXKtRaD5IPt/xK69FEnd4+nzkGX0QZxDkCVoj/dDhOvWpibRy4KdmiQcee6g70IRxr+tIBCnPpEzki2YsWUN3HHOq8tVnvJqrHOaKtJST/hKV2kSb/mdIwO857ryrzsThWVllu4dwts1hHtHOWbfdO9vrzTtfMk/dwBR1RoyfoLwhtk2KzVAMlUQtjkeHJ2+P7tCsGKM/74e3KNcvtJ2rcTpJVcJy8tjM5rmZpVbBDcSTSZql5HVjXRAr2cVc5VYl9GOMkSFYbiZmrnJ6vEeir1KzeL6+UN845mTSquOy02G2S/Cy+t7YVAFF/azvsUxBw5OmT8c+UZkqVBhPUGKRdu3P3P3g23Wp8LaKf0UvS2XZMGLt/TfEv/rovNHE+BnTCx/0WOgr1Kdi2NryErmrROy6X6YKys4XmuyxBBYOGXGe34DCjtuYOensRqUk8Q2En6DVxtF9gwuHWdJbZ2jBSdWd9003Ddd4zu0irZZ8sKv4/WYJeU/KV25AJgFo+vthRVyTDmpaWJVNqiwWjt2d5+a6dIlJ/H0u6kRacDikB/NN8XvHo6PRz6OX569fHY0O/4QBhRtt7A5GNzcUwcM4JQHYdIIH6+ncLqHXcypE8CZeiYFJxQVHnbhwKLZSUYrx0pmjPA99FMh499lgakZtoPCF4aYVkbEEkW8o1ujK3k417onwoPJ6SMc/bYRvRMyvnQt+KNGVzNv8zuWOt7zA6NebSj2MpSl+t1bJhbxKZnnpa8IIHjpT4u0jzoRG83xSTa2n1TLaqfqMpFOH5s6jdx26Y7UJvpugegNsRbeLmTOMj2Ev3Hva9U5vUo3clqEaa86VnQ7b27OrQs3mtQY487/KfyIp3D3D5602ddV4T622JRv8D3/ArfD6qK2n7MF/23VRg3eGZbE0jEFzws4oDjPVV1buPhD/INK8SDzKdznu54uLK7USt8Sm5XRRXvFaz6n6fHFBzb1mtTV4NugKyQrKrVlRKA1FEZUmE86Wcikx3hkZeJcNSBDNfFG4ayTSy2mxTlJpOqL6sndp07o2zrveenYN4Wn5agNa1cYozyUdijLwAIkcHaL1g4hxeF0nEWCUL+OJVMtVZuIEXWnN2L2uuE14DN6fCtMpXsCg0OsOc8uf8FbpAaJKKvHukihTHGsJD5QS62bjLhIpjIkqsZZXIHyxPhV/oo1i70yK/5v5At+1QNpjSfWZhpK/eVAGGV5gKgaX8LS5fYlWFJTJCLTkxBMcC1sNZcou3gLRGN9XdN0nI67k5kYa84LKo8XlGxb/T9QmYZ0TzZym8o1A/5yXxyn3XjiuaDIJevjycwzN9hnQXh9a3DDV6E8xGi2MkpHGTize2l2wKcZ3vqR+KijG2i5VPoDaADJ0ZTH5IvRqU4Y1FKVaZSnN/ImbOMvgTOdQi0gvFyyks3zA+FKFCNPOygk8gCZrcyF8jDwGaiNLZFA5gc6/PIFOLUGzISCW+/987dg3hMJNpRtoxTpF8uiIT6TEi9reG4CbxSbprOUHshF+VnFPp+ISc5FS7ELjHDHyJNMTGlEI1EJS8AxeqTlacPH1IGyQPUcr1ojebbAOP+zIB540Fr8XpgIxgxLB5Dr0xBLvoFVZVqJXmizZ2trp3XLzcpdu3JClcuhEH5ORsb9m6L8NajguMmqmWWbca90tIZWMZ0PxOh8J1njQLd8zUiDMEWVRJJa4Ubp2o6IB6Mu9QLuk0qwLIhkV6o4KFJOc9cQpRpH6FnnXcdiVLdRsXGSQ2lAyesLwt0WqHHY1tvczi9J0PwxViOZpwtQEhR4I+04Jq1fp1hDFC6ZqpB+y65c0djwNu5VYQVGSkg7p4vbIdFdRXFm+R/7YEFXE+aUqSr4twS3UZA1/6TIL9Hd0S+sFN3cmOU0eM0rd1U4PTyvnO5/hjjOquZ4qDlFuVoPOco91vkiGz5rmQTy1AkItFYGznxlQ1veQeWGvHuUUE0LRzNRqoIjM/HdhirPBlW0YLiDrJvObDG+l7KCamICug8YhTMzulB5DSYsdtj/znmxJ0J94Q/+uxkVV5pqvV5AniSMstyZNMCHH5b497QsiwdxiQDFZcIp8ocdoT0wzNFbgLQYLO5Tssep9K4svVDYcm1nEfUQymaichDy0JL2EUky+3LwEgDy0qkZ3tjFamclk+GOMUMe97jYwzz8v7c9pYgchJfCkSXkgkUo/7bsg29smbu01cUtkjTSxztuGTAzV6pKioXIhQOi55bAtaFvg7jYwc+oSJ1NTE9v96pNQigwYsk6MBudVchJyYcuePyr3nAxPuIDW7zknX9eTQ/mv6FAcpjUrfVDRizotc8YAyhewhTGl9NfotbLfk/G4qKgnbKHtOeTuyLqLBOwGad6N244P747f/ufoxSn5V169GH38GtNvSQzJm4EU1BHlfbcy6b+klmVUBLpWWuLec68eN+5zcpNjA1rs0ISkvtjRDUcTZeiWa9R+BO3Hd3tDKoiwRwSXscvBvZTsx73U3SJVrvzdAZmtr2JIg9KMSbNej7JbM2ZKvef1jj2ZZUNBcxYc0yk+iuqOQS+WDu9+igKoh2LueRJuFS299ML+GGLo6WN7grNEKom/3+bBsMlFbq6UZhFATONLVAwSs9RdsqGWTbVZoihABgCRAsrEbzz3Shf5ioVEubJAgkW9xCiy0FFF5yL38yWNRrZDxQ9c41uvxGhFkuiGMAuD6QH3pZkZvcFq2ZxAi8zgrdJyK/1KFmv9VpdGKiUlr/5bbstw3oLfk8hfDyv36sbzIkTB6/cl/e9WIbFsyZX0aZPD+4uFLhaDMsfO3TFK4FqZBV6vaTlpGdWsaUxSVN0r5CYV/vYbpiy/fHd1ORi8NuOrweCUaf8Qr0BZzCnNpk7c+b4X6UBq4PUsCtOc7QAuDV2toL1ZuVs+OnQgkbphOA1Kwi5di38JhRODG1mCPGE6MS7MOLViDfoGXo5+eHV4dP7j8duj09HRy6E22k/sPxqNXh6PTk4Pj0/PT96fvMMqe/Xlr+6DAMlLAukwV7iv5B9wwC8xgZNg4/nmewPg2fOHoSewuKTufbkiqGxYmck95KhRmhJFJHyBl9JxivLmtBU+VMgCxjFzxP+Ad6M3g0ZSnLvJTC5POXzxZuRoFu0ItcQsDonmJh0O9Zrd8vLi9etlJHhINjLYooBpTivB6zRwdbqwLgukjHz18QYobKWKL8eChK5VFTMtJggiyqUTbkgXvXJG3zj+He6aiuGJ2Z5vCuWkVvYkj2H/6f7e48elOT1KydLpLNbjPNufX43tH9DoPc4zIJeqRGOVDRpR95W5mxpyFAFd0lKvKBFW7Brv/UL06ofRn14dwYvR8WlvV16Njl7yi3mnmqZ4C6oM5GoypPl+U3+/nis8q7VpdAubXNeeOFsi6F2ShJhlqrErzh/JzTyO+deyONZKfdGgVla9rt5+KtwC7l+e8OHboIxrKrHqUzG8q98qwUiz9/bObHDte3d5Cfxqbc44IRf7URda/BquvSik5fT5Bkly09oq4D9hOwdruon8XU+EKBVh7CRc6LQIyX7BVDJTl3i7WEgxn0P2BHd2hCbsRHwpFNyIP4nkrzAH7AXOSwGmEgOB/sfC4PYmvb3VxrYtJ126n7XaqHFhStSR+lSMsnhu1fsTNT5WcSY3xXF0b72rShCpXfsp0CEEthzRMckWZmGJI5JfXM2syujiZgLzODfaQRnpIxEBd1sTFhbxRfUjSno7/q84zVa1N0ulrvgVRuLbuTEZFbiubG/HFwTJR+qFSvpiWHk9xzV0fvnwYUA5ooOPH3e2OmWrm6rKBuzoVBnEJaOKdogcdwSL3V7i9MqtpL69K6MqzkQIMuALwxcaL9fA67U5ngITLy7oFkPKYCnKu8VEmfG5ln897P3+fDhlG2WwRR3UxKbGlWLEwqgTuUaRhBORTJl1WckMK6Yqzb2L02K+V2UZ59py1ggzJlrv2qVk959Gkgyekc1OioUFulhGgjXrCWYiFz8WSwRUjIn3g0o++I0bIl02Sz10QS1uK2l2KClm2bC97VEN1GzpadjebiptcZa1qgzZVg/ayFt7yQHY3i9ybM+2P/wCZXpsb16L0epW8eo0huDuPzUeDfPl4SqfkhvR43ms/ZOUjdfBcv94J2xFYuTWeaKBS9RnllrEP1QJmELz9Wy1/exxxU0lza1wqP7woT9srGYUc0k2mMoXULpPBGZmWQ8W+vBep8XHM/1S2XGe0g3Yw2O+GKKWLKU/nPCwH8/0KRJ0vPdvaoozPfqkxicorg8f2BKN7okIFRK+rj51W/D8d6z/n1mGj/tn+gNK9vnHM/1Wv4gzpZM4H+6EO+EO9Pu7e/uDfn/Q75/pY1pF+g+VvFRZvDpR4+HjR/tY8g5FarxEvRgW+UKd6Q8SGPbxTP8co3v7hxVzPhuxAQMX/1WLdOcN7trjUsAnlKxzRKURBZMKh9esL854NaN0zZ2uoyTSgr55QEUU4eWULr4xZOBNaaEp0sSN4xuLkIUONzFf3CqP1XLTbuAbx0r266blmG09zYUIsMy4MosmuZkPNx4x7DZKqog++FnuWG5E8QUlsgcldr/L1TB0QXskCwaj6nrAHzFlKaxfNljGJ4hBDOfl9lnCUe+0iq0F99XFZOyqdX/Q3/poX4NNpENvxCXnFilx6uamWbXhQHE1vVWwNd7DCe69JJYluj7c6/rbL3ssea/oMlymBd44BUYPoF3FBLD9mGsje/fqlYGMYk5ydzj+mz/EQHGKublQ8PPoh+O3b0/h9O2fR0cSrujH9IsxBM/XxMi3dVgMcUybK9CNQEUEvy40dfyrfFdHIuWigN7WbvV3ocu1bETORKQsxe//xf82Ry4XaPmkcGV32L6/L3Wxqu5HN1dpRk5pr0nlsQtTQy8jXp1EV6Pyndr33i3t3bW9BxzxXH6fYqcD4WyWavj2aR8k4NkzEt/Xb6+971GCRxguhfv1sSET+x+/+HKHByUiT+JxYRmD/KhXvqyb0rjQx26ViuCkNMDY6vMElUAqV9SXpyIKqO862uyVaNMPn8XhRDDm67aPXnC2Sc32ss/bSC6lR2icgvLyQf7cFEmb9OgVkTIFlV7lFaFOnuL158hxzstfLd4KVws/kcWfazrnx0a5rzc0v7PgVxuLwYrryC+vggvHp5HE7rNuLd9vxnGiaYE6kB2QX/WEbk89ppT/Uq0iWLcoNo6aSf4FXwOL9CBTeInTZ04lIfH0+cNHCP7QM1MewC0FDJQ3m5b3mrqBz/QDvkRctHP+P4wzxK87J1Peh0r5eziX1sY53wbV1vNnX9CqaPQEmvdYtMpUjx1idnRTPAXk2vKKK4lys0oQj9+W1VGjuw1qKFOCXrJu9ir7S6t5PXR5Fcm+5xzuiBKKeW9DWCnb+T13zPi2FlZp8DYl24P1C8R6Pb5qqffLmWR2nN0gvipdoORr8rMbIZznmHB5dnOlVudomDm72XA101kXhvDlbJpAwEXHh79PM4Htmg21uymAIi7n7hIT8as8qEcjYeNrRn7C1CzvBOKdzEKt5LwVzfB+d+fIzH0XRWqWdi0Jz65dySN1XMgiM4rNNTh5eSLMIVeXefR3TIUJiXJVCUrRTmuRp60B7LRQ22yhttkSdbMDn2/hWwc4pAbyASnvGvHqgynycSOSIdMEwgWFQ/c93X8fSS7S2/KzgQPifM4JhN+V6wT4db0hUe/gA7S33DXEhKVESeSmApVfsGLA4XV6MbtAqUuusCjvdKGP9Tl7Rso3PNgDTnLhyo61oDQqX/BzqWH8ib/FLKpi8bs+SiA6g7jPiQN1hckRpaLXzv/i9EZoOOi4Fns3usBGf6956fnmMhfW6heTAMnFLEtSCclRXZHe3OeXhIERV6daIoXdVY8vIuWqnG7fdTeQVHOgk9YVVdp/jdlVXZedVRWI+7Tr+VGrNqSsdN2DN4BKun7YYSPzJrzdQGWJWa0Jbc4Nnlrf78MCSP3OCU44bQ61tWmU28Yl0pxaK4kF63fFpIV/Ec8B3UFJAeQXSmx0nWiDG5vzFNmPXV4khS8bd0nRNcEcbVbBuLo8gIDa+HwVHZOBQ3LB4gbuOh9cFY1Rop/gj6CTwxFGCUEANxPZWgrWIFD/fyk9qS11dAAA';
 
 ;// CONCATENATED MODULE: ./shared/src/tls/privileged.ts
 /** Root's part on the server: one program with few verbs, installed once. */
+
+
 
 
 
@@ -71088,51 +71210,79 @@ function judgeAccess(host, checksum) {
 function programChecksum() {
     return (0,external_node_crypto_.createHash)('sha256').update(privileged_text()).digest('hex');
 }
-/** @throws CertificateError with what root has to do once, where we may not do it */
-async function openProgram(session, host, signal) {
+/**
+ * @param authorities URLs of ACME directories that it has to know beside those of Let's Encrypt
+ * @throws CertificateError with what root has to do once, where we may not do it
+ */
+async function openProgram(session, host, authorities, signal) {
     const checksum = programChecksum();
     const access = judgeAccess(host, checksum);
     switch (access.kind) {
         case 'refused': {
             const offered = await session.run(offerTlsProgram(privileged_text()), { purpose: 'offer slipway-tls to root', signal });
-            throw refuseAccess(session.where, host, access.isInstalled, offered.stdout, checksum);
+            throw refuseAccess(session.where, host, access.isInstalled, { offered: offered.stdout, checksum, authorities });
         }
         case 'install':
             await session.run(installTlsProgram(access.privilege, privileged_text()), { purpose: 'install slipway-tls', signal });
             break;
         case 'ready':
     }
+    if (authorities.length > 0 && (host.isRoot || host.hasAllOfSudo)) {
+        await session.run(allowAuthorities(access.privilege, authorities), { purpose: 'allow the authority', signal });
+    }
     return (verb, words, options) => runVerb(session, access.privilege, verb, words, options);
 }
-/** As it is, without anything new; undefined where we may not, or the program is another one. */
+/** What slipway-tls says of itself, if its verbs are those that are meant here. */
+const VERSION = 'slipway-tls 2';
+/** As it is, without anything new: also the program of another release that is spoken to in the same way. */
 function useProgram(session, host) {
-    const access = judgeAccess(host, programChecksum());
-    if (access.kind !== 'ready')
-        return undefined;
-    return (verb, words, options) => runVerb(session, access.privilege, verb, words, options);
+    const obstacle = findObstacle(host);
+    if (obstacle !== '')
+        return { obstacle };
+    return (verb, words, options) => runVerb(session, host.isRoot ? 'root' : 'sudo', verb, words, options);
+}
+/** Why the program cannot be asked; empty where it can. Pure. */
+function findObstacle({ programChecksum: installed, programVersion, user }) {
+    if (installed === '')
+        return `there is no ${TLS_PROGRAM_PATH}`;
+    if (programVersion === '')
+        return `${user} may not run ${TLS_PROGRAM_PATH} as root`;
+    if (programVersion === VERSION)
+        return '';
+    return `${TLS_PROGRAM_PATH} is of another release of Slipway (it is ${programVersion}, and ${VERSION} is needed)`;
 }
 /**
  * What root has to type once. The file is the login's, who may change it meanwhile, or make it a link: so nobody may run or read the copy, nor
  * is a program replaced that works, before its checksum is known to be right. A rule that is there stays as its owner wants it. Pure.
  */
-function renderSetUp(user, offered, checksum) {
+function renderSetUp(user, { offered, checksum, authorities }) {
     const fresh = `${TLS_PROGRAM_PATH}.new`;
     const rule = '/etc/sudoers.d/slipway-tls';
     return [
         `install -o root -g root -m 700 ${offered} ${fresh}`,
         `echo '${checksum}  ${fresh}' | sha256sum --check && chmod 755 ${fresh} && mv ${fresh} ${TLS_PROGRAM_PATH} || rm -f ${fresh}`,
+        ...(authorities.length === 0 ? [] : [renderAllowance(authorities)]),
         `[ -e ${rule} ] || echo '${user} ALL=(root) NOPASSWD: ${TLS_PROGRAM_PATH}' > ${rule}`,
         `chmod 440 ${rule} && visudo --check`,
     ].join('\n');
 }
-function refuseAccess(where, host, isInstalled, offered, checksum) {
+/** What root has to type to have slipway-tls order from these. Pure. */
+function renderAllowance(authorities) {
+    const lines = renderCommand({ words: ['printf', '%s\\n', ...authorities] });
+    return `mkdir -p ${external_node_path_namespaceObject.posix.dirname(AUTHORITIES_PATH)} && ${lines} >> ${AUTHORITIES_PATH}`;
+}
+/** What root has to type to have slipway-tls deal with a certificate that certbot has for somebody else. Pure. */
+function renderHandover(name) {
+    return `mkdir -p ${PUBLISHED_FOLDER}/${name} && touch ${PUBLISHED_FOLDER}/${name}/managed`;
+}
+function refuseAccess(where, host, isInstalled, setUp) {
     const what = isInstalled
         ? `may not run ${TLS_PROGRAM_PATH} as root`
         : host.programChecksum === ''
             ? `lacks ${TLS_PROGRAM_PATH}, and ${host.user} may not install it`
             : `has ${TLS_PROGRAM_PATH} of another release of Slipway, and ${host.user} may not replace it`;
     return new CertificateError(`${where} ${what}.`, 'Certificates need root on the server, through this one program: it takes few verbs, checks every word, and shows no private key. ' +
-        `Run this once on the server, as root (sudo must be installed):\n${renderSetUp(host.user, offered, checksum)}`);
+        `Run this once on the server, as root (sudo must be installed):\n${renderSetUp(host.user, setUp)}`);
 }
 async function runVerb(session, privilege, verb, words, { stdin, purpose, signal, timeoutSeconds = 60, onLine }) {
     const lines = [];
@@ -71151,7 +71301,7 @@ async function runVerb(session, privilege, verb, words, { stdin, purpose, signal
     throw explainFailure(session.where, purpose, done.exitCode, lines);
 }
 /** What slipway-tls gives as exit codes; see there. */
-const CODES = { refused: 2, busy: 3, certbot: 4, nginx: 5, missing: 7 };
+const CODES = { refused: 2, busy: 3, certbot: 4, nginx: 5, missing: 7, docker: 10 };
 const HINTS = [
     [
         /rateLimited|too many/i,
@@ -71166,6 +71316,10 @@ const HINTS = [
         'The authority could not reach port 80: a firewall or a security group that lets the runner in, but not everybody?',
     ],
     [/(:|Type: +)caa\b/, 'A CAA record in DNS forbids this authority.'],
+    [
+        /key usage extension|Missing Authority Key Identifier|Basic Constraints of CA cert not marked critical/,
+        "A newer Python is strict about a private authority's certificates: its root needs keyUsage (keyCertSign), the others an authorityKeyIdentifier. Make them anew.",
+    ],
     [/(:|Type: +)dns\b/, 'The authority got no answer from DNS for a name.'],
 ];
 /** Pure. */
@@ -71186,7 +71340,9 @@ function explainFailure(where, purpose, code, lines) {
                 ? 'The whole story is in /var/log/letsencrypt/letsencrypt.log on the server.'
                 : code === CODES.busy
                     ? 'Run this again when the other one has ended.'
-                    : '');
+                    : code === CODES.docker
+                        ? 'nginx still serves what it served before. Start Docker, and run this again; the timer on the server tries, too.'
+                        : '');
     return new CertificateError(`Could not ${purpose} on ${where}:\n${output === '' ? `  ${excerptEnd(`exit code ${code}`)}` : output}`, hint);
 }
 
@@ -71197,11 +71353,8 @@ function listCaaNames(name) {
     const labels = name.split('.');
     return labels.map((_, index) => labels.slice(index).join('.'));
 }
-/**
- * @param records those of the first name that has any
- * @param identities how the authority calls itself in CAA records; none: it does not say
- */
-function judgeCaa(records, identities) {
+/** @param records those of the first name that has any */
+function judgeCaa(records, { identities, accounts }) {
     const strange = records.find(({ critical, tag }) => critical && !KNOWN_TAGS.includes(tag.toLowerCase()));
     if (strange !== undefined) {
         return { kind: 'forbidden', reason: `a record "${strange.tag}" is marked critical, and no authority knows it` };
@@ -71217,17 +71370,37 @@ function judgeCaa(records, identities) {
     const ours = rules.filter(({ issuer }) => identities.includes(issuer));
     if (ours.length === 0)
         return { kind: 'forbidden', reason: `they allow only ${issuers.join(', ')}` };
-    return ours.some(({ methods }) => methods === undefined || methods.includes('http-01'))
-        ? { kind: 'allowed' }
-        : { kind: 'forbidden', reason: 'they do not allow proof by HTTP (`validationmethods` lacks http-01)' };
+    const obstacles = ours.map((rule) => caa_findObstacle(rule, accounts));
+    // One record that allows it is enough.
+    return obstacles.includes('') ? { kind: 'allowed' } : { kind: 'forbidden', reason: obstacles.join(', and ') };
 }
-/** `ca.example; validationmethods=dns-01,http-01` */
-function parseRule(value) {
-    const [issuer = '', ...parameters] = value.split(';').map((part) => part.trim().toLowerCase());
-    const methods = parameters
-        .map((one) => /^validationmethods\s*=\s*(.*)$/.exec(one)?.[1])
-        .find((one) => one !== undefined);
-    return { issuer, methods: methods?.split(',').map((method) => method.trim()) };
+/** `ca.example; validationmethods=dns-01,http-01; accounturi=https://ca.example/acct/1`. Only the URL is told apart by case. */
+function parseRule(text) {
+    const [issuer = '', ...parameters] = text.split(';').map((part) => part.trim());
+    const values = (name) => parameters.flatMap((one) => {
+        const at = one.indexOf('=');
+        return at > 0 && one.slice(0, at).trim().toLowerCase() === name ? [one.slice(at + 1).trim()] : [];
+    });
+    return { text, issuer: issuer.toLowerCase(), methods: values('validationmethods'), accounts: values('accounturi') };
+}
+/** Why a record for our authority does not allow it; empty where it does. */
+function caa_findObstacle({ text, methods, accounts: named }, accounts) {
+    const record = `\`issue "${text}"\``;
+    if (methods.length > 1 || named.length > 1)
+        return `${record} names a parameter twice, and so allows nothing`;
+    const [method] = methods;
+    if (method !== undefined &&
+        !method
+            .toLowerCase()
+            .split(',')
+            .map((one) => one.trim())
+            .includes('http-01'))
+        return `${record} does not allow proof by HTTP (\`validationmethods\` lacks http-01)`;
+    const [account] = named;
+    if (account === undefined || accounts.includes(account))
+        return '';
+    const own = accounts.length === 0 ? 'no account yet' : `other accounts (${accounts.join(', ')})`;
+    return `${record} allows only one account (\`accounturi\`), and this server has ${own}`;
 }
 
 ;// CONCATENATED MODULE: ./shared/src/tls/facts.ts
@@ -71249,6 +71422,7 @@ function parseCertificateHost(output, token) {
         user,
         isRoot: id === '0',
         programChecksum: lines('installed')[0] ?? '',
+        programVersion: lines('allowed')[0] ?? '',
         hasAllOfSudo: find(sections, 'unlimited').exitCode === 0,
         mayRunProgram: find(sections, 'allowed').exitCode === 0,
         clockSeconds: Number(lines('clock')[0] ?? Number.NaN),
@@ -71275,6 +71449,9 @@ function parseLineage(output, token) {
         names: linesOf(find(sections, 'names')),
         crons: linesOf(find(sections, 'crons')).map((line) => line.replace(/^cron /, '')),
         settings: new Map(settings),
+        isForeign: linesOf(find(sections, 'owner'))[0] !== 'slipway',
+        authorities: linesOf(find(sections, 'authorities')),
+        accounts: linesOf(find(sections, 'accounts')),
         chain: parseChain(find(sections, 'lineage').stdout),
     };
 }
@@ -71430,7 +71607,7 @@ async function askAddresses(dns, names) {
     }));
 }
 /** @returns what forbids it, and what cannot be known */
-async function rehearseCaa(dns, name, identities) {
+async function rehearseCaa(dns, name, applicant) {
     for (const asked of listCaaNames(name)) {
         const answer = await dns.caa(asked);
         if (answer.kind === 'none')
@@ -71439,12 +71616,12 @@ async function rehearseCaa(dns, name, identities) {
             const message = `${name}: DNS gives no answer about the CAA records of ${asked}: ${answer.reason}`;
             return { findings: [{ message, hint: 'Without one, an authority must not issue.' }], warnings: [] };
         }
-        const verdict = judgeCaa(answer.records, identities);
+        const verdict = judgeCaa(answer.records, applicant);
         switch (verdict.kind) {
             case 'allowed':
                 return { findings: [], warnings: [] };
             case 'forbidden': {
-                const wanted = identities[0] ?? "the authority's own name";
+                const wanted = applicant.identities[0] ?? "the authority's own name";
                 const hint = `Add the CAA record \`${asked} CAA 0 issue "${wanted}"\`, or remove those that are there.`;
                 return {
                     findings: [{ message: `${name}: the CAA records of ${asked} forbid it: ${verdict.reason}`, hint }],
@@ -71494,40 +71671,69 @@ async function rehearsePath(name, address, token, webroot, { http, signal, dial 
 
 
 
-/** Each name on each of its addresses. */
-async function lookAtServed(asked, options) {
-    return Promise.all(asked.flatMap((one) => listAddresses(one).map((address) => lookAtOne(one.name, address, options))));
+/**
+ * Each name on each of its addresses. Where something in front of the server shows another certificate than the expected one,
+ * the server itself is looked at, too.
+ */
+async function lookAtServed(asked, expected, options) {
+    const all = await Promise.all(asked.flatMap((one) => listAddresses(one).map((address) => lookAtOne(one.name, address, options))));
+    const { server } = options;
+    if (server === undefined || expected === undefined)
+        return all;
+    const marked = all.map((one) => ({ ...one, isFront: isFront(one, expected, server) }));
+    const behind = new Set(marked.filter((one) => one.isFront).map((one) => one.name));
+    const seen = new Set(marked.filter((one) => !one.isFront).map((one) => one.name));
+    const unseen = [...behind].filter((name) => !seen.has(name));
+    return [...marked, ...(await Promise.all(unseen.map((name) => lookPast(name, server.own, options))))];
+}
+const isFront = ({ address, certificate }, expected, { front }) => certificate !== undefined && certificate.fingerprint !== expected.fingerprint && front.includes(address);
+/** The server itself, past what is in front of it: from there, since its firewall may let nobody else in. */
+async function lookPast(name, own, options) {
+    const { dial } = options;
+    const ways = [
+        ...(dial === undefined ? [] : [...own, '127.0.0.1'].map((address) => ({ address, via: dial }))),
+        ...own.map((address) => ({ address, via: undefined })),
+    ];
+    let last;
+    for (const { address, via } of ways) {
+        last = await lookFrom(via, name, address, options).catch((error) => served_describeFailure(error, name, address));
+        if (last.certificate !== undefined)
+            return last;
+    }
+    const problem = `the server itself, past what is in front of it, gives no certificate: ${last?.problem ?? 'its addresses are unknown'}`;
+    return { name, address: last?.address ?? '', from: 'server', certificate: undefined, chain: undefined, problem };
+}
+async function lookFrom(via, name, address, { readServedChain, ca, signal, now }) {
+    const request = { host: address, port: 443, serverName: name, timeoutSeconds: 10, signal, ca, dial: via };
+    const { certificates, refusal } = await readServedChain(request);
+    return {
+        name,
+        address,
+        from: via === undefined ? 'runner' : 'server',
+        certificate: parseChain(certificates[0] ?? '')[0],
+        chain: judgeChain(certificates, refusal, now),
+        problem: '',
+    };
+}
+/** @throws what is no failure of the request */
+function served_describeFailure(error, name, address) {
+    if (!(error instanceof RequestError))
+        throw error;
+    return { name, address, from: 'runner', certificate: undefined, chain: undefined, problem: error.message };
 }
 async function lookAtOne(name, address, options) {
-    const { readServedChain, roots, signal, dial, now } = options;
-    const look = async (via) => {
-        const request = { host: address, port: 443, serverName: name, timeoutSeconds: 10, signal, dial: via };
-        const chain = await readServedChain(request);
-        const from = via === undefined ? 'runner' : 'server';
-        return {
-            name,
-            address,
-            from,
-            certificate: parseChain(chain[0] ?? '')[0],
-            chain: judgeChain(chain, roots, now),
-            problem: '',
-        };
-    };
+    const { dial } = options;
     // GitHub's own runners have no IPv6.
     const isForServer = (error) => error instanceof RequestError && error.reason === 'unreachable' && (0,external_node_net_.isIPv6)(address);
     try {
-        return await look(undefined).catch((error) => {
+        return await lookFrom(undefined, name, address, options).catch((error) => {
             if (!isForServer(error) || dial === undefined)
                 throw error;
-            return look(dial);
+            return lookFrom(dial, name, address, options);
         });
     }
     catch (error) {
-        if (!(error instanceof RequestError))
-            throw error;
-        const isOutOfReach = dial === undefined && isForServer(error);
-        const problem = error.message;
-        return { name, address, from: 'runner', certificate: undefined, chain: undefined, problem, isOutOfReach };
+        return { ...served_describeFailure(error, name, address), isOutOfReach: dial === undefined && isForServer(error) };
     }
 }
 /**
@@ -71541,25 +71747,40 @@ function setUnseenApart(all) {
 }
 const RELOAD_SECONDS = 10;
 const PAUSE_SECONDS = 0.3;
-/** nginx needs a moment for a reload: looks until all is as it should be, or it has had that moment. */
-async function waitForServed(asked, fingerprint, options, clock) {
+/**
+ * nginx needs a moment for a reload: looks until all is as it should be, or it has had that moment. What is in front may have been
+ * looked at just before the reload, and so gets a second look.
+ */
+async function waitForServed(asked, expected, options, clock) {
     const until = clock.monotonicMs() + RELOAD_SECONDS * 1000;
-    for (;;) {
-        const served = await lookAtServed(asked, options);
-        const isDone = served.every((one) => one.certificate?.fingerprint === fingerprint);
-        if (isDone || clock.monotonicMs() >= until)
+    for (let isSecond = false;;) {
+        const served = await lookAtServed(asked, expected, options);
+        const rest = served.filter((one) => one.isFront !== true);
+        // A clock that is a little behind the authority's holds a fresh certificate for one of the future.
+        const isDone = rest.every((one) => one.certificate?.fingerprint === expected.fingerprint && one.chain?.kind !== 'broken');
+        if ((isDone && (isSecond || rest.length === served.length)) || clock.monotonicMs() >= until)
             return served;
+        isSecond = isDone;
         await clock.sleep(PAUSE_SECONDS, options.signal);
     }
 }
-/** What is wrong with what is served; a sentence each. Pure. */
+/** What is seen of those who show a certificate of their own; a sentence each. Pure. */
+function describeFronts(served) {
+    return served.flatMap(({ name, address, certificate, isFront: isOne }) => isOne === true && certificate !== undefined
+        ? [
+            `${name} at ${address}: what stands in front of the server there ends TLS itself, and visitors get its certificate, ` +
+                `from ${certificate.issuer}, until ${certificate.validTo.toISOString()}. The server was looked at past it.`,
+        ]
+        : []);
+}
+/** What is wrong with what is served; a sentence each. Of a front, only what is wrong with its own certificate. Pure. */
 function judgeServed(served, expected, options) {
-    return served.flatMap(({ name, address, certificate, chain, problem }) => {
+    return served.flatMap(({ name, address, certificate, chain, problem, isFront: isOne }) => {
         const where = `${name} at ${address}`;
         if (certificate === undefined)
             return [`${where}: ${problem}.`];
         const problems = [];
-        if (expected !== undefined && certificate.fingerprint !== expected.fingerprint) {
+        if (isOne !== true && expected !== undefined && certificate.fingerprint !== expected.fingerprint) {
             problems.push(`${where} serves another certificate than the one on the server: from ${certificate.issuer}, until ${certificate.validTo.toISOString()}.`);
         }
         if (!certificate.names.some((one) => covers(one, name))) {
@@ -71576,114 +71797,6 @@ function judgeServed(served, expected, options) {
 /** `*.shop.example` covers one label. */
 function covers(pattern, name) {
     return pattern === name || (pattern.startsWith('*.') && pattern.slice(1) === name.slice(name.indexOf('.')));
-}
-
-;// CONCATENATED MODULE: ./shared/src/json.ts
-/** @returns undefined for text that is not JSON. */
-function parseJson(text) {
-    try {
-        return JSON.parse(text);
-    }
-    catch {
-        return undefined;
-    }
-}
-/** The member of an object or the item of a list, or undefined where there is none. Inherited names (`constructor`) are none. */
-function readMember(value, key) {
-    if (typeof value !== 'object' || value === null)
-        return undefined;
-    if (isList(value))
-        return typeof key === 'number' ? value[key] : undefined;
-    return Object.hasOwn(value, key) ? value[String(key)] : undefined;
-}
-/** The text at a path of keys; empty where there is none. */
-function readText(value, ...keys) {
-    const found = keys.reduce(readMember, value);
-    return typeof found === 'string' ? found : '';
-}
-/** The number at a path of keys; 0 where there is none. */
-function readNumber(value, ...keys) {
-    const found = keys.reduce(readMember, value);
-    return typeof found === 'number' ? found : 0;
-}
-/** The list at a path of keys; empty where there is none. */
-function readList(value, ...keys) {
-    const found = keys.reduce(readMember, value);
-    return isList(found) ? found : [];
-}
-function isList(value) {
-    return Array.isArray(value);
-}
-const PATH_PART = /(?:^|\.)([^.[\]"]+)|\[(\d{1,6})\]|\["([^"\]]*)"\]/y;
-/**
- * The path syntax of the `json` expectation: names joined by dots, positions in brackets, other names in brackets and
- * quotes (`["a.b"]`), an optional leading `$` or dot (as jq has it). It is our own because a health document needs no more, and full JSONPath
- * brings filters that match nothing without saying so, and a dependency.
- *
- * @returns undefined for text that is not a path.
- */
-function parseJsonPath(text) {
-    const body = text.startsWith('$.') ? text.slice(2) : text.startsWith('$[') ? text.slice(1) : text;
-    if (body === '' || body.length > 500)
-        return undefined;
-    const path = [];
-    PATH_PART.lastIndex = 0;
-    while (PATH_PART.lastIndex < body.length) {
-        const match = PATH_PART.exec(body);
-        if (match === null)
-            return undefined;
-        const [, name, position, quoted] = match;
-        path.push(name ?? (position === undefined ? (quoted ?? '') : Number(position)));
-    }
-    return path;
-}
-/** What stands at a path, or undefined. */
-function readPath(value, path) {
-    return path.reduce(readMember, value);
-}
-
-;// CONCATENATED MODULE: ./shared/src/tls/authority.ts
-/** ACME authorities, and what they say of themselves. Pure. */
-
-const PRODUCTION = 'https://acme-v02.api.letsencrypt.org/directory';
-const STAGING = 'https://acme-staging-v02.api.letsencrypt.org/directory';
-/**
- * @param text `production`, `staging`, or the URL of another authority's directory, already checked.
- * @param rehearsalUrl of another authority's directory for tests; Let's Encrypt's is known.
- */
-function chooseAuthority(text, rehearsalUrl = '') {
-    switch (text) {
-        case 'production':
-            return { url: PRODUCTION, label: "Let's Encrypt", rehearsalUrl: STAGING };
-        case 'staging':
-            return { url: STAGING, label: "Let's Encrypt (staging)", rehearsalUrl: STAGING };
-        default:
-            return text === PRODUCTION
-                ? chooseAuthority('production')
-                : text === STAGING
-                    ? chooseAuthority('staging')
-                    : { url: text, label: new URL(text).host, rehearsalUrl };
-    }
-}
-/** @returns undefined for what is no directory */
-function parseDirectory(text) {
-    const json = parseJson(text);
-    if (readText(json, 'newOrder') === '')
-        return undefined;
-    const profiles = readMember(readMember(json, 'meta'), 'profiles');
-    return {
-        identities: readList(json, 'meta', 'caaIdentities').filter((one) => typeof one === 'string'),
-        profiles: typeof profiles === 'object' && profiles !== null ? Object.keys(profiles) : undefined,
-        renewalInfoUrl: readText(json, 'renewalInfo'),
-    };
-}
-/** @returns undefined for what is no renewal information */
-function parseRenewalWindow(text) {
-    const json = parseJson(text);
-    const [from, to] = ['start', 'end'].map((key) => new Date(readText(json, 'suggestedWindow', key)));
-    if (from === undefined || to === undefined || !(from.getTime() <= to.getTime()))
-        return undefined;
-    return { from, to };
 }
 
 ;// CONCATENATED MODULE: ./action-ssl/src/facts.ts
@@ -71717,17 +71830,19 @@ function trust(session, parse) {
         throw new ServerAnswerError(`${session.where} gave no answer that can be trusted: ${cause.message}.`, 'Run this again.', { cause });
     }
 }
-/** Addresses that are this server: its own, the one that SSH uses, and those that the user says are in front of it. */
-async function listOwnAddresses(inputs, host, dns) {
-    const own = [...host.addresses, ...inputs.addresses].map(normalizeAddress);
+/** Addresses that lead to this server: its own with the one that SSH uses, and those that the user says are in front of it. */
+async function listServerAddresses(inputs, host, dns) {
+    const own = [...new Set([...host.addresses.map(normalizeAddress), ...(await listReached(inputs, dns))])];
+    return { own, front: inputs.addresses.filter((address) => !own.includes(address)) };
+}
+async function listReached(inputs, dns) {
     if (inputs.host?.kind !== 'ssh')
-        return [...new Set(own)];
+        return [];
     const { address } = inputs.host;
     // Of a name only IPv4: the server behind NAT does not know that address, but has its IPv6 addresses itself, and a stale
     // AAAA record of this very name must not vouch for itself.
     const [asked] = /[a-z]/i.test(address) && !address.includes(':') ? await askAddresses(dns, [address]) : [];
-    const reached = asked === undefined ? [normalizeAddress(address)] : listAddresses({ ...asked, aaaa: { kind: 'none' } });
-    return [...new Set([...own, ...reached])];
+    return asked === undefined ? [normalizeAddress(address)] : listAddresses({ ...asked, aaaa: { kind: 'none' } });
 }
 /** The authority as the server reaches it: it is certbot there that will. */
 async function readDirectory(ports, session, inputs) {
@@ -71735,7 +71850,7 @@ async function readDirectory(ports, session, inputs) {
     const answer = await askAuthority(ports, session, inputs, url);
     if (answer instanceof RequestError) {
         const message = `${label} cannot be reached: ${answer.message}`;
-        const hint = answer.hint || 'Does a firewall keep the server from going out to it? A private authority needs `acme-ca`.';
+        const hint = adviseOnAuthority(answer.reason, inputs.acmeCa !== '');
         return { directory: undefined, date: undefined, finding: { message, hint } };
     }
     const directory = answer.status === 200 ? parseDirectory(answer.body) : undefined;
@@ -71750,6 +71865,14 @@ async function readDirectory(ports, session, inputs) {
             }
             : undefined,
     };
+}
+/** What to do where the authority cannot be reached. Pure. */
+function adviseOnAuthority(reason, hasCa) {
+    if (reason !== 'tls')
+        return 'certbot runs on the server: it has to know the name in its DNS, and its firewall has to let it out to that port.';
+    return hasCa
+        ? '`acme-ca` has to hold the root of the certificate that the ACME server itself shows, beside that of what it issues.'
+        : "A private authority's root goes into `acme-ca`; for a public one, look who answers in its place.";
 }
 /** When the authority wants the certificate to be renewed (RFC 9773); undefined where it does not say. */
 async function readWindow(ports, session, inputs, directory, certificate) {
@@ -72432,6 +72555,7 @@ function renderResults(report) {
             fingerprint: one.certificate?.fingerprint ?? '',
             expires: one.certificate === undefined ? '' : renderTime(one.certificate.validTo),
             problem: judgeServed([one], certificate, { mustBeTrusted: false }).join(' '),
+            inFront: one.isFront === true,
         })),
         timers: report.timers.filter((one) => one.isActive).map((one) => one.unit),
         warnings: report.warnings.map((one) => one.text),
@@ -72480,7 +72604,9 @@ function renderSummary(report, problems, now) {
                     one.address,
                     one.from,
                     isServedWell(one, certificate)
-                        ? '✅ this certificate'
+                        ? one.isFront === true
+                            ? `⚠️ one of its own, from ${one.certificate?.issuer ?? ''}`
+                            : '✅ this certificate'
                         : `❌ ${judgeServed([one], certificate, { mustBeTrusted: false }).join(' ')}`,
                     one.certificate === undefined ? '' : `${one.certificate.fingerprint.slice(0, 23)}…`,
                 ])),
@@ -72516,6 +72642,7 @@ function renderRenewal(renewal) {
 
 ;// CONCATENATED MODULE: ./action-ssl/src/run.ts
 /** The story of a certificate: inputs -> facts -> plan -> rehearsal -> order -> what is served -> report. */
+
 
 
 
@@ -72598,10 +72725,11 @@ async function dealWith(inputs, ports, report) {
 async function provide(scene) {
     const { inputs, ports, report, session, host } = scene;
     const { clock, reporter, signal } = ports;
-    const verb = await openProgram(session, host, signal);
+    const verb = await openProgram(session, host, listUnusualAuthorities(inputs), signal);
     const lineage = await readLineage(session, verb, inputs, signal);
+    refuseForeign(session, inputs, lineage);
     if (inputs.mode === 'renew' && lineage.chain.length === 0)
-        throw refuseRenewal(session, inputs, lineage);
+        throw refuseMissing(session, inputs, lineage);
     const authority = await readDirectory(ports, session, inputs);
     const certificate = lineage.chain[0];
     const window = await readWindow(ports, session, inputs, authority.directory, certificate);
@@ -72620,13 +72748,8 @@ async function provide(scene) {
         return;
     }
     await verb('set-nginx', [inputs.name, ...renderTarget(inputs.nginx)], { purpose: 'note which nginx it is', signal });
-    if (decision.kind === 'keep') {
-        // What was interrupted behind an order is put right here, and where all is well nothing happens.
-        await publish(scene, verb);
-    }
-    else {
-        await order(scene, verb);
-    }
+    // What was interrupted behind an order is put right here, and where all is well nothing happens.
+    const said = decision.kind === 'keep' ? await publish(scene, verb) : await order(scene, verb, certificate);
     await verb('set-timer', [], { purpose: 'see to automatic renewal', signal });
     const { rehearsalUrl } = inputs.authority;
     if (rehearsalUrl !== '' && (decision.kind === 'first' || decision.kind === 'change')) {
@@ -72637,12 +72760,22 @@ async function provide(scene) {
             onLine,
         }));
     }
-    await prove(scene, verb, authority, asked);
+    await prove(scene, verb, authority, asked, listUnread(said));
     report.result = decision.kind === 'keep' ? 'kept' : decision.kind === 'renewal' ? 'renewed' : 'obtained';
 }
 /** certbot waits up to some minutes for an authority that is busy. */
 const ORDER_SECONDS = 1200;
-function refuseRenewal(session, { name }, lineage) {
+/** Those that root has to allow. */
+function listUnusualAuthorities({ mode, authority }) {
+    const urls = mode === 'obtain' ? [authority.url, authority.rehearsalUrl] : [authority.rehearsalUrl];
+    return [...new Set(urls)].filter((url) => url !== '' && !isAllowedAnyway(url));
+}
+function refuseForeign(session, { name }, lineage) {
+    if (!lineage.isForeign)
+        return;
+    throw new CertificateError(`certbot on ${session.where} has the certificate ${name} for somebody else, and Slipway leaves that alone.`, `Give another \`certificate-name\`, or hand it over, on the server, as root:\n${renderHandover(name)}`);
+}
+function refuseMissing(session, { name }, lineage) {
     const there = lineage.names.length === 0 ? 'certbot has none at all' : `there are ${lineage.names.join(', ')}`;
     return new CertificateError(`There is no certificate ${name} on ${session.where}; ${there}.`, 'Use `mode: obtain`, or correct certificate-name.');
 }
@@ -72660,12 +72793,16 @@ async function tell({ ports }, title, body) {
         ports.reporter.remote(line);
     }));
 }
-async function order(scene, verb) {
+/** @param replaced what was looked at: if it is another one by now, an earlier run has done the work, and nothing is ordered again */
+async function order(scene, verb, replaced) {
     const { inputs, ports } = scene;
     const options = { purpose: 'obtain the certificate', signal: ports.signal, timeoutSeconds: ORDER_SECONDS };
-    await tell(scene, 'Order', (onLine) => inputs.mode === 'renew'
-        ? verb('renew', [inputs.name, 'now'], { ...options, onLine })
-        : verb('obtain', renderOrder(describeOrder(inputs), 'obtain'), { ...options, onLine }));
+    return tell(scene, 'Order', (onLine) => inputs.mode === 'renew'
+        ? verb('renew', [inputs.name, 'now', ...(replaced === undefined ? [] : [replaced.fingerprint])], {
+            ...options,
+            onLine,
+        })
+        : verb('obtain', renderOrder(describeOrder(inputs), 'obtain', replaced?.fingerprint), { ...options, onLine }));
 }
 function describeOrder(inputs) {
     const { name, domains, email, keyType, profile, challenge, webroot } = inputs;
@@ -72673,12 +72810,17 @@ function describeOrder(inputs) {
 }
 async function publish(scene, verb) {
     const { inputs, ports } = scene;
-    await tell(scene, 'Publish', (onLine) => verb('publish', [inputs.name], {
+    return tell(scene, 'Publish', (onLine) => verb('publish', [inputs.name], {
         purpose: 'publish the certificate',
         signal: ports.signal,
         timeoutSeconds: 180,
         onLine,
     }));
+}
+/** The words of slipway-tls where there was no nginx to be reloaded: they tell why nothing else is served. Pure. */
+function listUnread(said) {
+    const words = said.split('\n').filter((line) => /^\s*(?:no container of |nginx does not run )/.test(line));
+    return [...new Set(words.map((line) => `${line.trim()}.`))];
 }
 // --- the rehearsal -----------------------------------------------------------------------------------------------------
 /** @throws RehearsalError with everything that is in the way, before an order */
@@ -72686,24 +72828,31 @@ async function rehearse(scene, verb, lineage, authority, asked) {
     const { inputs, ports, report, session, host } = scene;
     const { reporter, signal } = ports;
     await reporter.group('Rehearsal', async () => {
-        const own = await listOwnAddresses(inputs, host, scene.dns);
+        const { own, front } = await listServerAddresses(inputs, host, scene.dns);
+        const leading = [...own, ...front];
         const findings = authority.finding === undefined ? [] : [authority.finding];
+        for (const url of listUnusualAuthorities(inputs).filter((one) => !lineage.authorities.includes(one))) {
+            findings.push({
+                message: `root of ${session.where} has not allowed the authority ${url}`,
+                hint: `Type on the server, as root: ${renderAllowance([url])}`,
+            });
+        }
         findings.push(...judgeProfile(inputs.profile, host.certbot, authority.directory));
         const now = authority.date ?? ports.clock.now();
         const skew = judgeClock(session.where, host.clockSeconds - now.getTime() / 1000);
         if (skew !== undefined)
             findings.push(skew);
-        const identities = authority.directory?.identities ?? [];
+        const applicant = { identities: authority.directory?.identities ?? [], accounts: lineage.accounts };
         for (const one of asked) {
-            findings.push(...judgeAddresses(one, own));
-            const caa = await rehearseCaa(scene.dns, one.name, identities);
+            findings.push(...judgeAddresses(one, leading));
+            const caa = await rehearseCaa(scene.dns, one.name, applicant);
             findings.push(...caa.findings);
             report.warnings.push(...caa.warnings);
         }
         report.warnings.push(...warnOfOtherView(host, asked));
         const method = inputs.mode === 'renew' ? (lineage.settings.get('authenticator') ?? inputs.challenge) : inputs.challenge;
         if (method === 'webroot')
-            findings.push(...(await rehearseWebroot(scene, verb, lineage, asked, own)));
+            findings.push(...(await rehearseWebroot(scene, verb, lineage, asked, leading)));
         if (method === 'standalone' && host.isHttpPortTaken) {
             findings.push({
                 message: `Something listens on port 80 of ${session.where}, so certbot cannot`,
@@ -72722,8 +72871,10 @@ async function rehearse(scene, verb, lineage, authority, asked) {
             reporter.remote(`✓ ${line}`);
     });
     await install(scene, verb);
-    if (inputs.acmeCa !== '')
-        await verb('set-ca', [], { purpose: 'note the private authority', signal, stdin: inputs.acmeCa });
+    // A renewal keeps the one that is there; an order without one ends what was noted for an earlier authority.
+    if (inputs.acmeCa !== '' || (inputs.mode === 'obtain' && lineage.settings.has('private_ca'))) {
+        await verb('set-ca', [inputs.name], { purpose: 'note the private authority', signal, stdin: inputs.acmeCa });
+    }
     await rehearseOrder(scene, verb, authority);
 }
 /** The server may see a name in another way than everybody else: that breaks nothing here, and puzzles people. */
@@ -72738,7 +72889,7 @@ function warnOfOtherView(host, asked) {
     });
 }
 /** A token as an authority's, put where it would be looked for, and asked for under each name at each address. */
-async function rehearseWebroot({ inputs, ports, session }, verb, lineage, asked, own) {
+async function rehearseWebroot({ inputs, ports, session }, verb, lineage, asked, leading) {
     const webroot = inputs.mode === 'renew' ? (lineage.settings.get('webroot_path') ?? inputs.webroot) : inputs.webroot;
     const token = `slipway-${(0,external_node_crypto_.randomBytes)(18).toString('base64url')}`;
     await verb('probe', [webroot, token], { purpose: `put a file into ${webroot}`, signal: ports.signal });
@@ -72749,7 +72900,7 @@ async function rehearseWebroot({ inputs, ports, session }, verb, lineage, asked,
             dial: (host, port) => session.dial(host, port),
         };
         const pairs = asked.flatMap((one) => listAddresses(one)
-            .filter((address) => own.includes(address))
+            .filter((address) => leading.includes(address))
             .map((address) => ({ name: one.name, address })));
         const rehearsed = await Promise.all(pairs.map(({ name, address }) => rehearsePath(name, address, token, webroot, options)));
         return rehearsed.flatMap(({ finding }) => (finding === undefined ? [] : [finding]));
@@ -72791,17 +72942,18 @@ async function rehearseOrder(scene, verb, authority) {
     report.rehearsed.push(`the order itself, at ${new URL(rehearsalUrl).host}`);
 }
 // --- what is served ----------------------------------------------------------------------------------------------------
-function lookOptions(inputs, ports, session) {
+function lookOptions(inputs, ports, session, server) {
     return {
         readServedChain: ports.readServedChain,
-        roots: [...ports.trustedRoots, ...parseChain(inputs.acmeCa).map(({ pem }) => pem)],
+        ca: inputs.acmeCa === '' ? undefined : inputs.acmeCa,
+        server,
         signal: ports.signal,
         dial: session === undefined ? undefined : (host, port) => session.dial(host, port),
         now: ports.clock.now(),
     };
 }
 /** certbot's file, nginx's copy and what visitors get are one and the same. @throws CertificateError */
-async function prove(scene, verb, authority, asked) {
+async function prove(scene, verb, authority, asked, unread) {
     const { inputs, ports, report, session } = scene;
     const [lineage, host] = [
         await readLineage(session, verb, inputs, ports.signal),
@@ -72818,11 +72970,12 @@ async function prove(scene, verb, authority, asked) {
     const timers = judgeTimers(host.timers, lineage.crons);
     if (timers.warning !== '')
         report.warnings.push({ title: 'Several renewals', text: timers.warning });
-    const look = lookOptions(inputs, ports, session);
+    const look = lookOptions(inputs, ports, session, await listServerAddresses(inputs, host, scene.dns));
     report.served =
         inputs.nginx.kind === 'none'
-            ? await lookAtServed(asked, look)
-            : await waitForServed(asked, certificate.fingerprint, look, ports.clock);
+            ? await lookAtServed(asked, certificate, look)
+            : await waitForServed(asked, certificate, look, ports.clock);
+    warnOfFronts(report);
     const mustBeTrusted = inputs.authority.label === "Let's Encrypt";
     const problems = [
         ...(timers.problem === '' ? [] : [timers.problem]),
@@ -72830,10 +72983,15 @@ async function prove(scene, verb, authority, asked) {
             ? []
             : ['What nginx reads is not what certbot has.']),
         // With another program in front, what it serves is its own affair.
-        ...(inputs.nginx.kind === 'none' ? [] : judgeServed(report.served, certificate, { mustBeTrusted })),
+        ...(inputs.nginx.kind === 'none' ? [] : judgeServed(withoutFronts(report), certificate, { mustBeTrusted })),
     ];
     if (problems.length > 0)
-        throw failProof(inputs.name, problems);
+        throw failProof(inputs.name, [...problems, ...unread]);
+}
+const withoutFronts = ({ served }) => served.filter((one) => one.isFront !== true);
+function warnOfFronts(report) {
+    for (const text of describeFronts(report.served))
+        report.warnings.push({ title: 'Another certificate in front', text });
 }
 function failProof(name, problems) {
     return new CertificateError(`The certificate ${name} is not what is served:\n${problems.map((one) => `- ${one}`).join('\n')}`, `nginx has to read /etc/slipway/tls/${name}/current/fullchain.pem and privkey.pem in a \`server\` with \`listen 443 ssl\` for these names, on every address. If it does, was it reloaded? An nginx in a container has to be named in \`nginx\`.`);
@@ -72848,10 +73006,13 @@ async function check(inputs, ports, report, dns, scene) {
     const asked = await askAddresses(dns, names);
     for (const one of asked) {
         if (listAddresses(one).length === 0)
-            problems.push(`${one.name} has no address in DNS.`);
+            problems.push(describeUnknown(one));
     }
-    const { served, unseen } = setUnseenApart(await lookAtServed(asked, lookOptions(inputs, ports, scene?.session)));
+    const server = scene && (await listServerAddresses(inputs, scene.host, dns));
+    const look = lookOptions(inputs, ports, scene?.session, server);
+    const { served, unseen } = setUnseenApart(await lookAtServed(asked, report.certificate, look));
     report.served = served;
+    warnOfFronts(report);
     for (const { name, address, problem } of unseen) {
         const text = `${name} at ${address} was not looked at: ${problem}. With \`host\`, the server looks itself.`;
         report.warnings.push({ title: `Not looked at: ${name} at ${address}`, text });
@@ -72872,13 +73033,27 @@ async function check(inputs, ports, report, dns, scene) {
     }
     report.result = 'checked';
 }
+/** No answer is not the same as none. */
+function describeUnknown({ name, a, aaaa }) {
+    const failed = [a, aaaa].find((one) => one.kind === 'failed');
+    return failed === undefined
+        ? `${name} has no address in DNS.`
+        : `DNS gives no answer about ${name}: ${failed.reason}.`;
+}
 /** What is on the server, as far as we may see it. @returns what is wrong */
 async function checkServer(scene) {
     const { inputs, ports, report, session, host } = scene;
     const [published] = host.published;
     report.certificate = published;
     const verb = useProgram(session, host);
-    const lineage = verb && (await readLineage(session, verb, inputs, ports.signal));
+    const lineage = 'obstacle' in verb ? undefined : await readLineage(session, verb, inputs, ports.signal);
+    if ('obstacle' in verb) {
+        report.warnings.push({
+            title: 'certbot was not asked',
+            text: `certbot's own files on ${session.where} were not looked at, since ${verb.obstacle}: whether it has a newer certificate than nginx ` +
+                'reads, and whether cron renews, too, is not known. `mode: obtain` with this release puts that right, or says what root has to type.',
+        });
+    }
     const timers = judgeTimers(host.timers, lineage?.crons ?? []);
     if (timers.warning !== '')
         report.warnings.push({ title: 'Several renewals', text: timers.warning });
@@ -72922,11 +73097,12 @@ function judgeLife({ certificate, served, renewal }, minimum, now) {
 async function revoke(scene) {
     const { inputs, ports, report, session, host } = scene;
     const { signal } = ports;
-    const verb = await openProgram(session, host, signal);
+    const verb = await openProgram(session, host, [], signal);
     const lineage = await readLineage(session, verb, inputs, signal);
+    refuseForeign(session, inputs, lineage);
     report.certificate = lineage.chain[0];
     if (lineage.chain.length === 0)
-        throw refuseRenewal(session, inputs, lineage);
+        throw refuseMissing(session, inputs, lineage);
     await tell(scene, 'Revoke', (onLine) => verb('revoke', [inputs.name, inputs.reason], {
         purpose: 'revoke the certificate',
         signal,
