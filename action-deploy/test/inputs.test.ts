@@ -51,6 +51,7 @@ test('what is not given has its default', () => {
     dryRun: false,
     lockWaitSeconds: 600,
     leaseSeconds: 30,
+    metricsFile: '',
     bakeSeconds: 0,
     migrations: [],
     endToEnd: undefined,
@@ -85,6 +86,7 @@ test('everything given', () => {
     'e2e-command': 'runner: npm run e2e && echo "done"',
     'watch-url': 'ssh+http://127.0.0.1:8080/',
     'max-failed-requests': '3',
+    'metrics-file': '/var/lib/node_exporter/shop-deploy.prom',
     'github-token': 'ghs_TOKEN',
     environment: 'production',
     'environment-url': 'https://shop.example/',
@@ -103,6 +105,7 @@ test('everything given', () => {
     dryRun: true,
     lockWaitSeconds: 90,
     leaseSeconds: 60,
+    metricsFile: '/var/lib/node_exporter/shop-deploy.prom',
     bakeSeconds: 30,
     migrations: [
       { service: 'api', command: ['npm', 'run', 'migrate'] },
@@ -399,4 +402,17 @@ describe('a backup before the deploy', () => {
       expect(problems({ backup })).toEqual([expect.stringMatching(/^backup: /)]);
     },
   );
+});
+
+test.each([
+  'shop.prom',
+  '/var/lib/shop.txt',
+  '/var/lib/.prom',
+  '/var/lib/../shop.prom',
+  '/var/lib/-x/shop.prom',
+  '/var/lib/my shop.prom',
+  '/var/lib/$(id).prom',
+  '/var/lib//shop.prom',
+])('%s is no file for metrics', (file) => {
+  expect(() => read({ 'metrics-file': file })).toThrow(/metrics-file: .* is not a file for the textfile collector/);
 });

@@ -5,7 +5,7 @@ import { recordSchema } from '../commands/stored-release';
 import { renderYaml } from '../compose/yaml';
 import { CancelledError, ConnectError, ReleaseError } from '../errors';
 import type { Release } from '../model/release';
-import type { Step, UndoVerb } from '../model/step';
+import type { FinishVerb, Step, UndoVerb } from '../model/step';
 import type { Check } from '../probes/check';
 import { groupResults } from '../probes/outcome';
 import { runChecks } from '../probes/run-checks';
@@ -105,6 +105,8 @@ export async function execute(
     planTags(preparation, transaction),
     ...(waiting < 0 ? [] : changes.slice(waiting)),
   ];
+  const told = inputs.metricsFile === '' ? [] : [{ verb: 'tell-metrics', file: inputs.metricsFile, task } as const];
+  const isHandOver = ({ verb }: FinishVerb): boolean => verb === 'hand-over';
   await watched?.begin();
   const outcome = await timed(transaction, 'switch', () =>
     ports.reporter.group(describeChange(transaction, plan.release), () =>
@@ -112,8 +114,14 @@ export async function execute(
         {
           release: plan.release,
           steps,
-          undo: orderUndo([...first.flatMap(undoOf), ...plan.undo, ...cleaning.undo], []),
-          finish: [...plan.finish, ...cleaning.finish],
+          undo: orderUndo([...first.flatMap(undoOf), ...plan.undo, ...cleaning.undo, ...told], []),
+          // As soon as it is safe that the new release stays: to drain and to stop the old one takes its time.
+          finish: [
+            ...plan.finish.filter(isHandOver),
+            ...told,
+            ...plan.finish.filter((verb) => !isHandOver(verb)),
+            ...cleaning.finish,
+          ],
           before: plan.before,
           hold: (step, signal) => verifier.hold(step, signal),
           containers: () => verifier.containers(),

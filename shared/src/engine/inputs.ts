@@ -23,6 +23,8 @@ export interface TransactionInputs {
   readonly lockWaitSeconds: number;
   /** After so long without a word of ours the server goes back by itself. */
   readonly leaseSeconds: number;
+  /** On the server, for the textfile collector of node-exporter; empty: none. */
+  readonly metricsFile: string;
   /** How long the release must serve well, with the one before it warm beside it, before it is final. */
   readonly bakeSeconds: number;
   readonly endToEnd: EndToEnd | undefined;
@@ -59,6 +61,7 @@ export function readTransactionInputs(
     dryRun: readValue(input, problems, 'dry-run', boolean, false),
     lockWaitSeconds: readValue(input, problems, 'lock-wait', duration(0, 86_400), 600),
     leaseSeconds: readValue(input, problems, 'lease', duration(10, 600), 30),
+    metricsFile: readValue(input, problems, 'metrics-file', parseMetricsFile, ''),
     bakeSeconds: readValue(input, problems, 'bake-time', duration(0, 3600), 0),
     endToEnd: readValue(input, problems, 'e2e-command', optional(parseEndToEnd), undefined),
     watch: readValue(input, problems, 'watch-url', optional(parseWatchUrl), undefined),
@@ -82,6 +85,17 @@ function readGrafana(input: (name: string) => string, problems: InputProblem[]):
     url: readValue(input, problems, 'grafana-url', parseGrafanaUrl, ''),
     token: readValue(input, problems, 'grafana-token', parseGrafanaToken, new Secret('')),
   };
+}
+
+/** A word of the journal, as the guardian takes it: no blank, no part that begins with `-`, none that is `.` or `..`. */
+const METRICS_FILE = /^(?:\/(?![-.])[A-Za-z0-9._@:,-]+)+(?<=.\.prom)$/;
+
+function parseMetricsFile(text: string): Parsed<string> {
+  return text === '' || METRICS_FILE.test(text)
+    ? { value: text }
+    : {
+        problem: `${quoteValue(text)} is not a file for the textfile collector: give an absolute path of letters, digits and . _ @ : , - that ends in .prom.`,
+      };
 }
 
 const SERVICE = /^[a-zA-Z0-9._-]+$/;

@@ -383,12 +383,13 @@ settle() {
   if [ "$(current)" = "$release" ]; then half=finish verdict=committed; else half=undo verdict=undone; fi
   while read -r which words; do
     [ "$which" = "$half" ] || continue
+    # As long as a boot brings back the old release, it must stay the last resort of the routers; and stay.
+    case $handed_over.$words in 1.* | .tell-metrics*) ;; *) continue ;; esac
     # shellcheck disable=SC2031
     try_verb "$words" && continue
     # shellcheck disable=SC2031
     unsettled="$unsettled${unsettled:+; }$(printf %.150s "$words"): $(tail -c 300 "$log" 2>/dev/null | one_line)"
-    # As long as a boot brings back the old release, it must stay the last resort of the routers; and stay.
-    case $half.$words in finish.hand-over*) handed_over='' && break ;; esac
+    case $half.$words in finish.hand-over*) handed_over='' ;; esac
   done <"$store/journal"
   [ "$half" = undo ] || link_compose || :
   [ -z "$unsettled" ] || return 1
@@ -525,6 +526,7 @@ verb() {
     drain-new) v_drain_new "$@" ;;
     switch-router | restore-router | settle-router | drain) "v_$(printf %s "$name" | tr - _)" "$@" ;;
     hand-over) v_hand_over "$@" ;;
+    tell-metrics) v_tell_metrics "$@" ;;
     retire) v_retire "$@" ;;
     remove-files) v_remove_files "$@" ;;
     remove-releases) v_remove_releases "$@" ;;
@@ -676,6 +678,32 @@ v_hand_over() {
   done
   # shellcheck disable=SC2086
   [ -z "$down" ] || run docker start $down
+}
+
+# tell-metrics FILE TASK: how it ended, for the textfile collector of node-exporter. The duration is that of the transaction, from
+# its journal on. What cannot be written is no reason to keep a journal open: monitoring hears less, that is all.
+v_tell_metrics() {
+  # shellcheck disable=SC2031
+  ( describe_outcome "$2" >"$1.new" && chmod 644 "$1.new" && mv -fT "$1.new" "$1" ) 2>>"$log" && return
+  note "the metrics could not be written to $1: the user of the login must be able to write to that folder"
+  rm -f "$1.new" 2>/dev/null || :
+}
+
+# describe_outcome TASK: text in https://prometheus.io/docs/instrumenting/exposition_formats/. All words are plain: nothing to escape.
+describe_outcome() {
+  ended=$(date +%s) || return
+  began=$(date -r "$store/journal" +%s 2>/dev/null) || began=$ended
+  success=0 result=undone stuck=0
+  [ "$half" = undo ] || { success=1; result=committed; }
+  [ -z "$unsettled" ] || stuck=1
+  gauge last_timestamp_seconds 'When the last deploy or rollback ended that had begun to change something, whatever became of it.' '' "$ended"
+  gauge last_success 'Whether the last deploy or rollback went live (1), or was taken back (0).' '' "$success"
+  gauge last_duration_seconds 'What its transaction took, from the first change to the commit or to the end of the way back.' '' "$((ended - began))"
+  gauge recovery_failed 'Whether something could be neither finished nor taken back (1).' '' "$stuck"
+  gauge last_info 'What the last deploy or rollback was to bring.' ",release=\"$release\",task=\"$1\",result=\"$result\"" 1
+}
+gauge() {
+  printf '# HELP slipway_deploy_%s %s\n# TYPE slipway_deploy_%s gauge\nslipway_deploy_%s{project="%s"%s} %s\n' "$1" "$2" "$1" "$1" "$project" "$3" "$4"
 }
 
 # retire ID...: replicas of the release before. By the time each has asked for (stop_grace_period).

@@ -53,6 +53,8 @@ const UNDO_ORDER: Readonly<Record<UndoVerb['verb'], true>> = {
   'remove-networks': true,
   'remove-files': true,
   'forget-images': true,
+  // It tells whether all of them went well.
+  'tell-metrics': true,
 };
 
 /** The way back of some steps, each verb in its place; services that come back in the order in which they depend on each other. */

@@ -37,6 +37,8 @@ function listWords(verb: UndoVerb | FinishVerb, project: string): string[] {
         listIds(verb.retired),
         ...verb.services.map(({ service, restart, before }) => `${service}/${restart}/${listIds(before)}`),
       ];
+    case 'tell-metrics':
+      return [verb.file, verb.task];
     case 'drain-new':
       return [verb.router, String(verb.port), String(verb.boundSeconds), verb.service, ...verb.ids];
     case 'drain':

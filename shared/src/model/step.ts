@@ -69,8 +69,10 @@ export type FinishVerb =
   | { readonly verb: 'remove-releases'; readonly releases: readonly string[] }
   | CleaningVerb;
 
-/** What is no longer needed, on the way forth or back. */
+/** On the way forth or back: what monitoring hears, and what is no longer needed. */
 type CleaningVerb =
+  /** How it ended, as a file for the textfile collector of node-exporter. It never fails. */
+  | { readonly verb: 'tell-metrics'; readonly file: string; readonly task: 'deploy' | 'rollback' }
   | { readonly verb: 'remove-files'; readonly addresses: readonly string[] }
   /** Our local tags of these images go, and those that nothing else names or uses. */
   | { readonly verb: 'forget-images'; readonly images: readonly string[] };

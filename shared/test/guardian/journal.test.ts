@@ -27,6 +27,7 @@ test('the journal as the guardian reads it', () => {
         { verb: 'remove-networks', networks: ['shop_default', 'shop_back'] },
         { verb: 'remove-files', addresses: ['f'.repeat(64)] },
         { verb: 'forget-images', images: [DIGEST, 'web:1', DIGEST] },
+        { verb: 'tell-metrics', file: '/var/lib/node_exporter/shop-deploy.prom', task: 'rollback' },
       ],
       finish: [
         {
@@ -61,6 +62,7 @@ undo restore-services ${PREVIOUS} - x
 undo remove-networks shop_default shop_back
 undo remove-files ${'f'.repeat(64)}
 undo forget-images ${DIGEST} ${localTag('shop', DIGEST)}
+undo tell-metrics /var/lib/node_exporter/shop-deploy.prom rollback
 finish hand-over c1,c2 api/on-failure:3/c1,c2 new/always/-
 finish hand-over -
 finish drain web 3000 15 c1 c2
@@ -112,6 +114,7 @@ test.each(HOSTILE.filter((text) => !/^[\w-]+$/.test(text)))('the word %j is refu
     { verb: 'forget-images', images: [`${text} @sha256:x`] },
     { verb: 'drain', router: text, port: 1, boundSeconds: 1, ids: [] },
     { verb: 'retire', ids: [text] },
+    { verb: 'tell-metrics', file: text, task: 'deploy' },
     { verb: 'settle-router', router: text },
     { verb: 'remove-services', services: [text] },
     { verb: 'remove-releases', releases: [text] },

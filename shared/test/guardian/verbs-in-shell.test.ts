@@ -1,5 +1,5 @@
 /** The verbs of guardian.sh in the shells that servers have: what docker is asked, in which order. */
-import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, statSync, utimesSync, writeFileSync } from 'node:fs';
 import { renderVerb } from '../../src/guardian/verbs';
 import type { FinishVerb, UndoVerb } from '../../src/model/step';
 import { localTag } from '../../src/commands/images';
@@ -46,6 +46,80 @@ esac`);
       { service: 'web', restart: 'on-failure:3', before: ['w1'] },
     ],
   };
+
+  describe('tell-metrics', () => {
+    /** As `settle` has set them. */
+    const tell = (half: 'undo' | 'finish', unsettled = ''): Ran =>
+      machine.run({
+        words: [
+          'sh',
+          '-c',
+          `half=$1 unsettled=$2 release=20261122T110000Z-bbbbbbb; shift 2\n${VERBS_PROGRAM}`,
+          'slipway',
+          half,
+          unsettled,
+          'verb',
+          renderVerb({ verb: 'tell-metrics', file: machine.path('told.prom'), task: 'deploy' }, 'shop'),
+        ],
+      });
+    /** Without the lines for people. */
+    const told = (): string[] =>
+      readFileSync(machine.path('told.prom'), 'utf8')
+        .split('\n')
+        .filter((line) => line !== '' && !line.startsWith('# '));
+
+    test('says when, whether it went live, how long it took, and what it was', () => {
+      mkdirSync(machine.path('store'));
+      writeFileSync(machine.path('store', 'journal'), '');
+      const now = Date.now() / 1000;
+      utimesSync(machine.path('store', 'journal'), now - 90, now - 90);
+      expect(tell('finish')).toMatchObject({ exitCode: 0 });
+      const [ended = '', success, duration = '', ...rest] = told();
+      expect(Number(/^slipway_deploy_last_timestamp_seconds\{project="shop"\} (\d+)$/.exec(ended)?.[1])).toBeCloseTo(
+        now,
+        -1,
+      );
+      expect(success).toBe('slipway_deploy_last_success{project="shop"} 1');
+      expect(duration).toMatch(/^slipway_deploy_last_duration_seconds\{project="shop"\} 9[0-5]$/);
+      expect(rest).toEqual([
+        'slipway_deploy_recovery_failed{project="shop"} 0',
+        'slipway_deploy_last_info{project="shop",release="20261122T110000Z-bbbbbbb",task="deploy",result="committed"} 1',
+      ]);
+      // Another user reads it, and never half of it.
+      expect(statSync(machine.path('told.prom')).mode & 0o777).toBe(0o644);
+      expect(existsSync(machine.path('told.prom.new'))).toBe(false);
+    });
+
+    test('says that it was taken back, and what could not be', () => {
+      expect(tell('undo').exitCode).toBe(0);
+      expect(told()).toEqual(
+        expect.arrayContaining([
+          'slipway_deploy_last_success{project="shop"} 0',
+          'slipway_deploy_last_duration_seconds{project="shop"} 0',
+          'slipway_deploy_recovery_failed{project="shop"} 0',
+          expect.stringContaining('result="undone"'),
+        ]),
+      );
+      expect(tell('undo', 'revive c1: no').exitCode).toBe(0);
+      expect(told()).toContain('slipway_deploy_recovery_failed{project="shop"} 1');
+    });
+
+    test('every metric has its help and its type once', () => {
+      tell('finish');
+      const text = readFileSync(machine.path('told.prom'), 'utf8');
+      const names = told().map((line) => line.slice(0, line.indexOf('{')));
+      expect(text.match(/^# HELP \S+/gm)?.map((line) => line.slice(7))).toEqual(names);
+      expect(text.match(/^# TYPE \S+ gauge$/gm)).toHaveLength(names.length);
+    });
+
+    test('never fails: monitoring hears less, and the journal is closed', () => {
+      mkdirSync(machine.path('told.prom', 'in the way'), { recursive: true });
+      const { exitCode, stdout } = tell('finish');
+      expect(exitCode).toBe(0);
+      expect(stdout).toMatch(/^note the metrics could not be written/);
+      expect(existsSync(machine.path('told.prom.new'))).toBe(false);
+    });
+  });
 
   describe('take-back-data', () => {
     const RELEASE = '20261122T110000Z-bbbbbbb';
