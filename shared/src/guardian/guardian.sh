@@ -696,15 +696,14 @@ describe_outcome() {
   success=0 result=undone stuck=0
   [ "$half" = undo ] || { success=1; result=committed; }
   [ -z "$unsettled" ] || stuck=1
-  gauge last_timestamp_seconds 'When the last deploy or rollback ended that had begun to change something, whatever became of it.' '' "$ended"
-  gauge last_success 'Whether the last deploy or rollback went live (1), or was taken back (0).' '' "$success"
-  gauge last_duration_seconds 'What its transaction took, from the first change to the commit or to the end of the way back.' '' "$((ended - began))"
-  gauge recovery_failed 'Whether something could be neither finished nor taken back (1).' '' "$stuck"
-  gauge last_info 'What the last deploy or rollback was to bring.' ",release=\"$release\",task=\"$1\",result=\"$result\"" 1
+  gauge last_timestamp_seconds "$ended"
+  gauge last_success "$success"
+  gauge last_duration_seconds "$((ended - began))"
+  gauge recovery_failed "$stuck"
+  gauge last_info 1 ",release=\"$release\",task=\"$1\",result=\"$result\""
 }
-gauge() {
-  printf '# HELP slipway_deploy_%s %s\n# TYPE slipway_deploy_%s gauge\nslipway_deploy_%s{project="%s"%s} %s\n' "$1" "$2" "$1" "$1" "$project" "$3" "$4"
-}
+# What each means is in infra/monitoring/README.md: here it would not fit into the first packets of a connection.
+gauge() { printf '# TYPE slipway_deploy_%s gauge\nslipway_deploy_%s{project="%s"%s} %s\n' "$1" "$1" "$project" "${3-}" "$2"; }
 
 # retire ID...: replicas of the release before. By the time each has asked for (stop_grace_period).
 v_retire() {

@@ -104,12 +104,11 @@ esac`);
       expect(told()).toContain('slipway_deploy_recovery_failed{project="shop"} 1');
     });
 
-    test('every metric has its help and its type once', () => {
+    test('every metric has its type once', () => {
       tell('finish');
       const text = readFileSync(machine.path('told.prom'), 'utf8');
       const names = told().map((line) => line.slice(0, line.indexOf('{')));
-      expect(text.match(/^# HELP \S+/gm)?.map((line) => line.slice(7))).toEqual(names);
-      expect(text.match(/^# TYPE \S+ gauge$/gm)).toHaveLength(names.length);
+      expect(text.match(/^# TYPE \S+ gauge$/gm)).toEqual(names.map((name) => `# TYPE ${name} gauge`));
     });
 
     test('never fails: monitoring hears less, and the journal is closed', () => {
