@@ -113,8 +113,12 @@ const E2E_WORKERS = 3;
 /** Process groups under way, to be ended with us. */
 const running = new Set();
 
+/** Nothing is begun any more: what was stopped must not be taken for ended, and be followed by the next one. */
+let stopped = false;
+
 /** Runs under Node 24, in a process group of its own. @returns its exit code, and everything it printed */
 function start(args, { env = {}, cwd = root, limitMinutes = 10, patient = false, onLine } = {}) {
+  if (stopped) return new Promise(() => {});
   const [program, ...words] = patient ? ['nice', '-n', '19', node24, ...args] : [node24, ...args];
   const child = spawn(program, words, {
     cwd,
@@ -331,7 +335,6 @@ async function main(args) {
   const folder = await mkdtemp(join(tmpdir(), 'slipway-test-'));
   const context = { folder, extra, programs, server: needsServers ? startServer() : undefined, told: false };
   const results = [];
-  let stopped = false;
   const stop = async (signal) => {
     stopped = true;
     process.stdout.write(`\nStopped by ${signal}.\n`);

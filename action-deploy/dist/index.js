@@ -92505,6 +92505,8 @@ async function readDaemon(session, signal) {
 }
 
 ;// CONCATENATED MODULE: ./shared/src/images/dial-ahead.ts
+
+
 /** More registries than a project names, and more than is polite at one of them. */
 const MAX_REGISTRIES = 4;
 const MAX_EACH = 4;
@@ -92545,13 +92547,33 @@ function dialAhead(session, registries) {
     };
 }
 /**
- * The images that Compose files seem to name, without having been rendered; each once.
+ * The images that Compose files seem to name, without having been rendered; each once. Nothing of a file that is no YAML: Compose says why.
  *
- * @param texts of Compose files, as the user wrote them.
+ * @param texts of Compose files, as the user wrote them, in the order in which each goes over those before it.
  */
 function guessImages(texts, variables) {
-    const references = texts.flatMap((text) => [...text.matchAll(/^\s*image:\s*["']?([^\s"'#]+)/gm)].map(([, reference = '']) => reference.replaceAll(/\$\{(\w+)(?::?[-?+]([^}]*))?\}|\$(\w+)/g, (_, name, fallback, plain) => variables[name ?? plain ?? ''] ?? fallback ?? '')));
-    return [...new Set(references)];
+    const references = new Map();
+    for (const text of texts) {
+        for (const [name, service] of Object.entries(dial_ahead_readServices(text))) {
+            const image = json_readText(service, 'image');
+            if (image !== '')
+                references.set(name, image);
+            // Not of this deploy, where its profile is not active.
+            if (json_readList(service, 'profiles').length > 0)
+                references.delete(name);
+        }
+    }
+    const known = [...references.values()].map((reference) => reference.replaceAll(/\$\{(\w+)(?::?[-?+]([^}]*))?\}|\$(\w+)/g, (_, name, fallback, plain) => variables[name ?? plain ?? ''] ?? fallback ?? ''));
+    return [...new Set(known)];
+}
+function dial_ahead_readServices(text) {
+    try {
+        const services = json_readMember(parseYaml(text), 'services');
+        return typeof services === 'object' && services !== null ? services : {};
+    }
+    catch {
+        return {};
+    }
 }
 /** The registries of images. Docker Hub is not among them: it mostly has a mirror, which only its daemon knows. */
 function registriesOf(references) {
@@ -98977,6 +98999,8 @@ async function readRequest(ports) {
     const source = await readSource(inputs, ports);
     return { task: 'deploy', project: source.project, inputs, source };
 }
+/** What a registry said stays good for so long. */
+const ASKED_AHEAD_SECONDS = 60;
 async function deploy(ports, report) {
     const request = await readRequest(ports);
     const { inputs, source, project } = request;
@@ -98988,6 +99012,7 @@ async function deploy(ports, report) {
     const guessed = guessImages(composeTexts(source), knownVariables(inputs));
     const ahead = dialAhead(session, registriesOf(guessed));
     const found = Promise.withResolvers();
+    const askedMs = ports.clock.monotonicMs();
     const opening = { mode: inputs.dryRun ? 'look' : 'change', waitSeconds: inputs.lockWaitSeconds };
     try {
         const opened = withProject(session, request, opening, phase, async (open) => {
@@ -98998,10 +99023,11 @@ async function deploy(ports, report) {
                 facts = await adoptProject(project, facts, layout, guardian, ports.clock, ports.signal);
                 transaction_warn(phase, `The project ran already: what ran is recorded as release ${facts.current ?? ''}, the way back of this deploy.`);
             }
-            found.resolve(facts);
-            // After a long time a tag may be another image's.
-            const hasWaited = guardian.waitedFor !== undefined || guardian.recovery !== undefined;
-            const ask = hasWaited ? askFor(request, session, Promise.resolve(facts), ports) : askedAhead;
+            // After another session, or a long time, a tag may be another image's, and a registry's token has run out.
+            const isLate = guardian.waitedFor !== undefined || ports.clock.monotonicMs() - askedMs > ASKED_AHEAD_SECONDS * 1000;
+            const ask = isLate ? askFor(request, session, Promise.resolve(facts), ports) : askedAhead;
+            if (!isLate)
+                found.resolve(facts);
             const target = { project, projectDirectory: layout.project };
             const { task } = request;
             const transaction = {
@@ -99049,7 +99075,10 @@ function askFor({ inputs }, session, found, { http, clock, signal }) {
     });
 }
 function composeTexts({ files, composeFiles }) {
-    return files.filter(({ path }) => composeFiles.includes(path)).map(({ content }) => Buffer.from(content).toString());
+    return composeFiles.flatMap((path) => {
+        const file = files.find((one) => one.path === path);
+        return file === undefined ? [] : [Buffer.from(file.content).toString()];
+    });
 }
 function knownVariables({ env, variables }) {
     return { ...(0,external_node_util_.parseEnv)(env.reveal()), ...variables };

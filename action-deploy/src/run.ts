@@ -56,6 +56,9 @@ async function readRequest(ports: Ports): Promise<DeployRequest> {
   return { task: 'deploy', project: source.project, inputs, source };
 }
 
+/** What a registry said stays good for so long. */
+const ASKED_AHEAD_SECONDS = 60;
+
 async function deploy(ports: Ports, report: TransactionReport): Promise<void> {
   const request = await readRequest(ports);
   const { inputs, source, project } = request;
@@ -67,6 +70,7 @@ async function deploy(ports: Ports, report: TransactionReport): Promise<void> {
   const guessed = guessImages(composeTexts(source), knownVariables(inputs));
   const ahead = dialAhead(session, registriesOf(guessed));
   const found = Promise.withResolvers<ServerFacts>();
+  const askedMs = ports.clock.monotonicMs();
   const opening = { mode: inputs.dryRun ? 'look' : 'change', waitSeconds: inputs.lockWaitSeconds } as const;
   try {
     const opened = withProject(session, request, opening, phase, async (open) => {
@@ -80,10 +84,11 @@ async function deploy(ports: Ports, report: TransactionReport): Promise<void> {
           `The project ran already: what ran is recorded as release ${facts.current ?? ''}, the way back of this deploy.`,
         );
       }
-      found.resolve(facts);
-      // After a long time a tag may be another image's.
-      const hasWaited = guardian.waitedFor !== undefined || guardian.recovery !== undefined;
-      const ask = hasWaited ? askFor(request, session, Promise.resolve(facts), ports) : askedAhead;
+      // After another session, or a long time, a tag may be another image's, and a registry's token has run out.
+      const isLate =
+        guardian.waitedFor !== undefined || ports.clock.monotonicMs() - askedMs > ASKED_AHEAD_SECONDS * 1000;
+      const ask = isLate ? askFor(request, session, Promise.resolve(facts), ports) : askedAhead;
+      if (!isLate) found.resolve(facts);
       const target = { project, projectDirectory: layout.project };
       const { task } = request;
       const transaction = {
@@ -136,7 +141,10 @@ function askFor(
 }
 
 function composeTexts({ files, composeFiles }: Source): string[] {
-  return files.filter(({ path }) => composeFiles.includes(path)).map(({ content }) => Buffer.from(content).toString());
+  return composeFiles.flatMap((path) => {
+    const file = files.find((one) => one.path === path);
+    return file === undefined ? [] : [Buffer.from(file.content).toString()];
+  });
 }
 
 function knownVariables({ env, variables }: Inputs): Record<string, string | undefined> {

@@ -50,13 +50,18 @@ export class GrafanaApi {
         const { method = '', url = '', headers } = request;
         if (`${method} ${url}` !== `POST ${path}/api/annotations`) {
           this.problems.push(`${method} ${url}`);
-          answer(404, { message: 'Not found' }); return;
+          answer(404, { message: 'Not found' });
+          return;
         }
-        if (headers.authorization !== `Bearer ${token}`) { answer(401, { message: 'Invalid API key' }); return; }
+        if (headers.authorization !== `Bearer ${token}`) {
+          answer(401, { message: 'Invalid API key' });
+          return;
+        }
         const body: unknown = JSON.parse(Buffer.concat(chunks).toString());
         if (headers['content-type'] !== 'application/json' || !isCommand(body)) {
           this.problems.push(JSON.stringify([headers['content-type'], body, isCommand.errors]));
-          answer(400, { message: 'bad request data' }); return;
+          answer(400, { message: 'bad request data' });
+          return;
         }
         this.annotations.push(body);
         answer(200, { message: 'Annotation added', id: this.annotations.length });

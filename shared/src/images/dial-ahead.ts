@@ -1,5 +1,7 @@
 /** Connections to registries that are opened before it is known that they are needed: each saves a round trip to the server. */
 import type { Duplex } from 'node:stream';
+import { parseYaml } from '../compose/yaml';
+import { readList, readMember, readText } from '../json';
 import type { Session } from '../ports';
 
 /** More registries than a project names, and more than is polite at one of them. */
@@ -57,24 +59,40 @@ export function dialAhead(
 }
 
 /**
- * The images that Compose files seem to name, without having been rendered; each once.
+ * The images that Compose files seem to name, without having been rendered; each once. Nothing of a file that is no YAML: Compose says why.
  *
- * @param texts of Compose files, as the user wrote them.
+ * @param texts of Compose files, as the user wrote them, in the order in which each goes over those before it.
  */
 export function guessImages(
   texts: readonly string[],
   variables: Readonly<Record<string, string | undefined>>,
 ): string[] {
-  const references = texts.flatMap((text) =>
-    [...text.matchAll(/^\s*image:\s*["']?([^\s"'#]+)/gm)].map(([, reference = '']) =>
-      reference.replaceAll(
-        /\$\{(\w+)(?::?[-?+]([^}]*))?\}|\$(\w+)/g,
-        (_, name: string | undefined, fallback: string | undefined, plain: string | undefined) =>
-          variables[name ?? plain ?? ''] ?? fallback ?? '',
-      ),
+  const references = new Map<string, string>();
+  for (const text of texts) {
+    for (const [name, service] of Object.entries(readServices(text))) {
+      const image = readText(service, 'image');
+      if (image !== '') references.set(name, image);
+      // Not of this deploy, where its profile is not active.
+      if (readList(service, 'profiles').length > 0) references.delete(name);
+    }
+  }
+  const known = [...references.values()].map((reference) =>
+    reference.replaceAll(
+      /\$\{(\w+)(?::?[-?+]([^}]*))?\}|\$(\w+)/g,
+      (_, name: string | undefined, fallback: string | undefined, plain: string | undefined) =>
+        variables[name ?? plain ?? ''] ?? fallback ?? '',
     ),
   );
-  return [...new Set(references)];
+  return [...new Set(known)];
+}
+
+function readServices(text: string): object {
+  try {
+    const services = readMember(parseYaml(text), 'services');
+    return typeof services === 'object' && services !== null ? services : {};
+  } catch {
+    return {};
+  }
 }
 
 /** The registries of images. Docker Hub is not among them: it mostly has a mirror, which only its daemon knows. */

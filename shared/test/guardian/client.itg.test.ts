@@ -124,7 +124,9 @@ test('the lock is taken, questions are answered in turn, and a second session he
     waitSeconds: 30,
     holder: 'third',
     onWait: (other) => waits.push(other),
-    onStart: (remote) => (atOnce = remote.run(holder)),
+    onStart: (remote) => {
+      atOnce = remote.run(holder);
+    },
   });
   await clock.sleep(1.5);
   await first.close();
@@ -207,7 +209,9 @@ test('what an interrupted session left is put right first, and told', async () =
   let atOnce: Promise<Completed> | undefined;
   const guardian = await start({
     onNote: (text) => notes.push(text),
-    onStart: (remote) => (atOnce = remote.run(script('ls "$HOME/apps/shop/.slipway/releases"'))),
+    onStart: (remote) => {
+      atOnce = remote.run(script('ls "$HOME/apps/shop/.slipway/releases"'));
+    },
   });
   expect((await atOnce)?.stdout).toBe('');
   expect(guardian.recovery).toEqual({ release: RELEASE, verdict: 'undone' });

@@ -3,28 +3,44 @@ import { dialAhead, guessImages, registriesOf } from '../../src/images/dial-ahea
 import type { Session } from '../../src/ports';
 
 describe('the registries that a Compose file seems to name', () => {
+  const compose = (...images: readonly string[]): string =>
+    `services:\n${images.map((image, index) => `  s${index}:\n    image: ${image}\n`).join('')}`;
   const guess = (text: string, variables: Record<string, string> = {}): string[] =>
     registriesOf(guessImages([text], variables)).map(({ host, port, images }) => `${host}:${port} ${images}`);
 
   test.each<[string, string[]]>([
-    ['image: ghcr.io/acme/shop:1', ['ghcr.io:443 1']],
-    ['image: "registry.example.com:5000/shop"', ['registry.example.com:5000 1']],
-    ["image: 'localhost/shop'", ['localhost:443 1']],
-    ['image: postgres:17', []],
-    ['image: acme/shop:1', []],
-    ['image: docker.io/acme/shop', []],
-    ['# image: ghcr.io/acme/shop', []],
-    ['image: ghcr.io/a\nimage: ghcr.io/b\nimage: GHCR.io/c\nimage: ghcr.io/a', ['ghcr.io:443 3']],
-    ['image: ghcr.io/a\nimage: quay.io/b', ['ghcr.io:443 1', 'quay.io:443 1']],
+    [compose('ghcr.io/acme/shop:1'), ['ghcr.io:443 1']],
+    [compose('"registry.example.com:5000/shop"'), ['registry.example.com:5000 1']],
+    [compose("'localhost/shop'"), ['localhost:443 1']],
+    [compose('postgres:17'), []],
+    [compose('acme/shop:1'), []],
+    [compose('docker.io/acme/shop'), []],
+    [compose('postgres # image: ghcr.io/acme/shop'), []],
+    [compose('ghcr.io/a', 'ghcr.io/b', 'GHCR.io/c', 'ghcr.io/a'), ['ghcr.io:443 3']],
+    [compose('ghcr.io/a', 'quay.io/b'), ['ghcr.io:443 1', 'quay.io:443 1']],
+    ['services: { a: { image: ghcr.io/a, profiles: [tools] }, b: { build: . }, c: null }', []],
+    ['services: [ghcr.io/a]', []],
+    ['services: {', []],
+    ['', []],
   ])('%j', (text, expected) => {
     expect(guess(text)).toEqual(expected);
   });
 
+  test('nothing but what a service has for its image: not a text in a configuration that looks like one', () => {
+    const text =
+      'configs: { c: { content: "\\nimage: ${SECRET}/x\\n" } }\nservices: { a: { environment: { image: quay.io/x } } }';
+    expect(guessImages([text], { SECRET: 'hunter2.example.com' })).toEqual([]);
+  });
+
+  test('a later file goes over those before it', () => {
+    expect(guessImages([compose('app:1', 'redis'), compose('app:2')], {})).toEqual(['app:2', 'redis']);
+  });
+
   test('with variables, and what stands for those that are not set', () => {
-    const text = 'image: ${REGISTRY:-ghcr.io}/acme/shop:${TAG}';
+    const text = compose('${REGISTRY:-ghcr.io}/acme/shop:${TAG}');
     expect(guess(text)).toEqual(['ghcr.io:443 1']);
     expect(guess(text, { REGISTRY: 'registry.example.com' })).toEqual(['registry.example.com:443 1']);
-    expect(guess('image: $REGISTRY/shop', { REGISTRY: 'quay.io' })).toEqual(['quay.io:443 1']);
+    expect(guess(compose('$REGISTRY/shop'), { REGISTRY: 'quay.io' })).toEqual(['quay.io:443 1']);
   });
 });
 
