@@ -92507,6 +92507,7 @@ async function readDaemon(session, signal) {
 ;// CONCATENATED MODULE: ./shared/src/images/dial-ahead.ts
 
 
+
 /** More registries than a project names, and more than is polite at one of them. */
 const MAX_REGISTRIES = 4;
 const MAX_EACH = 4;
@@ -92569,7 +92570,7 @@ function guessImages(texts, variables) {
 function dial_ahead_readServices(text) {
     try {
         const services = json_readMember(parseYaml(text), 'services');
-        return typeof services === 'object' && services !== null ? services : {};
+        return isObject(services) ? services : {};
     }
     catch {
         return {};

@@ -1,5 +1,6 @@
 /** Connections to registries that are opened before it is known that they are needed: each saves a round trip to the server. */
 import type { Duplex } from 'node:stream';
+import { isObject, type JsonObject } from '../compose/project';
 import { parseYaml } from '../compose/yaml';
 import { readList, readMember, readText } from '../json';
 import type { Session } from '../ports';
@@ -86,10 +87,10 @@ export function guessImages(
   return [...new Set(known)];
 }
 
-function readServices(text: string): object {
+function readServices(text: string): JsonObject {
   try {
     const services = readMember(parseYaml(text), 'services');
-    return typeof services === 'object' && services !== null ? services : {};
+    return isObject(services) ? services : {};
   } catch {
     return {};
   }
