@@ -108,7 +108,7 @@ const STAGES = [
   },
 ];
 
-const E2E_WORKERS = 3;
+const E2E_WORKERS = 4;
 
 /** Process groups under way, to be ended with us. */
 const running = new Set();
