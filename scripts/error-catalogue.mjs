@@ -1,6 +1,7 @@
 /**
  * Every message of a failure, with what to do, read from the sources: each place that makes one of the errors of shared/src/errors.ts or a finding
- * (a message and a hint), and each verdict of a check. What is known only when it happens is `…`.
+ * (a message and a hint), each verdict of a check and of a container, and what the program in the router says. What is known only when it happens
+ * is `…`.
  */
 import { readdir, readFile } from 'node:fs/promises';
 import { join, relative, sep } from 'node:path';
@@ -60,13 +61,17 @@ export async function readCatalogue(repository) {
     for (const site of sitesOf(file, classes)) {
       for (const scope of scopesOf(site, program)) {
         for (const message of messagesOf(site.message, { scope, file, program })) {
-          const hint = site.hint === undefined ? '' : messagesOf(site.hint, { scope, file, program }).join(' Or: ');
+          const hint =
+            site.hint === undefined
+              ? ''
+              : messagesOf(site.hint, { scope, file, program }).filter(isTelling).join(' Or: ');
           if (isTelling(message))
             rows.push({ area: areaOf(file.path), file: file.path, kind: site.kind, message, hint });
         }
       }
     }
   }
+  rows.push(...(await readRouterWords(repository)));
   const unique = [...new Map(rows.map((row) => [`${row.area}\n${row.message}\n${row.hint}`, row])).values()];
   return {
     classes: classes.map(({ name, file, code, meaning }) => ({
@@ -100,7 +105,7 @@ export function renderCatalogue({ classes, rows }) {
     ],
   ];
   for (const area of Object.keys(AREAS)) {
-    const own = rows.filter((row) => row.area === area).sort((a, b) => (a.message < b.message ? -1 : 1));
+    const own = mergeHints(rows.filter((row) => row.area === area)).sort((a, b) => (a.message < b.message ? -1 : 1));
     if (own.length === 0) continue;
     parts.push([
       `## ${area}\n`,
@@ -118,6 +123,19 @@ export function renderCatalogue({ classes, rows }) {
   return parts.map((lines) => lines.join('\n')).join('\n\n');
 }
 
+/** One row for a message, with each thing that may be to do about it. */
+function mergeHints(rows) {
+  const merged = new Map();
+  for (const row of rows) {
+    const key = `${row.kind}\n${row.message}`;
+    const before = merged.get(key)?.hint ?? '';
+    const hint =
+      before === '' || row.hint.startsWith(before) ? row.hint : row.hint === '' ? before : `${before} Or: ${row.hint}`;
+    merged.set(key, { ...row, hint });
+  }
+  return [...merged.values()];
+}
+
 async function sourcesOf(repository) {
   const folders = (await readdir(repository)).filter((name) => name === 'shared' || name.startsWith('action-'));
   const paths = [];
@@ -128,6 +146,19 @@ async function sourcesOf(repository) {
     }
   }
   return paths.map((path) => relative(repository, path).split(sep).join('/')).sort();
+}
+
+const ROUTER = 'shared/src/guardian/router.sh';
+
+/** What the program in the router says when it gives up: all that it prints and does not write into a file. */
+async function readRouterWords(repository) {
+  const text = await readFile(join(repository, ROUTER), 'utf8').catch(() => '');
+  const said = [...text.matchAll(/\becho "([^"]*)"(?! *>>)/g)].map(([, words = '']) =>
+    words.replaceAll(/\$(?:\{[^}]*\}|\w+)/g, '…'),
+  );
+  return said.filter(isTelling).map((message) => {
+    return { area: areaOf(ROUTER), file: ROUTER, kind: 'ReleaseError', message, hint: '' };
+  });
 }
 
 async function parse(repository, path) {
@@ -211,6 +242,11 @@ function* sitesOf({ path, root }, classes) {
           property?.initializer ?? (property && ts.isShorthandPropertyAssignment(property) ? property.name : undefined)
         );
       };
+      // What ends a deploy is seen in containers first, and becomes an error later.
+      if (path.includes('/transaction/') && value('service') !== undefined && value('reason') !== undefined)
+        yield { node, kind: 'BadReleaseError', message: value('reason'), hint: undefined };
+      if (path.includes('/images/') && node.properties.length === 1 && value('problem') !== undefined)
+        yield { node, kind: 'ImageError', message: value('problem'), hint: undefined };
       if (value('message') === undefined || value('hint') === undefined) continue;
       yield {
         node,
@@ -275,36 +311,51 @@ function indexConstants(files) {
 /** Where message or hint are parameters of the function around: one scope for each of its calls. */
 function scopesOf({ node, message, hint }, { calls }) {
   const around = enclosing(node, (one) => ts.isFunctionLike(one) && nameOf(one) !== undefined);
-  const names = around?.parameters?.map((parameter) => parameter.name.getText()) ?? [];
+  const parameters = around?.parameters ?? [];
+  const names = parameters.map((parameter) => parameter.name.getText());
   const used = [message, hint].flatMap((one) => (one === undefined ? [] : [...walk(one)].filter(ts.isIdentifier)));
   const isText = (name) => ['message', 'hint', 'what', 'why', 'reason'].includes(name);
   if (!used.some(({ text }) => names.includes(text) && isText(text))) return [new Map()];
-  const local = (calls.get(nameOf(around)) ?? []).filter(({ path }) => path === node.getSourceFile().fileName);
+  const local = (calls.get(nameOf(around)) ?? []).filter(
+    (call) => call.path === node.getSourceFile().fileName && declarationOf(nameOf(around), call.node) === around,
+  );
   return local.map(
     (call) =>
       new Map(
         names.flatMap((name, at) => {
-          const argument = call.node.arguments[at];
+          const argument = call.node.arguments[at] ?? parameters[at].initializer;
           return argument === undefined || !isText(name) ? [] : [[name, argument]];
         }),
       ),
   );
 }
 
-/** Each text that the expression may be: those of a condition apart. */
+/** The function that a name means where it is called: two of one file may have the same, each in a function of its own. */
+function declarationOf(name, call) {
+  for (let scope = call.parent; scope !== undefined; scope = scope.parent) {
+    for (const statement of scope.statements ?? []) {
+      if (ts.isFunctionDeclaration(statement) && statement.name?.text === name) return statement;
+      if (!ts.isVariableStatement(statement)) continue;
+      const made = statement.declarationList.declarations.find((one) => one.name.getText() === name);
+      if (made !== undefined) return made.initializer;
+    }
+  }
+  return undefined;
+}
+
+/** Each text that the expression may be: those of a condition apart. Where its parts have all the words, those of each part apart, too. */
 function messagesOf(expression, context) {
   const plain = strip(expression);
   if (ts.isConditionalExpression(plain)) {
     return [...messagesOf(plain.whenTrue, context), ...messagesOf(plain.whenFalse, context)];
   }
-  const meant = ts.isIdentifier(plain) ? lookUp(plain.text, context) : undefined;
+  const meant = ts.isIdentifier(plain) ? lookUp(plain, context) : undefined;
   if (meant !== undefined && meant !== plain && ts.isConditionalExpression(strip(meant)))
     return messagesOf(meant, context);
-  return [
-    textOf(plain, context)
-      .replaceAll(/…(?:[\s.,;:]*…)+/g, '…')
-      .trim(),
-  ];
+  const texts = textsOf(plain, context);
+  return (texts.some(isTelling) ? texts : textsOf(plain, { ...context, isWide: true })).map((text) =>
+    text.replaceAll(/…(?:[\s.,;:]*…)+/g, '…').trim(),
+  );
 }
 
 const strip = (node) =>
@@ -312,42 +363,78 @@ const strip = (node) =>
     ? strip(node.expression)
     : node;
 
-const lookUp = (name, { scope, file, program }) =>
-  scope.get(name) ?? program.constants.get(`${file.path} ${name}`) ?? program.constants.get(name);
+/** What a name stands for: an argument of the call that is looked at, the constant nearest around, one of the file, one of the program. */
+function lookUp(node, { scope, file, program }) {
+  const name = node.text;
+  return (
+    scope.get(name) ??
+    constantAround(node) ??
+    program.constants.get(`${file.path} ${name}`) ??
+    program.constants.get(name)
+  );
+}
 
-function textOf(expression, context, depth = 0) {
+function constantAround(node) {
+  for (let block = node.parent; block !== undefined; block = block.parent) {
+    for (const statement of block.statements ?? []) {
+      if (!ts.isVariableStatement(statement) || !(statement.declarationList.flags & ts.NodeFlags.Const)) continue;
+      const made = statement.declarationList.declarations.find((one) => one.name.getText() === node.text);
+      if (made !== undefined) return made.initializer;
+    }
+  }
+  return undefined;
+}
+
+/** One, with `…` for what is known later; if it is to be wide, one for each way through conditions and small functions. */
+function textsOf(expression, context, depth = 0) {
   const node = strip(expression);
-  if (ts.isStringLiteralLike(node)) return node.text;
+  if (ts.isStringLiteralLike(node)) return [node.text];
   if (ts.isTemplateExpression(node)) {
-    return (
-      node.head.text +
-      node.templateSpans.map((span) => textOf(span.expression, context, depth) + span.literal.text).join('')
+    return node.templateSpans.reduce(
+      (texts, span) => joinEach(joinEach(texts, textsOf(span.expression, context, depth)), [span.literal.text]),
+      [node.head.text],
     );
   }
   if (ts.isBinaryExpression(node) && node.operatorToken.kind === ts.SyntaxKind.PlusToken) {
-    return textOf(node.left, context, depth) + textOf(node.right, context, depth);
+    return joinEach(textsOf(node.left, context, depth), textsOf(node.right, context, depth));
   }
-  if (ts.isIdentifier(node) && depth < 5) {
-    const meant = lookUp(node.text, context);
-    if (meant !== undefined && meant !== node) return textOf(meant, context, depth + 1);
+  if (depth >= 5) return ['…'];
+  if (ts.isIdentifier(node)) {
+    const meant = lookUp(node, context);
+    if (meant !== undefined && meant !== node) return textsOf(meant, context, depth + 1);
   }
-  if (ts.isPropertyAccessExpression(node) && ts.isIdentifier(node.expression) && depth < 5) {
-    const object = lookUp(node.expression.text, context);
+  if (ts.isPropertyAccessExpression(node) && ts.isIdentifier(node.expression)) {
+    const object = lookUp(node.expression, context);
     const property =
       object && ts.isObjectLiteralExpression(strip(object))
         ? strip(object).properties.find((one) => one.name?.getText() === node.name.text)
         : undefined;
-    if (property?.initializer !== undefined) return textOf(property.initializer, context, depth + 1);
+    if (property?.initializer !== undefined) return textsOf(property.initializer, context, depth + 1);
   }
-  return '…';
+  if (context.isWide === true && ts.isConditionalExpression(node)) {
+    return [node.whenTrue, node.whenFalse].flatMap((branch) => textsOf(branch, context, depth + 1));
+  }
+  if (context.isWide === true && ts.isCallExpression(node) && ts.isIdentifier(node.expression)) {
+    const made = declarationOf(node.expression.text, node);
+    const [only, ...more] = made?.body?.statements ?? [];
+    if (more.length === 0 && only !== undefined && ts.isReturnStatement(only) && only.expression !== undefined)
+      return textsOf(only.expression, { ...context, scope: new Map() }, depth + 1);
+  }
+  return ['…'];
 }
 
-/** It has words of its own: two of three letters at least. */
-const isTelling = (text) => (text.match(/[A-Za-z]{3,}/g) ?? []).length >= 2;
+const joinEach = (before, after) => before.flatMap((one) => after.map((other) => one + other));
 
+/** It has words of its own: two, and not only small ones. */
+const isTelling = (text) => (text.match(/[A-Za-z]{2,}/g) ?? []).length >= 2 && /[A-Za-z]{3}/.test(text);
+
+/** For a cell of a table. What is in backticks stays as it is, but for `|`, which would end the cell there, too. */
 const cell = (text) =>
   text
     .replaceAll(/\s*\n\s*/g, ' ')
     .replaceAll('|', '\\|')
-    .replaceAll('<', '&lt;')
-    .replaceAll(/(?<=^|[^`\w])([*_])(?=\S)/g, '\\$1');
+    .split(/(`[^`]*`)/)
+    .map((part, at) =>
+      at % 2 === 1 ? part : part.replaceAll('<', '&lt;').replaceAll(/(?<=^|[^\w])([*_])(?=\S)/g, '\\$1'),
+    )
+    .join('');
