@@ -30,19 +30,39 @@ test('each test that is named opens the document, and asks at its end what is le
   );
   const missing = named.filter(({ document, by }) => {
     const text = existsSync(join(ROOT, by)) ? readFileSync(join(ROOT, by), 'utf8') : '';
-    return !text.includes(`'${document}'`) || !text.includes('openGuide(') || !text.includes('.left()');
+    return !asksWhatIsLeft(text, document);
   });
   expect(missing).toEqual([]);
+});
+
+/** Of this document: a guide is opened under a name, and behind that the same name is asked. */
+function asksWhatIsLeft(test: string, document: string): boolean {
+  const [, name = '', after = ''] =
+    new RegExp(`const (\\w+) = open(?:Guide)?\\('${document.replaceAll('.', '\\.')}'([^]*)`).exec(test) ?? [];
+  const [own = ''] = after.split(`const ${name} = open`);
+  return name !== '' && new RegExp(`\\bexpect\\(${name}\\.left\\(\\)\\)\\.toEqual\\(\\[\\]\\)`).test(own);
+}
+
+test('a document whose guide is not asked is seen, beside one that is', () => {
+  const test = `
+const guide = openGuide('A.md', THIS);
+expect(guide.left()).toEqual([]);
+const other = openGuide('B.md', THIS);
+other.left();
+const guide = openGuide('C.md', THIS);
+`;
+  expect(['A.md', 'B.md', 'C.md', 'D.md'].filter((document) => asksWhatIsLeft(test, document))).toEqual(['A.md']);
 });
 
 test('a command without a place is seen, and one that a test has not taken', () => {
   expect(whereIs('README.md', 'reboot')).toBeUndefined();
   expect(whereIs('NONE.md', 'npm test')).toBeUndefined();
   const guide = openGuide('README.md', 'test/e2e/quick-start.test.ts', { 'shop.example.com': '192.0.2.1' });
-  expect(guide.left()).toHaveLength(2);
-  expect(guide.take('bootstrap.sh').join('\n')).toMatch(/^ssh-keygen .*\nssh root@192\.0\.2\.1 /);
+  expect(guide.left()).toHaveLength(3);
+  expect(guide.take('bootstrap.sh', 3).join('\n')).toMatch(/^export .*\nssh-keygen .*\nssh root@192\.0\.2\.1 /);
   expect(guide.left()).toEqual([]);
-  expect(() => guide.take('none of it')).toThrow('0 blocks of README.md have none of it');
+  expect(() => guide.take('none of it', 1)).toThrow('0 blocks of README.md have none of it');
+  expect(() => guide.take('bootstrap.sh', 1)).toThrow('README.md has 3 commands for test/e2e/quick-start.test.ts');
 });
 
 test('commands are told from comments, and go over lines', () => {

@@ -8,12 +8,14 @@ export type Where = { readonly by: string } | { readonly not: string };
 
 const DOCS: Where = { by: 'test/e2e/docs.test.ts' };
 const INFRASTRUCTURE: Where = { by: 'test/e2e/infrastructure.test.ts' };
+const MONITORING: Where = { by: 'test/e2e/monitoring.test.ts' };
 
 export const COMMANDS: Readonly<Record<string, Readonly<Record<string, Where>>>> = {
   'README.md': {
     'npm run demo': {
       not: 'makes a sandbox of its own, which a test inside one cannot; it fails by itself where a promise is not kept',
     },
+    'export GH_REPO=': { by: 'test/e2e/quick-start.test.ts' },
     'npm test': { not: 'is the run that this test is a part of' },
     'ssh-keygen ': { by: 'test/e2e/quick-start.test.ts' },
     'ssh root@': { by: 'test/e2e/quick-start.test.ts' },
@@ -45,9 +47,10 @@ export const COMMANDS: Readonly<Record<string, Readonly<Record<string, Where>>>>
     'echo "shop.example.com': DOCS,
   },
   'infra/docs/INFRASTRUCTURE.md': {
+    'export GH_REPO=': INFRASTRUCTURE,
     'ssh-keygen ': INFRASTRUCTURE,
     'ssh root@shop.example.com "sh -s --': INFRASTRUCTURE,
-    'gh variable set SSH_HOST': INFRASTRUCTURE,
+    'gh variable set DEPLOY_HOST': INFRASTRUCTURE,
     'rm slipway app.env': INFRASTRUCTURE,
     'scp ': INFRASTRUCTURE,
     'ssh root@shop.example.com "cd slipway-nginx': INFRASTRUCTURE,
@@ -70,8 +73,10 @@ export const COMMANDS: Readonly<Record<string, Readonly<Record<string, Where>>>>
     'cd apps/shop': DOCS,
     'df -h / /var': DOCS,
     'free -m': DOCS,
-    'docker ': DOCS,
-    'readlink ': DOCS,
+    'docker system df': DOCS,
+    'docker compose ps': DOCS,
+    'docker compose logs': DOCS,
+    'readlink .slipway/current': DOCS,
     'curl --fail': INFRASTRUCTURE,
     'fail2ban-client ': INFRASTRUCTURE,
     'df -h /\n': DOCS,
@@ -86,6 +91,16 @@ export const COMMANDS: Readonly<Record<string, Readonly<Record<string, Where>>>>
     'ssh deploy@shop.example.com "sed': DOCS,
     'docker compose exec db psql': { not: 'asks for a password at a terminal' },
     'ls .slipway/releases': DOCS,
+    "grep 'image:'": DOCS,
+    'docker compose --project-name shop': DOCS,
+    'docker compose stop api': DOCS,
+    'docker compose start api': DOCS,
+    'docker stats --no-stream': DOCS,
+    'docker compose exec -T db psql': DOCS,
+    'docker compose exec -T web nginx -t': DOCS,
+    'docker image prune --force': DOCS,
+    'docker builder prune --force': DOCS,
+    'docker compose exec -T cache redis-cli': DOCS,
     'ls .slipway/backups': DOCS,
   },
   'infra/example/README.md': {
@@ -101,6 +116,20 @@ export const COMMANDS: Readonly<Record<string, Readonly<Record<string, Where>>>>
   },
   'infra/monitoring/DASHBOARDS.md': {
     'docker compose --profile ': { not: 'wants images that cannot be had where the tests run, as the document says' },
+  },
+  'infra/monitoring/README.md': {
+    'project=shop': MONITORING,
+    'service() {': MONITORING,
+    'install -d ': MONITORING,
+    'cd /etc/slipway-monitoring': MONITORING,
+    'umask 022': MONITORING,
+    'openssl rand ': MONITORING,
+    'printf \'{"redis://cache:6379"': MONITORING,
+    'printf "CREATE ROLE monitoring': MONITORING,
+    'docker compose exec alertmanager amtool': {
+      not: 'the image of Alertmanager that the tests make, of what Debian has, is without amtool',
+    },
+    'promtool check config': { not: 'infra/monitoring/test runs the three programs on the same files' },
   },
   'infra/nginx/README.md': {
     'apt-get install nginx': INFRASTRUCTURE,
@@ -119,6 +148,7 @@ export const COMMANDS: Readonly<Record<string, Readonly<Record<string, Where>>>>
     'ip netns': DOCS,
   },
   'infra/server/README.md': {
+    'export GH_REPO=': INFRASTRUCTURE,
     'ssh-keygen ': INFRASTRUCTURE,
     'ssh root@': INFRASTRUCTURE,
     'sed "1a': INFRASTRUCTURE,

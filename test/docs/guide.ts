@@ -7,8 +7,10 @@ export interface Guide {
    * The commands of one block that this test is to run, in their order. Their text is the document's.
    *
    * @param part of the block's text, that no other block of the document has
+   * @param count how many they are, for the test that runs them: one that the document gets later is not taken for one that is run
+   * @throws Error where the block has more of them or fewer
    */
-  take(part: string): string[];
+  take(part: string, count: number): string[];
   /** What this test was to run, and has not taken. Empty at its end. */
   left(): string[];
 }
@@ -30,10 +32,12 @@ export function openGuide(document: string, test: string, replace: Readonly<Reco
   const taken = new Set<(typeof blocks)[number]>();
   if (COMMANDS[document] === undefined) throw new Error(`${document} is not in test/docs/commands.ts`);
   return {
-    take(part) {
+    take(part, count) {
       const found = blocks.filter(({ block }) => block.text.includes(part));
       const [only] = found;
       if (only === undefined || found.length > 1) throw new Error(`${found.length} blocks of ${document} have ${part}`);
+      if (only.commands.length !== count)
+        throw new Error(`${document} has ${only.commands.length} commands for ${test} with ${part}, and not ${count}`);
       taken.add(only);
       return only.commands.map((command) =>
         Object.entries(replace).reduce((text, [from, to]) => text.replaceAll(from, to), command),

@@ -13,6 +13,7 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { existsSync } from 'node:fs';
 import { jest } from '@jest/globals';
+import { openGuide } from '../docs/guide.ts';
 import {
   backUp,
   buildExample,
@@ -252,29 +253,22 @@ async function describeState(): Promise<string> {
   return `received ${JSON.stringify(receiver.alerts.map(({ status, labels }) => `${status} ${labels['alertname'] ?? ''}`))}\n${stdout}`;
 }
 
-/** What stands in README.md under a heading, between ```sh and ```. */
-function shellOf(readme: string, heading: string): string {
-  const section = readme.slice(readme.indexOf(`\n## ${heading}\n`));
-  const block = /\n( *)```sh\n([^]*?)\n *```/.exec(section);
-  return (block?.[2] ?? '').replaceAll(new RegExp(`^${block?.[1] ?? ''}`, 'gm'), '');
-}
-
 beforeAll(async () => {
   await freshServer();
-  const [compose, readme] = await Promise.all(
-    ['compose.yaml', 'README.md'].map((name) => readFile(join(MONITORING, name), 'utf8')),
-  );
+  const readme = openGuide('infra/monitoring/README.md', 'test/e2e/monitoring.test.ts');
+  const compose = await readFile(join(MONITORING, 'compose.yaml'), 'utf8');
   // A server with systemd shares its mounts; the sandbox's PID 1 finds itself in a container, and does not.
   await onServer(`mount --make-rshared / && mkdir -p ${DISK} && mount -t tmpfs -o size=20m uploads ${DISK}
 install -d -m 755 -o deploy -g deploy /var/lib/node_exporter`);
   image = await buildExample('v1');
-  const stack = publishStack(compose ?? '');
+  const stack = publishStack(compose);
   stack.catch(() => undefined);
   shop = await projectFiles({ 'compose.yaml': await readFile(join(EXAMPLE, 'compose.yaml'), 'utf8') });
   for (const folder of ['nginx', 'public'])
     await cp(join(EXAMPLE, folder), join(shop.folder, folder), { recursive: true });
   await mustDeploy(shop, shopInputs());
-  await onServer(`set -e\n${shellOf(readme ?? '', 'Quick start')}`);
+  await onServer(`set -e\n${readme.take('project=shop', 11).join('\n')}`);
+  expect(readme.left()).toEqual([]);
   await stack;
 
   const { host } = sandboxInfo().network;
