@@ -30,12 +30,12 @@ jest.setTimeout(180_000);
 const THIS = 'test/e2e/infrastructure.test.ts';
 const GUIDE = 'infra/docs/INFRASTRUCTURE.md';
 
-const guide = openGuide(GUIDE, THIS);
+const guide = openGuide('infra/docs/INFRASTRUCTURE.md', THIS);
 let owner: Owner;
 let image: string;
 
 /** The commands of the guide that have this in them: all of one block, as they stand there. */
-const commandsWith = (part: string): string => guide.take(part).join('\n');
+const commandsWith = (part: string, count = 1): string => guide.take(part, count).join('\n');
 const run = (commands: string): string => owner.run(commands);
 
 beforeAll(async () => {
@@ -61,15 +61,16 @@ afterAll(async () => {
 
 test('from a bare server to HTTPS', async () => {
   // 2. The server. What it prints is what is run next.
-  const printed = run(commandsWith('infra/server/bootstrap.sh'));
-  const repository = /^gh secret set SSH_KEY[^]*?^gh secret set APP_ENV .*$/m.exec(printed)?.[0] ?? '';
-  expect(repository).toMatch(/gh variable set SSH_KNOWN_HOSTS <<'END'\nshop\.example\.com ssh-ed25519 \S+\nEND/);
+  const [exportRepository = '', ...setUp] = guide.take('infra/server/bootstrap.sh', 3);
+  const printed = run(setUp.join('\n'));
+  const secrets = /^gh secret set SSH_KEY[^]*?^gh secret set APP_ENV .*$/m.exec(printed)?.[0] ?? '';
+  expect(secrets).toMatch(/gh variable set SSH_KNOWN_HOSTS <<'END'\nshop\.example\.com ssh-ed25519 \S+\nEND/);
   await writeFile(join(owner.home, 'app.env'), 'POSTGRES_PASSWORD=a-password\nREDIS_PASSWORD=another-one\n');
-  run(repository);
-  run(commandsWith('gh variable set SSH_HOST'));
+  run([exportRepository, secrets, commandsWith('gh variable set DEPLOY_HOST', 2)].join('\n'));
+  expect(await owner.repositories()).toEqual(['you/shop']);
   const [key, knownHosts] = [await owner.told('secret set SSH_KEY'), await owner.told('variable set SSH_KNOWN_HOSTS')];
   expect(key).toContain('PRIVATE KEY');
-  expect(await readFile(join(owner.home, 'github'), 'utf8')).toContain(`variable set SSH_HOST --body ${NAME}\n`);
+  expect(await readFile(join(owner.home, 'github'), 'utf8')).toContain(`variable set DEPLOY_HOST --body ${NAME}\n`);
   const address = sandboxInfo().servers[0]?.address ?? '';
   const login = {
     host: address,
@@ -78,7 +79,7 @@ test('from a bare server to HTTPS', async () => {
   };
 
   // 3. nginx.
-  run(commandsWith('install.sh'));
+  run(commandsWith('install.sh', 2));
 
   // 4. The first deploy.
   const checkout = await projectFiles({
@@ -125,18 +126,18 @@ test('from a bare server to HTTPS', async () => {
 
 test('infra/docs/RUNBOOK.md: what it takes HTTPS or root for', async () => {
   const runbook = openGuide('infra/docs/RUNBOOK.md', THIS);
-  run(runbook.take('health/ready').join('\n'));
-  expect(run(runbook.take('expire date').join('\n'))).toContain('expire date: ');
-  const [bans = ''] = await Promise.all(runbook.take('fail2ban-client').map((command) => onServer(command)));
+  run(runbook.take('health/ready', 1).join('\n'));
+  expect(run(runbook.take('expire date', 1).join('\n'))).toContain('expire date: ');
+  const [bans = ''] = await Promise.all(runbook.take('fail2ban-client', 2).map((command) => onServer(command)));
   expect(bans).toContain('Status for the jail: sshd');
-  const [timer = ''] = await Promise.all(runbook.take('certbot.timer').map((command) => onServer(command)));
+  const [timer = ''] = await Promise.all(runbook.take('certbot.timer', 2).map((command) => onServer(command)));
   expect(timer).toContain('1 timers listed');
   expect(runbook.left()).toEqual([]);
 });
 
 test("the way of infra/nginx's own README, on the same server", async () => {
   const readme = openGuide('infra/nginx/README.md', THIS);
-  const [install = '', check = '', change = '', visit = ''] = readme.take('apt-get install nginx');
+  const [install = '', check = '', change = '', visit = ''] = readme.take('apt-get install nginx', 4);
   await onServer(install);
   expect((await tryOnServer(`cd /root/slipway-nginx && ${check}`)).code).toBe(3);
   await onServer(`cd /root/slipway-nginx && ${change}`);
@@ -147,13 +148,13 @@ test("the way of infra/nginx's own README, on the same server", async () => {
 
 test("the way of infra/server's own README, and back", async () => {
   const readme = openGuide('infra/server/README.md', THIS);
-  expect(run(readme.take('< infra/server/bootstrap.sh').join('\n'))).toContain('gh variable set SSH_KNOWN_HOSTS');
-  run(readme.take('user-data').join('\n'));
+  expect(run(readme.take('< infra/server/bootstrap.sh', 3).join('\n'))).toContain('gh variable set SSH_KNOWN_HOSTS');
+  run(readme.take('user-data', 1).join('\n'));
   const userData = gunzipSync(await readFile(join(owner.home, 'user-data'))).toString();
   expect(userData).toMatch(/^#!.*\nSLIPWAY_KEY='ssh-ed25519 /);
   await onServer('exec sh -s', [], userData);
-  for (const command of readme.take('--only-upgrade')) await onServer(command);
-  for (const command of readme.take('# sshd as before')) await onServer(command);
+  for (const command of readme.take('--only-upgrade', 1)) await onServer(command);
+  for (const command of readme.take('# sshd as before', 7)) await onServer(command);
   expect(await onServer('getent passwd deploy || echo none; ls /etc/slipway/firewall.nft 2>&1 || true')).toMatch(
     /^none\n.*No such file/,
   );

@@ -1,6 +1,6 @@
 /**
  * The computer of somebody who follows the documents: a folder to work in, and programs that know that the name in them is the sandbox's server.
- * `gh` writes down what it is told, as GitHub would.
+ * `gh` writes down what it is told, as GitHub would, and for which repository.
  */
 import { execFileSync } from 'node:child_process';
 import { chmod, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
@@ -17,6 +17,8 @@ export interface Owner {
   readonly home: string;
   /** Commands at a prompt. @returns what they print @throws Error when one fails */
   run(commands: string): string;
+  /** The repositories that `gh` was told by GH_REPO, each once; an empty one where it took the folder's. */
+  repositories(): Promise<string[]>;
   /** What `gh` was given for this: `secret set SSH_KEY`. Empty where it was not. */
   told(what: string): Promise<string>;
   remove(): Promise<void>;
@@ -52,7 +54,10 @@ export async function makeOwner(
     'curl',
     `exec /usr/bin/curl --resolve ${NAME}:443:${server.address} --connect-to 127.0.0.1:8080:${server.address}:8080 ${trust} "$@"`,
   );
-  await program('gh', `{ printf '%s\\n' "$*"; case "$*" in *--body*) ;; *) cat ;; esac; echo END; } >>${home}/github`);
+  await program(
+    'gh',
+    `echo "\${GH_REPO-}" >>${home}/repositories; { printf '%s\\n' "$*"; case "$*" in *--body*) ;; *) cat ;; esac; echo END; } >>${home}/github`,
+  );
   await program('sudo', 'exec "$@"');
   await writeFile(join(home, 'github'), '');
   return {
@@ -64,6 +69,7 @@ export async function makeOwner(
         encoding: 'utf8',
         stdio: ['ignore', 'pipe', 'pipe'],
       }),
+    repositories: async () => [...new Set((await readFile(join(home, 'repositories'), 'utf8')).trim().split('\n'))],
     told: async (what) => (await readFile(join(home, 'github'), 'utf8')).split(`${what}\n`)[1]?.split('END\n')[0] ?? '',
     remove: () => rm(home, { recursive: true, force: true }),
   };

@@ -65,11 +65,13 @@ let settings: Readonly<Record<string, string>> = {};
 
 test('the commands of the quick start set the server up, and put its key and the proof that it is ours to GitHub', async () => {
   const quickStart = openGuide('README.md', THIS);
-  const printed = owner.run(quickStart.take('bootstrap.sh').join('\n'));
+  const [repository = '', ...setUp] = quickStart.take('bootstrap.sh', 3);
+  const printed = owner.run(setUp.join('\n'));
   expect(quickStart.left()).toEqual([]);
   const commands = /^gh secret set SSH_KEY[^]*?^gh secret set APP_ENV .*$/m.exec(printed)?.[0] ?? '';
   await writeFile(join(owner.home, 'app.env'), APP_ENV);
-  owner.run(commands);
+  owner.run(`${repository}\n${commands}`);
+  expect(await owner.repositories()).toEqual(['you/shop']);
   const key = await owner.told('secret set SSH_KEY');
   const { address, knownHosts } = theServer();
   const told = (await owner.told('variable set SSH_KNOWN_HOSTS')).replaceAll(NAME, address);
