@@ -83,14 +83,21 @@ async function follow(
     workflow: path,
     repositories: [{ name: 'your-org/slipway', folder: ROOT }],
     event: {
-      name: /^on:\s*(\w+)/m.exec(example.text)?.[1] ?? '',
+      name: /^on:[\s{]*(\w+)/m.exec(example.text)?.[1] ?? '',
       payload: { repository: { name: 'shop' }, schedule: /cron: '([^']+)'/.exec(example.text)?.[1] ?? '' },
     },
     inputs,
     secrets,
     environments: { production: { secrets, variables } },
     variables,
-    github: { actor: login.username, token: login.password, run_id: '1', ...github },
+    github: {
+      ref: 'refs/heads/main',
+      ref_name: 'main',
+      actor: login.username,
+      token: login.password,
+      run_id: '1',
+      ...github,
+    },
     standIns: [
       {
         uses: CHECKOUT,
@@ -108,9 +115,9 @@ async function follow(
 
 test('infra/docs/DEPLOYMENT.md and README.md: a server by hand, a key, the first deploy, the next, and back', async () => {
   const guide = open('infra/docs/DEPLOYMENT.md');
-  await asRoot(guide.take('useradd '));
-  for (const command of guide.take('ssh-keygen -t')) owner.run(command);
-  const knownHosts = await asRoot(guide.take('echo "shop.example.com'));
+  await asRoot(guide.take('useradd ', 1));
+  for (const command of guide.take('ssh-keygen -t', 3)) owner.run(command);
+  const knownHosts = await asRoot(guide.take('echo "shop.example.com', 1));
   expect(guide.left()).toEqual([]);
 
   secrets = { SSH_KEY: await owner.told('secret set SSH_KEY'), APP_ENV: 'SETTING=of-the-secret' };
@@ -137,7 +144,7 @@ test('infra/example/README.md: with Docker alone', async () => {
   await buildExample('v1');
   const archive = execFileSync('tar', ['-C', EXAMPLE, '--exclude=node_modules', '-cz', '.'], { maxBuffer: 2 ** 26 });
   await asDeploy('mkdir example && base64 -d | tar -C example -xz', [], archive.toString('base64'));
-  for (const command of readme.take('docker build')) {
+  for (const command of readme.take('docker build', 5)) {
     if (command.startsWith('curl ')) expect(owner.run(command)).toContain('"ready"');
     else await asDeploy(`cd example && ${command}`);
   }
@@ -162,44 +169,52 @@ test('infra/docs/RUNBOOK.md: what is typed on the server and at the own prompt',
   await follow({ ...example, text });
   await follow({ ...example, text: text.replace(/^( *)variables: /m, '$1variables: |\n$1  LOG_LEVEL=debug\n$1  ') });
 
-  const inProject = async (part: string): Promise<string[]> => {
+  const inProject = async (part: string, count = 1): Promise<string[]> => {
     const said: string[] = [];
-    for (const command of runbook.take(part)) said.push(await asDeploy(`cd apps/shop && ${command}`));
+    for (const command of runbook.take(part, count)) said.push(await asDeploy(`cd apps/shop && ${command}`));
     return said;
   };
   await onServer('cat /root/.ssh/authorized_keys >>/home/deploy/.ssh/authorized_keys');
-  for (const command of runbook.take('cd apps/shop')) {
+  for (const command of runbook.take('cd apps/shop', 2)) {
     if (command.startsWith('cd ')) await asDeploy(command);
     else owner.run(command);
   }
-  await inProject('free -m');
-  const [services, log, current] = await inProject('readlink ');
+  await inProject('free -m', 3);
+  const [services, log, current] = await inProject('--since 10m', 3);
   expect(services).toContain('(healthy)');
   expect(log).toContain('listening');
   expect(current).toMatch(/^releases\/\d{8}T/);
-  expect((await inProject("pg_stat_activity'")).at(-1)).toContain('most');
-  await inProject('nginx -t');
-  const [, , , , sizes] = await inProject('docker builder prune');
+  expect((await inProject("pg_stat_activity'", 2)).at(-1)).toContain('most');
+  await inProject('nginx -t', 4);
+  const [, , , , sizes] = await inProject('docker builder prune', 5);
   expect(sizes).toContain('.slipway/files');
-  expect((await inProject('OOMKilled')).at(-1)).toMatch(/out-of-memory=false/);
-  expect((await inProject('pg_blocking_pids')).at(-1)).toContain('used_memory');
+  expect((await inProject('OOMKilled', 2)).at(-1)).toMatch(/out-of-memory=false/);
+  expect((await inProject('pg_blocking_pids', 3)).at(-1)).toContain('used_memory');
   // Without GitHub: the release before, by hand.
   const logLevel = async (): Promise<string> =>
     asDeploy('cd apps/shop && docker compose exec -T api node -p process.env.LOG_LEVEL');
   expect(await logLevel()).toBe('debug\n');
-  const [list = '', goBack = ''] = runbook.take('ls .slipway/releases');
-  const [first = ''] = (await asDeploy(`cd apps/shop && ${list}`)).split('\n');
+  const [list = '', serving = '', images = ''] = await inProject('ls .slipway/releases', 3);
+  const [first = '', second = ''] = list.split('\n');
+  expect(serving).toBe(`releases/${second}\n`);
+  for (const id of [first, second])
+    expect(images).toContain(`.slipway/releases/${id}/compose.yaml:    image: "${image}@sha256:`);
+  const [goBack = ''] = runbook.take('20261122T223100Z-ab12cd3', 1);
   await asDeploy(`cd apps/shop && ${goBack.replace('20261122T223100Z-ab12cd3', first)}`);
   expect(await logLevel()).toBe('info\n');
   expect(owner.run('curl --retry 5 --retry-all-errors -fsS http://127.0.0.1:8080/health/ready')).toContain('"ready"');
   await inProject('compose stop api');
+  // What the table of the symptoms says of a service that is stopped.
+  const said = `docker compose logs --tail 100 web 2>&1 | grep -q 'could not be resolved'`;
+  await asDeploy(`cd apps/shop && for i in 1 2 3 4 5 6 7 8 9 10; do ${said} && exit 0; sleep 1; done; exit 1`);
+  expect(owner.run(`curl -so /dev/null -w '%{http_code}' http://127.0.0.1:8080/health/ready`)).toMatch(/^50[24]$/);
   await inProject('compose start api');
   await inProject('cat .slipway/session');
   await follow(exampleIn('action-backup/README.md', "cron: '17 3"));
   expect(await inProject('ls .slipway/backups')).toEqual([expect.stringMatching(/^\d{8}T\d{6}Z-\w+\n$/)]);
   // The key of the deploys: the new one lets in, the old one does not any more.
-  for (const command of runbook.take('deploy-new')) owner.run(command);
-  for (const command of runbook.take('sed -i')) owner.run(command);
+  for (const command of runbook.take('deploy-new', 3)) owner.run(command);
+  for (const command of runbook.take('sed -i', 1)) owner.run(command);
   expect(await onServer('cut -d" " -f3 /home/deploy/.ssh/authorized_keys')).toBe('operator\ndeploy-new\n');
   expect(runbook.left()).toEqual([]);
 });
@@ -211,15 +226,16 @@ test('on the own computer: the sandbox, keys of backups', () => {
     'slipway-sandbox/default': `slipway-sandbox/${instance}`,
     'slipway-0-lan': `slipway-${number}-lan`,
   });
-  expect(owner.run(sandbox.take('sandbox.mjs status').join('\n'))).toContain(address);
+  expect(owner.run(sandbox.take('sandbox.mjs status', 6).join('\n'))).toContain(address);
   const backup = open('action-backup/README.md', { 'age1...': 'age1example' });
-  expect(owner.run(`{ ${backup.take('age-keygen').join('\n')}\n} 2>&1`)).toMatch(/age1[0-9a-z]{20}/);
-  for (const guide of [sandbox, backup]) expect(guide.left()).toEqual([]);
+  expect(owner.run(`{ ${backup.take('age-keygen', 2).join('\n')}\n} 2>&1`)).toMatch(/age1[0-9a-z]{20}/);
+  expect(sandbox.left()).toEqual([]);
+  expect(backup.left()).toEqual([]);
 });
 
 test('action-ssl/README.md: a placeholder, as root', async () => {
   const readme = open('action-ssl/README.md');
-  const commands = readme.take('openssl ');
+  const commands = readme.take('openssl ', 4);
   await asRoot(['mkdir -p /etc/slipway/tls/shop.example.com', ...commands]);
   const subject = 'openssl x509 -noout -subject -in /etc/slipway/tls/shop.example.com/current/fullchain.pem';
   expect(await onServer(subject)).toContain('Slipway placeholder');
