@@ -34,6 +34,7 @@ const OPERATIONS = [
   'repos/delete-release',
   'repos/upload-release-asset',
   'git/get-ref',
+  'git/get-tag',
   'git/create-ref',
   'git/update-ref',
 ];

@@ -7,6 +7,8 @@ export function findProblems(files: {
   changelog: string;
 }): string[];
 export interface Sbom {
+  serialNumber?: string;
+  metadata?: { timestamp?: string };
   components: { name: string; version: string; 'bom-ref': string }[];
   dependencies: { ref: string; dependsOn: string[] }[];
 }
@@ -15,3 +17,4 @@ export function keepBundled(
   lock: { packages: Record<string, { version?: string; dev?: boolean }> },
   licenses: string,
 ): Sbom;
+export function pinSbom(sbom: Sbom, committed: string): Sbom;

@@ -4,17 +4,20 @@
  *     check vX.Y.Z               refuses a tag that does not fit package.json, CHANGELOG.md and main
  *     notes vX.Y.Z               prints that version's section of CHANGELOG.md
  *     sbom vX.Y.Z                reads what `npm sbom` gives of everything, prints what of it is in the bundles
- *     publish vX.Y.Z FILE ...    drafts the release, uploads the files, publishes it, and sees that it can never be changed
- *     move-major vX.Y.Z COMMIT   points vX to it
+ *     publish vX.Y.Z FILE ...    drafts the release, uploads the files, publishes it, and sees that it can never be changed;
+ *                                goes on where an earlier run of the same commit has published it. --look-seconds=60
+ *     move-major vX.Y.Z COMMIT   points vX to it, unless a higher release of vX is published. --back: even then
  *
- * The last two ask GitHub: GITHUB_TOKEN, GITHUB_API_URL and GITHUB_REPOSITORY, as in every job.
+ * The last two ask GitHub: GITHUB_TOKEN, GITHUB_API_URL, GITHUB_REPOSITORY and GITHUB_SHA, as in every job.
  */
 import { execFile } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { promisify } from 'node:util';
+import { parseArgs, promisify } from 'node:util';
 import { actions } from './actions.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
@@ -22,8 +25,9 @@ const root = fileURLToPath(new URL('..', import.meta.url));
 /** https://docs.github.com/rest/about-the-rest-api/api-versions */
 const API_VERSION = '2022-11-28';
 const REQUEST_MS = 60_000;
-/** GitHub makes a release immutable after it answered that it is published. */
-const LOOKS = 4;
+/** GitHub makes a release immutable after it answered that it is published: for how long it is looked at, and how often. */
+const LOOK_SECONDS = '60';
+const PAUSE_MS = 1000;
 
 /**
  * @param {string} tag `v1.2.3` or `v1.2.3-rc.1`
@@ -115,15 +119,33 @@ export function keepBundled(sbom, lock, licenses) {
   return { ...sbom, components, dependencies };
 }
 
+/**
+ * The same file from each run of one commit, so that a second one can tell that what is published is its own: npm makes up a serial number and takes
+ * the time of day.
+ * @param {object} sbom CycloneDX
+ * @param {string} committed when, ISO 8601
+ */
+export function pinSbom(sbom, committed) {
+  const pinned = { ...sbom, metadata: { ...sbom.metadata, timestamp: new Date(committed).toISOString() } };
+  delete pinned.serialNumber;
+  // A UUID of version 8, made from what it names: https://www.rfc-editor.org/rfc/rfc9562#section-5.8
+  const hash = digest(JSON.stringify(pinned));
+  const uuid = `${hash.slice(0, 8)}-${hash.slice(8, 12)}-8${hash.slice(13, 16)}-a${hash.slice(17, 20)}-${hash.slice(20, 32)}`;
+  return { ...pinned, serialNumber: `urn:uuid:${uuid}` };
+}
+
+const digest = (content) => createHash('sha256').update(content).digest('hex');
+
 async function printSbom() {
   const licenses = await Promise.all(
     actions.map((action) => readFile(join(root, action, 'dist/licenses.txt'), 'utf8')),
   );
   const lock = JSON.parse(await readFile(join(root, 'package-lock.json'), 'utf8'));
-  console.log(
-    JSON.stringify(keepBundled(JSON.parse(readFileSync(0, 'utf8')), lock, licenses.join('\n')), undefined, 2),
-  );
+  const bundled = keepBundled(JSON.parse(readFileSync(0, 'utf8')), lock, licenses.join('\n'));
+  console.log(JSON.stringify(pinSbom(bundled, await git('log', '-1', '--format=%cI')), undefined, 2));
 }
+
+const git = async (...args) => (await promisify(execFile)('git', args, { cwd: root })).stdout.trim();
 
 async function check(tag) {
   const read = async (name) => await readFile(join(root, name), 'utf8');
@@ -133,7 +155,6 @@ async function check(tag) {
     lock: JSON.parse(await read('package-lock.json')),
     changelog: await read('CHANGELOG.md'),
   });
-  const git = async (...args) => (await promisify(execFile)('git', args, { cwd: root })).stdout.trim();
   const head = await git('rev-parse', 'HEAD');
   if ((await git('rev-parse', `${tag}^{commit}`).catch(() => '')) !== head) {
     problems.push(`The tag ${tag} is not on the commit that is checked out, ${head}.`);
@@ -170,55 +191,135 @@ async function ask(method, path, { body, file, orNothing = false, base = process
   if (orNothing && response.status === 404) return undefined;
   if (!response.ok) {
     const said = (await response.text()).slice(0, 300);
-    throw new Error(`GitHub answered ${response.status} to ${method} ${path}: ${said}`);
+    throw Object.assign(new Error(`GitHub answered ${response.status} to ${method} ${path}: ${said}`), {
+      status: response.status,
+    });
   }
   return response.status === 204 ? undefined : await response.json();
 }
 
-/** In this order, since nothing can be added to an immutable release once it is published. What a run left half is begun anew. */
-async function publish(tag, files) {
-  const { version, isPrerelease } = mustRead(tag);
-  const notes = extractNotes(await readFile(join(root, 'CHANGELOG.md'), 'utf8'), version);
-  const earlier = (await ask('GET', 'releases?per_page=100')).filter((release) => release.tag_name === tag);
-  if (earlier.some((release) => !release.draft)) {
-    throw new Error(`${tag} is published already, and a release is never changed. Make a new version.`);
+/** Newest first, drafts too. */
+async function listReleases() {
+  const size = 100;
+  const releases = [];
+  for (let page = 1; releases.length === (page - 1) * size; page++) {
+    releases.push(...(await ask('GET', `releases?per_page=${size}&page=${page}`)));
   }
-  for (const { id } of earlier) await ask('DELETE', `releases/${id}`);
+  return releases;
+}
 
-  const draft = await ask('POST', 'releases', {
-    body: { tag_name: tag, name: tag, body: notes, draft: true, prerelease: isPrerelease },
-  });
-  for (const path of files) {
-    const address = `${draft.upload_url.replace(/\{.*$/, '')}?name=${encodeURIComponent(basename(path))}`;
-    await ask('POST', address, { file: await readFile(path) });
-  }
-  let release = await ask('PATCH', `releases/${draft.id}`, {
-    body: { draft: false, make_latest: isPrerelease ? 'false' : 'true' },
-  });
-  for (let look = 1; release.immutable !== true && look < LOOKS; look++) {
-    await new Promise((resolve) => setTimeout(resolve, 250 * 2 ** look));
-    release = await ask('GET', `releases/${draft.id}`);
-  }
-  if (release.immutable !== true) {
-    throw new Error(
-      `${tag} is published, but can still be changed. Switch on "Enable release immutability" in the repository's settings, and make a ` +
-        'new version: it does not hold for a release that was there before.',
-    );
-  }
-  console.log(
-    `${tag} is published with ${files.map((path) => basename(path)).join(', ')}, and nobody can change it: ${release.html_url}`,
+/**
+ * Between the check of a tag and the word of the reviewers there may be days. A release is made by the tag's name alone: to give GitHub the commit as
+ * `target_commitish`, too, asks for a right that no job's token can have (https://github.com/cli/cli/issues/9514).
+ */
+async function mustLeadTo(tag, commit, advice = 'cancel it, and let the run of the tag as it is now be approved.') {
+  if (!/^[0-9a-f]{40}$/.test(commit ?? '')) throw new Error(`GITHUB_SHA is ${commit}, which is no commit.`);
+  let object = (await ask('GET', `git/ref/${encodeURIComponent(`tags/${tag}`)}`, { orNothing: true }))?.object;
+  // An annotated tag, a signed one too, is an object of its own.
+  while (object?.type === 'tag') object = (await ask('GET', `git/tags/${object.sha}`)).object;
+  if (object?.sha === commit) return;
+  throw new Error(
+    `The tag ${tag} ${object === undefined ? 'is gone' : `leads to ${object.sha} now`}. What was checked and approved in this run is ${commit}: ` +
+      advice,
   );
 }
 
-async function moveMajor(tag, commit) {
-  const { major, isPrerelease } = mustRead(tag);
+/** In this order, since nothing can be added to an immutable release once it is published. A draft that a run left half is begun anew. */
+async function publish(tag, files, lookSeconds) {
+  const { version, isPrerelease } = mustRead(tag);
+  const commit = process.env.GITHUB_SHA;
+  const notes = extractNotes(await readFile(join(root, 'CHANGELOG.md'), 'utf8'), version);
+  const assets = await Promise.all(files.map(async (path) => ({ name: basename(path), file: await readFile(path) })));
+  await mustLeadTo(tag, commit);
+  const earlier = (await listReleases()).filter((release) => release.tag_name === tag);
+  const published = earlier.find((release) => !release.draft);
+  const release = await waitUntilImmutable(published ?? (await publishNew()), lookSeconds);
+  if (published !== undefined) mustHold(release, assets);
+  if (release.immutable !== true) {
+    throw new Error(
+      `${tag} is published, but can still be changed. Switch on "Enable release immutability" in the repository's settings, and make a ` +
+        'new version: it does not hold for a release that was there before. Is it on already? Then run this job again in a while.',
+    );
+  }
+  await mustLeadTo(
+    tag,
+    commit,
+    'it was moved at the very moment of the release. Warn of this release, and make a new one.',
+  );
+  console.log(
+    `${tag} is published with ${assets.map(({ name }) => name).join(', ')}, and nobody can change it: ${release.html_url}`,
+  );
+
+  async function publishNew() {
+    for (const { id } of earlier) await ask('DELETE', `releases/${id}`);
+    const draft = await ask('POST', 'releases', {
+      body: { tag_name: tag, name: tag, body: notes, draft: true, prerelease: isPrerelease },
+    });
+    for (const { name, file } of assets) {
+      const address = `${draft.upload_url.replace(/\{.*$/, '')}?name=${encodeURIComponent(name)}`;
+      await ask('POST', address, { file });
+    }
+    await mustLeadTo(tag, commit);
+    // `legacy`: the highest version is the latest, whichever comes last.
+    return await ask('PATCH', `releases/${draft.id}`, {
+      body: { draft: false, make_latest: isPrerelease ? 'false' : 'legacy' },
+    });
+  }
+}
+
+async function waitUntilImmutable(release, lookSeconds) {
+  const end = performance.now() + lookSeconds * 1000;
+  let seen = release;
+  while (seen.immutable !== true && performance.now() < end) {
+    await pause(PAUSE_MS);
+    seen = await ask('GET', `releases/${release.id}`);
+  }
+  return seen;
+}
+
+/** @throws {Error} unless a release that was there before has these files and no others: then an earlier run has made it */
+function mustHold(release, assets) {
+  const list = (all) => JSON.stringify(all.map(([name, sum]) => `${name} ${sum}`).sort());
+  const theirs = list(release.assets.map((asset) => [asset.name, asset.digest]));
+  if (theirs === list(assets.map(({ name, file }) => [name, `sha256:${digest(file)}`]))) return;
+  throw new Error(
+    `${release.tag_name} is published already, and a release is never changed. Its files are not those of this run: ${theirs}. Make a new version.`,
+  );
+}
+
+async function moveMajor(tag, commit, isBack) {
+  const { version, major, isPrerelease } = mustRead(tag);
   if (isPrerelease) throw new Error(`${tag} is a prerelease: ${major} stays where it is.`);
   if (!/^[0-9a-f]{40}$/.test(commit ?? '')) throw new Error(`${commit} is no commit.`);
+  const higher = (await listReleases())
+    .filter(({ draft, prerelease }) => !draft && !prerelease)
+    .map((release) => readTag(release.tag_name))
+    .filter((read) => read?.major === major && !read.isPrerelease && isHigher(read.version, version));
+  if (higher.length > 0 && !isBack) {
+    throw new Error(
+      `v${higher[0].version} is published, which is higher than ${tag}: ${major} stays where it is. To put it back for good reason: ` +
+        `node scripts/release.mjs move-major --back ${tag} ${commit}`,
+    );
+  }
   const ref = `tags/${major}`;
   const before = await ask('GET', `git/ref/${encodeURIComponent(ref)}`, { orNothing: true });
-  if (before === undefined) await ask('POST', 'git/refs', { body: { ref: `refs/${ref}`, sha: commit } });
-  else await ask('PATCH', `git/refs/${encodeURIComponent(ref)}`, { body: { sha: commit, force: true } });
+  try {
+    if (before === undefined) await ask('POST', 'git/refs', { body: { ref: `refs/${ref}`, sha: commit } });
+    else await ask('PATCH', `git/refs/${encodeURIComponent(ref)}`, { body: { sha: commit, force: true } });
+  } catch (error) {
+    if (error.status !== 403) throw error;
+    throw new Error(
+      `${error.message}\n${tag} is published; ${major} is not moved. A job's token may not point a tag to a commit whose workflow files differ from those ` +
+        `of the default branch. By hand, as somebody who may: git push --force origin ${commit}:refs/${ref}`,
+      { cause: error },
+    );
+  }
   console.log(`${major} is ${commit} now; before, ${before?.object.sha ?? 'there was none'}.`);
+}
+
+/** Of two versions X.Y.Z. */
+function isHigher(one, other) {
+  return one.localeCompare(other, 'en', { numeric: true }) > 0;
 }
 
 function mustRead(tag) {
@@ -227,7 +328,13 @@ function mustRead(tag) {
   return read;
 }
 
-async function main([verb, tag, ...rest]) {
+async function main(words) {
+  const { values, positionals } = parseArgs({
+    args: words,
+    allowPositionals: true,
+    options: { back: { type: 'boolean', default: false }, 'look-seconds': { type: 'string', default: LOOK_SECONDS } },
+  });
+  const [verb, tag, ...rest] = positionals;
   if (tag === undefined) throw new Error('node scripts/release.mjs check|notes|sbom|publish|move-major vX.Y.Z ...');
   switch (verb) {
     case 'check':
@@ -237,9 +344,9 @@ async function main([verb, tag, ...rest]) {
     case 'sbom':
       return await printSbom();
     case 'publish':
-      return await publish(tag, rest);
+      return await publish(tag, rest, Number(values['look-seconds']));
     case 'move-major':
-      return await moveMajor(tag, rest[0]);
+      return await moveMajor(tag, rest[0], values.back);
     default:
       throw new Error(`There is no ${verb}: check, notes, sbom, publish, move-major.`);
   }

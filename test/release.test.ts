@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
-import { extractNotes, findProblems, keepBundled, readTag } from '../scripts/release.mjs';
+import { extractNotes, findProblems, keepBundled, pinSbom, readTag } from '../scripts/release.mjs';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const CHANGELOG = `# Changelog
@@ -124,6 +124,16 @@ describe('the SBOM', () => {
     const kept = keepBundled(sbom, lock, 'a\nMIT\ntext\n\nb\nMIT\ntext\n\ntool\nMIT\n');
     expect(kept.components.map((one) => one['bom-ref'])).toEqual(['a@1.0.0', 'b@1.0.0', 'tool@1.0.0']);
     expect(kept.dependencies).toEqual([{ ref: 'a@1.0.0', dependsOn: ['b@1.0.0'] }]);
+  });
+
+  test('is the same from each run of one commit, and another of another', () => {
+    const made = (second: string) => ({ ...sbom, serialNumber: `urn:uuid:${second}`, metadata: { timestamp: second } });
+    const committed = '2026-11-23T23:00:00+01:00';
+    const pinned = pinSbom(made('1'), committed);
+    expect(pinSbom(made('2'), committed)).toEqual(pinned);
+    expect(pinned).toMatchObject({ components: sbom.components, metadata: { timestamp: '2026-11-23T22:00:00.000Z' } });
+    expect(pinned.serialNumber).toMatch(/^urn:uuid:[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-a[0-9a-f]{3}-[0-9a-f]{12}$/);
+    expect(pinSbom({ ...sbom, components: [] }, committed).serialNumber).not.toBe(pinned.serialNumber);
   });
 
   test('that lacks a package of the bundles is refused', () => {

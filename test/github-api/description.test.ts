@@ -46,6 +46,7 @@ test('the extract has what is used, written out', () => {
     'repos/delete-release DELETE /repos/{owner}/{repo}/releases/{release_id}',
     'repos/upload-release-asset POST /repos/{owner}/{repo}/releases/{release_id}/assets',
     'git/get-ref GET /repos/{owner}/{repo}/git/ref/{ref}',
+    'git/get-tag GET /repos/{owner}/{repo}/git/tags/{tag_sha}',
     'git/create-ref POST /repos/{owner}/{repo}/git/refs',
     'git/update-ref PATCH /repos/{owner}/{repo}/git/refs/{ref}',
   ]);

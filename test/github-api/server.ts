@@ -2,6 +2,7 @@
  * A stand-in for GitHub's API that keeps Deployments, issues, comments, releases and tags, and holds every request and every answer of its own against GitHub's
  * description. What is wrong is answered with 422, and stays in `problems`: a test ends with `expect(api.problems).toEqual([])`.
  */
+import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -64,8 +65,10 @@ export class GithubApi {
   readonly issues: KeptIssue[] = [];
   readonly comments: KeptComment[] = [];
   readonly releases: KeptRelease[] = [];
-  /** Commits by ref: `refs/tags/v1`. */
+  /** Commits, or annotated tags, by ref: `refs/tags/v1`. */
   readonly refs: Record<string, string> = {};
+  /** What annotated tags lead to, by their ids: a commit, or another of them. */
+  readonly annotatedTags: Record<string, string> = {};
   /** The repository's setting: what is published can never be changed. */
   makesImmutable = true;
   /** Asked before the request is carried out. */
@@ -188,7 +191,10 @@ export class GithubApi {
     });
     switch (operation.id) {
       case 'repos/list-releases':
-        return { status: 200, body: [...this.releases].reverse().map((one) => this.#showRelease(operation, one)) };
+        return {
+          status: 200,
+          body: takePage([...this.releases].reverse(), query).map((one) => this.#showRelease(operation, one)),
+        };
       case 'repos/create-release': {
         if (body['draft'] !== true && this.releases.some(({ asked }) => asked['tag_name'] === body['tag_name'])) {
           return refuse();
@@ -221,9 +227,17 @@ export class GithubApi {
     }
   }
 
-  #showRelease(operation: Operation, { id, asked, immutable }: KeptRelease): object {
+  #showRelease(operation: Operation, { id, asked, assets, immutable }: KeptRelease): object {
+    const example = readExample(operation);
+    const [asset] = example['assets'] as object[];
     return {
-      ...readExample(operation),
+      ...example,
+      assets: Object.entries(assets).map(([name, file]) => ({
+        ...asset,
+        name,
+        size: Buffer.byteLength(file),
+        digest: `sha256:${createHash('sha256').update(file).digest('hex')}`,
+      })),
       ...pick(asked, ['tag_name', 'name', 'body', 'draft', 'prerelease']),
       id,
       immutable,
@@ -231,25 +245,30 @@ export class GithubApi {
     };
   }
 
+  /** An object as a ref or an annotated tag shows what it leads to. */
+  #showObject(example: Readonly<Record<string, unknown>>, sha: string | undefined): object {
+    const type = sha !== undefined && sha in this.annotatedTags ? 'tag' : 'commit';
+    return { ...example, object: { ...(example['object'] as object), sha, type } };
+  }
+
   #carryOutRef({ operation, path }: Matched, body: Readonly<Record<string, unknown>>): Answer | undefined {
+    if (operation.id === 'git/get-tag') {
+      const sha = path['tag_sha'] ?? '';
+      if (!(sha in this.annotatedTags)) return undefined;
+      return { status: 200, body: { ...this.#showObject(readExample(operation), this.annotatedTags[sha]), sha } };
+    }
     const name = operation.id === 'git/create-ref' ? (body['ref'] as string) : `refs/${path['ref'] ?? ''}`;
     const isThere = name in this.refs;
     if (isThere === (operation.id === 'git/create-ref')) {
       return isThere ? { status: 422, body: { message: 'Reference already exists' } } : undefined;
     }
     if (operation.id !== 'git/get-ref') this.refs[name] = body['sha'] as string;
-    const example = readExample(operation);
-    const object = { ...(example['object'] as object), sha: this.refs[name], type: 'commit' };
-    return { status: operation.id === 'git/create-ref' ? 201 : 200, body: { ...example, ref: name, object } };
+    const shown = this.#showObject(readExample(operation), this.refs[name]);
+    return { status: operation.id === 'git/create-ref' ? 201 : 200, body: { ...shown, ref: name } };
   }
 
   #carryOutIssue({ operation, path, query }: Matched, body: Readonly<Record<string, unknown>>): Answer | undefined {
     const issue = this.issues.find((one) => String(one.number) === path['issue_number']);
-    const page = <T>(all: readonly T[]): T[] => {
-      const size = Number(query['per_page'] ?? 30);
-      const from = (Number(query['page'] ?? 1) - 1) * size;
-      return all.slice(from, from + size);
-    };
     switch (operation.id) {
       case 'issues/list-for-repo': {
         const labels = (query['labels'] ?? '').split(',').filter((label) => label !== '');
@@ -259,7 +278,7 @@ export class GithubApi {
             labels.every((label) => one.labels.includes(label)),
         );
         if (query['direction'] !== 'asc') found.reverse();
-        return { status: 200, body: page(found).map((one) => showIssue(operation, one)) };
+        return { status: 200, body: takePage(found, query).map((one) => showIssue(operation, one)) };
       }
       case 'issues/create': {
         const kept: KeptIssue = {
@@ -279,7 +298,7 @@ export class GithubApi {
         return { status: 200, body: showIssue(operation, issue) };
       case 'issues/list-comments': {
         const found = this.comments.filter((one) => String(one.issue) === path['issue_number']);
-        return { status: 200, body: page(found).map((one) => showComment(operation, one)) };
+        return { status: 200, body: takePage(found, query).map((one) => showComment(operation, one)) };
       }
       case 'issues/create-comment': {
         const kept: KeptComment = {
@@ -301,6 +320,12 @@ export class GithubApi {
         throw new Error(`${operation.id} is not imitated`);
     }
   }
+}
+
+function takePage<T>(all: readonly T[], query: Matched['query']): T[] {
+  const size = Number(query['per_page'] ?? 30);
+  const from = (Number(query['page'] ?? 1) - 1) * size;
+  return all.slice(from, from + size);
 }
 
 /** GitHub's own example of an answer, with what was asked for in it. */

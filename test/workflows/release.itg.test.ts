@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { actions } from '../../scripts/actions.mjs';
-import { GithubApi } from '../github-api/server';
+import { answerJson, GithubApi } from '../github-api/server';
 import { enforcePermissions } from './api-permissions.ts';
 import { runWorkflow, type Environment, type WorkflowRun } from './run-workflow.ts';
 import type { StandIn, StandInRequest } from './third-party.ts';
@@ -59,10 +59,20 @@ beforeEach(async () => {
   enforcePermissions(api, () => permissions);
   apiUrl = await api.listen();
   attested = [];
+  await showTag('v1.2.3');
 });
 afterEach(async () => {
+  await git('checkout', '--quiet', '--', '.github');
   await api.close();
 });
+
+/** As GitHub shows a tag of the repository, annotated or not. */
+async function showTag(tag: string): Promise<void> {
+  const id = await git('rev-parse', tag);
+  const commit = await git('rev-parse', `${tag}^{commit}`);
+  api.refs[`refs/tags/${tag}`] = id;
+  if (id !== commit) api.annotatedTags[id] = commit;
+}
 
 async function setVersion(version: string): Promise<void> {
   for (const name of ['package.json', 'package-lock.json']) {
@@ -74,6 +84,15 @@ async function setVersion(version: string): Promise<void> {
   }
   await git('add', '--all');
   await git('commit', '--quiet', '--message', version);
+}
+
+/** A test must not take the minute that the workflow gives GitHub. */
+async function lookBriefly(): Promise<void> {
+  const path = join(origin, '.github/workflows/.release.yml');
+  const text = await readFile(path, 'utf8');
+  const brief = text.replace('release.mjs publish', 'release.mjs publish --look-seconds=1');
+  if (brief === text) throw new Error('.release.yml does not publish');
+  await writeFile(path, brief);
 }
 
 const standIns: readonly StandIn[] = [
@@ -121,6 +140,31 @@ async function push(tag: string, environment: Environment = { review: 'approved'
   });
 }
 
+/** scripts/release.mjs alone, as a step runs it. @returns what it says, after its exit code */
+async function release(...words: string[]): Promise<string> {
+  const env = {
+    ...process.env,
+    GITHUB_API_URL: apiUrl,
+    GITHUB_REPOSITORY: 'your-org/slipway',
+    GITHUB_TOKEN: 'token-of-the-run',
+    GITHUB_SHA: await git('rev-parse', 'v1.2.3^{commit}'),
+  };
+  permissions = { contents: 'write' };
+  const cwd = origin;
+  try {
+    return `0 ${(await run(process.execPath, ['scripts/release.mjs', ...words], { cwd, env })).stdout}`;
+  } catch (error) {
+    const { code, stderr } = error as { readonly code: number; readonly stderr: string };
+    return `${code} ${stderr}`;
+  }
+}
+
+/** Requests that change something. */
+const listChanges = () =>
+  api.seen
+    .filter(({ method }) => method !== 'GET')
+    .map(({ method, url }) => `${method} ${url}`.replaceAll(/\d{4}/g, 'ID').replace('/repos/your-org/slipway/', ''));
+
 const results = (done: WorkflowRun) => Object.values(done.jobs).map(({ path, result }) => [path, result]);
 
 test('a tag becomes a release that nobody can change, with what is in it, and the major tag follows', async () => {
@@ -140,7 +184,7 @@ test('a tag becomes a release that nobody can change, with what is in it, and th
   const [release] = api.releases;
   expect(release).toMatchObject({
     immutable: true,
-    asked: { tag_name: 'v1.2.3', body: '- The first.', draft: false, prerelease: false, make_latest: 'true' },
+    asked: { tag_name: 'v1.2.3', body: '- The first.', draft: false, prerelease: false, make_latest: 'legacy' },
   });
   expect(Object.keys(release?.assets ?? {})).toEqual(['slipway.cdx.json', 'SHA256SUMS']);
   const sbom = JSON.parse(release?.assets['slipway.cdx.json'] ?? '') as {
@@ -161,8 +205,7 @@ test('a tag becomes a release that nobody can change, with what is in it, and th
     { 'subject-path': 'action-*/dist/index.js', 'sbom-path': 'slipway.cdx.json' },
   ]);
   // In this order: nothing can be added to it afterwards.
-  const changed = api.seen.filter(({ method }) => method !== 'GET').map(({ method, url }) => `${method} ${url}`);
-  expect(changed.map((one) => one.replaceAll(/\d{4}/g, 'ID').replace('/repos/your-org/slipway/', ''))).toEqual([
+  expect(listChanges()).toEqual([
     'DELETE releases/7',
     'POST releases',
     'POST releases/ID/assets?name=slipway.cdx.json',
@@ -170,9 +213,11 @@ test('a tag becomes a release that nobody can change, with what is in it, and th
     'PATCH releases/ID',
     'PATCH git/refs/tags%2Fv1',
   ]);
-  expect(api.refs).toEqual({ 'refs/tags/v1': commit });
+  expect(api.refs).toEqual({ 'refs/tags/v1': commit, 'refs/tags/v1.2.3': commit });
 
-  // Once more: a release stays what it is.
+  // Once more, with other files: a release stays what it is.
+  Object.assign(release?.assets ?? {}, { SHA256SUMS: 'others' });
+  api.seen.length = 0;
   const again = await push('v1.2.3');
   expect(results(again)).toEqual([
     ['build', 'success'],
@@ -180,6 +225,127 @@ test('a tag becomes a release that nobody can change, with what is in it, and th
     ['major-tag', 'skipped'],
   ]);
   expect(again.log).toContain('v1.2.3 is published already, and a release is never changed');
+  expect(listChanges()).toEqual([]);
+});
+
+test('a run whose last answer was lost goes on when it is run again, and publishes nothing twice', async () => {
+  api.makesImmutable = false;
+  api.after = ({ method, url }, response) => {
+    const isLost = method === 'PATCH' && url.includes('/releases/');
+    if (isLost) response.destroy();
+    return isLost;
+  };
+  expect(results(await push('v1.2.3'))).toEqual([
+    ['build', 'success'],
+    ['publish', 'failure'],
+    ['major-tag', 'skipped'],
+  ]);
+  // Published, and GitHub takes a while to make it immutable.
+  expect(api.releases[0]?.asked).toMatchObject({ draft: false });
+  api.seen.length = 0;
+  let looks = 0;
+  api.after = ({ method, url }) => {
+    if (method === 'GET' && /\/releases\/\d+$/.test(url) && ++looks === 4)
+      for (const one of api.releases) one.immutable = true;
+    return false;
+  };
+  const again = await push('v1.2.3');
+  expect(again.log).not.toContain('Error');
+  expect(again.result).toBe('success');
+  expect(again.log).toContain('nobody can change it');
+  expect(listChanges()).toEqual(['POST git/refs']);
+  expect(api.refs['refs/tags/v1']).toBe(await git('rev-parse', 'v1.2.3'));
+  expect(api.problems).toEqual([]);
+});
+
+test('an annotated tag, on the commit of the run, becomes a release too', async () => {
+  await git('tag', '--annotate', '--message', 'signed', 'annotated', 'v1.2.3');
+  const id = await git('rev-parse', 'annotated');
+  api.refs['refs/tags/v1.2.3'] = id;
+  api.annotatedTags[id] = await git('rev-parse', 'v1.2.3');
+  expect(await release('publish', 'v1.2.3', 'CHANGELOG.md')).toMatch(/^0 v1.2.3 is published with CHANGELOG.md/);
+  expect(api.problems).toEqual([]);
+});
+
+describe('a release is of the commit that was checked and approved', () => {
+  const other = 'f'.repeat(40);
+
+  test('a tag that was moved or deleted while its run waited is not published', async () => {
+    const approved = await git('rev-parse', 'v1.2.3');
+    api.refs['refs/tags/v1.2.3'] = other;
+    const moved = await push('v1.2.3');
+    expect(results(moved)).toEqual([
+      ['build', 'success'],
+      ['publish', 'failure'],
+      ['major-tag', 'skipped'],
+    ]);
+    expect(moved.log).toContain(`The tag v1.2.3 leads to ${other} now`);
+    expect(moved.log).toContain(`approved in this run is ${approved}`);
+
+    const annotated = 'e'.repeat(40);
+    Object.assign(api.annotatedTags, { [annotated]: other });
+    Object.assign(api.refs, { 'refs/tags/v1.2.3': annotated });
+    expect(await release('publish', 'v1.2.3')).toContain(`1 The tag v1.2.3 leads to ${other} now`);
+    delete api.refs['refs/tags/v1.2.3'];
+    expect(await release('publish', 'v1.2.3')).toContain('1 The tag v1.2.3 is gone');
+    expect(listChanges()).toEqual([]);
+    expect(api.problems).toEqual([]);
+  });
+
+  test('nor one that was moved while its files were uploaded: what is left is a draft', async () => {
+    api.after = ({ url }) => {
+      if (url.includes('/assets?')) api.refs['refs/tags/v1.2.3'] = other;
+      return false;
+    };
+    expect(await release('publish', 'v1.2.3', 'CHANGELOG.md')).toContain(`1 The tag v1.2.3 leads to ${other} now`);
+    expect(api.releases).toMatchObject([{ asked: { draft: true }, immutable: false }]);
+  });
+});
+
+describe('the major tag', () => {
+  const commit = 'c'.repeat(40);
+  const publish = (tag: string, draft = false, prerelease = false): void => {
+    api.releases.push({ id: 1, asked: { tag_name: tag, draft, prerelease }, assets: {}, immutable: true });
+  };
+
+  test('never goes back by itself, only when somebody says so', async () => {
+    // More than one page of them, and in the last place the one that counts.
+    for (const tag of ['v1.10.0', 'v2.0.0', ...Array.from({ length: 110 }, (_, at) => `v1.2.${at}`)]) publish(tag);
+    const refused = await release('move-major', 'v1.9.0', commit);
+    expect(refused).toContain('1 v1.10.0 is published, which is higher than v1.9.0: v1 stays where it is');
+    expect(api.refs['refs/tags/v1']).toBeUndefined();
+    expect(await release('move-major', '--back', 'v1.9.0', commit)).toMatch(/^0 v1 is c{40} now/);
+    expect(await release('move-major', 'v1.10.0', commit)).toMatch(/^0 /);
+    expect(api.problems).toEqual([]);
+  });
+
+  test('passes over drafts, prereleases and other major versions', async () => {
+    publish('v1.3.0', true);
+    publish('v1.3.1', false, true);
+    publish('v1.3.0-rc.1', false, true);
+    publish('v10.0.0');
+    publish('v0.9.9');
+    publish('nightly');
+    expect(await release('move-major', 'v1.2.3', commit)).toMatch(/^0 /);
+  });
+
+  test('that the token of a job may not move is told, with what to type', async () => {
+    api.refs['refs/tags/v1'] = '0'.repeat(40);
+    const allow = api.before;
+    api.before = (request, response, index) => {
+      if (request.method !== 'PATCH' || !request.url.includes('/git/refs/')) return allow(request, response, index);
+      answerJson(response, 403, { message: 'Resource not accessible by integration', documentation_url: '' });
+      return true;
+    };
+    const done = await push('v1.2.3');
+    expect(results(done)).toEqual([
+      ['build', 'success'],
+      ['publish', 'success'],
+      ['major-tag', 'failure'],
+    ]);
+    const sha = await git('rev-parse', 'v1.2.3');
+    expect(done.log).toContain(`By hand, as somebody who may: git push --force origin ${sha}:refs/tags/v1`);
+  });
 });
 
 test('what does not fit, or is not on main, is refused before anything is published', async () => {
@@ -214,6 +380,7 @@ test('nothing is published that its reviewers refuse', async () => {
 test('a prerelease is not the latest, and no major tag follows it', async () => {
   await setVersion('1.2.4-rc.1');
   await git('tag', 'v1.2.4-rc.1');
+  await showTag('v1.2.4-rc.1');
   const done = await push('v1.2.4-rc.1');
   expect(results(done)).toEqual([
     ['build', 'success'],
@@ -226,8 +393,9 @@ test('a prerelease is not the latest, and no major tag follows it', async () => 
 
 test('a release that could still be changed is told, and the major tag stays where it is', async () => {
   api.makesImmutable = false;
+  await lookBriefly();
   const done = await push('v1.2.3');
   expect(done.log).toContain('Switch on "Enable release immutability"');
   expect(results(done).at(-1)).toEqual(['major-tag', 'skipped']);
-  expect(api.refs).toEqual({});
+  expect(api.refs).toEqual({ 'refs/tags/v1.2.3': await git('rev-parse', 'v1.2.3') });
 });
