@@ -5,23 +5,23 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
-import { unpackProgram } from './embed-guardian.mjs';
+import { holdsOnly } from './embed-guardian.mjs';
 
-const folder = new URL('../shared/src/tls/', import.meta.url);
+const sources = new URL('../shared/src/tls/', import.meta.url);
 
-function renderModule(text) {
+function renderModule(packed) {
   return `/** slipway-tls.sh, compressed by gzip, in base64. Made by \`npm run build\`; do not edit. */
 export const TLS_PROGRAM: string =
-  '${gzipSync(text, { level: 9 }).toString('base64')}';
+  '${packed}';
 `;
 }
 
 /** @returns {Promise<boolean>} whether program.ts was what the source gives */
-export async function embedTls({ check = false } = {}) {
+export async function embedTls({ check = false, folder = sources } = {}) {
   const text = await readFile(new URL('slipway-tls.sh', folder), 'utf8');
   const file = new URL('program.ts', folder);
-  if (unpackProgram(await readFile(file, 'utf8').catch(() => '')) === text) return true;
-  if (!check) await writeFile(file, renderModule(text));
+  if (holdsOnly(await readFile(file, 'utf8').catch(() => ''), text, renderModule)) return true;
+  if (!check) await writeFile(file, renderModule(gzipSync(text, { level: 9 }).toString('base64')));
   return false;
 }
 

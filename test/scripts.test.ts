@@ -1,8 +1,11 @@
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { buildActions } from '../scripts/build.mjs';
 import { compareFolders, findIrreproducible } from '../scripts/check-dist.mjs';
+import { embedGuardian } from '../scripts/embed-guardian.mjs';
+import { embedTls } from '../scripts/embed-tls.mjs';
 import { renewReadmes, renewTables } from '../scripts/docs.mjs';
 
 const MANIFEST = `
@@ -70,6 +73,31 @@ describe('docs', () => {
     expect(await renewReadmes({ ...options, check: false })).toEqual([]);
     expect(await renewReadmes({ ...options, check: true })).toEqual([]);
   });
+});
+
+test.each([
+  ['guardian', embedGuardian],
+  ['tls', embedTls],
+])('what is embedded of the %s is its sources and no line more', async (name, embed) => {
+  await cp(new URL(`../shared/src/${name}`, import.meta.url), folder, { recursive: true });
+  const options = { folder: pathToFileURL(`${folder}/`) };
+  const path = join(folder, 'program.ts');
+  const committed = await readFile(path, 'utf8');
+  expect(await embed({ ...options, check: true })).toBe(true);
+  for (const changed of [
+    `${committed}globalThis.process.exit();\n`,
+    `import 'node:fs';\n${committed}`,
+    committed.replace("';\n", "' + stolen();\n"),
+    committed.replace(/'.*'/, "'H4sIAAAA'"),
+    '',
+  ]) {
+    await writeFile(path, changed);
+    expect(await embed({ ...options, check: true })).toBe(false);
+    expect(await readFile(path, 'utf8')).toBe(changed);
+  }
+  // Made anew: whether its bytes are the committed ones is the compressor's.
+  expect(await embed(options)).toBe(false);
+  expect(await embed({ ...options, check: true })).toBe(true);
 });
 
 test('check-dist tells missing, stray and different files', async () => {

@@ -1,0 +1,1 @@
+export function embedGuardian(options?: { check?: boolean; folder?: URL }): Promise<boolean>;

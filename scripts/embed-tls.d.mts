@@ -1,0 +1,1 @@
+export function embedTls(options?: { check?: boolean; folder?: URL }): Promise<boolean>;
