@@ -1,6 +1,8 @@
 /** What the documents for contributors tell to type and to open is there. */
-import { existsSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { execFileSync } from 'node:child_process';
+import { copyFileSync, existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
@@ -34,6 +36,36 @@ test.each(['CONTRIBUTING.md', 'AGENTS.md', 'RELEASING.md', 'SECURITY.md', '.gith
     expect(findMissing(read(path))).toEqual([]);
   },
 );
+
+test.each(['CONTRIBUTING.md', 'AGENTS.md'])('%s names each document that `npm run docs` renews', (path) => {
+  const renewed = [...read('scripts/docs.mjs').matchAll(/'(infra\/docs\/\w+\.md)'/g)].map(
+    ([, document = '']) => document,
+  );
+  expect(renewed.length).toBeGreaterThan(1);
+  const steps = read(path).split(/\n(?=\d\. )/);
+  for (const document of renewed) {
+    expect(steps.some((step) => step.includes('`npm run docs`') && step.includes(basename(document)))).toBe(true);
+  }
+});
+
+test('keys and secrets that the documents tell to make cannot be committed from a copy', () => {
+  const made = ['README.md', 'infra/server/README.md', 'action-backup/README.md'].flatMap((path) =>
+    [...read(path).matchAll(/ssh-keygen .*-f ([\w.-]+)|age-keygen -o ([\w.-]+)|secret set \w+ < ([\w.-]+)/g)].map(
+      ([, key, backup, environment]) => key ?? backup ?? environment ?? '',
+    ),
+  );
+  expect(made).toEqual(expect.arrayContaining(['slipway', 'app.env', 'backup-key.txt']));
+  const folder = mkdtempSync(join(tmpdir(), 'slipway-ignored-'));
+  try {
+    copyFileSync(join(ROOT, '.gitignore'), join(folder, '.gitignore'));
+    execFileSync('git', ['-C', folder, 'init', '--quiet']);
+    const paths = [...new Set([...made, 'slipway.pub'])];
+    const ignored = execFileSync('git', ['-C', folder, 'check-ignore', '--no-index', ...paths], { encoding: 'utf8' });
+    expect(ignored.trim().split('\n').sort()).toEqual(paths.sort());
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+});
 
 test('what is not there is found', () => {
   const text = '`npm run no`, `npm test -- unit no -- x`, `node scripts/no.mjs`, [a](no.md#b), `test/no.ts`';
