@@ -116,10 +116,12 @@ export function createTelemetry(settings: TelemetrySettings, releaseId: string, 
 
 function createTracers({ traces, endpoint, traceRatio }: TelemetrySettings, resource: Resource): TracerProvider {
   const exporter = () => new OTLPTraceExporter({ url: addPath(endpoint, 'v1/traces'), timeoutMillis: exportTimeoutMillis });
+  const ratio = new TraceIdRatioBasedSampler(traceRatio);
   return new TracerProvider({
     resource,
-    // Whoever called us has decided already.
-    sampler: new ParentBasedSampler({ root: new TraceIdRatioBasedSampler(traceRatio) }),
+    // A caller may decide that a request is not traced, and no more: anybody on the internet can send a `traceparent` that says it is. The ratio goes by the
+    // trace's id, so services with the same one agree.
+    sampler: new ParentBasedSampler({ root: ratio, remoteParentSampled: ratio }),
     spanProcessors: traces ? [new BatchSpanProcessor({ exporter: exporter() })] : [],
   });
 }

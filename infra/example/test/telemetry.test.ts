@@ -1,5 +1,6 @@
 /** What the built application sends by OTLP/HTTP, as it reaches a receiver: JSON by https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding */
 import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { createServer, type Server, type ServerResponse } from 'node:http';
@@ -154,6 +155,17 @@ test('a request, and what it asks of PostgreSQL and Redis, is one trace that goe
   assert.deepEqual([posted?.count, read(posted?.attributes ?? [])], [1, { 'http.request.method': 'POST', 'http.route': '/api/notes', 'http.response.status_code': 201 }]);
   assert.deepEqual(metrics.map(({ name }) => name).sort(), ['db.client.connection.count', 'http.server.active_requests', 'http.server.request.duration']);
   assert.deepEqual(readLoaded(), ['opentelemetry.js', 'server.js']);
+});
+
+test('a visitor does not decide how much is traced: of those who say so, too, only the part that is set', async () => {
+  const started = await start({ OTEL_METRICS_EXPORTER: 'none', OTEL_TRACES_SAMPLER_ARG: '0.5' });
+  const visits = 64;
+  for (let visit = 0; visit < visits; visit++) {
+    await ask(started, '/api/version', { traceparent: `00-${randomBytes(16).toString('hex')}-${randomBytes(8).toString('hex')}-01` });
+  }
+  await stop(started);
+  const traced = listSpans().length;
+  assert.ok(traced > 0 && traced < visits, `${traced} of ${visits}`);
 });
 
 test('what fails is marked, by its code and without words', async () => {
