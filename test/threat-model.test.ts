@@ -1,5 +1,5 @@
 /** THREAT-MODEL.md claims nothing that no test shows: each test that it names is there, under that name. */
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, globSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -50,6 +50,21 @@ test('one that is not there is found', () => {
     '../../test/e2e/failures.test.ts has no test "one that is not there, is not there"',
   ]);
   expect(findMissing(readClaims('[a](../../test/no.test.ts): "x"'))).toEqual(['there is no ../../test/no.test.ts']);
+});
+
+test('no example in a document leaves the token in the checkout', () => {
+  const root = join(FOLDER, '../..');
+  const documents = globSync(['*.md', 'action-*/*.md', 'infra/**/*.md'], {
+    cwd: root,
+    exclude: (name) => name.includes('node_modules'),
+  });
+  const examples = documents.flatMap((path) =>
+    [...readFileSync(join(root, path), 'utf8').matchAll(/uses: actions\/checkout@.*\n(?:(?! *- ).*\n)*/g)].map(
+      ([step]) => ({ path, isWithout: step.includes('persist-credentials: false') }),
+    ),
+  );
+  expect(examples.length).toBeGreaterThan(3);
+  expect(examples.filter(({ isWithout }) => !isWithout).map(({ path }) => path)).toEqual([]);
 });
 
 test('each row says what remains, or nothing; none is cut', () => {
