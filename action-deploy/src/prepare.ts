@@ -1,9 +1,10 @@
 /** The release of the workspace: what the server's Compose makes of it, and its images. */
-import { prepareRelease, type Preparation } from '#shared/engine/prepare';
+import { parseCurrent, prepareRelease, type Preparation } from '#shared/engine/prepare';
 import type { Transaction } from '#shared/engine/transaction';
 import { PreflightError } from '#shared/errors';
 import type { AskImage } from '#shared/images/ask';
 import { judgeServer } from '#shared/server/preflight';
+import { describeAdoption, isAdoptable } from '#shared/transaction/adopt';
 import { relocate, type Rendering, type Source } from './facts';
 import { chooseImages } from './images';
 import type { Inputs } from './inputs';
@@ -14,12 +15,19 @@ export async function prepare(
   source: Source,
   inputs: Inputs,
   ask: AskImage,
-  transaction: Transaction,
+  known: Transaction,
 ): Promise<Preparation> {
-  const { session, guardian, facts, layout, ports } = transaction;
-  if (facts.docker.kind !== 'ready') throw new PreflightError(session.where, judgeServer(facts));
+  if (known.facts.docker.kind !== 'ready') throw new PreflightError(known.session.where, judgeServer(known.facts));
+  const transaction = { ...known, facts: await readAdoption(known) };
+  const { guardian, facts, layout, ports } = transaction;
   const candidate = await relocate(rendering, source, inputs.env, layout, guardian, ports);
-  const { images, findings } = await chooseImages(candidate.services, inputs.refresh, facts, ask);
+  const { images, findings } = await chooseImages(
+    candidate.services,
+    inputs.refresh,
+    facts,
+    parseCurrent(transaction),
+    ask,
+  );
   const names = candidate.services.map((service) => service.name);
   const unknown = inputs.refresh
     .filter((name) => !names.includes(name))
@@ -38,4 +46,11 @@ export async function prepare(
     findings: [...findings, ...unknown],
   };
   return prepareRelease(proposal, transaction);
+}
+
+/** What runs already, and is not in the store: a dry run compares with it, as the deploy that adopts it will. */
+async function readAdoption({ project, facts, layout, guardian, ports }: Transaction): Promise<Transaction['facts']> {
+  if (!isAdoptable(facts)) return facts;
+  const { release, compose } = await describeAdoption(project, facts, layout, guardian, ports.clock, ports.signal);
+  return { ...facts, currentCompose: compose, releases: [...facts.releases, release] };
 }

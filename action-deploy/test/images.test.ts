@@ -1,8 +1,10 @@
 import { ImageError, RequestError } from '#shared/errors';
 import { readProject, type Service } from '#shared/compose/project';
 import { isPresent } from '#shared/engine/images';
-import { askRegistries } from '#shared/images/ask';
+import { type AskImage, askRegistries } from '#shared/images/ask';
 import { parseDaemon } from '#shared/images/daemon';
+import type { Resolution } from '#shared/images/registry';
+import type { Json } from '#shared/json';
 import type { Http } from '#shared/ports';
 import type { ContainerState } from '#shared/probes/container';
 import type { LocalImage, ServerFacts } from '#shared/server/facts';
@@ -33,7 +35,13 @@ async function choose(
     containers = [],
     images = [],
     refresh = [],
-  }: { containers?: readonly ContainerState[]; images?: readonly LocalImage[]; refresh?: readonly string[] } = {},
+    before,
+  }: {
+    containers?: readonly ContainerState[];
+    images?: readonly LocalImage[];
+    refresh?: readonly string[];
+    before?: Json;
+  } = {},
 ): Promise<ImageChoice & { asked: string[] }> {
   const asked: string[] = [];
   const http: Http = {
@@ -52,7 +60,7 @@ async function choose(
     daemon: Promise.resolve(daemon),
     isPresent: (pinned) => Promise.resolve(isPresent(pinned, images)),
   });
-  const choice = await chooseImages(wanted, refresh, facts, ask);
+  const choice = await chooseImages(wanted, refresh, facts, before, ask);
   return { ...choice, asked };
 }
 
@@ -129,9 +137,58 @@ test('a service without data follows its tag', async () => {
 
 test('an image that cannot be named is a finding, once for all services that want it', async () => {
   const { findings } = await choose(
-    services({ a: { image: 'UPPER' }, b: { image: 'UPPER' }, c: { image: 'web:1:2' } }),
+    services({ a: { image: 'UPPER' }, b: { image: 'UPPER' }, c: { image: 'web:1:2' }, d: { image: 'host/nothere:' } }),
   );
-  expect(findings.map(({ message }) => message.slice(0, 15))).toEqual(['Image `UPPER`: ', 'Image `web:1:2`']);
+  expect(findings.map(({ message }) => message.slice(0, 54))).toEqual([
+    'Image of a, b: "UPPER" is not an image reference: the ',
+    'Image of c: "web:1:2" is not an image reference: a tag',
+    'Image of d: "host/nothere:" is not an image reference:',
+  ]);
+  expect(findings[2]?.message).toContain('its tag is empty, and a tag has');
+  expect(findings[2]?.hint).toContain('Is a variable empty? Put it into `variables` or `env`.');
+});
+
+test('a service without an image is not judged here, and nobody is asked', async () => {
+  expect(await choose(services({ web: { build: { context: '.' } } }))).toEqual({ images: [], findings: [], asked: [] });
+});
+
+describe('a service without data that runs under its moving name', () => {
+  const pinned = `web:1@${digest('a')}`;
+  const definition = (image: string, more: object = {}): Readonly<Record<string, object>> => ({
+    web: { image, ...more },
+  });
+  const there = [local('web', 'a', ['web:1']), local('web', 'b')];
+  const replica = (imageId: string, image = 'web:1'): ContainerState => ({ ...running('web', image), imageId });
+  const resolve =
+    (to: string): AskImage =>
+    () =>
+      Promise.resolve({ kind: 'resolved', pinned: to, digest: to.split('@')[1] ?? '' } as Resolution);
+  const chosen = async (
+    containers: readonly ContainerState[],
+    { to = pinned, wanted = definition('web:1'), was = definition('web:1'), images = there } = {},
+  ): Promise<object | undefined> => {
+    const facts = { containers, images } as unknown as ServerFacts;
+    const before = { services: was } as unknown as Json;
+    return (await chooseImages(services(wanted), [], facts, before, resolve(to))).images[0];
+  };
+
+  test('stays under it while it is what the registry has', async () => {
+    const stays = { image: 'web:1', reference: 'web:1', present: true };
+    expect(await chosen([replica('a'), replica('a')])).toMatchObject(stays);
+  });
+
+  test.each<[string, readonly ContainerState[], NonNullable<Parameters<typeof chosen>[1]>]>([
+    ['the tag has moved', [replica('a')], { to: `web:1@${digest('b')}` }],
+    ['it runs another image', [replica('a'), replica('b')], {}],
+    ['it runs under another name', [replica('a', 'web')], {}],
+    ['the name is another image now', [replica('a')], { images: [local('web', 'a'), local('web', 'b', ['web:1'])] }],
+    ['something else of it changes', [replica('a')], { wanted: definition('web:1', { environment: { A: '1' } }) }],
+    ['nothing is known of what runs', [replica('a')], { was: {} }],
+    ['it does not run yet', [], {}],
+  ])('is pinned where %s', async (_what, containers, over) => {
+    const image = over.to ?? pinned;
+    expect(await chosen(containers, over)).toMatchObject({ image, present: true });
+  });
 });
 
 test('each image is asked for once', async () => {

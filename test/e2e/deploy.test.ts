@@ -351,7 +351,7 @@ describe('a project that ran before', () => {
     JSON.stringify({
       name: 'legacy',
       services: {
-        app: { image: appImage(tag), ports: ['8080:3000'] },
+        app: { image: appImage(tag), ports: ['8080:3000'], labels: { tag } },
         keep: {
           image: 'busybox:1',
           command: ['sleep', '1000000'],
@@ -359,6 +359,8 @@ describe('a project that ran before', () => {
           volumes: ['data:/data'],
           healthcheck: { test: ['CMD', 'true'], interval: '500ms' },
         },
+        // Without data, so that it follows its tag, which does not move.
+        same: { image: appImage('v1') },
       },
       volumes: { data: {} },
     });
@@ -376,11 +378,21 @@ describe('a project that ran before', () => {
 
   test('a first deploy that fails puts it back', async () => {
     const before = await serverState();
+    const dry = await mustDeploy(checkout, { path: 'legacy', 'dry-run': 'true' });
+    expect(await serverState()).toEqual(before);
     const run = await deploy(checkout, { path: 'legacy' });
     const after = await serverState();
     expect(run.outcome).toBe('failure');
     expect(run.outputs['result']).toBe('reverted');
     expect(run.outputs['release']).toMatch(/-adopted$/);
+    // What the dry run says comes true.
+    expect(planOf(dry)).toEqual(planOf(run));
+    expect(planOf(run)).toMatchObject({
+      app: { action: 'replace', reasons: ['image', 'labels tag'] },
+      keep: { action: 'keep' },
+      same: { action: 'keep', imageAfter: appImage('v1') },
+    });
+    expect(idsOf(after, 'same')).toEqual(idsOf(before, 'same'));
     expect(await get(8080)).toBe('v1');
     expect(idsOf(after, 'keep')).toEqual(idsOf(before, 'keep'));
     const containers = (state: object): object => ({ ...state, files: undefined });
@@ -397,7 +409,10 @@ describe('a project that ran before', () => {
     const after = await serverState();
     expect(await get(8080)).toBe('v2');
     expect(run.outputs['previous-release']).toMatch(/-adopted$/);
-    expect(idsOf(after, 'keep')).toEqual(idsOf(before, 'keep'));
+    for (const name of ['keep', 'same']) expect(idsOf(after, name)).toEqual(idsOf(before, name));
+    // Nor does Compose, by hand, see anything to replace.
+    await asDeploy('cd legacy && docker compose up -d');
+    expect((await serverState()).containers).toEqual(after.containers);
     const records = await asDeploy('cat legacy/.slipway/releases/*-adopted/release.json');
     expect(JSON.parse(records)).toMatchObject({ result: 'adopted', project: 'legacy' });
     expect(await asDeploy('readlink legacy/compose.yaml')).toBe('.slipway/current/compose.yaml\n');

@@ -243,7 +243,7 @@ function judgeCommands(
 }
 
 /** The current release's Compose file; undefined for a first deploy. */
-function parseCurrent({ facts, guardian }: Transaction): Json | undefined {
+export function parseCurrent({ facts, guardian }: Transaction): Json | undefined {
   return facts.currentCompose === ''
     ? undefined
     : parseStored(facts.currentCompose, facts.current ?? '', guardian.where);

@@ -56,7 +56,10 @@ export function parseReference(text: string): { readonly value: ImageReference }
   const repository = colon < 0 ? path : path.slice(0, colon);
   const tag = colon < 0 ? '' : path.slice(colon + 1);
   if (colon >= 0 && !TAG.test(tag)) {
-    return problem('a tag has 1 to 128 letters, digits, `_`, `.` and `-`, and begins with none of the last two');
+    const why = tag === '' ? 'its tag is empty, and ' : '';
+    return problem(
+      `${why}a tag has 1 to 128 letters, digits, \`_\`, \`.\` and \`-\`, and begins with none of the last two`,
+    );
   }
   if (/[A-Z]/.test(repository)) return problem('the name of a repository must be in lower case');
   if (!repository.split('/').every((part) => REPOSITORY_PART.test(part))) {

@@ -29,6 +29,33 @@ export async function adoptProject(
   clock: Clock,
   signal: AbortSignal,
 ): Promise<ServerFacts> {
+  const { release, compose } = await describeAdoption(project, facts, layout, remote, clock, signal);
+  const tar = await packTar([
+    { path: `releases/${release.id}/compose.yaml`, content: compose },
+    { path: `releases/${release.id}/env`, content: '' },
+    { path: `releases/${release.id}/release.json`, content: JSON.stringify(release) },
+  ]);
+  await remote.run(storeRelease(layout, release.id, tar), {
+    purpose: 'record the running project as a release',
+    signal,
+  });
+  await remote.run(adoptCurrent(layout, release.id), { purpose: 'make that record the current release', signal });
+  return { ...facts, current: release.id, currentCompose: compose, releases: [...facts.releases, release] };
+}
+
+/**
+ * What runs, as the release that {@link adoptProject} makes of it. Only looks.
+ *
+ * @throws PreflightError as that does.
+ */
+export async function describeAdoption(
+  project: string,
+  facts: Pick<ServerFacts, 'containers'>,
+  layout: StoreLayout,
+  remote: Remote,
+  clock: Clock,
+  signal: AbortSignal,
+): Promise<{ readonly release: Release; readonly compose: string }> {
   const running = await renderWhatRuns(project, layout, remote, signal);
   const release: Release = {
     id: makeReleaseId(clock.now(), '', 'adopted'),
@@ -52,18 +79,7 @@ export async function adoptProject(
     ),
     files: [],
   };
-  const compose = renderYaml(running.raw);
-  const tar = await packTar([
-    { path: `releases/${release.id}/compose.yaml`, content: compose },
-    { path: `releases/${release.id}/env`, content: '' },
-    { path: `releases/${release.id}/release.json`, content: JSON.stringify(release) },
-  ]);
-  await remote.run(storeRelease(layout, release.id, tar), {
-    purpose: 'record the running project as a release',
-    signal,
-  });
-  await remote.run(adoptCurrent(layout, release.id), { purpose: 'make that record the current release', signal });
-  return { ...facts, current: release.id, currentCompose: compose, releases: [...facts.releases, release] };
+  return { release, compose: renderYaml(running.raw) };
 }
 
 async function renderWhatRuns(

@@ -1,7 +1,7 @@
 import { PreflightError } from '../../src/errors';
 import { layoutStore } from '../../src/releases/layout';
 import type { ServerFacts } from '../../src/server/facts';
-import { adoptProject, isAdoptable } from '../../src/transaction/adopt';
+import { adoptProject, describeAdoption, isAdoptable } from '../../src/transaction/adopt';
 import { FakeClock } from '../fakes/clock';
 import { FakeSession, type Answer } from '../fakes/session';
 
@@ -57,6 +57,16 @@ test('what runs becomes the current release, and nothing that runs is touched', 
   ]);
   for (const { text } of session.commands) expect(text).not.toContain('SENTINEL');
   expect(session.commands[1]?.stdin).toContain('SENTINEL');
+});
+
+test('a dry run learns the same, and stores nothing', async () => {
+  const session = new FakeSession(() => ({ stdout: `/srv/shop\n${RENDERED}` }));
+  const clock = new FakeClock('2026-11-22T12:00:00Z');
+  const { signal } = new AbortController();
+  const known = await describeAdoption('shop', facts(), layoutStore('/srv/shop'), session, clock, signal);
+  expect(known.release).toMatchObject({ result: 'adopted', services: { web: { image: 'web:1' } } });
+  expect(known.compose).toContain('SENTINEL');
+  expect(session.purposes).toEqual(['read the Compose files of the running project']);
 });
 
 test.each([
