@@ -246,6 +246,7 @@ test('all problems at once', () => {
     environment: 'a'.repeat(300),
     'environment-url': 'x',
     'grafana-url': 'x',
+    'grafana-token': 'x x',
   });
   expect(found.map((text) => text.slice(0, text.indexOf(':')))).toEqual(
     expect.arrayContaining([
@@ -276,6 +277,15 @@ test('all problems at once', () => {
       'grafana-token',
     ]) as unknown,
   );
+});
+
+test('Grafana is told only where its address is given; a token alone, or an address alone, refuses nothing', () => {
+  expect(read({ 'grafana-token': 'glsa_x' }).grafana).toBeUndefined();
+  expect(problems({ 'grafana-token': 'no token' })).toEqual([]);
+  expect(read({ 'grafana-url': 'https://grafana.example' }).grafana?.token.isEmpty).toBe(true);
+  expect(problems({ 'grafana-url': 'http://grafana.example', 'grafana-token': 'x' })).toEqual([
+    expect.stringContaining('shows the token'),
+  ]);
 });
 
 test('an e2e-command in a container, and one on the runner that is a script', () => {

@@ -7,6 +7,7 @@ import {
   type AnnotatedResult,
   type Annotation,
   type GrafanaLogin,
+  isFinalAnswer,
   isOnServer,
   judgeAnswer,
   renderAnnotation,
@@ -17,27 +18,43 @@ import type { TransactionResult } from './report';
 /** Of the step's state: when the transaction began, while Grafana has not been told how it ended. */
 export const ANNOTATION_STATE = 'annotation';
 
-/** Once for the main step and the post step together. */
+/** Once for the main step and the post step together, as far as Grafana answers. */
 export interface ReleaseAnnotation {
-  /** Never rejects; ends within `limitSeconds`. */
+  /**
+   * Never rejects; ends within `limitSeconds`. Without a final answer, or for `unknown`, the state stays, so that the post step
+   * can tell it.
+   */
   settle(result: TransactionResult, limitSeconds: number): Promise<void>;
 }
 
 /** @param commit that goes live; empty where it is not known, and that of the run is taken. */
 export function beginAnnotation(release: string, transaction: Transaction, commit = ''): void {
   const { inputs, ports, report } = transaction;
-  if (inputs.grafana === undefined) return;
+  if (inputs.grafana === undefined || inputs.grafana.token.isEmpty) return;
   const began = ports.clock.now();
   const target = commit || ports.runner.context.commit;
   ports.runner.saveState(ANNOTATION_STATE, JSON.stringify({ began: began.getTime(), commit: target }));
   report.annotation = {
     async settle(result, limitSeconds) {
-      ports.runner.saveState(ANNOTATION_STATE, '');
-      if (!isAnnotated(result)) return;
-      const problem = await annotate({ release, commit: target, began, result }, transaction, ports, limitSeconds);
+      // Who does not know yet what became of it leaves it to the post step to say.
+      if (result === 'unknown') return;
+      const event = { release, commit: target, began };
+      const { problem, isFinal } = isAnnotated(result)
+        ? await annotate({ ...event, result }, transaction, ports, limitSeconds)
+        : { problem: undefined, isFinal: true };
+      if (isFinal) ports.runner.saveState(ANNOTATION_STATE, '');
       if (problem !== undefined) warn(transaction, problem);
     },
   };
+}
+
+/** Half of what it takes: said before anything is begun, also in a dry run. */
+export function warnOfAnnotation({ grafana }: TransactionRequest['inputs']): string[] {
+  return grafana?.token.isEmpty === true
+    ? [
+        'Grafana is not told of this: `grafana-url` is given, and `grafana-token` is empty. The secret is not set in this repository or environment, or it is not handed to this (reusable) workflow.',
+      ]
+    : [];
 }
 
 /** In the post step: what the main step has left untold. */
@@ -47,7 +64,7 @@ export async function endAnnotation(result: AnnotatedResult, request: Transactio
   if (request.inputs.grafana === undefined || state === '') return;
   const { began, commit } = JSON.parse(state) as { readonly began: number; readonly commit: string };
   const event = { release: runner.state('release'), commit, began: new Date(began), result };
-  const problem = await annotate(event, request, ports, 5);
+  const { problem } = await annotate(event, request, ports, 5);
   if (problem !== undefined) reporter.warning('Slipway', problem);
 }
 
@@ -62,26 +79,32 @@ interface Event {
   readonly result: AnnotatedResult;
 }
 
-/** @returns what went wrong, as a sentence without the token */
+interface Told {
+  /** What went wrong, as a sentence without the token. */
+  readonly problem: string | undefined;
+  /** To say it again would change nothing. */
+  readonly isFinal: boolean;
+}
+
 async function annotate(
   event: Event,
   { task, project, inputs }: TransactionRequest,
   ports: Ports,
   limitSeconds: number,
-): Promise<string | undefined> {
+): Promise<Told> {
   const { grafana, environment } = inputs;
-  if (grafana === undefined) return undefined;
+  if (grafana === undefined) return { problem: undefined, isFinal: true };
   const { clock, runner } = ports;
   const { runUrl } = runner.context;
   const annotation = renderAnnotation({ ...event, task, project, environment, runUrl, ended: clock.now() });
-  const where = new URL(grafana.url).host;
+  const untold = `Grafana at ${new URL(grafana.url).host} was not told of this ${task}`;
   try {
     const answer = await post(grafana, annotation, inputs.host, ports, limitSeconds);
     const problem = judgeAnswer(answer);
-    return problem === undefined ? undefined : `Grafana at ${where} was not told of this ${task}: ${problem}.`;
+    return { problem: problem === undefined ? undefined : `${untold}: ${problem}.`, isFinal: isFinalAnswer(answer) };
   } catch (error) {
     const why = error instanceof SlipwayError ? error.message : 'the request failed';
-    return `Grafana at ${where} was not told of this ${task}: ${ports.reporter.redact(why)}`;
+    return { problem: `${untold}: ${ports.reporter.redact(why)}`, isFinal: false };
   }
 }
 
@@ -111,6 +134,7 @@ async function post(
       ...(session === undefined ? {} : { dial: (to, port) => session.dial(to, port) }),
     });
   } finally {
-    await session?.close();
+    // It may take seconds that are not ours any more.
+    session?.close().catch(() => undefined);
   }
 }

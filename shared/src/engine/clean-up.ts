@@ -1,5 +1,5 @@
 /** The post step: when the main step could not see the end itself (killed, or its connection was lost). */
-import { ReleaseError } from '../errors';
+import { ConnectError, ReleaseError } from '../errors';
 import type { Ports } from '../ports';
 import { RECORD_STATE } from '../reporters/deployment-record';
 import { ANNOTATION_STATE, endAnnotation } from './annotation';
@@ -19,7 +19,7 @@ export async function cleanUp(ports: Ports, readRequest: () => Promise<Transacti
   const isTold = runner.state(RECORD_STATE) !== 'open' && runner.state(ANNOTATION_STATE) === '';
   if (release === '' || (settled !== '' && isTold)) return;
   const request = await readRequest();
-  const endRecord = async (result: 'deployed' | 'reverted' | 'failed', current = ''): Promise<void> => {
+  const endRecord = async (result: 'deployed' | 'reverted' | 'failed' | 'unknown', current = ''): Promise<void> => {
     await Promise.all([endDeploymentRecord(result, current, request, ports), endAnnotation(result, request, ports)]);
   };
   if (settled !== '') return endRecord(settled === 'committed' ? 'deployed' : 'reverted');
@@ -31,7 +31,7 @@ export async function cleanUp(ports: Ports, readRequest: () => Promise<Transacti
     if (!isReady) throw new ReleaseError(text, 'Look at the server now.');
     await endRecord(kind === 'committed' ? 'deployed' : 'reverted', current);
   } catch (error) {
-    await endRecord('failed');
+    await endRecord(error instanceof ConnectError ? 'unknown' : 'failed');
     throw error;
   }
 }

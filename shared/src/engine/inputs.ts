@@ -78,9 +78,9 @@ function isEnvironmentTold(input: (name: string) => string): boolean {
   return input('github-token') !== '' || (input('grafana-url') !== '' && input('environment') !== '');
 }
 
-/** Both inputs, or neither. */
+/** A token alone is no wish: it may be a secret of the whole organisation. */
 function readGrafana(input: (name: string) => string, problems: InputProblem[]): GrafanaLogin | undefined {
-  if (input('grafana-url') === '' && input('grafana-token') === '') return undefined;
+  if (input('grafana-url') === '') return undefined;
   return {
     url: readValue(input, problems, 'grafana-url', parseGrafanaUrl, ''),
     token: readValue(input, problems, 'grafana-token', parseGrafanaToken, new Secret('')),

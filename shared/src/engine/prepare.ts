@@ -18,6 +18,7 @@ import { judgeAnonymousVolumes, judgeDefinitions, judgeOwner } from '../server/h
 import { judgePorts, judgeServer, judgeSharedPorts, judgeStoreSpace } from '../server/preflight';
 import { chooseStrategies, type Strategy } from '../strategies/choose';
 import { type DeployPlan, type Migration, planDeploy } from '../transaction/plan';
+import { warnOfAnnotation } from './annotation';
 import type { ChosenImage } from './images';
 import { renderPlan } from './report';
 import { type Transaction, warn } from './transaction';
@@ -78,7 +79,12 @@ export async function prepareRelease(
   const { project, session, facts, ports } = transaction;
   if (facts.docker.kind !== 'ready') throw new PreflightError(session.where, judgeServer(facts));
   const chosen = chooseStrategies(readProject(candidate.raw), facts.containers);
-  for (const message of [...candidate.warnings, ...chosen.warnings, ...warnOfOverrides(transaction)]) {
+  for (const message of [
+    ...candidate.warnings,
+    ...chosen.warnings,
+    ...warnOfOverrides(transaction),
+    ...warnOfAnnotation(transaction.inputs),
+  ]) {
     warn(transaction, message);
   }
   const { endToEnd } = transaction.inputs;

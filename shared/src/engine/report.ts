@@ -143,24 +143,27 @@ const TITLES: Readonly<Record<TransactionResult, string>> = {
   unknown: 'UNKNOWN: the server cannot be asked',
 };
 
-/** The end of a run: the record on GitHub, the annotation in Grafana, and the job summary. */
+/** The end of a run: the job summary, the record on GitHub, and the annotation in Grafana. */
 export async function concludeReport(
   report: TransactionReport,
   { reporter, signal }: Pick<Ports, 'reporter' | 'signal'>,
   more: readonly string[] = [],
 ): Promise<void> {
-  // The server is free by now. A cancelled job has no time to lose.
+  // The server is free by now. A cancelled job has no time to lose: first what is ours, then what others have to say to it.
   const { aborted: cancelled } = signal;
+  await reporter.summary(renderSummary(report, more));
+  const known = report.warnings.length;
   await Promise.all([
     report.record?.settle({ result: report.result, cancelled }, cancelled ? 2 : 10),
     report.annotation?.settle(report.result, cancelled ? 2 : 5),
   ]);
-  await reporter.summary(renderSummary(report, more));
+  const late = report.warnings.slice(known);
+  if (late.length > 0) await reporter.summary(`${late.map(renderWarning).join('\n\n')}\n`);
 }
 
 /** @param more what the action itself has to tell, below what serves. */
 export function renderSummary(report: TransactionReport, more: readonly string[] = []): string {
-  const title = `### ${TITLES[report.result]}${report.project === undefined ? '' : `: ${escapeMarkdown(report.project)}`}${report.where === '' ? '' : ` on ${escapeMarkdown(report.where)}`}`;
+  const title = `### ${describeResult(report)}${report.project === undefined ? '' : `: ${escapeMarkdown(report.project)}`}${report.where === '' ? '' : ` on ${escapeMarkdown(report.where)}`}`;
   const parts = [title];
   if (report.failure !== undefined) parts.push(renderFailure(report.failure));
   parts.push(describeServing(report), ...more);
@@ -193,13 +196,28 @@ export function renderSummary(report: TransactionReport, more: readonly string[]
       `<details><summary>To deploy without an outage, apply this (git apply)</summary>\n\n${fence(report.patch, 'diff')}\n\n</details>`,
     );
   }
-  for (const warning of report.warnings) parts.push(`> ${escapeMarkdown(warning)}`);
+  parts.push(...report.warnings.map(renderWarning));
   const durations = Object.entries(report.durations).map(([phase, seconds]) => `${phase} ${seconds.toFixed(1)} s`);
   if (durations.length > 0) parts.push(`<sub>${escapeMarkdown(durations.join(', '))}</sub>`);
   return `${parts.filter((part) => part !== '').join('\n\n')}\n`;
 }
 
-function describeServing({ task, result, release, previous }: TransactionReport): string {
+function renderWarning(warning: string): string {
+  return `> ${escapeMarkdown(warning)}`;
+}
+
+/** There was nothing to put back. */
+function hasLeftNothing({ result, release, previous }: TransactionReport): boolean {
+  return result === 'reverted' && release === '' && previous === '';
+}
+
+function describeResult(report: TransactionReport): string {
+  return hasLeftNothing(report) ? 'Failed, and removed again' : TITLES[report.result];
+}
+
+function describeServing(report: TransactionReport): string {
+  const { task, result, release, previous } = report;
+  if (hasLeftNothing(report)) return `No release serves, as before this ${task}.`;
   if (release === '')
     return previous === '' ? '' : `Before this ${task}, release **${escapeMarkdown(previous)}** served.`;
   const before =

@@ -45,28 +45,30 @@ export function parseGrafanaUrl(text: string): Parsed<string> {
   if (url.username !== '' || url.password !== '') {
     return { problem: 'has a login in it: give a token of a service account as `grafana-token` instead.' };
   }
-  return url.search !== '' || url.hash !== ''
-    ? { problem: 'is the address of a page: give that of Grafana alone, without `?` and `#`.' }
-    : { value: `${url.origin}${url.pathname}`.replace(/\/+$/, '') };
-}
-
-/** Parses the input `grafana-token`. */
-export function parseGrafanaToken(text: string): Parsed<Secret> {
-  if (text === '') {
+  if (url.search !== '' || url.hash !== '') {
+    return { problem: 'is the address of a page: give that of Grafana alone, without `?` and `#`.' };
+  }
+  if (url.protocol === 'http:' && !isOnServer(url.href)) {
     return {
       problem:
-        'is empty, but `grafana-url` is given: the secret is not set in this repository or environment, or it is not handed to this (reusable) workflow.',
+        'begins with `http://`, which shows the token to whoever is on the way: give `https://`, or the address of a Grafana on the server itself, such as `http://127.0.0.1:3000`.',
     };
   }
+  if (url.hostname === 'localhost.') url.hostname = 'localhost';
+  return { value: `${url.origin}${url.pathname}`.replace(/\/+$/, '') };
+}
+
+/** Parses the input `grafana-token`; empty: nothing can be told, which is a warning and no problem. */
+export function parseGrafanaToken(text: string): Parsed<Secret> {
   // The HTTP library would put a header's value that it refuses into its error.
-  return /^[\x21-\x7e]+$/.test(text)
+  return /^[\x21-\x7e]*$/.test(text)
     ? { value: new Secret(text) }
     : { problem: 'holds no token: it has spaces, line breaks or other characters that no token has.' };
 }
 
 /** Grafana on the server itself, as infra/monitoring has it: only the server can reach it. */
 export function isOnServer(url: string): boolean {
-  return /^(localhost|127(\.\d+){3}|\[::1\])$/.test(new URL(url).hostname);
+  return /^(localhost\.?|127(\.\d+){3}|\[::1\])$/.test(new URL(url).hostname);
 }
 
 const TITLES: Readonly<Record<AnnotatedResult, string>> = {
@@ -118,6 +120,11 @@ export function judgeAnswer({ status, body }: Pick<HttpResponse, 'status' | 'bod
         ? `it sends us elsewhere (${status}): give the address that it ends at as \`grafana-url\``
         : `it answered ${status}`;
   }
+}
+
+/** Whether it says for good what became of it: after anything else it may be told once more. */
+export function isFinalAnswer({ status }: Pick<HttpResponse, 'status'>): boolean {
+  return status < 500 && ![408, 429].includes(status);
 }
 
 function isAdded(body: string): boolean {

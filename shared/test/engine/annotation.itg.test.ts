@@ -2,7 +2,7 @@
 import { connect } from 'node:net';
 import { createHttp } from '../../src/adapters/http-client';
 import { systemClock } from '../../src/adapters/clock';
-import { beginAnnotation, endAnnotation } from '../../src/engine/annotation';
+import { beginAnnotation, endAnnotation, warnOfAnnotation } from '../../src/engine/annotation';
 import { concludeReport, createReport, type TransactionReport } from '../../src/engine/report';
 import type { Transaction } from '../../src/engine/transaction';
 import { Secret } from '../../src/model/secret';
@@ -34,7 +34,13 @@ interface Scene {
 
 /** @param host of the server; `local` is this machine, whose loopback is ours. */
 function stage(
-  over: { token?: string; url?: string; host?: Transaction['inputs']['host']; cancelled?: boolean } = {},
+  over: {
+    token?: string;
+    url?: string;
+    host?: Transaction['inputs']['host'];
+    cancelled?: boolean;
+    hangs?: boolean;
+  } = {},
 ): Scene {
   const reporter = new FakeReporter();
   const report = createReport('deploy');
@@ -47,7 +53,7 @@ function stage(
     },
     close: () => {
       connected.push('close');
-      return Promise.resolve();
+      return over.hangs === true ? new Promise(() => undefined) : Promise.resolve();
     },
   };
   const ports = {
@@ -65,7 +71,7 @@ function stage(
     signal: over.cancelled === true ? AbortSignal.abort() : new AbortController().signal,
   } as unknown as Ports;
   const token = over.token ?? TOKEN;
-  reporter.hide(token);
+  if (token !== '') reporter.hide(token);
   const transaction = {
     task: 'deploy',
     project: 'shop',
@@ -80,7 +86,9 @@ function stage(
   return { transaction, report, ports, reporter, state, connected };
 }
 
-test.each(['deployed', 'reverted', 'failed', 'unknown'] as const)('a release that was %s', async (result) => {
+const summariesOf = ({ shown }: FakeReporter): string[] => shown.filter((line) => line.startsWith('summary '));
+
+test.each(['deployed', 'reverted', 'failed'] as const)('a release that was %s', async (result) => {
   const { transaction, report, ports, reporter, state } = stage();
   const before = Date.now();
   beginAnnotation(RELEASE, transaction);
@@ -97,6 +105,49 @@ test.each(['deployed', 'reverted', 'failed', 'unknown'] as const)('a release tha
   // The post step has nothing left to tell.
   await endAnnotation('deployed', transaction, ports);
   expect([state['annotation'], api.annotations.length]).toEqual(['', 1]);
+});
+
+test('what nobody knows yet, the post step tells once it knows', async () => {
+  const { transaction, report, ports } = stage();
+  beginAnnotation(RELEASE, transaction);
+  report.result = 'unknown';
+  await concludeReport(report, ports);
+  expect(api.annotations).toEqual([]);
+  await endAnnotation('deployed', transaction, ports);
+  expect(api.annotations).toMatchObject([{ tags: ['slipway', 'shop', 'production', 'deployed'] }]);
+});
+
+test.each([
+  ['not well is told by the post step', 503, 1],
+  ['against it is not asked again', 403, 0],
+])('a Grafana that is %s', async (_what, status, told) => {
+  let answers = 0;
+  api.before = (response) => {
+    if (++answers > 1) return false;
+    response.writeHead(status).end();
+    return true;
+  };
+  const { transaction, report, ports, reporter } = stage();
+  beginAnnotation(RELEASE, transaction);
+  report.result = 'deployed';
+  await concludeReport(report, ports);
+  // What comes after the summary is in it all the same.
+  const summaries = summariesOf(reporter);
+  expect(summaries).toHaveLength(2);
+  expect(summaries[1]).toContain('was not told of this deploy');
+  await endAnnotation('deployed', transaction, ports);
+  expect([api.annotations.length, answers]).toEqual([told, 1 + told]);
+});
+
+test('without a token nobody is asked, and a warning says so', async () => {
+  const { transaction, report, ports, state } = stage({ token: '' });
+  beginAnnotation(RELEASE, transaction);
+  report.result = 'deployed';
+  await concludeReport(report, ports);
+  expect([api.annotations, api.problems, state['annotation']]).toEqual([[], [], undefined]);
+  expect(warnOfAnnotation(transaction.inputs)).toEqual([expect.stringContaining('`grafana-token` is empty')]);
+  expect(warnOfAnnotation(stage().transaction.inputs)).toEqual([]);
+  expect(warnOfAnnotation({ ...transaction.inputs, grafana: undefined })).toEqual([]);
 });
 
 test('without a Grafana, and where nothing was begun, nobody is asked', async () => {
@@ -127,6 +178,23 @@ test('a Grafana of the server itself is reached through the server', async () =>
   await concludeReport(report, ports);
   expect(api.annotations).toHaveLength(1);
   expect(connected).toEqual([`dial 127.0.0.1:${port}`, 'close']);
+});
+
+test('a connection to the server that does not close takes no time, and the summary was written before', async () => {
+  const { transaction, report, ports, reporter } = stage({
+    host: { kind: 'ssh', address: 'server.example', port: 22 } as Transaction['inputs']['host'],
+    hangs: true,
+  });
+  api.before = () => {
+    expect(summariesOf(reporter)).toHaveLength(1);
+    return false;
+  };
+  beginAnnotation(RELEASE, transaction);
+  report.result = 'deployed';
+  const startedMs = performance.now();
+  await concludeReport(report, ports);
+  expect(performance.now() - startedMs).toBeLessThan(2000);
+  expect(api.annotations).toHaveLength(1);
 });
 
 describe('what goes wrong is a warning, in bounded time, without the token', () => {

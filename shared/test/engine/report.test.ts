@@ -179,6 +179,12 @@ test.each<[string, Partial<TransactionReport>, string]>([
   );
 });
 
+test('the summary of a first deploy that failed says that nothing serves', () => {
+  const [first, , serving] = renderSummary(report({ result: 'reverted', release: '', previous: '' })).split('\n');
+  expect(first).toBe('### Failed, and removed again: shop on deploy@\u200dserver');
+  expect(serving).toBe('No release serves, as before this deploy.');
+});
+
 test('the summary of a deploy', () => {
   const text = renderSummary(
     report({
