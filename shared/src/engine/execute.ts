@@ -2,11 +2,13 @@
 import { setTags, tagImages } from '../commands/images';
 import { storeRelease } from '../commands/store';
 import { recordSchema } from '../commands/stored-release';
+import type { Service } from '../compose/project';
 import { renderYaml } from '../compose/yaml';
 import { CancelledError, ConnectError, ReleaseError } from '../errors';
 import type { Release } from '../model/release';
 import type { FinishVerb, Step, UndoVerb } from '../model/step';
 import type { Check } from '../probes/check';
+import type { ContainerState } from '../probes/container';
 import { groupResults } from '../probes/outcome';
 import { runChecks } from '../probes/run-checks';
 import { treeEntries } from '../releases/shipped';
@@ -338,11 +340,11 @@ function findStrayedTags({ containers, images }: ServerFacts): { imageId: string
 
 async function explainFailure(
   outcome: Extract<Outcome, { kind: 'undone' }>,
-  { plan }: Preparation,
+  { plan, project }: Preparation,
   context: VerifyContext,
   transaction: Transaction,
 ): Promise<ReleaseError> {
-  const { layout, ports, report } = transaction;
+  const { facts, layout, ports, report } = transaction;
   const { cause, unrestored } = outcome;
   const reason = cause instanceof Error ? cause.message : String(cause);
   const what = `${nameChange(transaction, plan.release)} ${cause instanceof CancelledError ? 'was cancelled.' : `failed: ${reason}`}`;
@@ -378,9 +380,22 @@ async function explainFailure(
   }
   report.result = 'reverted';
   report.release = plan.previous;
-  return new ReleaseError(`${what}${ahead}`, `Release ${plan.previous} was put back and serves again.${evidence}`, {
-    cause,
-  });
+  const down = findDown(facts.containers, project.services);
+  const back =
+    down.length === 0
+      ? 'was put back and serves again.'
+      : `was put back as it was: ${down.join(', ')} did not run before either.`;
+  return new ReleaseError(`${what}${ahead}`, `Release ${plan.previous} ${back}${evidence}`, { cause });
+}
+
+/** Services of which no replica ran, though one should: somebody has stopped them. */
+export function findDown(containers: readonly ContainerState[], services: readonly Service[]): string[] {
+  return services
+    .filter(({ name, oneShot }) => {
+      const replicas = containers.filter((one) => one.service === name && !one.oneoff);
+      return !oneShot && replicas.length > 0 && replicas.every(({ state }) => state !== 'running');
+    })
+    .map(({ name }) => name);
 }
 
 /** A migration cannot be undone by us. */

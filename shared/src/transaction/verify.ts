@@ -339,7 +339,11 @@ export function createVerifier(context: VerifyContext): Verifier {
       }
     },
     outcomes: () => outcomes,
-    containers: () => containers.map(foreseen),
+    // Docker does not count the times that we have started one again.
+    containers: () =>
+      containers
+        .map(foreseen)
+        .map((one) => ({ ...one, restartCount: Math.max(one.restartCount, restarts.get(one.id) ?? 0) })),
   };
 }
 

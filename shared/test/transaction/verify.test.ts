@@ -282,6 +282,8 @@ describe('what was stopped for its successor, and runs again', () => {
     );
     await verifier.hold(ready(), signal);
     expect(session.commands.map(({ command }) => command.words.slice(4))).toEqual([['id-web', 'old']]);
+    // The summary counts what the messages count.
+    expect(verifier.containers().find(({ id }) => id !== 'old')).toMatchObject({ restartCount: 1 });
   });
 });
 
