@@ -82342,25 +82342,28 @@ function parseGrafanaUrl(text) {
     if (url.username !== '' || url.password !== '') {
         return { problem: 'has a login in it: give a token of a service account as `grafana-token` instead.' };
     }
-    return url.search !== '' || url.hash !== ''
-        ? { problem: 'is the address of a page: give that of Grafana alone, without `?` and `#`.' }
-        : { value: `${url.origin}${url.pathname}`.replace(/\/+$/, '') };
-}
-/** Parses the input `grafana-token`. */
-function parseGrafanaToken(text) {
-    if (text === '') {
+    if (url.search !== '' || url.hash !== '') {
+        return { problem: 'is the address of a page: give that of Grafana alone, without `?` and `#`.' };
+    }
+    if (url.protocol === 'http:' && !isOnServer(url.href)) {
         return {
-            problem: 'is empty, but `grafana-url` is given: the secret is not set in this repository or environment, or it is not handed to this (reusable) workflow.',
+            problem: 'begins with `http://`, which shows the token to whoever is on the way: give `https://`, or the address of a Grafana on the server itself, such as `http://127.0.0.1:3000`.',
         };
     }
+    if (url.hostname === 'localhost.')
+        url.hostname = 'localhost';
+    return { value: `${url.origin}${url.pathname}`.replace(/\/+$/, '') };
+}
+/** Parses the input `grafana-token`; empty: nothing can be told, which is a warning and no problem. */
+function parseGrafanaToken(text) {
     // The HTTP library would put a header's value that it refuses into its error.
-    return /^[\x21-\x7e]+$/.test(text)
+    return /^[\x21-\x7e]*$/.test(text)
         ? { value: new Secret(text) }
         : { problem: 'holds no token: it has spaces, line breaks or other characters that no token has.' };
 }
 /** Grafana on the server itself, as infra/monitoring has it: only the server can reach it. */
 function isOnServer(url) {
-    return /^(localhost|127(\.\d+){3}|\[::1\])$/.test(new URL(url).hostname);
+    return /^(localhost\.?|127(\.\d+){3}|\[::1\])$/.test(new URL(url).hostname);
 }
 const TITLES = {
     deployed: 'Deployed',
@@ -82409,6 +82412,10 @@ function judgeAnswer({ status, body }) {
                 : `it answered ${status}`;
     }
 }
+/** Whether it says for good what became of it: after anything else it may be told once more. */
+function isFinalAnswer({ status }) {
+    return status < 500 && ![408, 429].includes(status);
+}
 function isAdded(body) {
     try {
         const answer = JSON.parse(body);
@@ -82449,21 +82456,34 @@ const ANNOTATION_STATE = 'annotation';
 /** @param commit that goes live; empty where it is not known, and that of the run is taken. */
 function beginAnnotation(release, transaction, commit = '') {
     const { inputs, ports, report } = transaction;
-    if (inputs.grafana === undefined)
+    if (inputs.grafana === undefined || inputs.grafana.token.isEmpty)
         return;
     const began = ports.clock.now();
     const target = commit || ports.runner.context.commit;
     ports.runner.saveState(ANNOTATION_STATE, JSON.stringify({ began: began.getTime(), commit: target }));
     report.annotation = {
         async settle(result, limitSeconds) {
-            ports.runner.saveState(ANNOTATION_STATE, '');
-            if (!isAnnotated(result))
+            // Who does not know yet what became of it leaves it to the post step to say.
+            if (result === 'unknown')
                 return;
-            const problem = await annotate({ release, commit: target, began, result }, transaction, ports, limitSeconds);
+            const event = { release, commit: target, began };
+            const { problem, isFinal } = isAnnotated(result)
+                ? await annotate({ ...event, result }, transaction, ports, limitSeconds)
+                : { problem: undefined, isFinal: true };
+            if (isFinal)
+                ports.runner.saveState(ANNOTATION_STATE, '');
             if (problem !== undefined)
                 transaction_warn(transaction, problem);
         },
     };
+}
+/** Half of what it takes: said before anything is begun, also in a dry run. */
+function warnOfAnnotation({ grafana }) {
+    return grafana?.token.isEmpty === true
+        ? [
+            'Grafana is not told of this: `grafana-url` is given, and `grafana-token` is empty. The secret is not set in this repository or environment, or it is not handed to this (reusable) workflow.',
+        ]
+        : [];
 }
 /** In the post step: what the main step has left untold. */
 async function endAnnotation(result, request, ports) {
@@ -82473,30 +82493,29 @@ async function endAnnotation(result, request, ports) {
         return;
     const { began, commit } = JSON.parse(state);
     const event = { release: runner.state('release'), commit, began: new Date(began), result };
-    const problem = await annotate(event, request, ports, 5);
+    const { problem } = await annotate(event, request, ports, 5);
     if (problem !== undefined)
         reporter.warning('Slipway', problem);
 }
 function isAnnotated(result) {
     return ['deployed', 'rolled-back', 'reverted', 'failed', 'unknown'].includes(result);
 }
-/** @returns what went wrong, as a sentence without the token */
 async function annotate(event, { task, project, inputs }, ports, limitSeconds) {
     const { grafana, environment } = inputs;
     if (grafana === undefined)
-        return undefined;
+        return { problem: undefined, isFinal: true };
     const { clock, runner } = ports;
     const { runUrl } = runner.context;
     const annotation = renderAnnotation({ ...event, task, project, environment, runUrl, ended: clock.now() });
-    const where = new URL(grafana.url).host;
+    const untold = `Grafana at ${new URL(grafana.url).host} was not told of this ${task}`;
     try {
         const answer = await post(grafana, annotation, inputs.host, ports, limitSeconds);
         const problem = judgeAnswer(answer);
-        return problem === undefined ? undefined : `Grafana at ${where} was not told of this ${task}: ${problem}.`;
+        return { problem: problem === undefined ? undefined : `${untold}: ${problem}.`, isFinal: isFinalAnswer(answer) };
     }
     catch (error) {
         const why = error instanceof SlipwayError ? error.message : 'the request failed';
-        return `Grafana at ${where} was not told of this ${task}: ${ports.reporter.redact(why)}`;
+        return { problem: `${untold}: ${ports.reporter.redact(why)}`, isFinal: false };
     }
 }
 /** A Grafana of the server's own is asked through a connection to the server. */
@@ -82519,7 +82538,8 @@ async function post({ url, token }, annotation, host, { connect, http, clock }, 
         });
     }
     finally {
-        await session?.close();
+        // It may take seconds that are not ours any more.
+        session?.close().catch(() => undefined);
     }
 }
 
@@ -85277,7 +85297,10 @@ function createVerifier(context) {
             }
         },
         outcomes: () => outcomes,
-        containers: () => containers.map(foreseen),
+        // Docker does not count the times that we have started one again.
+        containers: () => containers
+            .map(foreseen)
+            .map((one) => ({ ...one, restartCount: Math.max(one.restartCount, restarts.get(one.id) ?? 0) })),
     };
 }
 /** Nothing but our own word ends it. */
@@ -86566,7 +86589,7 @@ async function cleanUp(ports, readRequest) {
         await endRecord(kind === 'committed' ? 'deployed' : 'reverted', current);
     }
     catch (error) {
-        await endRecord('failed');
+        await endRecord(error instanceof ConnectError ? 'unknown' : 'failed');
         throw error;
     }
 }
@@ -89112,9 +89135,9 @@ function readTransactionInputs(input, problems) {
 function isEnvironmentTold(input) {
     return input('github-token') !== '' || (input('grafana-url') !== '' && input('environment') !== '');
 }
-/** Both inputs, or neither. */
+/** A token alone is no wish: it may be a secret of the whole organisation. */
 function readGrafana(input, problems) {
-    if (input('grafana-url') === '' && input('grafana-token') === '')
+    if (input('grafana-url') === '')
         return undefined;
     return {
         url: readValue(input, problems, 'grafana-url', parseGrafanaUrl, ''),
@@ -89578,8 +89601,8 @@ function findStrayedTags({ containers, images }) {
         return named === undefined || named.id === imageId ? [] : [{ imageId, tag }];
     });
 }
-async function explainFailure(outcome, { plan }, context, transaction) {
-    const { layout, ports, report } = transaction;
+async function explainFailure(outcome, { plan, project }, context, transaction) {
+    const { facts, layout, ports, report } = transaction;
     const { cause, unrestored } = outcome;
     const reason = cause instanceof Error ? cause.message : String(cause);
     const what = `${nameChange(transaction, plan.release)} ${cause instanceof CancelledError ? 'was cancelled.' : `failed: ${reason}`}`;
@@ -89603,9 +89626,20 @@ async function explainFailure(outcome, { plan }, context, transaction) {
     }
     report.result = 'reverted';
     report.release = plan.previous;
-    return new ReleaseError(`${what}${ahead}`, `Release ${plan.previous} was put back and serves again.${evidence}`, {
-        cause,
-    });
+    const down = findDown(facts.containers, project.services);
+    const back = down.length === 0
+        ? 'was put back and serves again.'
+        : `was put back as it was: ${down.join(', ')} did not run before either.`;
+    return new ReleaseError(`${what}${ahead}`, `Release ${plan.previous} ${back}${evidence}`, { cause });
+}
+/** Services of which no replica ran, though one should: somebody has stopped them. */
+function findDown(containers, services) {
+    return services
+        .filter(({ name, oneShot }) => {
+        const replicas = containers.filter((one) => one.service === name && !one.oneoff);
+        return !oneShot && replicas.length > 0 && replicas.every(({ state }) => state !== 'running');
+    })
+        .map(({ name }) => name);
 }
 /** A migration cannot be undone by us. */
 function describeSchema(plan, { timeline }) {
@@ -89710,7 +89744,8 @@ function parseReference(text) {
     const repository = colon < 0 ? path : path.slice(0, colon);
     const tag = colon < 0 ? '' : path.slice(colon + 1);
     if (colon >= 0 && !TAG.test(tag)) {
-        return problem('a tag has 1 to 128 letters, digits, `_`, `.` and `-`, and begins with none of the last two');
+        const why = tag === '' ? 'its tag is empty, and ' : '';
+        return problem(`${why}a tag has 1 to 128 letters, digits, \`_\`, \`.\` and \`-\`, and begins with none of the last two`);
     }
     if (/[A-Z]/.test(repository))
         return problem('the name of a repository must be in lower case');
@@ -91544,19 +91579,23 @@ const report_TITLES = {
     failed: 'FAILED; look at the server',
     unknown: 'UNKNOWN: the server cannot be asked',
 };
-/** The end of a run: the record on GitHub, the annotation in Grafana, and the job summary. */
+/** The end of a run: the job summary, the record on GitHub, and the annotation in Grafana. */
 async function concludeReport(report, { reporter, signal }, more = []) {
-    // The server is free by now. A cancelled job has no time to lose.
+    // The server is free by now. A cancelled job has no time to lose: first what is ours, then what others have to say to it.
     const { aborted: cancelled } = signal;
+    await reporter.summary(renderSummary(report, more));
+    const known = report.warnings.length;
     await Promise.all([
         report.record?.settle({ result: report.result, cancelled }, cancelled ? 2 : 10),
         report.annotation?.settle(report.result, cancelled ? 2 : 5),
     ]);
-    await reporter.summary(renderSummary(report, more));
+    const late = report.warnings.slice(known);
+    if (late.length > 0)
+        await reporter.summary(`${late.map(renderWarning).join('\n\n')}\n`);
 }
 /** @param more what the action itself has to tell, below what serves. */
 function renderSummary(report, more = []) {
-    const title = `### ${report_TITLES[report.result]}${report.project === undefined ? '' : `: ${escapeMarkdown(report.project)}`}${report.where === '' ? '' : ` on ${escapeMarkdown(report.where)}`}`;
+    const title = `### ${report_describeResult(report)}${report.project === undefined ? '' : `: ${escapeMarkdown(report.project)}`}${report.where === '' ? '' : ` on ${escapeMarkdown(report.where)}`}`;
     const parts = [title];
     if (report.failure !== undefined)
         parts.push(renderFailure(report.failure));
@@ -91579,14 +91618,26 @@ function renderSummary(report, more = []) {
     if (report.patch !== undefined) {
         parts.push(`<details><summary>To deploy without an outage, apply this (git apply)</summary>\n\n${fence(report.patch, 'diff')}\n\n</details>`);
     }
-    for (const warning of report.warnings)
-        parts.push(`> ${escapeMarkdown(warning)}`);
+    parts.push(...report.warnings.map(renderWarning));
     const durations = Object.entries(report.durations).map(([phase, seconds]) => `${phase} ${seconds.toFixed(1)} s`);
     if (durations.length > 0)
         parts.push(`<sub>${escapeMarkdown(durations.join(', '))}</sub>`);
     return `${parts.filter((part) => part !== '').join('\n\n')}\n`;
 }
-function describeServing({ task, result, release, previous }) {
+function renderWarning(warning) {
+    return `> ${escapeMarkdown(warning)}`;
+}
+/** There was nothing to put back. */
+function hasLeftNothing({ result, release, previous }) {
+    return result === 'reverted' && release === '' && previous === '';
+}
+function report_describeResult(report) {
+    return hasLeftNothing(report) ? 'Failed, and removed again' : report_TITLES[report.result];
+}
+function describeServing(report) {
+    const { task, result, release, previous } = report;
+    if (hasLeftNothing(report))
+        return `No release serves, as before this ${task}.`;
     if (release === '')
         return previous === '' ? '' : `Before this ${task}, release **${escapeMarkdown(previous)}** served.`;
     const before = (result === 'deployed' || result === 'rolled-back') && previous !== ''
@@ -91656,13 +91707,19 @@ function describeImages(service) {
 
 
 
+
 /** @throws PreflightError with all findings at once. */
 async function prepareRelease({ candidate, images, migrations, schema, runsOnce, commit, findings }, transaction) {
     const { project, session, facts, ports } = transaction;
     if (facts.docker.kind !== 'ready')
         throw new PreflightError(session.where, judgeServer(facts));
     const chosen = chooseStrategies(readProject(candidate.raw), facts.containers);
-    for (const message of [...candidate.warnings, ...chosen.warnings, ...warnOfOverrides(transaction)]) {
+    for (const message of [
+        ...candidate.warnings,
+        ...chosen.warnings,
+        ...warnOfOverrides(transaction),
+        ...warnOfAnnotation(transaction.inputs),
+    ]) {
         transaction_warn(transaction, message);
     }
     const { endToEnd } = transaction.inputs;
@@ -92647,6 +92704,25 @@ function isAdoptable(facts) {
  * @throws PreflightError when those files cannot be read: a failed deploy could not be put back.
  */
 async function adoptProject(project, facts, layout, remote, clock, signal) {
+    const { release, compose } = await describeAdoption(project, facts, layout, remote, clock, signal);
+    const tar = await packTar([
+        { path: `releases/${release.id}/compose.yaml`, content: compose },
+        { path: `releases/${release.id}/env`, content: '' },
+        { path: `releases/${release.id}/release.json`, content: JSON.stringify(release) },
+    ]);
+    await remote.run(storeRelease(layout, release.id, tar), {
+        purpose: 'record the running project as a release',
+        signal,
+    });
+    await remote.run(adoptCurrent(layout, release.id), { purpose: 'make that record the current release', signal });
+    return { ...facts, current: release.id, currentCompose: compose, releases: [...facts.releases, release] };
+}
+/**
+ * What runs, as the release that {@link adoptProject} makes of it. Only looks.
+ *
+ * @throws PreflightError as that does.
+ */
+async function describeAdoption(project, facts, layout, remote, clock, signal) {
     const running = await renderWhatRuns(project, layout, remote, signal);
     const release = {
         id: makeReleaseId(clock.now(), '', 'adopted'),
@@ -92668,18 +92744,7 @@ async function adoptProject(project, facts, layout, remote, clock, signal) {
         ])),
         files: [],
     };
-    const compose = renderYaml(running.raw);
-    const tar = await packTar([
-        { path: `releases/${release.id}/compose.yaml`, content: compose },
-        { path: `releases/${release.id}/env`, content: '' },
-        { path: `releases/${release.id}/release.json`, content: JSON.stringify(release) },
-    ]);
-    await remote.run(storeRelease(layout, release.id, tar), {
-        purpose: 'record the running project as a release',
-        signal,
-    });
-    await remote.run(adoptCurrent(layout, release.id), { purpose: 'make that record the current release', signal });
-    return { ...facts, current: release.id, currentCompose: compose, releases: [...facts.releases, release] };
+    return { release, compose: renderYaml(running.raw) };
 }
 async function renderWhatRuns(project, layout, remote, signal) {
     const refuse = (message, hint) => new PreflightError(remote.where, [{ message, hint }]);
@@ -98832,13 +98897,22 @@ function parseVariables(text) {
 }
 
 ;// CONCATENATED MODULE: ./action-deploy/src/images.ts
+/** Which image each service gets: by digest, and without restarting a database because a tag has moved. */
 
 
 
-/** Asks for all of them at once; changes nothing. @param refresh services with data that follow their tag all the same. */
-async function chooseImages(services, refresh, facts, ask) {
-    const findings = [];
-    const images = await Promise.all(services.map(async (service) => {
+
+
+/**
+ * Asks for all of them at once; changes nothing. What only builds has none, which is told elsewhere.
+ *
+ * @param refresh services with data that follow their tag all the same.
+ * @param before the Compose file of what runs, as it is known.
+ */
+async function chooseImages(services, refresh, facts, before, ask) {
+    const named = services.filter(({ image }) => image !== '');
+    const findings = judgeNames(named);
+    const images = await Promise.all(named.map(async (service) => {
         const kept = refresh.includes(service.name) ? undefined : keepImage(service, facts.containers);
         const answer = await ask(service.image);
         if (kept !== undefined) {
@@ -98855,22 +98929,55 @@ async function chooseImages(services, refresh, facts, ask) {
                 resolution: undefined,
             };
         }
-        if (answer instanceof Error) {
+        if (answer instanceof Error && isNamed(service)) {
             if (!findings.some((finding) => finding.message === answer.message))
                 findings.push({ message: answer.message, hint: answer.hint });
         }
         const resolution = answer instanceof Error ? undefined : answer;
-        const image = resolution?.kind === 'resolved' ? resolution.pinned : service.image;
+        const pinned = resolution?.kind === 'resolved' ? resolution.pinned : service.image;
+        const stays = isSameUnpinned(service, pinned, facts, before);
+        const image = stays ? service.image : pinned;
         return {
             service: service.name,
             reference: service.image,
             image,
-            present: image.includes('@') && isPresent(image, facts.images),
+            present: stays || (image.includes('@') && isPresent(image, facts.images)),
             remark: '',
             resolution,
         };
     }));
     return { images, findings };
+}
+function isNamed({ image }) {
+    return !('problem' in parseReference(image));
+}
+/** Names that are none, each once for all services that want it. */
+function judgeNames(services) {
+    const wrong = services.filter((service) => !isNamed(service));
+    return [...new Set(wrong.map(({ image }) => image))].flatMap((image) => {
+        const parsed = parseReference(image);
+        if (!('problem' in parsed))
+            return [];
+        const names = wrong.filter((service) => service.image === image).map(({ name }) => name);
+        return {
+            message: `Image of ${names.join(', ')}: ${parsed.problem}`,
+            hint: 'Is a variable empty? Put it into `variables` or `env`. An image is written as in `docker pull`: [registry/]name[:tag].',
+        };
+    });
+}
+/**
+ * Whether it runs under its moving name already, and is what the registry has under that name: then it stays, under that name.
+ * The digest in the text would change Compose's hash of the service, and so replace its containers by the same ones. A service
+ * that changes otherwise is pinned.
+ */
+function isSameUnpinned(service, pinned, { containers, images }, before) {
+    const replicas = containers.filter((one) => one.service === service.name && !one.oneoff);
+    const was = json_readMember(json_readMember(before, 'services'), service.name);
+    if (replicas.length === 0 || was === undefined || explainDifference(was, service.raw).length > 0)
+        return false;
+    return images.some((local) => isPresent(pinned, [local]) &&
+        isPresent(service.image, [local]) &&
+        replicas.every(({ image, imageId }) => image === service.image && imageId === local.id));
 }
 /** A service with data keeps the image that it runs, as long as the Compose file asks for the same reference. */
 function keepImage(service, containers) {
@@ -98906,13 +99013,15 @@ function movingName(text) {
 
 
 
+
 /** @throws PreflightError with all findings at once. */
-async function prepare(rendering, source, inputs, ask, transaction) {
-    const { session, guardian, facts, layout, ports } = transaction;
-    if (facts.docker.kind !== 'ready')
-        throw new PreflightError(session.where, judgeServer(facts));
+async function prepare(rendering, source, inputs, ask, known) {
+    if (known.facts.docker.kind !== 'ready')
+        throw new PreflightError(known.session.where, judgeServer(known.facts));
+    const transaction = { ...known, facts: await readAdoption(known) };
+    const { guardian, facts, layout, ports } = transaction;
     const candidate = await relocate(rendering, source, inputs.env, layout, guardian, ports);
-    const { images, findings } = await chooseImages(candidate.services, inputs.refresh, facts, ask);
+    const { images, findings } = await chooseImages(candidate.services, inputs.refresh, facts, parseCurrent(transaction), ask);
     const names = candidate.services.map((service) => service.name);
     const unknown = inputs.refresh
         .filter((name) => !names.includes(name))
@@ -98931,6 +99040,13 @@ async function prepare(rendering, source, inputs, ask, transaction) {
         findings: [...findings, ...unknown],
     };
     return prepareRelease(proposal, transaction);
+}
+/** What runs already, and is not in the store: a dry run compares with it, as the deploy that adopts it will. */
+async function readAdoption({ project, facts, layout, guardian, ports }) {
+    if (!isAdoptable(facts))
+        return facts;
+    const { release, compose } = await describeAdoption(project, facts, layout, guardian, ports.clock, ports.signal);
+    return { ...facts, currentCompose: compose, releases: [...facts.releases, release] };
 }
 
 ;// CONCATENATED MODULE: ./action-deploy/src/report.ts

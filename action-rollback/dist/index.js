@@ -82327,25 +82327,28 @@ function parseGrafanaUrl(text) {
     if (url.username !== '' || url.password !== '') {
         return { problem: 'has a login in it: give a token of a service account as `grafana-token` instead.' };
     }
-    return url.search !== '' || url.hash !== ''
-        ? { problem: 'is the address of a page: give that of Grafana alone, without `?` and `#`.' }
-        : { value: `${url.origin}${url.pathname}`.replace(/\/+$/, '') };
-}
-/** Parses the input `grafana-token`. */
-function parseGrafanaToken(text) {
-    if (text === '') {
+    if (url.search !== '' || url.hash !== '') {
+        return { problem: 'is the address of a page: give that of Grafana alone, without `?` and `#`.' };
+    }
+    if (url.protocol === 'http:' && !isOnServer(url.href)) {
         return {
-            problem: 'is empty, but `grafana-url` is given: the secret is not set in this repository or environment, or it is not handed to this (reusable) workflow.',
+            problem: 'begins with `http://`, which shows the token to whoever is on the way: give `https://`, or the address of a Grafana on the server itself, such as `http://127.0.0.1:3000`.',
         };
     }
+    if (url.hostname === 'localhost.')
+        url.hostname = 'localhost';
+    return { value: `${url.origin}${url.pathname}`.replace(/\/+$/, '') };
+}
+/** Parses the input `grafana-token`; empty: nothing can be told, which is a warning and no problem. */
+function parseGrafanaToken(text) {
     // The HTTP library would put a header's value that it refuses into its error.
-    return /^[\x21-\x7e]+$/.test(text)
+    return /^[\x21-\x7e]*$/.test(text)
         ? { value: new secret_Secret(text) }
         : { problem: 'holds no token: it has spaces, line breaks or other characters that no token has.' };
 }
 /** Grafana on the server itself, as infra/monitoring has it: only the server can reach it. */
 function isOnServer(url) {
-    return /^(localhost|127(\.\d+){3}|\[::1\])$/.test(new URL(url).hostname);
+    return /^(localhost\.?|127(\.\d+){3}|\[::1\])$/.test(new URL(url).hostname);
 }
 const TITLES = {
     deployed: 'Deployed',
@@ -82394,6 +82397,10 @@ function judgeAnswer({ status, body }) {
                 : `it answered ${status}`;
     }
 }
+/** Whether it says for good what became of it: after anything else it may be told once more. */
+function isFinalAnswer({ status }) {
+    return status < 500 && ![408, 429].includes(status);
+}
 function isAdded(body) {
     try {
         const answer = JSON.parse(body);
@@ -82434,21 +82441,34 @@ const ANNOTATION_STATE = 'annotation';
 /** @param commit that goes live; empty where it is not known, and that of the run is taken. */
 function beginAnnotation(release, transaction, commit = '') {
     const { inputs, ports, report } = transaction;
-    if (inputs.grafana === undefined)
+    if (inputs.grafana === undefined || inputs.grafana.token.isEmpty)
         return;
     const began = ports.clock.now();
     const target = commit || ports.runner.context.commit;
     ports.runner.saveState(ANNOTATION_STATE, JSON.stringify({ began: began.getTime(), commit: target }));
     report.annotation = {
         async settle(result, limitSeconds) {
-            ports.runner.saveState(ANNOTATION_STATE, '');
-            if (!isAnnotated(result))
+            // Who does not know yet what became of it leaves it to the post step to say.
+            if (result === 'unknown')
                 return;
-            const problem = await annotate({ release, commit: target, began, result }, transaction, ports, limitSeconds);
+            const event = { release, commit: target, began };
+            const { problem, isFinal } = isAnnotated(result)
+                ? await annotate({ ...event, result }, transaction, ports, limitSeconds)
+                : { problem: undefined, isFinal: true };
+            if (isFinal)
+                ports.runner.saveState(ANNOTATION_STATE, '');
             if (problem !== undefined)
                 transaction_warn(transaction, problem);
         },
     };
+}
+/** Half of what it takes: said before anything is begun, also in a dry run. */
+function warnOfAnnotation({ grafana }) {
+    return grafana?.token.isEmpty === true
+        ? [
+            'Grafana is not told of this: `grafana-url` is given, and `grafana-token` is empty. The secret is not set in this repository or environment, or it is not handed to this (reusable) workflow.',
+        ]
+        : [];
 }
 /** In the post step: what the main step has left untold. */
 async function endAnnotation(result, request, ports) {
@@ -82458,30 +82478,29 @@ async function endAnnotation(result, request, ports) {
         return;
     const { began, commit } = JSON.parse(state);
     const event = { release: runner.state('release'), commit, began: new Date(began), result };
-    const problem = await annotate(event, request, ports, 5);
+    const { problem } = await annotate(event, request, ports, 5);
     if (problem !== undefined)
         reporter.warning('Slipway', problem);
 }
 function isAnnotated(result) {
     return ['deployed', 'rolled-back', 'reverted', 'failed', 'unknown'].includes(result);
 }
-/** @returns what went wrong, as a sentence without the token */
 async function annotate(event, { task, project, inputs }, ports, limitSeconds) {
     const { grafana, environment } = inputs;
     if (grafana === undefined)
-        return undefined;
+        return { problem: undefined, isFinal: true };
     const { clock, runner } = ports;
     const { runUrl } = runner.context;
     const annotation = renderAnnotation({ ...event, task, project, environment, runUrl, ended: clock.now() });
-    const where = new URL(grafana.url).host;
+    const untold = `Grafana at ${new URL(grafana.url).host} was not told of this ${task}`;
     try {
         const answer = await post(grafana, annotation, inputs.host, ports, limitSeconds);
         const problem = judgeAnswer(answer);
-        return problem === undefined ? undefined : `Grafana at ${where} was not told of this ${task}: ${problem}.`;
+        return { problem: problem === undefined ? undefined : `${untold}: ${problem}.`, isFinal: isFinalAnswer(answer) };
     }
     catch (error) {
         const why = error instanceof errors_SlipwayError ? error.message : 'the request failed';
-        return `Grafana at ${where} was not told of this ${task}: ${ports.reporter.redact(why)}`;
+        return { problem: `${untold}: ${ports.reporter.redact(why)}`, isFinal: false };
     }
 }
 /** A Grafana of the server's own is asked through a connection to the server. */
@@ -82504,7 +82523,8 @@ async function post({ url, token }, annotation, host, { connect, http, clock }, 
         });
     }
     finally {
-        await session?.close();
+        // It may take seconds that are not ours any more.
+        session?.close().catch(() => undefined);
     }
 }
 
@@ -85262,7 +85282,10 @@ function createVerifier(context) {
             }
         },
         outcomes: () => outcomes,
-        containers: () => containers.map(foreseen),
+        // Docker does not count the times that we have started one again.
+        containers: () => containers
+            .map(foreseen)
+            .map((one) => ({ ...one, restartCount: Math.max(one.restartCount, restarts.get(one.id) ?? 0) })),
     };
 }
 /** Nothing but our own word ends it. */
@@ -86553,7 +86576,7 @@ async function cleanUp(ports, readRequest) {
         await endRecord(kind === 'committed' ? 'deployed' : 'reverted', current);
     }
     catch (error) {
-        await endRecord('failed');
+        await endRecord(error instanceof ConnectError ? 'unknown' : 'failed');
         throw error;
     }
 }
@@ -89099,9 +89122,9 @@ function readTransactionInputs(input, problems) {
 function isEnvironmentTold(input) {
     return input('github-token') !== '' || (input('grafana-url') !== '' && input('environment') !== '');
 }
-/** Both inputs, or neither. */
+/** A token alone is no wish: it may be a secret of the whole organisation. */
 function readGrafana(input, problems) {
-    if (input('grafana-url') === '' && input('grafana-token') === '')
+    if (input('grafana-url') === '')
         return undefined;
     return {
         url: readValue(input, problems, 'grafana-url', parseGrafanaUrl, ''),
@@ -89565,8 +89588,8 @@ function findStrayedTags({ containers, images }) {
         return named === undefined || named.id === imageId ? [] : [{ imageId, tag }];
     });
 }
-async function explainFailure(outcome, { plan }, context, transaction) {
-    const { layout, ports, report } = transaction;
+async function explainFailure(outcome, { plan, project }, context, transaction) {
+    const { facts, layout, ports, report } = transaction;
     const { cause, unrestored } = outcome;
     const reason = cause instanceof Error ? cause.message : String(cause);
     const what = `${nameChange(transaction, plan.release)} ${cause instanceof CancelledError ? 'was cancelled.' : `failed: ${reason}`}`;
@@ -89590,9 +89613,20 @@ async function explainFailure(outcome, { plan }, context, transaction) {
     }
     report.result = 'reverted';
     report.release = plan.previous;
-    return new ReleaseError(`${what}${ahead}`, `Release ${plan.previous} was put back and serves again.${evidence}`, {
-        cause,
-    });
+    const down = findDown(facts.containers, project.services);
+    const back = down.length === 0
+        ? 'was put back and serves again.'
+        : `was put back as it was: ${down.join(', ')} did not run before either.`;
+    return new ReleaseError(`${what}${ahead}`, `Release ${plan.previous} ${back}${evidence}`, { cause });
+}
+/** Services of which no replica ran, though one should: somebody has stopped them. */
+function findDown(containers, services) {
+    return services
+        .filter(({ name, oneShot }) => {
+        const replicas = containers.filter((one) => one.service === name && !one.oneoff);
+        return !oneShot && replicas.length > 0 && replicas.every(({ state }) => state !== 'running');
+    })
+        .map(({ name }) => name);
 }
 /** A migration cannot be undone by us. */
 function describeSchema(plan, { timeline }) {
@@ -89697,7 +89731,8 @@ function parseReference(text) {
     const repository = colon < 0 ? path : path.slice(0, colon);
     const tag = colon < 0 ? '' : path.slice(colon + 1);
     if (colon >= 0 && !TAG.test(tag)) {
-        return problem('a tag has 1 to 128 letters, digits, `_`, `.` and `-`, and begins with none of the last two');
+        const why = tag === '' ? 'its tag is empty, and ' : '';
+        return problem(`${why}a tag has 1 to 128 letters, digits, \`_\`, \`.\` and \`-\`, and begins with none of the last two`);
     }
     if (/[A-Z]/.test(repository))
         return problem('the name of a repository must be in lower case');
@@ -91531,19 +91566,23 @@ const report_TITLES = {
     failed: 'FAILED; look at the server',
     unknown: 'UNKNOWN: the server cannot be asked',
 };
-/** The end of a run: the record on GitHub, the annotation in Grafana, and the job summary. */
+/** The end of a run: the job summary, the record on GitHub, and the annotation in Grafana. */
 async function concludeReport(report, { reporter, signal }, more = []) {
-    // The server is free by now. A cancelled job has no time to lose.
+    // The server is free by now. A cancelled job has no time to lose: first what is ours, then what others have to say to it.
     const { aborted: cancelled } = signal;
+    await reporter.summary(renderSummary(report, more));
+    const known = report.warnings.length;
     await Promise.all([
         report.record?.settle({ result: report.result, cancelled }, cancelled ? 2 : 10),
         report.annotation?.settle(report.result, cancelled ? 2 : 5),
     ]);
-    await reporter.summary(renderSummary(report, more));
+    const late = report.warnings.slice(known);
+    if (late.length > 0)
+        await reporter.summary(`${late.map(renderWarning).join('\n\n')}\n`);
 }
 /** @param more what the action itself has to tell, below what serves. */
 function renderSummary(report, more = []) {
-    const title = `### ${report_TITLES[report.result]}${report.project === undefined ? '' : `: ${escapeMarkdown(report.project)}`}${report.where === '' ? '' : ` on ${escapeMarkdown(report.where)}`}`;
+    const title = `### ${report_describeResult(report)}${report.project === undefined ? '' : `: ${escapeMarkdown(report.project)}`}${report.where === '' ? '' : ` on ${escapeMarkdown(report.where)}`}`;
     const parts = [title];
     if (report.failure !== undefined)
         parts.push(renderFailure(report.failure));
@@ -91566,14 +91605,26 @@ function renderSummary(report, more = []) {
     if (report.patch !== undefined) {
         parts.push(`<details><summary>To deploy without an outage, apply this (git apply)</summary>\n\n${fence(report.patch, 'diff')}\n\n</details>`);
     }
-    for (const warning of report.warnings)
-        parts.push(`> ${escapeMarkdown(warning)}`);
+    parts.push(...report.warnings.map(renderWarning));
     const durations = Object.entries(report.durations).map(([phase, seconds]) => `${phase} ${seconds.toFixed(1)} s`);
     if (durations.length > 0)
         parts.push(`<sub>${escapeMarkdown(durations.join(', '))}</sub>`);
     return `${parts.filter((part) => part !== '').join('\n\n')}\n`;
 }
-function describeServing({ task, result, release, previous }) {
+function renderWarning(warning) {
+    return `> ${escapeMarkdown(warning)}`;
+}
+/** There was nothing to put back. */
+function hasLeftNothing({ result, release, previous }) {
+    return result === 'reverted' && release === '' && previous === '';
+}
+function report_describeResult(report) {
+    return hasLeftNothing(report) ? 'Failed, and removed again' : report_TITLES[report.result];
+}
+function describeServing(report) {
+    const { task, result, release, previous } = report;
+    if (hasLeftNothing(report))
+        return `No release serves, as before this ${task}.`;
     if (release === '')
         return previous === '' ? '' : `Before this ${task}, release **${escapeMarkdown(previous)}** served.`;
     const before = (result === 'deployed' || result === 'rolled-back') && previous !== ''
@@ -91643,13 +91694,19 @@ function describeImages(service) {
 
 
 
+
 /** @throws PreflightError with all findings at once. */
 async function prepareRelease({ candidate, images, migrations, schema, runsOnce, commit, findings }, transaction) {
     const { project, session, facts, ports } = transaction;
     if (facts.docker.kind !== 'ready')
         throw new errors_PreflightError(session.where, judgeServer(facts));
     const chosen = chooseStrategies(readProject(candidate.raw), facts.containers);
-    for (const message of [...candidate.warnings, ...chosen.warnings, ...warnOfOverrides(transaction)]) {
+    for (const message of [
+        ...candidate.warnings,
+        ...chosen.warnings,
+        ...warnOfOverrides(transaction),
+        ...warnOfAnnotation(transaction.inputs),
+    ]) {
         transaction_warn(transaction, message);
     }
     const { endToEnd } = transaction.inputs;
