@@ -203,6 +203,9 @@ describe('refused before anything is touched', () => {
     const error = await expectRefused(await tryDeploy({ image: '${IMAGE:?set IMAGE to what shall run}' }));
     expect(error).toContain('set IMAGE to what shall run');
     expect(error).toContain('variables come from the inputs env and variables');
+    const empty = await expectRefused(await tryDeploy({ image: 'host/nothere:${TAG}' }));
+    expect(empty).toContain('Image of app: "host/nothere:" is not an image reference: its tag is empty');
+    expect(empty).toContain('Is a variable empty? Put it into `variables` or `env`.');
   });
 
   test('a Compose file that is not there, with all other wrong inputs at once', async () => {
@@ -509,6 +512,8 @@ describe('a first deploy', () => {
     expect(run.outputs).toMatchObject({ result: 'reverted', release: '', 'previous-release': '' });
     expect(error).toContain('shop-app-1 is unhealthy');
     expect(error).toContain('It was the first deploy: what it had started was removed again; volumes were left.');
+    expect(run.summary).toContain('### Failed, and removed again: shop on deploy@');
+    expect(run.summary).toContain('No release serves, as before this deploy.');
     const after = await serverState();
     expect(after.containers).toEqual([]);
     expect(after.networks).toEqual(empty.networks);
@@ -517,6 +522,11 @@ describe('a first deploy', () => {
     await checkout.write({ 'compose.yaml': compose() });
     await mustDeploy(checkout);
     expect(await get(8080)).toBe('v1');
+    // What somebody has stopped is put back as it was: the message does not say that it serves.
+    await onServer('docker stop -t 1 shop-app-1');
+    const again = await tryDeploy({ image: appImage('unhealthy') });
+    expect(theError(again)).toMatch(/Release \S+ was put back as it was: app did not run before either\./);
+    expect(await onServer('docker inspect --format "{{.State.Status}}" shop-app-1')).toBe('exited\n');
   });
 });
 
