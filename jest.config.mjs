@@ -2,24 +2,7 @@
  * One configuration, four levels: *.test.ts (unit, contract), *.itg.test.ts (adapters), *.timing.test.ts (adapters that are judged by the clock, one
  * at a time), test/e2e (real servers).
  */
-const transform = {
-  '^.+\\.ts$': [
-    'ts-jest',
-    {
-      useESM: true,
-      diagnostics: false,
-      tsconfig: {
-        module: 'esnext',
-        moduleResolution: 'bundler',
-        target: 'es2024',
-        isolatedModules: true,
-        verbatimModuleSyntax: true,
-        esModuleInterop: true,
-        rewriteRelativeImportExtensions: false,
-      },
-    },
-  ],
-};
+const transform = { '^.+\\.ts$': '<rootDir>/jest-transform.mjs' };
 const common = {
   testEnvironment: 'node',
   extensionsToTreatAsEsm: ['.ts'],
@@ -30,6 +13,7 @@ const common = {
 export default {
   // Of a test that says nothing else. Hundreds of shell scripts run in some, on a machine that may be busy with a server's set-up.
   testTimeout: 60_000,
+  testSequencer: '<rootDir>/jest-sequencer.mjs',
   projects: [
     {
       ...common,

@@ -381,11 +381,13 @@ export interface StoredDump {
 const RESTORE = `restore() {
   run "$@" 2>"$work/words"
   restored=$?
-  awk '/^(pg_restore|psql|sh|ERROR|FATAL|PANIC|WARNING): / || /^psql:[^ ]*: / || /^(Error response from daemon|OCI runtime)/ {
+  awk '/^(pg_restore|psql|sh|timeout|ERROR|FATAL|PANIC|WARNING): / || /^psql:[^ ]*: / || /^(Error response from daemon|OCI runtime|error during connect|Cannot connect to the Docker daemon|unexpected EOF)/ {
     sub(/: ".*/, ": (a value, not shown)")
     sub(/value ".*/, "value (not shown)")
     print
   }' "$work/words" >&2
+  # Of what was killed there are no words.
+  [ "$restored" = 0 ] || echo "it ended with exit code $restored" >&2
   return "$restored"
 }
 `;

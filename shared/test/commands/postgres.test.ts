@@ -300,7 +300,7 @@ LINE 1: INSERT INTO orders VALUES ('hunter2')
     );
     for (const command of [prove(), restore()]) {
       const { stderr, exitCode } = machine.run(command);
-      expect([exitCode, stderr.split('\n').slice(0, 8)]).toEqual([
+      expect([exitCode, stderr.split('\n').slice(0, 9)]).toEqual([
         65,
         [
           'pg_restore: while PROCESSING TOC:',
@@ -310,6 +310,7 @@ LINE 1: INSERT INTO orders VALUES ('hunter2')
           'pg_restore: error: COPY failed for table "orders": ERROR:  value (not shown)',
           'pg_restore: error: could not execute query: ERROR:  role "app" does not exist',
           'ERROR:  new row for relation "orders" violates check constraint "known"',
+          'it ended with exit code 1',
           expect.stringContaining('the dump cannot be restored') as string,
         ],
       ]);
