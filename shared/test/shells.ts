@@ -51,7 +51,8 @@ export class Machine {
     spawnSync('mkdir', ['-p', bin]);
     writeFileSync(
       join(bin, 'docker'),
-      `#!/bin/sh\nfor a in "$@"; do printf '<%s>' "$a"; done >>"${this.path('docker.log')}"\necho >>"${this.path('docker.log')}"\n${body}\n`,
+      // One write a call: several may be under way at once.
+      `#!/bin/sh\ncall=\nfor a in "$@"; do call="$call<$a>"; done\nprintf '%s\\n' "$call" >>"${this.path('docker.log')}"\n${body}\n`,
     );
     chmodSync(join(bin, 'docker'), 0o755);
     return this;
