@@ -99144,7 +99144,8 @@ async function deploy(ports, report) {
             }
             // After another session, or a long time, a tag may be another image's, and a registry's token has run out.
             const isLate = guardian.waitedFor !== undefined || ports.clock.monotonicMs() - askedMs > ASKED_AHEAD_SECONDS * 1000;
-            const ask = isLate ? askFor(request, session, Promise.resolve(facts), ports) : askedAhead;
+            const late = Promise.resolve(facts);
+            const ask = isLate ? askFor(request, session, describedBy(late), late, ports) : askedAhead;
             if (!isLate)
                 found.resolve(facts);
             const target = { project, projectDirectory: layout.project };
@@ -99167,7 +99168,8 @@ async function deploy(ports, report) {
         // What is wrong with the server is said by the facts.
         const rendering = renderOnServer(session, source, inputs, ports);
         rendering.catch(() => undefined);
-        const askedAhead = askFor(request, ahead.session, found.promise, ports);
+        const daemon = readDaemon(session, ports.signal).catch(() => describedBy(found.promise));
+        const askedAhead = askFor(request, ahead.session, daemon, found.promise, ports);
         for (const image of guessed)
             void askedAhead(image);
         await opened;
@@ -99177,12 +99179,12 @@ async function deploy(ports, report) {
         await session.close();
     }
 }
-/** @param found what is known of the server; its daemon is asked for before that. */
-function askFor({ inputs }, session, found, { http, clock, signal }) {
-    const daemon = readDaemon(session, signal).catch(async () => {
-        const { docker } = await found;
-        return parseDaemon(docker.kind === 'ready' ? JSON.stringify(docker.info) : '');
-    });
+async function describedBy(found) {
+    const { docker } = await found;
+    return parseDaemon(docker.kind === 'ready' ? JSON.stringify(docker.info) : '');
+}
+/** @param daemon is known before all the rest that is found on the server */
+function askFor({ inputs }, session, daemon, found, { http, clock, signal }) {
     return askRegistries({
         http,
         clock,

@@ -12,7 +12,7 @@ import { hideSecrets } from '#shared/engine/secrets';
 import { timed, type Transaction, type TransactionRequest, warn } from '#shared/engine/transaction';
 import type { Ports, Session } from '#shared/ports';
 import { type AskImage, askRegistries, readDaemon } from '#shared/images/ask';
-import { parseDaemon } from '#shared/images/daemon';
+import { type DaemonFacts, parseDaemon } from '#shared/images/daemon';
 import { dialAhead, guessImages, registriesOf } from '#shared/images/dial-ahead';
 import { layoutStore } from '#shared/releases/layout';
 import type { ServerFacts } from '#shared/server/facts';
@@ -87,7 +87,8 @@ async function deploy(ports: Ports, report: TransactionReport): Promise<void> {
       // After another session, or a long time, a tag may be another image's, and a registry's token has run out.
       const isLate =
         guardian.waitedFor !== undefined || ports.clock.monotonicMs() - askedMs > ASKED_AHEAD_SECONDS * 1000;
-      const ask = isLate ? askFor(request, session, Promise.resolve(facts), ports) : askedAhead;
+      const late = Promise.resolve(facts);
+      const ask = isLate ? askFor(request, session, describedBy(late), late, ports) : askedAhead;
       if (!isLate) found.resolve(facts);
       const target = { project, projectDirectory: layout.project };
       const { task } = request;
@@ -109,7 +110,8 @@ async function deploy(ports: Ports, report: TransactionReport): Promise<void> {
     // What is wrong with the server is said by the facts.
     const rendering = renderOnServer(session, source, inputs, ports);
     rendering.catch(() => undefined);
-    const askedAhead = askFor(request, ahead.session, found.promise, ports);
+    const daemon = readDaemon(session, ports.signal).catch(() => describedBy(found.promise));
+    const askedAhead = askFor(request, ahead.session, daemon, found.promise, ports);
     for (const image of guessed) void askedAhead(image);
     await opened;
   } finally {
@@ -118,17 +120,19 @@ async function deploy(ports: Ports, report: TransactionReport): Promise<void> {
   }
 }
 
-/** @param found what is known of the server; its daemon is asked for before that. */
+async function describedBy(found: Promise<ServerFacts>): Promise<DaemonFacts> {
+  const { docker } = await found;
+  return parseDaemon(docker.kind === 'ready' ? JSON.stringify(docker.info) : '');
+}
+
+/** @param daemon is known before all the rest that is found on the server */
 function askFor(
   { inputs }: DeployRequest,
   session: Session,
+  daemon: Promise<DaemonFacts>,
   found: Promise<ServerFacts>,
   { http, clock, signal }: Ports,
 ): AskImage {
-  const daemon = readDaemon(session, signal).catch(async () => {
-    const { docker } = await found;
-    return parseDaemon(docker.kind === 'ready' ? JSON.stringify(docker.info) : '');
-  });
   return askRegistries({
     http,
     clock,

@@ -36,7 +36,14 @@ interface Metric {
 
 interface Received {
   readonly path: string;
-  readonly body: any;
+  readonly body: {
+    readonly resourceSpans?: readonly { readonly resource: Resource; readonly scopeSpans: readonly { readonly spans: readonly Span[] }[] }[];
+    readonly resourceMetrics?: readonly { readonly scopeMetrics: readonly { readonly metrics: readonly Metric[] }[] }[];
+  };
+}
+
+interface Resource {
+  readonly attributes: readonly Attribute[];
 }
 
 const SERVER = 2; // SPAN_KIND_SERVER, SPAN_KIND_CLIENT, STATUS_CODE_ERROR of opentelemetry-proto
@@ -104,6 +111,8 @@ const ask = async (started: ApplicationProcess, path: string, headers: Record<st
 const read = (attributes: readonly Attribute[]): Record<string, unknown> =>
   Object.fromEntries(attributes.map(({ key, value }) => [key, value.stringValue ?? value.intValue ?? value.doubleValue]));
 
+const resourceOf = (one: Received | undefined): Record<string, unknown> => read(one?.body.resourceSpans?.[0]?.resource.attributes ?? []);
+
 /** Which of our bundles the process has loaded, as V8 noted at its end. */
 const readLoaded = (): string[] => {
   const urls = readdirSync(coverage).flatMap((name) => (JSON.parse(readFileSync(join(coverage, name), 'utf8')) as { result: { url: string }[] }).result.map(({ url }) => url));
@@ -111,7 +120,7 @@ const readLoaded = (): string[] => {
 };
 
 const listSpans = (): Span[] =>
-  received.filter(({ path }) => path === '/v1/traces').flatMap(({ body }) => body.resourceSpans.flatMap((one: any) => one.scopeSpans.flatMap((scope: any) => scope.spans)));
+  received.filter(({ path }) => path === '/v1/traces').flatMap(({ body }) => body.resourceSpans ?? []).flatMap(({ scopeSpans }) => scopeSpans.flatMap(({ spans }) => spans));
 
 test('a request, and what it asks of PostgreSQL and Redis, is one trace that goes on from its caller; the rest is sent at the end', async () => {
   const started = await start({ OTEL_RESOURCE_ATTRIBUTES: 'deployment.environment.name=test,service.version=wrong', TEST_SWITCHES: '' });
@@ -144,11 +153,11 @@ test('a request, and what it asks of PostgreSQL and Redis, is one trace that goe
   assert.match(String(query), /^SELECT .* FROM notes/);
   assert.doesNotMatch(JSON.stringify(received), /hunter2|pa:ss/, 'no value of a query, and no password');
 
-  const { 'service.instance.id': instance, ...resource } = read(received.find(({ path }) => path === '/v1/traces')?.body.resourceSpans[0].resource.attributes);
+  const { 'service.instance.id': instance, ...resource } = resourceOf(received.find(({ path }) => path === '/v1/traces'));
   assert.deepEqual(resource, { 'service.name': 'example', 'service.version': 'r1', 'deployment.environment.name': 'test' });
   assert.match(String(instance), /^[\da-f-]{36}$/);
 
-  const metrics: Metric[] = received.filter(({ path }) => path === '/v1/metrics').flatMap(({ body }) => body.resourceMetrics[0].scopeMetrics[0].metrics);
+  const metrics = received.filter(({ path }) => path === '/v1/metrics').flatMap(({ body }) => body.resourceMetrics?.[0]?.scopeMetrics[0]?.metrics ?? []);
   const durations = metrics.find(({ name }) => name === 'http.server.request.duration');
   assert.equal(durations?.unit, 's');
   const posted = durations?.histogram?.dataPoints.find(({ attributes }) => read(attributes)['http.request.method'] === 'POST');
@@ -181,7 +190,7 @@ test('what fails is marked, by its code and without words', async () => {
   assert.deepEqual(spans.map(({ name, status }) => [name, status.code]).sort(), [['GET /api/notes', ERROR], ['SELECT notes', ERROR]]);
   assert.match(String(read(spans.find(({ kind }) => kind === CLIENT)?.attributes ?? [])['error.type']), /^[A-Z0-9_]+$|Error$/);
   assert.deepEqual([...new Set(received.map(({ path }) => path))], ['/v1/traces']);
-  assert.equal(read(received[0]?.body.resourceSpans[0].resource.attributes)['service.name'], 'shop');
+  assert.equal(resourceOf(received[0])['service.name'], 'shop');
 });
 
 test('without an endpoint nothing is sent, and nothing of it is loaded', async () => {

@@ -1,5 +1,5 @@
 /** nginx: what stub_status counts, by nginx-prometheus-exporter, and what its access log says of each request, by Loki. */
-import { dashboard, graph, lines, logs, now, over, stat, variable, words, yesIsGood } from './panels.mjs';
+import { dashboard, graph, lines, logs, over, upOrDown, variable } from './panels.mjs';
 
 const here = 'instance=~"$instance"';
 const access = '{service=~"web|nginx"} | json | seconds != ""';
@@ -13,17 +13,7 @@ export default dashboard({
     {
       title: 'Connections',
       panels: [
-        stat(
-          'Server',
-          {
-            unit: 'none',
-            thresholds: yesIsGood,
-            mappings: words({ 0: 'down', 1: 'up' }),
-            height: 8,
-            description: 'As its exporter finds it.',
-          },
-          now(`nginx_up{${here}}`, '{{instance}}'),
-        ),
+        upOrDown(`nginx_up{${here}}`, { height: 8 }),
         graph(
           'Requests',
           { unit: 'reqps', width: 10, description: 'All of them, those that are not logged too.' },

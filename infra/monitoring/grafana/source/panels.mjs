@@ -91,6 +91,20 @@ export function stat(title, settings, ...queries) {
   };
 }
 
+/** @param expr 1 where an exporter reaches its server */
+export const upOrDown = (expr, size) =>
+  stat(
+    'Server',
+    {
+      unit: 'none',
+      thresholds: yesIsGood,
+      mappings: words({ 0: 'down', 1: 'up' }),
+      ...size,
+      description: 'As its exporter finds it.',
+    },
+    now(expr, '{{instance}}'),
+  );
+
 /** Lines over time. `stack` where the sum means something, `limit` names the series that is a limit: dashed, not filled. */
 export function graph(title, settings, ...queries) {
   const { stack = false, limit } = settings;

@@ -1,17 +1,5 @@
 /** PostgreSQL, by postgres_exporter. Only metrics that every version of it from 0.11 on calls the same. */
-import {
-  dashboard,
-  goodAbove,
-  goodBelow,
-  graph,
-  now,
-  over,
-  stat,
-  table,
-  variable,
-  words,
-  yesIsGood,
-} from './panels.mjs';
+import { dashboard, goodAbove, goodBelow, graph, now, over, stat, table, upOrDown, variable } from './panels.mjs';
 
 const here = 'instance=~"$instance"';
 const chosen = `${here},datname=~"$database"`;
@@ -34,17 +22,7 @@ export default dashboard({
     {
       title: 'Now',
       panels: [
-        stat(
-          'Server',
-          {
-            unit: 'none',
-            thresholds: yesIsGood,
-            mappings: words({ 0: 'down', 1: 'up' }),
-            width: 6,
-            description: 'As its exporter finds it.',
-          },
-          now(`pg_up{${here}}`, '{{instance}}'),
-        ),
+        upOrDown(`pg_up{${here}}`, { width: 6 }),
         stat(
           'Connections in use',
           {

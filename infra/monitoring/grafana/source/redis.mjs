@@ -1,5 +1,5 @@
 /** Redis, by redis_exporter. */
-import { dashboard, goodAbove, goodBelow, graph, now, over, stat, variable, words, yesIsGood } from './panels.mjs';
+import { dashboard, goodAbove, goodBelow, graph, now, over, stat, upOrDown, variable } from './panels.mjs';
 
 const here = 'instance=~"$instance"';
 const rate = (metric) => `rate(${metric}{${here}}[$__rate_interval])`;
@@ -13,17 +13,7 @@ export default dashboard({
     {
       title: 'Now',
       panels: [
-        stat(
-          'Server',
-          {
-            unit: 'none',
-            thresholds: yesIsGood,
-            mappings: words({ 0: 'down', 1: 'up' }),
-            width: 6,
-            description: 'As its exporter finds it.',
-          },
-          now(`redis_up{${here}}`, '{{instance}}'),
-        ),
+        upOrDown(`redis_up{${here}}`, { width: 6 }),
         stat(
           'Memory of maxmemory',
           {
