@@ -4,3 +4,4 @@ export function buildActions(options?: {
   repository?: string;
   registry?: string[];
 }): Promise<{ action: string; files: { name: string; bytes: number }[]; seconds: number }[]>;
+export function toAscii(text: string): string;

@@ -6,7 +6,7 @@
  */
 import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { mkdir, mkdtemp, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -60,6 +60,8 @@ async function buildAction(repository, action, out) {
   try {
     await bundle(repository, action, entry, fresh);
     for (const name of unwanted) await rm(join(fresh, name), { force: true });
+    const program = join(fresh, 'index.js');
+    await writeFile(program, toAscii(await readFile(program, 'utf8')));
     const files = await inspectBundle(repository, action, fresh);
     await rm(target, { recursive: true, force: true });
     await rename(fresh, target);
@@ -89,6 +91,19 @@ async function bundle(repository, action, entry, out) {
   } catch (error) {
     throw new Error(`${action}: ncc failed\n${error.stdout ?? ''}${error.stderr ?? error.message}`, { cause: error });
   }
+}
+
+/**
+ * The same program in ASCII. V8 keeps a source with a single character beyond Latin-1 (a quotation mark in a comment of some
+ * package) as UTF-16: twice the memory, and 5 % more time until it runs.
+ *
+ * @param {string} text JavaScript; an escape means the same as its character everywhere but in `String.raw`.
+ * @returns {string}
+ */
+export function toAscii(text) {
+  const raw = /String\.raw`[^`]*[^\0-\x7f][^`]*`/.exec(text);
+  if (raw !== null) throw new Error(`this cannot be written in ASCII: ${raw[0]}`);
+  return text.replaceAll(/[^\0-\x7f]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`);
 }
 
 async function inspectBundle(repository, action, folder) {

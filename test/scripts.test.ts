@@ -2,7 +2,9 @@ import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { buildActions } from '../scripts/build.mjs';
+import { runInNewContext } from 'node:vm';
+import fc from 'fast-check';
+import { buildActions, toAscii } from '../scripts/build.mjs';
 import { compareFolders, findIrreproducible } from '../scripts/check-dist.mjs';
 import { embedGuardian } from '../scripts/embed-guardian.mjs';
 import { embedTls } from '../scripts/embed-tls.mjs';
@@ -117,6 +119,27 @@ test('check-dist tells missing, stray and different files', async () => {
   await rm(join(committed, 'native.node'));
   await writeFile(join(committed, 'licenses.txt'), 'x');
   expect(await compareFolders(committed, built, 'dist')).toEqual([]);
+});
+
+test('a program in ASCII means what it meant', () => {
+  const run = (code: string): unknown => runInNewContext(toAscii(code)) as unknown;
+  fc.assert(
+    fc.property(fc.string({ unit: 'binary' }), (text) => {
+      const literal = JSON.stringify(text);
+      expect(toAscii(literal)).toMatch(/^[\0-\x7f]*$/);
+      expect(run(literal)).toBe(text);
+      expect(run(`\`\${'x'}${literal.slice(1, -1).replaceAll(/[`$]/g, '\\$&')}\``)).toBe(`x${text}`);
+    }),
+  );
+  // What is beyond the 16 bits is two units, with and without `u`.
+  expect(run(`['é𝑊'.replace(/𝑊/u, 'ok'), 'é𝑊'.replace(/[é]𝑊/, 'ok'), /^[𝑊-𝑍]$/u.test('𝑋')]`)).toEqual([
+    'éok',
+    'ok',
+    true,
+  ]);
+  expect(run('const größe = 3; größe')).toBe(3);
+  expect(() => toAscii('String.raw`é`')).toThrow('cannot be written in ASCII: String.raw`é`');
+  expect(toAscii('String.raw`a` + `b`')).toBe('String.raw`a` + `b`');
 });
 
 describe('two clean builds in different folders are the same', () => {
