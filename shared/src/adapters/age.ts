@@ -10,6 +10,7 @@ import type { Secret } from '../model/secret';
 import type { Cipher } from '../ports';
 import { excerpt } from '../shell/excerpt';
 import { messageOf } from './foreign-error';
+import { discard } from './garbage';
 
 /** What every file begins with. */
 const MAGIC = 'age-encryption.org/v1\n';
@@ -36,7 +37,7 @@ function encrypt(plain: Readable, recipients: readonly string[]): Readable {
         { cause: error },
       );
     }
-    yield* sealed;
+    yield* discarding(sealed);
   });
 }
 
@@ -48,7 +49,7 @@ function decrypt(sealed: Readable, identity: Secret): Readable {
     try {
       const plain: AsyncIterable<Uint8Array> = await decrypter.decrypt(toWeb(source.read()));
       begun = true;
-      yield* plain;
+      yield* discarding(plain);
     } catch (error) {
       // What went wrong before it came to us is told by whom it happened to.
       if (source.failure !== undefined) throw source.failure.error;
@@ -109,6 +110,13 @@ function follow(source: Readable, give: () => AsyncGenerator<Uint8Array>): Reada
     source.destroy();
   });
   return stream;
+}
+
+async function* discarding(content: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  for await (const chunk of content) {
+    yield chunk;
+    discard(chunk.length);
+  }
 }
 
 /** The library's declarations know only the global name of this class. */

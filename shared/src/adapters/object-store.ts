@@ -25,6 +25,7 @@ import type { ObjectStore, ObjectStoreRequest, StoredObject } from '../ports';
 import { excerpt } from '../shell/excerpt';
 import { systemClock } from './clock';
 import { codeOf, field, messageOf } from './foreign-error';
+import { discard } from './garbage';
 
 export interface ObjectStoreLimits {
   /** Until a connection stands, TLS not included. */
@@ -280,6 +281,7 @@ async function* cut(content: Readable, size: number, pool: Buffer[]): AsyncGener
   let length = 0;
   try {
     for await (const chunk of content as AsyncIterable<Uint8Array>) {
+      discard(chunk.length);
       for (let rest = chunk; rest.length > 0;) {
         const taken = rest.subarray(0, size - length);
         body.set(taken, length);
@@ -354,6 +356,7 @@ async function* read(
           failed = 0;
           offset += chunk.length;
           yield chunk;
+          discard(chunk.length);
         }
         if (total === undefined || offset === total) return;
       } catch (error) {

@@ -43,10 +43,12 @@ export async function measureProgram(program: string, env: Readonly<Record<strin
 function frame(program: string): string {
   return `
     import * as age from './age';
+    import { spareMemory } from './garbage';
     import * as objectStore from './object-store';
     import * as secret from '../model/secret';
     import * as stream from 'node:stream';
     import * as crypto from 'node:crypto';
+    spareMemory();
     let value: unknown;
     const report = (given: unknown) => { value = given; };
     const main = async () => { ${program} };

@@ -562,6 +562,6 @@ test('300 MB are stored and read with the memory of a few parts', async () => {
     { ENDPOINT: server.endpoint, KEY_ID: server.accessKeyId, SECRET: server.secretAccessKey },
   );
   expect(value).toMatchObject({ read: 300_000_000 });
-  // Node itself takes 50 to 90, two parts 16, and what waits for the garbage collector some more.
-  expect(peakMib).toBeLessThan(300);
+  // Node and the library take 60 to 80, three parts 15; with what waits for V8 to collect it by itself it would be 150.
+  expect(peakMib).toBeLessThan(140);
 }, 120_000);
