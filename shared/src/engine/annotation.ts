@@ -33,12 +33,15 @@ export function beginAnnotation(release: string, transaction: Transaction, commi
   if (inputs.grafana === undefined || inputs.grafana.token.isEmpty) return;
   const began = ports.clock.now();
   const target = commit || ports.runner.context.commit;
-  ports.runner.saveState(ANNOTATION_STATE, JSON.stringify({ began: began.getTime(), commit: target }));
+  ports.runner.saveState(
+    ANNOTATION_STATE,
+    JSON.stringify({ began: began.getTime(), commit: target, previous: report.previous }),
+  );
   report.annotation = {
     async settle(result, limitSeconds) {
       // Who does not know yet what became of it leaves it to the post step to say.
       if (result === 'unknown') return;
-      const event = { release, commit: target, began };
+      const event = { release, previous: report.previous, commit: target, began };
       const { problem, isFinal } = isAnnotated(result)
         ? await annotate({ ...event, result }, transaction, ports, limitSeconds)
         : { problem: undefined, isFinal: true };
@@ -62,8 +65,8 @@ export async function endAnnotation(result: AnnotatedResult, request: Transactio
   const { runner, reporter } = ports;
   const state = runner.state(ANNOTATION_STATE);
   if (request.inputs.grafana === undefined || state === '') return;
-  const { began, commit } = JSON.parse(state) as { readonly began: number; readonly commit: string };
-  const event = { release: runner.state('release'), commit, began: new Date(began), result };
+  const { began, ...known } = JSON.parse(state) as { began: number } & Pick<Event, 'commit' | 'previous'>;
+  const event = { ...known, release: runner.state('release'), began: new Date(began), result };
   const { problem } = await annotate(event, request, ports, 5);
   if (problem !== undefined) reporter.warning('Slipway', problem);
 }
@@ -74,6 +77,7 @@ function isAnnotated(result: TransactionResult): result is AnnotatedResult {
 
 interface Event {
   readonly release: string;
+  readonly previous: string;
   readonly commit: string;
   readonly began: Date;
   readonly result: AnnotatedResult;

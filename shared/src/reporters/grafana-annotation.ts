@@ -19,6 +19,8 @@ export interface ReleaseEvent {
   /** Empty: not said. */
   readonly environment: string;
   readonly release: string;
+  /** What served before it; empty where nothing did. */
+  readonly previous: string;
   /** Empty where it is not known. */
   readonly commit: string;
   readonly runUrl: string;
@@ -80,8 +82,8 @@ const TITLES: Readonly<Record<AnnotatedResult, string>> = {
 };
 
 export function renderAnnotation(event: ReleaseEvent): Annotation {
-  const { task, project, environment, release, commit, runUrl, began, ended, result } = event;
-  const title = task === 'rollback' && result === 'deployed' ? TITLES['rolled-back'] : TITLES[result];
+  const { project, environment, release, commit, runUrl, began, ended, result } = event;
+  const title = describeResult(event);
   const parts = [
     `${title}: ${project}`,
     `release ${release}`,
@@ -95,6 +97,12 @@ export function renderAnnotation(event: ReleaseEvent): Annotation {
     tags: ['slipway', project, ...(environment === '' ? [] : [environment]), result],
     text: parts.join('<br>'),
   };
+}
+
+function describeResult({ task, result, previous }: ReleaseEvent): string {
+  if (task === 'rollback' && result === 'deployed') return TITLES['rolled-back'];
+  // There was nothing to put back.
+  return result === 'reverted' && previous === '' ? 'Failed, and removed again' : TITLES[result];
 }
 
 const ENTITIES: Readonly<Record<string, string>> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' };

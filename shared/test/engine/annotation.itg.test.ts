@@ -160,13 +160,18 @@ test('without a Grafana, and where nothing was begun, nobody is asked', async ()
   expect(api.annotations).toEqual([]);
 });
 
-test('the post step tells what a killed main step could not', async () => {
-  const { transaction, ports, state } = stage();
+test.each([
+  ['', 'Failed, and removed again'],
+  ['20261121T090000Z-9f8e7d6', 'Failed, and put back'],
+])('the post step tells what a killed main step could not; before it served: %s', async (previous, title) => {
+  const { transaction, report, ports, state } = stage();
+  report.previous = previous;
   beginAnnotation(RELEASE, transaction, 'f'.repeat(40));
   expect(JSON.stringify(state)).not.toContain(TOKEN);
   await endAnnotation('reverted', transaction, ports);
   expect(api.annotations).toMatchObject([{ tags: ['slipway', 'shop', 'production', 'reverted'] }]);
   expect(api.annotations[0]?.text).toContain('commit ffffffffffff');
+  expect(api.annotations[0]?.text).toContain(title);
 });
 
 test('a Grafana of the server itself is reached through the server', async () => {

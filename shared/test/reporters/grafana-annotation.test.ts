@@ -58,6 +58,7 @@ const EVENT: ReleaseEvent = {
   project: 'shop',
   environment: 'production',
   release: '20261122T223100Z-ab12cd3',
+  previous: '20261121T090000Z-9f8e7d6',
   commit: 'ab12cd3'.padEnd(40, '0'),
   runUrl: 'https://github.com/acme/shop/actions/runs/1',
   began: new Date('2026-11-22T22:31:00Z'),
@@ -76,6 +77,9 @@ test('what is said of a release', () => {
     tags: ['slipway', 'shop', 'reverted'],
     text: 'Failed, and put back: shop<br>release 20261122T223100Z-ab12cd3',
   });
+  expect(renderAnnotation({ ...EVENT, previous: '', result: 'reverted' }).text).toMatch(
+    /^Failed, and removed again: shop/,
+  );
   expect(renderAnnotation({ ...EVENT, task: 'rollback', result: 'rolled-back' }).text).toMatch(/^Rolled back: shop/);
 });
 
