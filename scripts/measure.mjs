@@ -594,7 +594,8 @@ ${table(['', 'wall time', 'failed requests', 'longest gap'], OTHERS)}
 ## Zero downtime
 
 v1 and v2 in turn, at 200 requests a second, half of them on kept connections; besides, 10 requests a second that take 2 s each.
-\`node_modules/.bin/node scripts/zero-downtime.mjs\` does it with more deploys, and with a bake time.
+\`node_modules/.bin/node scripts/zero-downtime.mjs\` does it with more deploys, and with a bake time. The server shares its
+processors with the visitors here; the runner, another machine in life, yields to both.
 
 ${renderSwitches(switches)}
 

@@ -1201,8 +1201,8 @@ report() {
   address=$1 port=$2 name=$1
   if [ "$port" != 22 ]; then name="[$address]:$port"; fi
   cat <<TEXT
-This server is ready for Slipway. In a checkout of your repository, where the deploys' key is (or in the browser: Settings, Secrets
-and variables, Actions):
+This server is ready for Slipway. Where the deploys' key is, with GH_REPO=you/shop set or in a checkout of your application's
+repository (or in the browser: Settings, Secrets and variables, Actions):
 
 gh secret set SSH_KEY < slipway     # the private half of $(ssh-keygen -lf "$scratch/keys" | cut -d' ' -f2 | join_lines)
 gh variable set SSH_KNOWN_HOSTS <<'END'
