@@ -8,7 +8,7 @@
 import type { TreeFigures } from '../model/backup';
 import type { Command } from '../model/command';
 import { script } from '../shell/render';
-import { AFTERWARDS, BACKUP_HOST, type Scratch } from './backup-script';
+import { AFTERWARDS, AT_BOOT, BACKUP_HOST, type Scratch } from './backup-script';
 
 /**
  * How consistent a volume is read. `live`: as it is. `paused`, `stopped`: the running containers that use it, of other projects
@@ -238,15 +238,18 @@ can_stop() {
 `;
 
 /**
- * `$1` is how they were made to stand still, then come their ids. Those that are gone meanwhile stay so. A stop that was interrupted goes on
+ * `$1` is how they were made to stand still, then come their ids, and `ID/POLICY` for whoever gets a restart policy back. Those that are gone
+ * meanwhile stay so. A stop that was interrupted goes on
  * in the daemon, so its end is waited for before anything is started.
  */
 const GO_ON = `how=$1
 shift
-[ "$how" != stopped ] || docker stop "$@" >/dev/null 2>&1
+ids= own=
+for one; do case $one in */*) own="$own $one" ;; *) ids="$ids $one" ;; esac; done
+[ "$how" != stopped ] || docker stop $ids >/dev/null 2>&1
 for try in 1 2 3 4 5; do
   left=
-  for id; do
+  for id in $ids; do
     if [ "$how" = paused ]; then
       docker unpause "$id" >/dev/null 2>&1
       state=$(docker inspect --type container --format '{{.State.Paused}}' "$id" 2>/dev/null) || continue
@@ -257,9 +260,11 @@ for try in 1 2 3 4 5; do
       [ "$state" = true ] || left="$left $id"
     fi
   done
-  [ -n "$left" ] || exit 0
+  [ -n "$left" ] || break
   sleep 1
 done
+for one in $own; do docker update "--restart=\${one#*/}" "\${one%%/*}" >/dev/null 2>&1; done
+[ -n "$left" ] || exit 0
 echo "these containers do not go on: $left" >&2
 exit 1`;
 
@@ -371,7 +376,7 @@ accept`,
  */
 export function archiveVolume(volume: string, image: string, quiet: Quiet, file: string, scratch: Scratch): Command {
   return script(
-    `${BACKUP_HOST}${AFTERWARDS}${FIGURES}${CHECK_DATA}${TAKE}${CONTAINER}${USERS}volume=$1 image=$2 quiet=$3 file=$4
+    `${BACKUP_HOST}${AFTERWARDS}${AT_BOOT}${FIGURES}${CHECK_DATA}${TAKE}${CONTAINER}${USERS}volume=$1 image=$2 quiet=$3 file=$4
 shift 4
 scratch=$1 project=$2 memory=$3 ready=$4 tree=$5 pack_volume=$6 go_on=$7
 quiet_seconds=0 still=
@@ -380,7 +385,7 @@ volume_exists
 make_work "$file"
 release() {
   [ -n "$still" ] || return 0
-  sh -c "$go_on" slipway "$quiet" $found || say 'not all containers that stood still for the backup of the volume go on (see above): start them (\`docker unpause\`, \`docker start\`).'
+  sh -c "$go_on" slipway "$quiet" $found $returning || say 'not all containers that stood still for the backup of the volume go on (see above): start them (\`docker unpause\`, \`docker start\`).'
   quiet_seconds=$(($(date +%s) - still)) still=
   never_mind
 }
@@ -397,8 +402,10 @@ case $quiet in
   stopped) users --filter status=restarting; can_stop ;;
 esac
 if [ -n "$found" ]; then
-  afterwards "$go_on" "$quiet" $found
+  [ "$quiet" = paused ] || find_returning $found
+  afterwards "$go_on" "$quiet" $found $returning
   still=$(date +%s)
+  at_boot come
   if [ "$quiet" = paused ]; then change docker pause $found >/dev/null; else change docker stop $found >/dev/null; fi ||
     fail 70 'not all containers that use the volume can be made to stand still (the own words of Docker are above); they go on, and nothing was kept.'
 fi
@@ -666,7 +673,7 @@ done
 umask 077
 rm -rf ".slipway-new-$2" && mkdir ".slipway-new-$2"`;
 
-/** Notes the containers, which are the words behind, by which they go on after a power cut. All of the new data is on the disk then. */
+/** Notes the containers by which they go on after a power cut, `ID/POLICY` behind those that a boot brings back. All of the new data is on the disk then. */
 const NOTE_USERS = `cd "$1/.slipway-new-$2" || exit
 shift 2
 printf '%s\\n' "$@" >containers && { sync -f . 2>/dev/null || sync; }`;
@@ -690,12 +697,16 @@ flush .`;
 
 const DONE_VOLUME = `cd "$1" && : >".slipway-kept-$2/done" && { sync ".slipway-kept-$2/done" ".slipway-kept-$2" 2>/dev/null || sync; } && rm -rf ".slipway-new-$2"`;
 
-/** `begun` where containers may stand for a restore, then the ids of those that must go on. `$2` is the id; without, all that is not done. */
+/**
+ * `begun` where containers may stand for a restore, `half` where names have changed, then the containers that must go on. `$2` is the id;
+ * without, all that is not done.
+ */
 const LIST_BEGUN = `cd "$1" || exit
 if [ -n "$2" ]; then set -- "$2" ".slipway-new-$2" ".slipway-kept-$2"; else set -- '' .slipway-new-* .slipway-kept-*; fi
 id=$1
 shift
 for one; do
+  case $one in .slipway-kept-*) if [ -d "$one/content" ] && { [ -n "$id" ] || [ ! -e "$one/done" ]; }; then echo half; fi ;; esac
   if [ -e "$one/done" ]; then [ -z "$id" ] || echo begun
   elif [ -e "$one/containers" ]; then echo begun; cat "$one/containers"
   fi
@@ -730,15 +741,21 @@ volume_exists() { docker volume inspect "$volume" >/dev/null 2>&1 || fail 78 "th
 `;
 
 /** `$1` is the volume, then come image, scratch container, project, id or nothing, and the scripts. */
-const PUT_BACK_ON_SERVER = `${BACKUP_HOST}${WITH_VOLUME}${USERS}volume=$1 image=$2 scratch=$3 project=$4 id=$5 list=$6 put_back=$7 go_on=$8
+const PUT_BACK_ON_SERVER = `${BACKUP_HOST}${AT_BOOT}${WITH_VOLUME}${USERS}volume=$1 image=$2 scratch=$3 project=$4 id=$5 list=$6 put_back=$7 go_on=$8
 volume_exists
 begun=$(with_volume "$list" "$id") || fail 69 "the volume cannot be looked into (see above): is the image $image on the server?"
 users --filter status=restarting
 case $begun in
   *begun*)
     for one in $begun; do
-      case "$one $found" in begun* | "$one "*"$one"*) ;; *) found="$found $one" ;; esac
+      case $one in
+        begun | half) ;;
+        */*) returning="$returning $one" ;;
+        *) case " $found " in *" $one "*) ;; *) found="$found $one" ;; esac ;;
+      esac
     done
+    [ -n "$returning" ] || find_returning $found
+    case $begun in *half*) at_boot stay ;; esac
     [ -z "$found" ] || for one in $found; do
       docker inspect --type container "$one" >/dev/null 2>&1 || continue
       change docker stop "$one" >/dev/null || fail 70 'a container that uses the volume cannot be stopped (the own words of Docker are above).'
@@ -747,7 +764,10 @@ case $begun in
 esac
 with_volume "$put_back" "$id" || fail 70 'the old content of the volume could not be put back (see above): it is still in the volume; try again.'
 case $begun in
-  *begun*) [ -z "$found" ] || change sh -c "$go_on" slipway stopped $found || fail 70 'not all containers that use the volume start (see above): look at their logs.' ;;
+  *begun*)
+    at_boot come
+    [ -z "$found" ] || change sh -c "$go_on" slipway stopped $found $returning || fail 70 'not all containers that use the volume start (see above): look at their logs.'
+    ;;
 esac`;
 
 /**
@@ -766,7 +786,7 @@ export function restoreVolume(
   scratch: Scratch,
 ): Command {
   return script(
-    `${BACKUP_HOST}${AFTERWARDS}${FIGURES}${UNPACK}${UNPACKED}${CONTAINER}${USERS}volume=$1 image=$2 file=$3 id=$4 scratch=$5 project=$6 memory=$7
+    `${BACKUP_HOST}${AFTERWARDS}${AT_BOOT}${FIGURES}${UNPACK}${UNPACKED}${CONTAINER}${USERS}volume=$1 image=$2 file=$3 id=$4 scratch=$5 project=$6 memory=$7
 shift 7
 ready=$1 tree=$2 unpack_inside=$3 expected=$4 expected_hash=$5
 shift 5
@@ -795,12 +815,17 @@ inside "$tree" volume "/volume/.slipway-new-$id/content" >"$work/list" || fail 7
 is_tree "$work/list" || fail 65 "there are $entries files of $expected, or their content differs; nothing was changed: ${DAMAGED}"
 users --filter status=restarting
 can_stop
-inside "$note" /volume "$id" $found || fail 73 'nothing can be written in the volume (see above); nothing was changed: look whether the disk is full (\`df\`).'
+find_returning $found
+inside "$note" /volume "$id" $found $returning || fail 73 'nothing can be written in the volume (see above); nothing was changed: look whether the disk is full (\`df\`).'
 down=$(date +%s)
 swapping=1
+at_boot come
 if [ -n "$found" ]; then change docker stop $found >/dev/null || fail 70 'not all containers that use the volume can be stopped (the own words of Docker are above).'; fi
+at_boot stay
+none_runs $found || fail 75 'a container that was just stopped runs again: was Docker restarted? Try again.'
 change docker exec "$scratch" sh -c "$swap" slipway /volume "$id" || fail 70 'the new content could not be put in the place of the old (see above).'
-if [ -n "$found" ]; then change sh -c "$go_on" slipway stopped $found || fail 70 'not all containers start on the restored content (see above).'; fi
+at_boot come
+if [ -n "$found" ]; then change sh -c "$go_on" slipway stopped $found $returning || fail 70 'not all containers start on the restored content (see above).'; fi
 down=$(($(date +%s) - down))
 [ -n "$found" ] || down=0
 change docker exec "$scratch" sh -c "$done_text" slipway /volume "$id" || fail 73 'it cannot be noted in the volume that the restore is done (see above).'

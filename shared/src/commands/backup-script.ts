@@ -96,6 +96,35 @@ rm -rf "$work"' slipway "$work" "$@" <"$work/watch" >/dev/null 2>&1 3>&- 4<&- 5>
 }
 `;
 
+/**
+ * What a boot does with containers that stand while names change in a volume. `find_returning ID...` notes in `returning` those that it
+ * brings back, as `ID/POLICY`; `at_boot come` has it bring them back although they were stopped, `at_boot stay` not (nobody may start on
+ * half of the data), and `at_boot own` gives each its own policy. Measured: one that was stopped comes back only with the policy `always`.
+ */
+export const AT_BOOT = `returning=
+find_returning() {
+  returning=
+  for one; do
+    case $(docker inspect --type container --format '{{.HostConfig.RestartPolicy.Name}}' "$one") in
+      always) returning="$returning $one/always" ;;
+      unless-stopped) returning="$returning $one/unless-stopped" ;;
+    esac
+  done
+}
+at_boot() {
+  for one in $returning; do
+    case $1 in come) policy=always ;; stay) policy=unless-stopped ;; *) policy=\${one#*/} ;; esac
+    docker inspect --type container "\${one%%/*}" >/dev/null 2>&1 || continue
+    change docker update "--restart=$policy" "\${one%%/*}" >/dev/null || return
+  done
+}
+none_runs() {
+  for one; do
+    [ "$(docker inspect --type container --format '{{.State.Running}}' "$one")" != true ] || return
+  done
+}
+`;
+
 /** Where a dump is tried: a container that has nothing of the project but the image, and no network. */
 export interface Scratch {
   readonly name: string;

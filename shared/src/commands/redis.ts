@@ -7,7 +7,7 @@
 import type { Command } from '../model/command';
 import { Secret } from '../model/secret';
 import { script } from '../shell/render';
-import { AFTERWARDS, BACKUP_HOST, type Scratch } from './backup-script';
+import { AFTERWARDS, AT_BOOT, BACKUP_HOST, type Scratch } from './backup-script';
 
 /** A server of the official image's kind, running in a container. */
 export interface RedisTarget {
@@ -267,12 +267,24 @@ shift 2
 owner=$(stat -c %u:%g .) && mkdir "$kept" && chmod 700 "$kept" || exit
 for one; do [ -z "$one" ] || printf '%s\\n' "$one"; done >"$kept/names.new"
 for one; do [ -z "$one" ] || [ ! -e "$one" ] || printf '%s\\n' "$one"; done >"$kept/had"
-mv "$kept/names.new" "$kept/names" && sync || exit
+cp "$new/standing" "$kept/standing" && mv "$kept/names.new" "$kept/names" && sync || exit
 for one; do [ -z "$one" ] || [ ! -e "$one" ] || mv "$one" "$kept/$one" || exit; done
 : >"$kept/moved" && sync || exit
 for one; do [ -z "$one" ] || [ ! -e "$new/$one" ] || mv "$new/$one" "$one" || exit; [ ! -e "$one" ] || chown -R "$owner" "$one" || exit; done
 rm -rf "$new"
 sync`;
+
+/** From here on Redis may stand; `$3` is what a boot does with it by its own policy, or nothing. */
+const NOTE_STANDING = `printf '%s\\n' "$3" >"$1/.slipway-new-$2/standing" && sync`;
+
+/** What that says, where it is, and `half` where names have changed. `$1` is the id, then the places of the volumes. */
+const READ_STANDING = `id=$1
+shift
+for volume; do
+  for kept in "$volume/.slipway-kept-$id" "$volume"/*/.slipway-kept-"$id"; do [ ! -d "$kept" ] || echo half; done
+  cat "$volume/.slipway-new-$id/standing" "$volume"/*/.slipway-new-"$id"/standing "$volume/.slipway-kept-$id/standing" "$volume"/*/.slipway-kept-"$id"/standing 2>/dev/null
+done
+:`;
 
 /** `$1` is the id, then the places of the volumes. Can be repeated at any point. */
 const PUT_BACK = `id=$1
@@ -299,7 +311,10 @@ const DROP = `id=$1
 shift
 for volume; do rm -rf "$volume/.slipway-kept-$id" "$volume"/*/.slipway-kept-"$id" "$volume/.slipway-new-$id" "$volume"/*/.slipway-new-"$id" || exit; done`;
 
-/** `volumes` prints where the container's volumes are, one a line; `among_volumes SCRIPT WORD...` runs with them, as root. */
+/**
+ * `volumes` prints where the container's volumes are, one a line; `among_volumes SCRIPT WORD...` runs with them, as root. After `stand_by`
+ * there is a container for `within SCRIPT WORD...`, which loses no time.
+ */
 const VOLUMES_HOST = `volumes() { docker inspect --type container --format '{{range .Mounts}}{{if .RW}}{{println .Destination}}{{end}}{{end}}' "$container"; }
 among_volumes() {
   inner=$1
@@ -309,6 +324,15 @@ among_volumes() {
   code=$?
   docker rm -f "$scratch" >/dev/null 2>&1
   return "$code"
+}
+stand_by() {
+  docker rm -f "$scratch" >/dev/null 2>&1
+  change docker run -d --pull never --name "$scratch" --label "slipway.scratch=$project" --network none --restart no --user 0 --volumes-from "$container" --entrypoint sleep "$image" 86400 >/dev/null
+}
+within() {
+  inner=$1
+  shift
+  change docker exec "$scratch" sh -c "$inner" slipway "$@"
 }
 with_places() {
   inner=$1 id=$2
@@ -324,15 +348,23 @@ with_places() {
 
 /** `$1` is the container, then come id, scratch container, project and {@link PUT_BACK} or {@link DROP}; `text` is what to do with them. */
 function amongVolumesOf(text: string): string {
-  return `${BACKUP_HOST}container=$1 id=$2 scratch=$3 project=$4 inner_script=$5
+  return `${BACKUP_HOST}${AT_BOOT}container=$1 id=$2 scratch=$3 project=$4 inner_script=$5
 ${VOLUMES_HOST}image=$(docker inspect --type container --format '{{.Image}}' "$container") || fail 69 "the image of the container $container is not known: is it still there?"
 ${text}`;
 }
 
 const PUT_BACK_ON_SERVER = amongVolumesOf(
-  `change docker stop "$container" >/dev/null || fail 70 'Redis cannot be stopped (the own words of Docker are above).'
+  `read_standing=$6
+noted=$(with_places "$read_standing" "$id") || fail 70 'the volume of Redis cannot be looked at (see above): try again.'
+find_returning "$container"
+half=
+for one in $noted; do if [ "$one" = half ]; then half=1; else returning=$container/$one; fi; done
+[ -z "$half" ] || at_boot stay
+change docker stop "$container" >/dev/null || fail 70 'Redis cannot be stopped (the own words of Docker are above).'
 with_places "$inner_script" "$id" || fail 70 'the old data could not be put back (see above): it is still in the volume; try again.'
-change docker start "$container" >/dev/null || fail 70 'Redis does not start (the own words of Docker are above): look at its logs.'`,
+at_boot come
+change docker start "$container" >/dev/null || fail 70 'Redis does not start (the own words of Docker are above): look at its logs.'
+at_boot own`,
 );
 
 /**
@@ -345,9 +377,9 @@ change docker start "$container" >/dev/null || fail 70 'Redis does not start (th
 export function restoreRedis(target: RedisTarget, file: string, id: string, scratch: Scratch): Command {
   return redisScript(
     target,
-    `${AFTERWARDS}${SCRATCH_HOST}${VOLUMES_HOST}prepare=$1 swap=$2 put_back=$3 file=$4 id=$5 scratch=$6 project=$7
+    `${AFTERWARDS}${AT_BOOT}${SCRATCH_HOST}${VOLUMES_HOST}prepare=$1 swap=$2 put_back=$3 file=$4 id=$5 scratch=$6 project=$7
 shift 7
-memory=$1 seconds=$2 put_back_on_server=$3
+memory=$1 seconds=$2 put_back_on_server=$3 note_standing=$4 read_standing=$5
 running "$container"
 [ -r "$file" ] || fail 66 "the snapshot $file is not on the server."
 must_answer
@@ -370,8 +402,7 @@ loader= swapping= cleaning=1
 tidy() {
   [ -z "$loader" ] || kill "$loader" 2>/dev/null
   if [ -n "$swapping" ] && [ -z "$accepted" ]; then
-    docker stop "$container" >/dev/null
-    if with_places "$put_back" "$id" && docker start "$container" >/dev/null; then say 'the old data of Redis was put back and is in service.'
+    if sh -c "$put_back_on_server" slipway "$container" "$id" "$scratch" "$project" "$put_back" "$read_standing"; then say 'the old data of Redis was put back and is in service.'
     else say 'the old data of Redis could not be put back: it is in the volume, in a folder that is called .slipway-kept- and the id of the restore.'; fi
   elif [ -z "$accepted" ]; then
     among_volumes 'rm -rf "$1/.slipway-new-$2"' "$folder" "$id"
@@ -399,11 +430,17 @@ inner SHUTDOWN NOSAVE >/dev/null 2>&1
 wait "$loader"
 loader=
 docker rm -f "$scratch" >/dev/null
-afterwards "$put_back_on_server" "$container" "$id" "$scratch" "$project" "$put_back"
+find_returning "$container"
+stand_by && within "$note_standing" "$folder" "$id" "\${returning##*/}" || fail 70 'nothing can be written into the volume (see above); nothing was changed: look whether the disk is full (\`df\`).'
+afterwards "$put_back_on_server" "$container" "$id" "$scratch" "$project" "$put_back" "$read_standing"
 down=$(date +%s)
 swapping=1
+at_boot come
 change docker stop "$container" >/dev/null || fail 70 'Redis cannot be stopped (the own words of Docker are above).'
-among_volumes "$swap" "$folder" "$id" "$name" "$append_name" "$append_folder" || fail 70 'the new data could not be put in the place of the old (see above).'
+at_boot stay
+none_runs "$container" || fail 75 'Redis was started again, although it was just stopped: was Docker restarted? Try again.'
+within "$swap" "$folder" "$id" "$name" "$append_name" "$append_folder" || fail 70 'the new data could not be put in the place of the old (see above).'
+at_boot come
 change docker start "$container" >/dev/null || fail 70 'Redis does not start on the restored data (the own words of Docker are above).'
 until=$(($(date +%s) + seconds))
 until ask INFO >"$work/info" 2>/dev/null && grep -q '^loading:0' "$work/info"; do
@@ -414,6 +451,8 @@ down=$(($(date +%s) - down))
 there=$(info_value "$work/info" rdb_last_load_keys_loaded)
 [ -n "$there" ] || { sum_keys "$work/info"; there=$sum; }
 [ "$there" -ge "$((keys - expires))" ] || fail 65 "Redis has loaded $there keys of $keys."
+at_boot own
+change docker exec --user 0 "$container" rm -f "$folder/.slipway-kept-$id/standing" || fail 70 'it cannot be noted that the restore is done (see above).'
 accepted=1
 never_mind
 printf '{"kind" : "restored", "keys" : %s, "downSeconds" : %s, "seconds" : %s}\\n' "$there" "$down" "$(($(date +%s) - started))"`,
@@ -427,6 +466,8 @@ printf '{"kind" : "restored", "keys" : %s, "downSeconds" : %s, "seconds" : %s}\\
     String(scratch.memoryMegabytes),
     String(scratch.startSeconds),
     PUT_BACK_ON_SERVER,
+    NOTE_STANDING,
+    READ_STANDING,
   );
 }
 
@@ -435,25 +476,41 @@ printf '{"kind" : "restored", "keys" : %s, "downSeconds" : %s, "seconds" : %s}\\
  * lost. The server is stopped for it, and started; where nothing was set aside, that is all.
  */
 export function putBackRedis(container: string, id: string, scratch: Scratch): Command {
-  return script(PUT_BACK_ON_SERVER, container, id, scratch.name, scratch.project, PUT_BACK);
+  return script(PUT_BACK_ON_SERVER, container, id, scratch.name, scratch.project, PUT_BACK, READ_STANDING);
 }
 
-/** Says whether a swap was cut off; what was only made ready goes. */
+/**
+ * Says how far it came: `half`, Redis stands and what there is of a swap is to be put back; `over POLICY`, all of the new data is in its place,
+ * and Redis may stand. What was only made ready goes.
+ */
 const LOOK = `id=$1
 shift
 for volume; do
   for new in "$volume/.slipway-new-$id" "$volume"/*/.slipway-new-"$id"; do
     [ -d "$new" ] || continue
-    if [ -d "\${new%/*}/.slipway-kept-$id" ]; then echo unfinished; else rm -rf "$new" || exit; fi
+    if [ -e "$new/standing" ] || [ -d "\${new%/*}/.slipway-kept-$id" ]; then echo half; else rm -rf "$new" || exit; fi
+  done
+  for kept in "$volume/.slipway-kept-$id" "$volume"/*/.slipway-kept-"$id"; do
+    [ ! -e "$kept/standing" ] || [ -d "\${kept%/*}/.slipway-new-$id" ] || { printf 'over '; cat "$kept/standing"; }
   done
 done`;
 
 /** As {@link putBackRedis}, where a restore was cut off in the middle; one that came to its end stays, and its server is not touched. */
 export function putBackUnfinishedRedis(container: string, id: string, scratch: Scratch): Command {
   return script(
-    amongVolumesOf(`look=$6 put_back_on_server=$7
+    amongVolumesOf(`look=$6 put_back_on_server=$7 read_standing=$8
 found=$(with_places "$look" "$id") || fail 70 'the volume of Redis cannot be looked at (see above): try again.'
-[ -z "$found" ] || change sh -c "$put_back_on_server" slipway "$container" "$id" "$scratch" "$project" "$inner_script"`),
+case $found in
+  *half*) change sh -c "$put_back_on_server" slipway "$container" "$id" "$scratch" "$project" "$inner_script" "$read_standing" ;;
+  over*)
+    policy=\${found#over}
+    returning=\${policy:+$container/\${policy# }}
+    at_boot come
+    change docker start "$container" >/dev/null || fail 70 'Redis does not start on the restored data (the own words of Docker are above): look at its logs.'
+    at_boot own
+    with_places 'id=$1; shift; for volume; do rm -f "$volume/.slipway-kept-$id/standing" "$volume"/*/.slipway-kept-"$id"/standing; done' "$id" || fail 70 'it cannot be noted that the restore is done (see above).'
+    ;;
+esac`),
     container,
     id,
     scratch.name,
@@ -461,6 +518,7 @@ found=$(with_places "$look" "$id") || fail 70 'the volume of Redis cannot be loo
     PUT_BACK,
     LOOK,
     PUT_BACK_ON_SERVER,
+    READ_STANDING,
   );
 }
 

@@ -40,7 +40,10 @@ function server(machine: Machine, answers: Server = {}): string {
   ${before}
   inspect*Image*) echo sha256:1 ;;
   inspect*Mounts*) echo "${machine.path('data volume')}" ;;
-  inspect*) echo true ;;
+  inspect*RestartPolicy*) echo unless-stopped ;;
+  inspect*) if [ -e "${machine.path('stopped')}" ]; then echo false; else echo true; fi ;;
+  stop*) : >"${machine.path('stopped')}" ;;
+  start*) rm -f "${machine.path('stopped')}" ;;
   exec*redis-check-rdb*) cat >/dev/null; printf '%s\\n' '${CHECKED.replaceAll('\\\\', '\\')}'; exit ${checkCode} ;;
   exec*--rdb*) read -r given; printf '%s\\n' "$given" >"${machine.path('given')}"; printf '%s' '${snapshot}'; echo 'redis-cli says' >&2; exit ${dumpCode} ;;
   ${setting('dir', `"${machine.path('data volume')}"`)}
@@ -195,6 +198,20 @@ describe.each(SHELLS)('in $name', (shell) => {
     const places = order.map((one) => log().indexOf(one));
     expect(places.every((place) => place >= 0)).toBe(true);
     expect([...places].sort((a, b) => a - b)).toEqual(places);
+    // A boot brings it back while it stands, but not on half of the data; and in the end its policy is its own.
+    expect(
+      log()
+        .split('\n')
+        .flatMap((line) => /<(--restart=[a-z-]+|stop|start)>(?=<c1>)|mv "\$one" "\$kept/.exec(line)?.[0] ?? []),
+    ).toEqual([
+      '<--restart=always>',
+      '<stop>',
+      '<--restart=unless-stopped>',
+      'mv "$one" "$kept',
+      '<--restart=always>',
+      '<start>',
+      '<--restart=unless-stopped>',
+    ]);
   });
 
   test('a restore that cannot be prepared stops nothing', () => {
