@@ -92430,6 +92430,34 @@ rm -rf "$work"' slipway "$work" "$@" <"$work/watch" >/dev/null 2>&1 3>&- 4<&- 5>
   done
 }
 `));
+/**
+ * What a boot does with containers that stand while names change in a volume. `find_returning ID...` notes in `returning` those that it
+ * brings back, as `ID/POLICY`; `at_boot come` has it bring them back although they were stopped, `at_boot stay` not (nobody may start on
+ * half of the data), and `at_boot own` gives each its own policy. Measured: one that was stopped comes back only with the policy `always`.
+ */
+const backup_script_AT_BOOT = `returning=
+find_returning() {
+  returning=
+  for one; do
+    case $(docker inspect --type container --format '{{.HostConfig.RestartPolicy.Name}}' "$one") in
+      always) returning="$returning $one/always" ;;
+      unless-stopped) returning="$returning $one/unless-stopped" ;;
+    esac
+  done
+}
+at_boot() {
+  for one in $returning; do
+    case $1 in come) policy=always ;; stay) policy=unless-stopped ;; *) policy=\${one#*/} ;; esac
+    docker inspect --type container "\${one%%/*}" >/dev/null 2>&1 || continue
+    change docker update "--restart=$policy" "\${one%%/*}" >/dev/null || return
+  done
+}
+none_runs() {
+  for one; do
+    [ "$(docker inspect --type container --format '{{.State.Running}}' "$one")" != true ] || return
+  done
+}
+`;
 /** Removes the scratch containers of a project, with their data: those of proofs that were killed. */
 function backup_script_removeScratch(project) {
     return render_script(`ids=$(docker ps -aq --no-trunc --filter "label=slipway.scratch=$1") || exit
@@ -93951,15 +93979,18 @@ can_stop() {
 }
 `;
 /**
- * `$1` is how they were made to stand still, then come their ids. Those that are gone meanwhile stay so. A stop that was interrupted goes on
+ * `$1` is how they were made to stand still, then come their ids, and `ID/POLICY` for whoever gets a restart policy back. Those that are gone
+ * meanwhile stay so. A stop that was interrupted goes on
  * in the daemon, so its end is waited for before anything is started.
  */
 const GO_ON = `how=$1
 shift
-[ "$how" != stopped ] || docker stop "$@" >/dev/null 2>&1
+ids= own=
+for one; do case $one in */*) own="$own $one" ;; *) ids="$ids $one" ;; esac; done
+[ "$how" != stopped ] || docker stop $ids >/dev/null 2>&1
 for try in 1 2 3 4 5; do
   left=
-  for id; do
+  for id in $ids; do
     if [ "$how" = paused ]; then
       docker unpause "$id" >/dev/null 2>&1
       state=$(docker inspect --type container --format '{{.State.Paused}}' "$id" 2>/dev/null) || continue
@@ -93970,9 +94001,11 @@ for try in 1 2 3 4 5; do
       [ "$state" = true ] || left="$left $id"
     fi
   done
-  [ -n "$left" ] || exit 0
+  [ -n "$left" ] || break
   sleep 1
 done
+for one in $own; do docker update "--restart=\${one#*/}" "\${one%%/*}" >/dev/null 2>&1; done
+[ -n "$left" ] || exit 0
 echo "these containers do not go on: $left" >&2
 exit 1`;
 /** Everything but what we have set aside. Where tar cannot leave out names: the folder alone, which is one block, then all that is in it. */
@@ -94070,7 +94103,7 @@ accept`, folder, file, TREE);
  * @param file absolute; its folder is there. Nothing has that name before the archive is accepted.
  */
 function archive_archiveVolume(volume, image, quiet, file, scratch) {
-    return script(`${BACKUP_HOST}${AFTERWARDS}${FIGURES}${CHECK_DATA}${TAKE}${CONTAINER}${USERS}volume=$1 image=$2 quiet=$3 file=$4
+    return script(`${BACKUP_HOST}${AFTERWARDS}${AT_BOOT}${FIGURES}${CHECK_DATA}${TAKE}${CONTAINER}${USERS}volume=$1 image=$2 quiet=$3 file=$4
 shift 4
 scratch=$1 project=$2 memory=$3 ready=$4 tree=$5 pack_volume=$6 go_on=$7
 quiet_seconds=0 still=
@@ -94079,7 +94112,7 @@ volume_exists
 make_work "$file"
 release() {
   [ -n "$still" ] || return 0
-  sh -c "$go_on" slipway "$quiet" $found || say 'not all containers that stood still for the backup of the volume go on (see above): start them (\`docker unpause\`, \`docker start\`).'
+  sh -c "$go_on" slipway "$quiet" $found $returning || say 'not all containers that stood still for the backup of the volume go on (see above): start them (\`docker unpause\`, \`docker start\`).'
   quiet_seconds=$(($(date +%s) - still)) still=
   never_mind
 }
@@ -94096,8 +94129,10 @@ case $quiet in
   stopped) users --filter status=restarting; can_stop ;;
 esac
 if [ -n "$found" ]; then
-  afterwards "$go_on" "$quiet" $found
+  [ "$quiet" = paused ] || find_returning $found
+  afterwards "$go_on" "$quiet" $found $returning
   still=$(date +%s)
+  at_boot come
   if [ "$quiet" = paused ]; then change docker pause $found >/dev/null; else change docker stop $found >/dev/null; fi ||
     fail 70 'not all containers that use the volume can be made to stand still (the own words of Docker are above); they go on, and nothing was kept.'
 fi
@@ -94304,7 +94339,7 @@ for one in .slipway-kept-*; do
 done
 umask 077
 rm -rf ".slipway-new-$2" && mkdir ".slipway-new-$2"`));
-/** Notes the containers, which are the words behind, by which they go on after a power cut. All of the new data is on the disk then. */
+/** Notes the containers by which they go on after a power cut, `ID/POLICY` behind those that a boot brings back. All of the new data is on the disk then. */
 const NOTE_USERS = (/* unused pure expression or super */ null && (`cd "$1/.slipway-new-$2" || exit
 shift 2
 printf '%s\\n' "$@" >containers && { sync -f . 2>/dev/null || sync; }`));
@@ -94325,12 +94360,16 @@ flush "$kept/moved" "$kept" "$kept/content" .
 move_all "$new/content" "$1" && be_like "$new/content" . || exit
 flush .`));
 const DONE_VOLUME = (/* unused pure expression or super */ null && (`cd "$1" && : >".slipway-kept-$2/done" && { sync ".slipway-kept-$2/done" ".slipway-kept-$2" 2>/dev/null || sync; } && rm -rf ".slipway-new-$2"`));
-/** `begun` where containers may stand for a restore, then the ids of those that must go on. `$2` is the id; without, all that is not done. */
+/**
+ * `begun` where containers may stand for a restore, `half` where names have changed, then the containers that must go on. `$2` is the id;
+ * without, all that is not done.
+ */
 const LIST_BEGUN = `cd "$1" || exit
 if [ -n "$2" ]; then set -- "$2" ".slipway-new-$2" ".slipway-kept-$2"; else set -- '' .slipway-new-* .slipway-kept-*; fi
 id=$1
 shift
 for one; do
+  case $one in .slipway-kept-*) if [ -d "$one/content" ] && { [ -n "$id" ] || [ ! -e "$one/done" ]; }; then echo half; fi ;; esac
   if [ -e "$one/done" ]; then [ -z "$id" ] || echo begun
   elif [ -e "$one/containers" ]; then echo begun; cat "$one/containers"
   fi
@@ -94362,15 +94401,21 @@ const WITH_VOLUME = `with_volume() {
 volume_exists() { docker volume inspect "$volume" >/dev/null 2>&1 || fail 78 "there is no volume $volume on the server."; }
 `;
 /** `$1` is the volume, then come image, scratch container, project, id or nothing, and the scripts. */
-const PUT_BACK_ON_SERVER = `${backup_script_BACKUP_HOST}${WITH_VOLUME}${USERS}volume=$1 image=$2 scratch=$3 project=$4 id=$5 list=$6 put_back=$7 go_on=$8
+const PUT_BACK_ON_SERVER = `${backup_script_BACKUP_HOST}${backup_script_AT_BOOT}${WITH_VOLUME}${USERS}volume=$1 image=$2 scratch=$3 project=$4 id=$5 list=$6 put_back=$7 go_on=$8
 volume_exists
 begun=$(with_volume "$list" "$id") || fail 69 "the volume cannot be looked into (see above): is the image $image on the server?"
 users --filter status=restarting
 case $begun in
   *begun*)
     for one in $begun; do
-      case "$one $found" in begun* | "$one "*"$one"*) ;; *) found="$found $one" ;; esac
+      case $one in
+        begun | half) ;;
+        */*) returning="$returning $one" ;;
+        *) case " $found " in *" $one "*) ;; *) found="$found $one" ;; esac ;;
+      esac
     done
+    [ -n "$returning" ] || find_returning $found
+    case $begun in *half*) at_boot stay ;; esac
     [ -z "$found" ] || for one in $found; do
       docker inspect --type container "$one" >/dev/null 2>&1 || continue
       change docker stop "$one" >/dev/null || fail 70 'a container that uses the volume cannot be stopped (the own words of Docker are above).'
@@ -94379,7 +94424,10 @@ case $begun in
 esac
 with_volume "$put_back" "$id" || fail 70 'the old content of the volume could not be put back (see above): it is still in the volume; try again.'
 case $begun in
-  *begun*) [ -z "$found" ] || change sh -c "$go_on" slipway stopped $found || fail 70 'not all containers that use the volume start (see above): look at their logs.' ;;
+  *begun*)
+    at_boot come
+    [ -z "$found" ] || change sh -c "$go_on" slipway stopped $found $returning || fail 70 'not all containers that use the volume start (see above): look at their logs.'
+    ;;
 esac`;
 /**
  * Puts the content of an archive in the place of what is in the volume. It is unpacked beside it and compared while the old is in service; then the
@@ -94389,7 +94437,7 @@ esac`;
  * @param id of the restore: `.slipway-kept-ID` in the volume has the old content then, which {@link dropKeptVolume} removes.
  */
 function archive_restoreVolume(volume, image, file, tree, id, scratch) {
-    return script(`${BACKUP_HOST}${AFTERWARDS}${FIGURES}${UNPACK}${UNPACKED}${CONTAINER}${USERS}volume=$1 image=$2 file=$3 id=$4 scratch=$5 project=$6 memory=$7
+    return script(`${BACKUP_HOST}${AFTERWARDS}${AT_BOOT}${FIGURES}${UNPACK}${UNPACKED}${CONTAINER}${USERS}volume=$1 image=$2 file=$3 id=$4 scratch=$5 project=$6 memory=$7
 shift 7
 ready=$1 tree=$2 unpack_inside=$3 expected=$4 expected_hash=$5
 shift 5
@@ -94418,12 +94466,17 @@ inside "$tree" volume "/volume/.slipway-new-$id/content" >"$work/list" || fail 7
 is_tree "$work/list" || fail 65 "there are $entries files of $expected, or their content differs; nothing was changed: ${DAMAGED}"
 users --filter status=restarting
 can_stop
-inside "$note" /volume "$id" $found || fail 73 'nothing can be written in the volume (see above); nothing was changed: look whether the disk is full (\`df\`).'
+find_returning $found
+inside "$note" /volume "$id" $found $returning || fail 73 'nothing can be written in the volume (see above); nothing was changed: look whether the disk is full (\`df\`).'
 down=$(date +%s)
 swapping=1
+at_boot come
 if [ -n "$found" ]; then change docker stop $found >/dev/null || fail 70 'not all containers that use the volume can be stopped (the own words of Docker are above).'; fi
+at_boot stay
+none_runs $found || fail 75 'a container that was just stopped runs again: was Docker restarted? Try again.'
 change docker exec "$scratch" sh -c "$swap" slipway /volume "$id" || fail 70 'the new content could not be put in the place of the old (see above).'
-if [ -n "$found" ]; then change sh -c "$go_on" slipway stopped $found || fail 70 'not all containers start on the restored content (see above).'; fi
+at_boot come
+if [ -n "$found" ]; then change sh -c "$go_on" slipway stopped $found $returning || fail 70 'not all containers start on the restored content (see above).'; fi
 down=$(($(date +%s) - down))
 [ -n "$found" ] || down=0
 change docker exec "$scratch" sh -c "$done_text" slipway /volume "$id" || fail 73 'it cannot be noted in the volume that the restore is done (see above).'
@@ -94662,12 +94715,22 @@ shift 2
 owner=$(stat -c %u:%g .) && mkdir "$kept" && chmod 700 "$kept" || exit
 for one; do [ -z "$one" ] || printf '%s\\n' "$one"; done >"$kept/names.new"
 for one; do [ -z "$one" ] || [ ! -e "$one" ] || printf '%s\\n' "$one"; done >"$kept/had"
-mv "$kept/names.new" "$kept/names" && sync || exit
+cp "$new/standing" "$kept/standing" && mv "$kept/names.new" "$kept/names" && sync || exit
 for one; do [ -z "$one" ] || [ ! -e "$one" ] || mv "$one" "$kept/$one" || exit; done
 : >"$kept/moved" && sync || exit
 for one; do [ -z "$one" ] || [ ! -e "$new/$one" ] || mv "$new/$one" "$one" || exit; [ ! -e "$one" ] || chown -R "$owner" "$one" || exit; done
 rm -rf "$new"
 sync`));
+/** From here on Redis may stand; `$3` is what a boot does with it by its own policy, or nothing. */
+const NOTE_STANDING = (/* unused pure expression or super */ null && (`printf '%s\\n' "$3" >"$1/.slipway-new-$2/standing" && sync`));
+/** What that says, where it is, and `half` where names have changed. `$1` is the id, then the places of the volumes. */
+const READ_STANDING = `id=$1
+shift
+for volume; do
+  for kept in "$volume/.slipway-kept-$id" "$volume"/*/.slipway-kept-"$id"; do [ ! -d "$kept" ] || echo half; done
+  cat "$volume/.slipway-new-$id/standing" "$volume"/*/.slipway-new-"$id"/standing "$volume/.slipway-kept-$id/standing" "$volume"/*/.slipway-kept-"$id"/standing 2>/dev/null
+done
+:`;
 /** `$1` is the id, then the places of the volumes. Can be repeated at any point. */
 const PUT_BACK = `id=$1
 shift
@@ -94691,7 +94754,10 @@ done`;
 const redis_DROP = (/* unused pure expression or super */ null && (`id=$1
 shift
 for volume; do rm -rf "$volume/.slipway-kept-$id" "$volume"/*/.slipway-kept-"$id" "$volume/.slipway-new-$id" "$volume"/*/.slipway-new-"$id" || exit; done`));
-/** `volumes` prints where the container's volumes are, one a line; `among_volumes SCRIPT WORD...` runs with them, as root. */
+/**
+ * `volumes` prints where the container's volumes are, one a line; `among_volumes SCRIPT WORD...` runs with them, as root. After `stand_by`
+ * there is a container for `within SCRIPT WORD...`, which loses no time.
+ */
 const VOLUMES_HOST = `volumes() { docker inspect --type container --format '{{range .Mounts}}{{if .RW}}{{println .Destination}}{{end}}{{end}}' "$container"; }
 among_volumes() {
   inner=$1
@@ -94701,6 +94767,15 @@ among_volumes() {
   code=$?
   docker rm -f "$scratch" >/dev/null 2>&1
   return "$code"
+}
+stand_by() {
+  docker rm -f "$scratch" >/dev/null 2>&1
+  change docker run -d --pull never --name "$scratch" --label "slipway.scratch=$project" --network none --restart no --user 0 --volumes-from "$container" --entrypoint sleep "$image" 86400 >/dev/null
+}
+within() {
+  inner=$1
+  shift
+  change docker exec "$scratch" sh -c "$inner" slipway "$@"
 }
 with_places() {
   inner=$1 id=$2
@@ -94715,13 +94790,21 @@ with_places() {
 `;
 /** `$1` is the container, then come id, scratch container, project and {@link PUT_BACK} or {@link DROP}; `text` is what to do with them. */
 function amongVolumesOf(text) {
-    return `${backup_script_BACKUP_HOST}container=$1 id=$2 scratch=$3 project=$4 inner_script=$5
+    return `${backup_script_BACKUP_HOST}${backup_script_AT_BOOT}container=$1 id=$2 scratch=$3 project=$4 inner_script=$5
 ${VOLUMES_HOST}image=$(docker inspect --type container --format '{{.Image}}' "$container") || fail 69 "the image of the container $container is not known: is it still there?"
 ${text}`;
 }
-const redis_PUT_BACK_ON_SERVER = amongVolumesOf(`change docker stop "$container" >/dev/null || fail 70 'Redis cannot be stopped (the own words of Docker are above).'
+const redis_PUT_BACK_ON_SERVER = amongVolumesOf(`read_standing=$6
+noted=$(with_places "$read_standing" "$id") || fail 70 'the volume of Redis cannot be looked at (see above): try again.'
+find_returning "$container"
+half=
+for one in $noted; do if [ "$one" = half ]; then half=1; else returning=$container/$one; fi; done
+[ -z "$half" ] || at_boot stay
+change docker stop "$container" >/dev/null || fail 70 'Redis cannot be stopped (the own words of Docker are above).'
 with_places "$inner_script" "$id" || fail 70 'the old data could not be put back (see above): it is still in the volume; try again.'
-change docker start "$container" >/dev/null || fail 70 'Redis does not start (the own words of Docker are above): look at its logs.'`);
+at_boot come
+change docker start "$container" >/dev/null || fail 70 'Redis does not start (the own words of Docker are above): look at its logs.'
+at_boot own`);
 /**
  * Loads a snapshot in place of the data of a running server. The new data is made ready in the volume while the old is in service,
  * the append-only file too: a server that is started with one does not look at the snapshot. Then Redis stands for as long as some
@@ -94730,9 +94813,9 @@ change docker start "$container" >/dev/null || fail 70 'Redis does not start (th
  * @param id of the backup or the restore; the old data is kept in the volume in a folder that has it in its name.
  */
 function redis_restoreRedis(target, file, id, scratch) {
-    return redisScript(target, `${AFTERWARDS}${SCRATCH_HOST}${VOLUMES_HOST}prepare=$1 swap=$2 put_back=$3 file=$4 id=$5 scratch=$6 project=$7
+    return redisScript(target, `${AFTERWARDS}${AT_BOOT}${SCRATCH_HOST}${VOLUMES_HOST}prepare=$1 swap=$2 put_back=$3 file=$4 id=$5 scratch=$6 project=$7
 shift 7
-memory=$1 seconds=$2 put_back_on_server=$3
+memory=$1 seconds=$2 put_back_on_server=$3 note_standing=$4 read_standing=$5
 running "$container"
 [ -r "$file" ] || fail 66 "the snapshot $file is not on the server."
 must_answer
@@ -94755,8 +94838,7 @@ loader= swapping= cleaning=1
 tidy() {
   [ -z "$loader" ] || kill "$loader" 2>/dev/null
   if [ -n "$swapping" ] && [ -z "$accepted" ]; then
-    docker stop "$container" >/dev/null
-    if with_places "$put_back" "$id" && docker start "$container" >/dev/null; then say 'the old data of Redis was put back and is in service.'
+    if sh -c "$put_back_on_server" slipway "$container" "$id" "$scratch" "$project" "$put_back" "$read_standing"; then say 'the old data of Redis was put back and is in service.'
     else say 'the old data of Redis could not be put back: it is in the volume, in a folder that is called .slipway-kept- and the id of the restore.'; fi
   elif [ -z "$accepted" ]; then
     among_volumes 'rm -rf "$1/.slipway-new-$2"' "$folder" "$id"
@@ -94784,11 +94866,17 @@ inner SHUTDOWN NOSAVE >/dev/null 2>&1
 wait "$loader"
 loader=
 docker rm -f "$scratch" >/dev/null
-afterwards "$put_back_on_server" "$container" "$id" "$scratch" "$project" "$put_back"
+find_returning "$container"
+stand_by && within "$note_standing" "$folder" "$id" "\${returning##*/}" || fail 70 'nothing can be written into the volume (see above); nothing was changed: look whether the disk is full (\`df\`).'
+afterwards "$put_back_on_server" "$container" "$id" "$scratch" "$project" "$put_back" "$read_standing"
 down=$(date +%s)
 swapping=1
+at_boot come
 change docker stop "$container" >/dev/null || fail 70 'Redis cannot be stopped (the own words of Docker are above).'
-among_volumes "$swap" "$folder" "$id" "$name" "$append_name" "$append_folder" || fail 70 'the new data could not be put in the place of the old (see above).'
+at_boot stay
+none_runs "$container" || fail 75 'Redis was started again, although it was just stopped: was Docker restarted? Try again.'
+within "$swap" "$folder" "$id" "$name" "$append_name" "$append_folder" || fail 70 'the new data could not be put in the place of the old (see above).'
+at_boot come
 change docker start "$container" >/dev/null || fail 70 'Redis does not start on the restored data (the own words of Docker are above).'
 until=$(($(date +%s) + seconds))
 until ask INFO >"$work/info" 2>/dev/null && grep -q '^loading:0' "$work/info"; do
@@ -94799,31 +94887,49 @@ down=$(($(date +%s) - down))
 there=$(info_value "$work/info" rdb_last_load_keys_loaded)
 [ -n "$there" ] || { sum_keys "$work/info"; there=$sum; }
 [ "$there" -ge "$((keys - expires))" ] || fail 65 "Redis has loaded $there keys of $keys."
+at_boot own
+change docker exec --user 0 "$container" rm -f "$folder/.slipway-kept-$id/standing" || fail 70 'it cannot be noted that the restore is done (see above).'
 accepted=1
 never_mind
-printf '{"kind" : "restored", "keys" : %s, "downSeconds" : %s, "seconds" : %s}\\n' "$there" "$down" "$(($(date +%s) - started))"`, PREPARE, redis_SWAP, PUT_BACK, file, id, scratch.name, scratch.project, String(scratch.memoryMegabytes), String(scratch.startSeconds), redis_PUT_BACK_ON_SERVER);
+printf '{"kind" : "restored", "keys" : %s, "downSeconds" : %s, "seconds" : %s}\\n' "$there" "$down" "$(($(date +%s) - started))"`, PREPARE, redis_SWAP, PUT_BACK, file, id, scratch.name, scratch.project, String(scratch.memoryMegabytes), String(scratch.startSeconds), redis_PUT_BACK_ON_SERVER, NOTE_STANDING, READ_STANDING);
 }
 /**
  * Puts back what {@link restoreRedis} has set aside, after it was killed or when the restored data is not wanted: what was written since is
  * lost. The server is stopped for it, and started; where nothing was set aside, that is all.
  */
 function putBackRedis(container, id, scratch) {
-    return render_script(redis_PUT_BACK_ON_SERVER, container, id, scratch.name, scratch.project, PUT_BACK);
+    return render_script(redis_PUT_BACK_ON_SERVER, container, id, scratch.name, scratch.project, PUT_BACK, READ_STANDING);
 }
-/** Says whether a swap was cut off; what was only made ready goes. */
+/**
+ * Says how far it came: `half`, Redis stands and what there is of a swap is to be put back; `over POLICY`, all of the new data is in its place,
+ * and Redis may stand. What was only made ready goes.
+ */
 const LOOK = `id=$1
 shift
 for volume; do
   for new in "$volume/.slipway-new-$id" "$volume"/*/.slipway-new-"$id"; do
     [ -d "$new" ] || continue
-    if [ -d "\${new%/*}/.slipway-kept-$id" ]; then echo unfinished; else rm -rf "$new" || exit; fi
+    if [ -e "$new/standing" ] || [ -d "\${new%/*}/.slipway-kept-$id" ]; then echo half; else rm -rf "$new" || exit; fi
+  done
+  for kept in "$volume/.slipway-kept-$id" "$volume"/*/.slipway-kept-"$id"; do
+    [ ! -e "$kept/standing" ] || [ -d "\${kept%/*}/.slipway-new-$id" ] || { printf 'over '; cat "$kept/standing"; }
   done
 done`;
 /** As {@link putBackRedis}, where a restore was cut off in the middle; one that came to its end stays, and its server is not touched. */
 function putBackUnfinishedRedis(container, id, scratch) {
-    return render_script(amongVolumesOf(`look=$6 put_back_on_server=$7
+    return render_script(amongVolumesOf(`look=$6 put_back_on_server=$7 read_standing=$8
 found=$(with_places "$look" "$id") || fail 70 'the volume of Redis cannot be looked at (see above): try again.'
-[ -z "$found" ] || change sh -c "$put_back_on_server" slipway "$container" "$id" "$scratch" "$project" "$inner_script"`), container, id, scratch.name, scratch.project, PUT_BACK, LOOK, redis_PUT_BACK_ON_SERVER);
+case $found in
+  *half*) change sh -c "$put_back_on_server" slipway "$container" "$id" "$scratch" "$project" "$inner_script" "$read_standing" ;;
+  over*)
+    policy=\${found#over}
+    returning=\${policy:+$container/\${policy# }}
+    at_boot come
+    change docker start "$container" >/dev/null || fail 70 'Redis does not start on the restored data (the own words of Docker are above): look at its logs.'
+    at_boot own
+    with_places 'id=$1; shift; for volume; do rm -f "$volume/.slipway-kept-$id/standing" "$volume"/*/.slipway-kept-"$id"/standing; done' "$id" || fail 70 'it cannot be noted that the restore is done (see above).'
+    ;;
+esac`), container, id, scratch.name, scratch.project, PUT_BACK, LOOK, redis_PUT_BACK_ON_SERVER, READ_STANDING);
 }
 /** Removes the data that {@link restoreRedis} has kept. */
 function dropKeptRedis(container, id, scratch) {
