@@ -189,6 +189,7 @@ async function jest(project, { folder, extra, limitMinutes, programs }, options 
   const args = [module('jest/bin/jest.js'), '--selectProjects', project, '--forceExit', '--json', '--outputFile', file];
   const { code, output } = await start([...args, ...options, ...extra], {
     env: {
+      ...programs,
       NODE_OPTIONS: '--experimental-vm-modules --disable-warning=ExperimentalWarning',
       PATH: [dirname(node24), programs.PATH].join(delimiter),
     },

@@ -114,7 +114,7 @@ test('what came to its end long ago has been in use since, and is not put back',
   expect(await recover(facts, vault)).toBe(true);
   const [, ofRedis, ofVolume, ofFiles] = session.commands;
   // It looks whether it is half, before it touches anything.
-  expect(wordsOf(ofRedis as RecordedCommand).join(' ')).toContain('echo unfinished');
+  expect(wordsOf(ofRedis as RecordedCommand).join(' ')).toContain('echo half');
   for (const command of [ofVolume, ofFiles])
     expect(wordsOf(command as RecordedCommand)).not.toContain('20261123T120000Z-abcdef');
 });
