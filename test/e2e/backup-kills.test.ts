@@ -129,12 +129,7 @@ type Kill = keyof typeof KILLS;
 const CELLS = MOMENTS.flatMap(([when, trigger]) =>
   (Object.keys(KILLS) as Kill[]).map((kill) => ({ kill, when, trigger })),
 );
-const SAMPLE = [
-  'cut: when it is beside',
-  'runner: while Redis stands',
-  'poweroff: while Redis stands',
-  'reboot: while the volume stands',
-];
+const SAMPLE = ['runner: while Redis stands', 'poweroff: while Redis stands', 'reboot: while the volume stands'];
 
 /** Carries out a restore during which that dies then. */
 async function attempt(kill: Kill, trigger: Trigger): Promise<ActionRun> {

@@ -554,10 +554,20 @@ find . ! -path '*/.slipway/undo.log' -printf '%M %u:%g %p %l\\n'
 find . -type f ! -path './*/.slipway-locks/*' ! -path '*/.slipway/lock' ! -path '*/.slipway/session' ! -path '*/.slipway/step' \\
   ! -path '*/.slipway/running' ! -path '*/.slipway/undo.log' -exec sha256sum {} +`;
 
+/** The server may just be removing what it has named: then once more. */
+async function readState(): Promise<string> {
+  for (let attempt = 0; attempt < 20; attempt++) {
+    const { code, stdout, stderr } = await tryOnServer(STATE);
+    if (code === 0) return stdout;
+    if (!/No such object/.test(stderr)) break;
+  }
+  return onServer(STATE);
+}
+
 export async function serverState(): Promise<ServerState> {
   const sections: Record<string, string[]> = {};
   let lines: string[] = [];
-  for (const line of (await onServer(STATE)).split('\n')) {
+  for (const line of (await readState()).split('\n')) {
     const name = /^== (\w+)$/.exec(line)?.[1];
     if (name !== undefined) sections[name] = lines = [];
     else if (line !== '') lines.push(line);
