@@ -17,7 +17,7 @@ export function spareMemory(): void {
   setFlagsFromString('--optimize-for-size');
 }
 
-/** @param bytes that have passed through this process, and of which nobody has any more use. */
+/** @param bytes that have passed through this process, and are needed no more. */
 export function discard(bytes: number): void {
   passed += bytes;
   if (passed < COLLECT_AFTER_BYTES) return;
