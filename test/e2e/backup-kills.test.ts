@@ -129,7 +129,13 @@ type Kill = keyof typeof KILLS;
 const CELLS = MOMENTS.flatMap(([when, trigger]) =>
   (Object.keys(KILLS) as Kill[]).map((kill) => ({ kill, when, trigger })),
 );
-const SAMPLE = ['runner: while Redis stands', 'poweroff: while Redis stands', 'reboot: while the volume stands'];
+const SAMPLE = [
+  'runner: while the database is restored beside',
+  'runner: while the volume stands',
+  'runner: while Redis stands',
+  'poweroff: while Redis stands',
+  'reboot: while the volume stands',
+];
 
 /** Carries out a restore during which that dies then. */
 async function attempt(kill: Kill, trigger: Trigger): Promise<ActionRun> {

@@ -821,8 +821,7 @@ down=$(date +%s)
 swapping=1
 at_boot come
 if [ -n "$found" ]; then change docker stop $found >/dev/null || fail 70 'not all containers that use the volume can be stopped (the own words of Docker are above).'; fi
-at_boot stay
-none_runs $found || fail 75 'a container that was just stopped runs again: was Docker restarted? Try again.'
+at_boot stay && none_runs $found || fail 75 'a container that was just stopped runs again: was Docker restarted? Try again.'
 change docker exec "$scratch" sh -c "$swap" slipway /volume "$id" || fail 70 'the new content could not be put in the place of the old (see above).'
 at_boot come
 if [ -n "$found" ]; then change sh -c "$go_on" slipway stopped $found $returning || fail 70 'not all containers start on the restored content (see above).'; fi

@@ -437,8 +437,7 @@ down=$(date +%s)
 swapping=1
 at_boot come
 change docker stop "$container" >/dev/null || fail 70 'Redis cannot be stopped (the own words of Docker are above).'
-at_boot stay
-none_runs "$container" || fail 75 'Redis was started again, although it was just stopped: was Docker restarted? Try again.'
+at_boot stay && none_runs "$container" || fail 75 'Redis was started again, although it was just stopped: was Docker restarted? Try again.'
 within "$swap" "$folder" "$id" "$name" "$append_name" "$append_folder" || fail 70 'the new data could not be put in the place of the old (see above).'
 at_boot come
 change docker start "$container" >/dev/null || fail 70 'Redis does not start on the restored data (the own words of Docker are above).'
